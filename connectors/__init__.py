@@ -1,0 +1,32 @@
+"""The connector contract, and the connectors that come with gofax-relay.
+
+A connector needs no running relay: it is given an :class:`Event`, and it talks to one system.
+"""
+
+from connectors.base import (
+    Ambiguous,
+    Connector,
+    DeliveryError,
+    Event,
+    Options,
+    Receipt,
+    Refused,
+    Throttled,
+    Transient,
+    Unauthorized,
+)
+from connectors.http import Http
+
+__all__ = [
+    "Ambiguous",
+    "Connector",
+    "DeliveryError",
+    "Event",
+    "Http",
+    "Options",
+    "Receipt",
+    "Refused",
+    "Throttled",
+    "Transient",
+    "Unauthorized",
+]

@@ -1,0 +1,170 @@
+"""The contract of a connector: what it is given, what it returns, what it raises.
+
+    DeliveryError
+    ├── Transient      nothing happened; the relay tries again
+    ├── Throttled      too fast; the relay waits, and counts no attempt
+    ├── Ambiguous      it may have happened; the relay repeats it as such, or asks a person
+    ├── Refused        this event can never work here; the delivery is dead
+    └── Unauthorized   no event can work here now; the relay pauses the destination
+
+Anything else that a connector raises counts as :class:`Ambiguous` and is logged as a bug.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from connectors.http import Http
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One accepted request: what a connector is asked to deliver."""
+
+    #: Our id, ``evt_…``.
+    id: str
+    #: Name of the endpoint it came in by.
+    endpoint: str
+    #: The sender's id as text; None if it gave no usable one.
+    message_id: str | None
+    #: ``SMS_REPLY``, ``SMS_RECEIVED``, ``SMS_STATUS``, or whatever the sender wrote.
+    type: str
+    #: ``reply``, ``inbound``, …, as the sender wrote it.
+    direction: str | None
+    #: The customer's number: E.164, or as it came.
+    customer: str | None
+    #: Our number in the conversation; status events have none.
+    ours: str | None
+    #: ``from`` and ``to`` of the payload, normalised.
+    sender: str | None
+    recipient: str | None
+    #: The text; None when the sender did not include it.
+    body: str | None
+    #: ``STOP``, ``START`` or ``HELP`` if the text is one of their synonyms.
+    keyword: str | None
+    #: When it happened, by the sender's clock (aware UTC); None if unreadable.
+    occurred_at: datetime | None
+    #: When we accepted it (aware UTC).
+    received_at: datetime
+    account_id: str | None
+    #: ``metadata`` of the payload, as it came.
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: The whole parsed payload, as it came.
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    #: What order and threads hang on: customer number and our number.
+    conversation: str
+    #: Its page in the console, if there is one to link to.
+    url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What a successful delivery left in the destination."""
+
+    #: The remote id of what was made, for people and logs.
+    reference: str
+    #: Where a person can look at it.
+    url: str | None = None
+    #: The remote ticket or contact to hand to this conversation's next delivery.
+    thread: str | None = None
+
+
+class DeliveryError(Exception):
+    """Why a delivery did not succeed. The message is shown to people: no secrets, no bodies."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        #: HTTP status of the answer, if there was one.
+        self.status = status
+
+
+class Transient(DeliveryError):
+    """Nothing happened; the same call may work later."""
+
+
+class Throttled(DeliveryError):
+    """The destination asks us to slow down; nothing happened."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: timedelta | None = None,
+        scope: Literal["conversation", "destination"] = "destination",
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message, status=status)
+        #: Shortest wait the destination asked for (Retry-After); None if it did not say.
+        self.retry_after = retry_after
+        #: What has to wait: this conversation, or everything for this destination.
+        self.scope = scope
+
+
+class Ambiguous(DeliveryError):
+    """It may have happened: no answer, a broken one, or an error after acting."""
+
+
+class Refused(DeliveryError):
+    """This event can never work here."""
+
+
+class Unauthorized(DeliveryError):
+    """No event can work here until a person mends credentials, scopes or addresses."""
+
+
+class Options(BaseModel):
+    """Base of a connector's YAML options: unknown keys are faults, values stay hidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+
+class Connector(ABC, Generic[OptionsT]):
+    """How to talk to one kind of system. An instance serves one destination, from many threads.
+
+    A connector keeps nothing on disk: what it must remember of a conversation it returns as
+    ``Receipt.thread`` and is given back as *thread*.
+    """
+
+    #: The YAML options: types, defaults, descriptions; secrets are ``SecretStr``.
+    Options: ClassVar[type[BaseModel]]
+    #: Deliveries per time (``"4/1s"``) unless the destination says otherwise; None: no limit.
+    default_rate: ClassVar[str | None] = None
+    #: Deliveries at the same time unless the destination says otherwise.
+    default_concurrency: ClassVar[int] = 8
+
+    def __init__(self, options: OptionsT, *, http: Http) -> None:
+        self.options = options
+        self.http = http
+
+    @abstractmethod
+    def deliver(
+        self, event: Event, *, key: str, thread: str | None, repeat: bool, deadline: float
+    ) -> Receipt:
+        """Bring *event* into the system and say what was made.
+
+        *key* is the same for every attempt at this event and destination. *thread* is what the
+        last receipt of this conversation gave. *repeat*: an earlier attempt under *key* may have
+        acted, so look before writing. *deadline*: seconds that the whole call may take.
+
+        Raises :class:`DeliveryError`.
+        """
+
+    @abstractmethod
+    def check(self) -> str:
+        """Ask the system whether our credentials work, change nothing, and say who we are there.
+
+        Raises :class:`Unauthorized` or :class:`Transient`.
+        """
+
+    def close(self) -> None:
+        """Release connections; may be called more than once."""

@@ -1,0 +1,96 @@
+"""What the stand-ins were given, in one ordered list that a test or a person can read."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One visible effect of a delivery: a card, a ticket, a comment, a timeline entry."""
+
+    #: Counts up over all systems: the order of arrival.
+    number: int
+    #: ``hubspot``, ``zendesk`` or ``teams``.
+    system: str
+    #: ``communication``, ``ticket``, ``comment`` or ``card``.
+    kind: str
+    #: What a person reads there.
+    text: str
+    #: The customer's number.
+    conversation: str
+    #: Id of the thing in its system.
+    reference: str
+    #: ISO 8601, UTC.
+    received_at: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """What a stand-in does instead of, or after, answering properly."""
+
+    #: HTTP status to answer with; None: leave the answer as it is.
+    status: int | None = None
+    headers: Mapping[str, str]
+    body: str = ""
+    #: Seconds to wait before the answer.
+    wait: float = 0.0
+    #: Act as asked before the fault, so that the caller cannot know.
+    act: bool = False
+    #: Only requests whose path contains this meet the fault.
+    path: str = ""
+
+
+class Records:
+    """The state that all stand-ins share; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: list[Record] = []
+        self._faults: dict[str, list[Fault]] = {}
+        self._ids = itertools.count(1001)
+
+    def new_id(self) -> int:
+        """Return an id that no stand-in has given out yet."""
+        return next(self._ids)
+
+    def add(
+        self, *, system: str, kind: str, text: str, conversation: str, reference: str
+    ) -> Record:
+        """Append a record and return it."""
+        with self._lock:
+            record = Record(
+                number=len(self._records) + 1,
+                system=system,
+                kind=kind,
+                text=text,
+                conversation=conversation,
+                reference=reference,
+                received_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            )
+            self._records.append(record)
+            return record
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Return everything so far, oldest first, ready for JSON."""
+        with self._lock:
+            return [asdict(record) for record in self._records]
+
+    def inject(self, system: str, fault: Fault, *, times: int = 1) -> None:
+        """Let the next *times* matching requests to *system* meet *fault*."""
+        with self._lock:
+            self._faults.setdefault(system, []).extend([fault] * times)
+
+    def next_fault(self, system: str, path: str) -> Fault | None:
+        """Take the first fault that waits for a request to *path*."""
+        with self._lock:
+            waiting = self._faults.get(system, [])
+            for index, fault in enumerate(waiting):
+                if fault.path in path:
+                    return waiting.pop(index)
+        return None

@@ -1,0 +1,1 @@
+"""gofax-relay: receive, verify, deduplicate, store, route and deliver SMS events."""
