@@ -13,6 +13,8 @@ import http.client
 import io
 import ipaddress
 import socket
+import ssl
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +48,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: Methods that change nothing, so that a lost answer leaves no doubt (RFC 9110, 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: Ranges that ``ipaddress`` calls global, though no public host is there: IPv4-compatible,
+#: local NAT64, site-local, Teredo (which hides an IPv4 address of the sender's choice).
+NOT_PUBLIC = tuple(
+    ipaddress.IPv6Network(each) for each in ("::/96", "64:ff9b:1::/48", "fec0::/10", "2001::/32")
+)
+FOREIGN_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
 @dataclass(slots=True)
@@ -58,6 +66,8 @@ class _Call:
     repeatable: bool = False
     #: True as soon as a byte of the current request may have left.
     sent: bool = False
+    #: Path and query of the current request, exactly as they go out.
+    target: str = "/"
 
     def remaining(self) -> float:
         seconds = self.ends_at - time.monotonic()
@@ -93,7 +103,7 @@ class Http:
         self.connect_timeout = connect_timeout
         self.max_answer = max_answer
 
-    def session(self, *, pool_size: int = 10) -> Session:
+    def session(self, *, pool_size: int = 64) -> Session:
         """Make a session that keeps up to *pool_size* connections to each host."""
         return Session(self, pool_size=pool_size)
 
@@ -122,7 +132,9 @@ class Http:
         address = _embedded(address)
         if any(address in network for network in self.allow):
             return True
-        return tls and address.is_global and not address.is_multicast
+        if address.is_multicast or any(address in network for network in NOT_PUBLIC):
+            return False
+        return tls and address.is_global
 
 
 class Session(requests.Session):
@@ -141,11 +153,23 @@ class Session(requests.Session):
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        try:
+            return super().prepare_request(request)
+        except (*FOREIGN_ERRORS, ValueError) as error:
+            kind = type(error).__name__
+        raise Unauthorized(f"not a usable request: {kind}")  # the cause would quote the URL
+
+    def get_redirect_target(self, response: requests.Response) -> None:
+        # Even when it follows nothing, requests would read the redirect's body without a cap.
+        return None
+
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         call = _call.get() or _Call(ends_at=time.monotonic() + self.guard.default_deadline)
         token = _call.set(call)
-        call.sent = False
+        call.sent, call.target = False, request.path_url
         safe = call.repeatable or request.method in SAFE_METHODS
+        outer = sys.exception()
         try:
             remaining = call.remaining()
             options |= {
@@ -155,11 +179,14 @@ class Session(requests.Session):
             }
             response = super().send(request, **options)
             _read_body(response, limit=self.guard.max_answer)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _outcome(error, host=_host(request), sent=call.sent, safe=safe) from error
+            return response
+        except (*FOREIGN_ERRORS, OSError, ValueError) as error:
+            # No local name may hold the cause: its frames would keep the socket open in a cycle.
+            raise _outcome(
+                _innermost(error, outer=outer), host=_host(request), sent=call.sent, safe=safe
+            ) from _presentable(_innermost(error, outer=outer))
         finally:
             _call.reset(token)
-        return response
 
 
 def error_for(
@@ -200,31 +227,46 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> t
     return max(moment - (now or datetime.now(UTC)), timedelta())
 
 
-def _outcome(error: Exception, *, host: str, sent: bool, safe: bool) -> DeliveryError:
-    if isinstance(error, _Blocked):
-        return Unauthorized(str(error))
-    if isinstance(error, ValueError):
-        return Unauthorized(f"{host}: not a usable address ({type(error).__name__})")
-    reason = _reason(error)
+def _innermost(error: BaseException, *, outer: BaseException | None) -> BaseException:
+    """Find the cause that says most; *outer*, which the caller was handling, is none of ours."""
+    while True:
+        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        if inner is None or inner is outer:
+            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def _is_bad_address(cause: BaseException) -> bool:
+    # A certificate that does not verify is a ValueError too.
+    kinds = (ValueError, http.client.InvalidURL)
+    return isinstance(cause, kinds) and not isinstance(cause, ssl.SSLError)
+
+
+def _presentable(cause: BaseException) -> BaseException | None:
+    """Leave out a cause that quotes the address, which may be a secret."""
+    return None if _is_bad_address(cause) else cause
+
+
+def _outcome(cause: BaseException, *, host: str, sent: bool, safe: bool) -> DeliveryError:
+    if isinstance(cause, _Blocked):
+        return Unauthorized(str(cause))
+    reason = _reason(cause)
     if not sent:
+        if _is_bad_address(cause):
+            return Unauthorized(f"{host}: not a usable address ({reason})")
         return Transient(f"{host}: not reached: {reason}")
     if safe:
         return Transient(f"{host}: no usable answer: {reason}")
     return Ambiguous(f"{host}: sent, but no usable answer: {reason}")
 
 
-def _reason(error: BaseException) -> str:
-    """Name the innermost cause: the outer ones repeat the URL, which may be a secret."""
-    while True:
-        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
-        inner = inner or next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        if not isinstance(inner, BaseException):
-            break
-        error = inner
-    if isinstance(error, TimeoutError):
+def _reason(cause: BaseException) -> str:
+    if isinstance(cause, TimeoutError):
         return "time-out"
-    said = error.strerror if isinstance(error, OSError) and error.strerror else ""
-    return f"{type(error).__name__} {said}".strip()
+    said = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
+    return f"{type(cause).__name__} {said}".strip()
 
 
 def _host(request: requests.PreparedRequest) -> str:
@@ -272,13 +314,18 @@ def _open(connection: HTTPConnection, guard: Http, *, tls: bool) -> socket.socke
         try:
             return sockets.create_connection(
                 (address, connection.port),
-                connection.timeout,
+                _patience(guard),
                 socket_options=connection.socket_options,
             )
         except OSError as error:
             failure = error
     assert failure is not None
     raise failure
+
+
+def _patience(guard: Http) -> float:
+    call = _call.get()
+    return min(guard.connect_timeout, call.remaining()) if call else guard.connect_timeout
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -324,8 +371,13 @@ class _GuardedConnection(HTTPConnection):
             self.connect()
         call = _call.get()
         if call is not None:
+            self.sock.settimeout(call.remaining())
             call.sent = True
         super().send(data)
+
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        call = _call.get()
+        super().putrequest(method, call.target if call else url, *args, **kwargs)
 
 
 class _GuardedTLSConnection(_GuardedConnection, HTTPSConnection):
@@ -363,6 +415,11 @@ class _GuardedAdapter(HTTPAdapter):
         self.guard = guard
         retry = urllib3.Retry(total=0, read=False)
         super().__init__(pool_maxsize=pool_size, max_retries=retry)
+
+    def request_url(self, request: requests.PreparedRequest, proxies: object) -> str:
+        # urllib3 writes this into its log and its errors, and normalises it; but the target may
+        # be a secret or part of a signature, so the connection takes the real one from the call.
+        return "/"
 
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **options: Any

@@ -63,6 +63,9 @@ def _meet_faults(blueprint: Blueprint, records: Records, *, system: str) -> None
         if fault.act:
             request.environ["sandbox.fault"] = fault
             return None
+        if fault.status is None:
+            time.sleep(fault.wait)
+            return None
         return _faulty(fault)
 
     @blueprint.after_request
@@ -73,6 +76,6 @@ def _meet_faults(blueprint: Blueprint, records: Records, *, system: str) -> None
 
 def _faulty(fault: Fault, response: Response | None = None) -> Response:
     time.sleep(fault.wait)
-    if fault.status is None:
-        return response or Response("", 500)
+    if response is not None and fault.status is None:
+        return response
     return Response(fault.body, fault.status, headers=dict(fault.headers))

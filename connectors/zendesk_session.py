@@ -1,0 +1,228 @@
+"""What zenpy talks to Zendesk through: address, credentials and the meaning of an answer.
+
+All three are settled underneath zenpy, so that it never sees a 429 that it would sleep on, nor an
+error that it would word in its own way.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import requests
+from pydantic import SecretStr
+
+from connectors.base import DeliveryError, Refused, Throttled, Transient, Unauthorized
+from connectors.http import SAFE_METHODS, Http, Session, error_for
+
+#: What an access token is asked to be good for, and for how long (seconds).
+SCOPE = "tickets:read tickets:write users:read users:write"
+TOKEN_LIFE = 7200
+PRINTABLE = re.compile(r"[!-~]+")
+
+
+class Gone(Refused):
+    """There is no such ticket (any more)."""
+
+
+class Closed(Refused):
+    """The ticket is closed: it takes no comments."""
+
+
+class ZendeskSession(Session):
+    """What zenpy talks through: our address, our credentials, our errors."""
+
+    #: zenpy asks for this before it leaves the credentials to us.
+    authorized = True
+
+    def __init__(self, guard: Http, *, address: str, credentials: Credentials) -> None:
+        super().__init__(guard, pool_size=1)
+        self.headers["User-Agent"] = "gofax-relay"
+        self._address = address
+        self._credentials = credentials
+        #: Monotonic end of the delivery that this session serves.
+        self.ends_at = 0.0
+
+    @contextmanager
+    def keyed(self, key: str) -> Iterator[None]:
+        """Let Zendesk do what is asked inside once for each *key*."""
+        self.headers["Idempotency-Key"] = key
+        try:
+            yield
+        finally:
+            del self.headers["Idempotency-Key"]
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        safe = _is_repeatable(request)
+        with self.guard.repeatable() if safe else nullcontext():
+            response = self._send_signed_in(request, **options)
+        error = _fault(response, safe=safe)
+        if error is not None:
+            raise error
+        # zenpy recognises an answer by the address that it asked.
+        response.request = request
+        return response
+
+    def _send_signed_in(
+        self, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
+        header = self._credentials.header(ends_at=self.ends_at)
+        response = super().send(self._addressed(request, header), **options)
+        if response.status_code == 401 and self._credentials.renewable:
+            header = self._credentials.header(ends_at=self.ends_at, refused=header)
+            response = super().send(self._addressed(request, header), **options)
+        return response
+
+    def _addressed(
+        self, request: requests.PreparedRequest, header: str
+    ) -> requests.PreparedRequest:
+        """Move what zenpy asks for to our address, wherever an answer's link may point."""
+        addressed = request.copy()
+        _, prefix, path = (request.url or "").partition("/api/v2/")
+        addressed.url = f"{self._address}{prefix}{path}"
+        addressed.headers["Authorization"] = header
+        return addressed
+
+
+def _is_repeatable(request: requests.PreparedRequest) -> bool:
+    return (
+        request.method in SAFE_METHODS
+        or "Idempotency-Key" in request.headers
+        or urlsplit(request.url or "").path.endswith("/users/create_or_update.json")
+    )
+
+
+def _fault(response: requests.Response, *, safe: bool) -> DeliveryError | None:
+    """Translate an answer by Zendesk's own rules first, then by those of every system."""
+    status, detail = response.status_code, _detail(response)
+    message = f"answered {status}: {detail}"
+    if status == 404 and "No help desk" in detail:
+        return Unauthorized(message, status=status)
+    if status == 404:
+        return Gone(message, status=status)
+    if status == 409:
+        return Transient(message, status=status)
+    if status == 422 and "closed prevents" in detail:
+        return Closed(message, status=status)
+    error = error_for(status, headers=response.headers, detail=detail, safe=safe)
+    if isinstance(error, Throttled) and _limits_one_ticket(response):
+        wait = error.retry_after
+        return Throttled(message, retry_after=wait, scope="conversation", status=status)
+    return error
+
+
+def _limits_one_ticket(response: requests.Response) -> bool:
+    """Tell the limit on updates of a ticket from the account's, which is counted down to 0."""
+    left = response.headers.get("X-Rate-Limit-Remaining")
+    return response.request.method == "PUT" and left != "0"
+
+
+def _detail(response: requests.Response) -> str:
+    """Say what was wrong in the vendor's words, if it sent any in its own form."""
+    if response.ok:
+        return ""
+    body = _json(response)
+    error = body.get("error")
+    words = [error.get("title") if isinstance(error, dict) else error]
+    words += [body.get("description"), body.get("error_description")]
+    details = body.get("details")
+    for faults in details.values() if isinstance(details, dict) else ():
+        words += [each.get("description") for each in faults if isinstance(each, dict)]
+    return ": ".join(word for word in words if isinstance(word, str) and word)[:300]
+
+
+def _json(response: requests.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+class Credentials(Protocol):
+    """Knows the Authorization header to send."""
+
+    renewable: bool
+
+    def header(self, *, ends_at: float, refused: str | None = None) -> str:
+        """Return the header, another one than *refused*, by *ends_at* at the latest."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Standing:
+    """Credentials that stay as they are."""
+
+    renewable = False
+
+    def __init__(self, header: str) -> None:
+        self._header = header
+
+    def header(self, *, ends_at: float, refused: str | None = None) -> str:
+        return self._header
+
+    def close(self) -> None:
+        pass
+
+
+class OAuthClient:
+    """An OAuth client: fetches an access token for all threads, and a new one before it ends."""
+
+    renewable = True
+
+    def __init__(self, url: str, *, client_id: str, secret: SecretStr, http: Http) -> None:
+        self._url = url
+        self._id = client_id
+        self._secret = secret
+        self._http = http
+        self._session = http.session(pool_size=1)
+        self._lock = threading.Lock()
+        self._header: str | None = None
+        self._renew_at = 0.0
+
+    def header(self, *, ends_at: float, refused: str | None = None) -> str:
+        if not self._lock.acquire(timeout=max(0.0, ends_at - time.monotonic())):
+            raise Transient("no access token in time: another delivery is still waiting for one")
+        try:
+            if self._header in (None, refused) or time.monotonic() >= self._renew_at:
+                self._header, self._renew_at = self._fetch()
+            assert self._header is not None
+            return self._header
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _fetch(self) -> tuple[str, float]:
+        asked_at = time.monotonic()
+        answer = _json(self._ask())
+        token, life = answer.get("access_token"), answer.get("expires_in")
+        if not isinstance(token, str) or not PRINTABLE.fullmatch(token):
+            raise Transient("the answer about an access token holds none")
+        if not isinstance(life, int | float) or life <= 0:
+            return f"Bearer {token}", float("inf")
+        return f"Bearer {token}", asked_at + max(life - 60, life / 2)
+
+    def _ask(self) -> requests.Response:
+        asked = {
+            "grant_type": "client_credentials",
+            "client_id": self._id,
+            "client_secret": self._secret.get_secret_value(),
+            "scope": SCOPE,
+            "expires_in": TOKEN_LIFE,
+        }
+        with self._http.repeatable():
+            response = self._session.post(self._url, json=asked)
+        error = _fault(response, safe=True)
+        if isinstance(error, Refused | Unauthorized):
+            raise Unauthorized(f"no access token for this client: {error}", status=error.status)
+        if error is not None:
+            raise error
+        return response

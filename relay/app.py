@@ -1,0 +1,51 @@
+"""The Flask application: endpoints, and the answers for probes."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, jsonify
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from relay import receive
+from relay.config import Config
+from relay.refusals import Refusals
+from relay.store import Database, Inbox, Ledger, StoreUnavailable
+
+
+def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Refusals) -> Flask:
+    """Wire the endpoints of *config* to a store whose tables exist."""
+    app = Flask("relay", static_folder=None)
+    app.url_map.strict_slashes = True
+    app.url_map.redirect_defaults = False
+    app.url_map.merge_slashes = False
+    if config.server.trusted_proxies:
+        hops = config.server.trusted_proxies
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's documented way
+            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
+        )
+    app.register_blueprint(receive.blueprint(config, inbox=inbox, refusals=refusals))
+    ledger = Ledger(database)
+
+    @app.get("/livez")
+    def alive() -> ResponseReturnValue:
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    def ready() -> ResponseReturnValue:
+        try:
+            ledger.ping()
+        except StoreUnavailable:
+            return {"status": "store unavailable"}, 503
+        return {"status": "ready"}
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        answer = jsonify(error=error.name.lower())
+        answer.status_code = error.code or 500
+        for name, value in error.get_headers():
+            if name not in ("Content-Type", "Content-Length"):
+                answer.headers[name] = value
+        return answer
+
+    return app

@@ -1,0 +1,229 @@
+"""The command ``gofax-relay``: parse, build, call one function, set the exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connectors import sandbox as stand_ins
+from relay import logs, migrations, processes, registry, views
+from relay.config import Config, load
+from relay.demo import Demo
+from relay.document import ConfigError
+from relay.migrations import SchemaTooNew
+from relay.processes import PortTaken
+from relay.store import Database, Ledger, StoreUnavailable
+
+FAILED, USAGE = 1, 2
+
+
+class ConfigFile(click.ParamType[Config]):
+    """A path to a config file that is read and checked as soon as it is given."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Config:
+        if isinstance(value, Config):
+            return value
+        try:
+            return load(Path(value), find_connector=registry.find)
+        except ConfigError as error:
+            click.echo(error, err=True)
+            raise click.exceptions.Exit(USAGE) from error
+
+
+config_option = click.option(
+    "--config",
+    type=ConfigFile(),
+    default="config.yaml",
+    envvar="GOFAX_RELAY_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The YAML file with endpoints, destinations and routes.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gofax-relay")
+def cli() -> None:
+    """Receive GoFax SMS events and bring them to HubSpot, Zendesk and Microsoft Teams.
+
+    \b
+    Try it:            gofax-relay demo
+    Check a config:    gofax-relay check --config config.yaml
+    Run it:            gofax-relay serve --config config.yaml
+    What came in:      gofax-relay events
+    Why (not):         gofax-relay explain MESSAGE_ID
+    """
+
+
+@cli.command()
+@config_option
+def serve(config: Config) -> None:
+    """Run receiver and worker as processes of one command.
+
+    \b
+    Example: gofax-relay serve --config /etc/gofax-relay/config.yaml
+    SIGTERM gives running attempts 8 s and leaves the rest to their leases.
+    """
+    _prepare(config, listens=True)
+    sys.exit(processes.serve(config))
+
+
+@cli.command()
+@config_option
+def web(config: Config) -> None:
+    """Run the receiver without a worker.
+
+    \b
+    Example: gofax-relay web --config config.yaml
+    """
+    _prepare(config, listens=True)
+    processes.run_web(config)
+
+
+@cli.command()
+@config_option
+def work(config: Config) -> None:
+    """Run a worker without the receiver.
+
+    \b
+    Example: gofax-relay work --config config.yaml
+    """
+    _prepare(config, listens=False)
+    processes.run_worker(config)
+
+
+@cli.command()
+@config_option
+@click.option("--live", is_flag=True, help="Ask each destination whether its credentials work.")
+def check(config: Config, live: bool) -> None:
+    """Validate the config and print what each route would do.
+
+    \b
+    Examples: gofax-relay check
+              gofax-relay check --live
+    """
+    click.echo(views.plan(config))
+    if live and not views.check_live(registry.build(config)):
+        sys.exit(FAILED)
+
+
+@cli.command()
+@config_option
+@json_option
+@limit_option
+def events(config: Config, as_json: bool, limit: int | None) -> None:
+    """List events with their deliveries, oldest first.
+
+    \b
+    Examples: gofax-relay events --limit 20
+              gofax-relay events --json | tail -1
+    """
+    views.show_events(_ledger(config), as_json=as_json, limit=limit)
+
+
+@cli.command()
+@config_option
+@json_option
+@limit_option
+def requests(config: Config, as_json: bool, limit: int | None) -> None:
+    """List every call to an endpoint, good or refused, oldest first.
+
+    \b
+    Examples: gofax-relay requests --limit 20
+              gofax-relay requests --json | grep '"status": 401'
+    """
+    views.show_requests(_ledger(config), as_json=as_json, limit=limit)
+
+
+@cli.command()
+@click.argument("event")
+@config_option
+@json_option
+def explain(event: str, config: Config, as_json: bool) -> None:
+    """Say what became of EVENT, given by its id or its messageId, and why.
+
+    \b
+    Examples: gofax-relay explain abc123
+              gofax-relay explain evt_0193a1b2c3d4… --json
+    """
+    view = _ledger(config).event(event)
+    if view is None:
+        raise click.ClickException(
+            f'no event "{event}" in {config.store}; gofax-relay events lists what there is'
+        )
+    views.explain(view, as_json=as_json)
+
+
+@cli.command()
+@click.option("--port", default=8090, show_default=True, help="Port; 0: any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def sandbox(port: int, host: str) -> None:
+    """Run local stand-ins of HubSpot, Zendesk and Teams.
+
+    GET /records lists what they were given; GET / shows it as a page.
+
+    \b
+    Example: gofax-relay sandbox --port 8090
+    """
+    logs.configure()
+    try:
+        server = stand_ins.serve(host=host, port=port)
+    except OSError as error:
+        raise click.ClickException(f"{host}:{port}: {error.strerror}") from error
+    click.echo(f"sandbox on http://{host}:{server.port}/")
+    processes.run_until_stopped(server.serve_forever, server.shutdown)
+    server.server_close()
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Exit when all is delivered.")
+def demo(once: bool) -> None:
+    """Run sandbox, relay and sample events in a temporary folder, on free ports.
+
+    \b
+    Examples: gofax-relay demo
+              gofax-relay demo --once
+    """
+    sys.exit(Demo(say=click.echo).run(once=once))
+
+
+def _prepare(config: Config, *, listens: bool) -> None:
+    """Bring the store up to date, and find out now what would stop us later."""
+    logs.configure()
+    try:
+        if listens:
+            processes.check_port(config)
+        database = Database(config.store)
+        migrations.upgrade(database)
+        database.close()
+    except (PortTaken, SchemaTooNew, StoreUnavailable) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _ledger(config: Config) -> Ledger:
+    try:
+        database = Database(config.store)
+        migrations.upgrade(database)
+    except (SchemaTooNew, StoreUnavailable) as error:
+        raise click.ClickException(f"{config.store}: {error}") from error
+    return Ledger(database)
+
+
+def main() -> None:
+    """Run the command line; what nobody expected is one line, not a stack trace."""
+    try:
+        cli()
+    except StoreUnavailable as error:
+        click.echo(f"error: the store cannot be used: {error}", err=True)
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

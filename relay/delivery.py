@@ -1,0 +1,230 @@
+"""What becomes of a delivery after an attempt? Every rule about retries is here, and pure.
+
+    waiting ──► pending ──► in_flight ──► delivered
+                  ▲             │    ├──► dead
+                  └── backoff ──┘    └──► held      (a person settles it)
+
+``waiting`` is behind an earlier delivery of its conversation; ``pending`` is due at a time;
+``in_flight`` is claimed under a lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from random import Random
+from typing import Literal
+
+from connectors.base import (
+    Ambiguous,
+    DeliveryError,
+    Receipt,
+    Refused,
+    Throttled,
+    Transient,
+    Unauthorized,
+)
+
+#: Waits between attempts, the last one repeated; close to what large senders of webhooks use.
+DEFAULT_SCHEDULE = tuple(
+    timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800)
+)
+#: How long attempts go on after the first failure.
+DEFAULT_WINDOW = timedelta(days=3)
+#: How often a paused destination is tried with one delivery.
+PROBE_EVERY = timedelta(minutes=5)
+#: A Retry-After is believed within these bounds.
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(hours=24)
+#: The wait when a destination throttles and does not say for how long.
+DEFAULT_WAIT = timedelta(seconds=10)
+
+
+class State(StrEnum):
+    """Where a delivery stands."""
+
+    WAITING = "waiting"
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    HELD = "held"
+
+
+class Result(StrEnum):
+    """What an attempt came to: delivered, or what the connector raised."""
+
+    DELIVERED = "delivered"
+    TRANSIENT = "transient"
+    THROTTLED = "throttled"
+    AMBIGUOUS = "ambiguous"
+    REFUSED = "refused"
+    UNAUTHORIZED = "unauthorized"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How one attempt ended."""
+
+    result: Result
+    #: Words for people: the reason, or nothing.
+    detail: str = ""
+    #: HTTP status of the answer, if there was one.
+    status: int | None = None
+    #: What a throttling destination asked for.
+    retry_after: timedelta | None = None
+    scope: Literal["conversation", "destination"] = "destination"
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What a destination says about failed attempts."""
+
+    schedule: Sequence[timedelta] = DEFAULT_SCHEDULE
+    window: timedelta = DEFAULT_WINDOW
+    on_ambiguous: Literal["retry", "hold"] = "retry"
+    on_dead: Literal["skip", "hold"] = "skip"
+
+    def backoff(self, failures: int, rng: Random) -> timedelta:
+        """Return the wait after the *failures*-th failure: full jitter below the schedule."""
+        cap = self.schedule[min(failures, len(self.schedule)) - 1]
+        return cap * rng.random()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """What is known of a delivery when an attempt at it ends."""
+
+    #: Attempts that counted, this one included.
+    attempts: int
+    #: An earlier attempt may have acted.
+    repeat: bool
+    #: When the first attempt of this series failed; None if none has.
+    failing_since: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """The whole destination has to wait."""
+
+    until: datetime
+    reason: str
+    cause: Literal["unauthorized", "throttled"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What the store has to write after an attempt."""
+
+    state: State
+    #: When the next attempt is due; None if there is none.
+    due_at: datetime | None = None
+    #: Attempts that count so far.
+    attempts: int
+    repeat: bool
+    failing_since: datetime | None = None
+    #: Why it is dead or held.
+    reason: str = ""
+    #: Its conversation waits until a person has settled it.
+    parks: bool = False
+    pause: Pause | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Return whether this series of attempts is over."""
+        return self.state in (State.DELIVERED, State.DEAD, State.HELD)
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Translate what a connector raised; what is not in the contract counts as ambiguous."""
+    detail = str(error) or type(error).__name__
+    status = error.status if isinstance(error, DeliveryError) else None
+    match error:
+        case Throttled():
+            return Outcome(
+                result=Result.THROTTLED,
+                detail=detail,
+                status=status,
+                retry_after=error.retry_after,
+                scope=error.scope,
+            )
+        case Transient():
+            result = Result.TRANSIENT
+        case Refused():
+            result = Result.REFUSED
+        case Unauthorized():
+            result = Result.UNAUTHORIZED
+        case Ambiguous():
+            result = Result.AMBIGUOUS
+        case _:
+            # Its text is not written for people, and may hold what must not be shown.
+            return Outcome(
+                result=Result.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
+            )
+    return Outcome(result=result, detail=detail, status=status)
+
+
+def decide(
+    standing: Standing, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
+) -> Decision:
+    """Say what becomes of a delivery whose attempt ended in *outcome* at *now*."""
+    match outcome.result:
+        case Result.DELIVERED:
+            return _end(State.DELIVERED, standing)
+        case Result.REFUSED:
+            return _dead(standing, policy, f"refused: {outcome.detail}")
+        case Result.THROTTLED:
+            return _wait(standing, outcome, now=now)
+        case Result.UNAUTHORIZED:
+            pause = Pause(until=now + PROBE_EVERY, reason=outcome.detail, cause="unauthorized")
+            return _unharmed(standing, due_at=now, pause=pause)
+        case Result.AMBIGUOUS if policy.on_ambiguous == "hold":
+            reason = f"ambiguous: {outcome.detail}"
+            return _end(State.HELD, replace(standing, repeat=True), reason=reason)
+    return _retry(standing, outcome, policy=policy, now=now, rng=rng)
+
+
+def _retry(
+    standing: Standing, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
+) -> Decision:
+    since = standing.failing_since or now
+    if now - since >= policy.window:
+        reason = f"exhausted after {standing.attempts} attempts: {outcome.detail}"
+        return _dead(standing, policy, reason)
+    return Decision(
+        state=State.PENDING,
+        due_at=now + policy.backoff(standing.attempts, rng),
+        attempts=standing.attempts,
+        repeat=standing.repeat or outcome.result is Result.AMBIGUOUS,
+        failing_since=since,
+    )
+
+
+def _wait(standing: Standing, outcome: Outcome, *, now: datetime) -> Decision:
+    wait = outcome.retry_after or DEFAULT_WAIT
+    until = now + min(max(wait, SHORTEST_WAIT), LONGEST_WAIT)
+    pause = None
+    if outcome.scope == "destination":
+        pause = Pause(until=until, reason=outcome.detail, cause="throttled")
+    return _unharmed(standing, due_at=until, pause=pause)
+
+
+def _unharmed(standing: Standing, *, due_at: datetime, pause: Pause | None) -> Decision:
+    return Decision(
+        state=State.PENDING,
+        due_at=due_at,
+        attempts=standing.attempts - 1,
+        repeat=standing.repeat,
+        failing_since=standing.failing_since,
+        pause=pause,
+    )
+
+
+def _dead(standing: Standing, policy: Policy, reason: str) -> Decision:
+    return _end(State.HELD if policy.on_dead == "hold" else State.DEAD, standing, reason=reason)
+
+
+def _end(state: State, standing: Standing, *, reason: str = "") -> Decision:
+    return Decision(state=state, attempts=standing.attempts, repeat=standing.repeat, reason=reason)

@@ -1,0 +1,223 @@
+"""First tables"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from relay.store.schema import UtcTime
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "destinations",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("since", UtcTime(), nullable=False),
+        sa.Column("until", UtcTime(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_destinations")),
+    )
+    op.create_table(
+        "events",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("standing", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("message_id", sa.Text(), nullable=True),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("direction", sa.Text(), nullable=True),
+        sa.Column("customer", sa.Text(), nullable=True),
+        sa.Column("ours", sa.Text(), nullable=True),
+        sa.Column("sender", sa.Text(), nullable=True),
+        sa.Column("recipient", sa.Text(), nullable=True),
+        sa.Column("body", sa.Text(), nullable=True),
+        sa.Column("keyword", sa.Text(), nullable=True),
+        sa.Column("account_id", sa.Text(), nullable=True),
+        sa.Column("conversation", sa.Text(), nullable=False),
+        sa.Column("occurred_at", UtcTime(), nullable=True),
+        sa.Column("received_at", UtcTime(), nullable=False),
+        sa.Column("raw", sa.LargeBinary(), nullable=False),
+        sa.Column("query", sa.Text(), nullable=False),
+        sa.Column("routing", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
+        sa.UniqueConstraint("id", name=op.f("uq_events_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_events_message_id"), "events", ["message_id"], unique=False)
+    op.create_table(
+        "keys",
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("meaning", sa.LargeBinary(), nullable=False),
+        sa.Column("text_mark", sa.LargeBinary(), nullable=True),
+        sa.Column("duplicates", sa.Integer(), nullable=False),
+        sa.Column("first_at", UtcTime(), nullable=False),
+        sa.Column("last_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_keys")),
+    )
+    op.create_table(
+        "lanes",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("conversation", sa.Text(), nullable=False),
+        sa.Column("thread", sa.Text(), nullable=True),
+        sa.Column("parked_by", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_lanes")),
+        sa.UniqueConstraint("destination", "conversation", name=op.f("uq_lanes_destination")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "marks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_marks")),
+    )
+    op.create_table(
+        "requests",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("remote", sa.Text(), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=True),
+        sa.Column("message_id", sa.Text(), nullable=True),
+        sa.Column("headers", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_requests")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_requests_event_id"), "requests", ["event_id"], unique=False)
+    op.create_table(
+        "deliveries",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("lane_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("late", sa.Boolean(), nullable=False),
+        sa.Column("due_at", UtcTime(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("claims", sa.Integer(), nullable=False),
+        sa.Column("repeat", sa.Boolean(), nullable=False),
+        sa.Column("failing_since", UtcTime(), nullable=True),
+        sa.Column("node", sa.Text(), nullable=True),
+        sa.Column("lease_until", UtcTime(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("reference", sa.Text(), nullable=True),
+        sa.Column("url", sa.Text(), nullable=True),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.Column("ended_at", UtcTime(), nullable=True),
+        sa.ForeignKeyConstraint(["event_id"], ["events.id"], name=op.f("fk_deliveries_event_id")),
+        sa.ForeignKeyConstraint(["lane_id"], ["lanes.id"], name=op.f("fk_deliveries_lane_id")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_deliveries")),
+        sa.UniqueConstraint("id", name=op.f("uq_deliveries_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_deliveries_due",
+        "deliveries",
+        ["destination", "due_at", "seq"],
+        unique=False,
+        sqlite_where=sa.text("state = 'pending'"),
+        postgresql_where=sa.text("state = 'pending'"),
+    )
+    op.create_index(op.f("ix_deliveries_event_id"), "deliveries", ["event_id"], unique=False)
+    op.create_index(
+        "ix_deliveries_lease",
+        "deliveries",
+        ["lease_until"],
+        unique=False,
+        sqlite_where=sa.text("state = 'in_flight'"),
+        postgresql_where=sa.text("state = 'in_flight'"),
+    )
+    op.create_index(
+        "ix_deliveries_line",
+        "deliveries",
+        ["lane_id", "seq"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('waiting', 'pending', 'in_flight') AND NOT late"),
+        postgresql_where=sa.text("state IN ('waiting', 'pending', 'in_flight') AND NOT late"),
+    )
+    op.create_index(
+        "uq_deliveries_head",
+        "deliveries",
+        ["lane_id"],
+        unique=True,
+        sqlite_where=sa.text("state IN ('pending', 'in_flight') AND NOT late"),
+        postgresql_where=sa.text("state IN ('pending', 'in_flight') AND NOT late"),
+    )
+    op.create_table(
+        "attempts",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("delivery_id", sa.Text(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("node", sa.Text(), nullable=False),
+        sa.Column("repeat", sa.Boolean(), nullable=False),
+        sa.Column("started_at", UtcTime(), nullable=False),
+        sa.Column("ended_at", UtcTime(), nullable=True),
+        sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["deliveries.id"], name=op.f("fk_attempts_delivery_id")
+        ),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_attempts")),
+        sa.UniqueConstraint("id", name=op.f("uq_attempts_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_attempts_delivery_id"), "attempts", ["delivery_id"], unique=False)
+    op.create_index("ix_attempts_started", "attempts", ["destination", "started_at"], unique=False)
+
+
+def downgrade() -> None:
+    op.drop_index("ix_attempts_started", table_name="attempts")
+    op.drop_index(op.f("ix_attempts_delivery_id"), table_name="attempts")
+    op.drop_table("attempts")
+    op.drop_index(
+        "uq_deliveries_head",
+        table_name="deliveries",
+        sqlite_where=sa.text("state IN ('pending', 'in_flight') AND NOT late"),
+        postgresql_where=sa.text("state IN ('pending', 'in_flight') AND NOT late"),
+    )
+    op.drop_index(
+        "ix_deliveries_line",
+        table_name="deliveries",
+        sqlite_where=sa.text("state IN ('waiting', 'pending', 'in_flight') AND NOT late"),
+        postgresql_where=sa.text("state IN ('waiting', 'pending', 'in_flight') AND NOT late"),
+    )
+    op.drop_index(
+        "ix_deliveries_lease",
+        table_name="deliveries",
+        sqlite_where=sa.text("state = 'in_flight'"),
+        postgresql_where=sa.text("state = 'in_flight'"),
+    )
+    op.drop_index(op.f("ix_deliveries_event_id"), table_name="deliveries")
+    op.drop_index(
+        "ix_deliveries_due",
+        table_name="deliveries",
+        sqlite_where=sa.text("state = 'pending'"),
+        postgresql_where=sa.text("state = 'pending'"),
+    )
+    op.drop_table("deliveries")
+    op.drop_index(op.f("ix_requests_event_id"), table_name="requests")
+    op.drop_table("requests")
+    op.drop_table("marks")
+    op.drop_table("lanes")
+    op.drop_table("keys")
+    op.drop_index(op.f("ix_events_message_id"), table_name="events")
+    op.drop_table("events")
+    op.drop_table("destinations")

@@ -1,0 +1,211 @@
+"""The processes of one ``serve``: web and worker, started together, watched, stopped together."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from types import FrameType
+from typing import Any
+
+import structlog
+from granian.constants import Interfaces
+from granian.server import Server
+
+from relay import registry
+from relay.app import create_app
+from relay.config import Config
+from relay.nodes import NodeSlot
+from relay.refusals import Refusals
+from relay.store import Database, Inbox, Queue
+from relay.worker import Worker
+
+log = structlog.get_logger()
+
+#: Seconds that running attempts and requests get after SIGTERM.
+DRAIN = 8
+#: Seconds after which a child that does not stop is killed.
+KILL_AFTER = 9.5
+#: Seconds between the death of a child and its next start.
+RESTART_AFTER = 1.0
+
+_PR_SET_PDEATHSIG = 1
+
+
+class PortTaken(Exception):
+    """Somebody else listens where we should."""
+
+
+def check_port(config: Config) -> None:
+    """Raise :class:`PortTaken` if the address of the web server cannot be had."""
+    host, port = config.server.host, config.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(f"server.listen: {host}:{port}: {error.strerror}") from error
+
+
+def run_web(config: Config) -> None:
+    """Serve HTTP in this process and one child until SIGTERM or SIGINT."""
+    log.info("web.started", listen=config.server.listen)
+    server = Server(
+        "relay",
+        address=config.server.host,
+        port=config.server.port,
+        interface=Interfaces.WSGI,
+        blocking_threads=config.server.threads,
+        backpressure=config.server.threads * 2,
+        backlog=1024,
+        workers_kill_timeout=DRAIN,
+        websockets=False,
+        log_enabled=False,
+        respawn_failed_workers=True,
+        respawn_interval=RESTART_AFTER,
+    )
+    # Granian's default loader imports a module; ours builds the app from the config.
+    server.serve(target_loader=partial(_load_app, config, os.getpid()), wrap_loader=False)
+
+
+def run_worker(config: Config) -> None:
+    """Deliver in this process until SIGTERM or SIGINT."""
+    database = Database(config.store)
+    node = NodeSlot(database.path).name
+    queue = Queue(database, node=node)
+    worker = Worker(registry.build(config), queue)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    log.info("worker.started", node=node, destinations=list(config.destinations))
+    worker.run()
+    left = worker.drain(DRAIN)
+    queue.close()
+    worker.close()
+    log.info("worker.stopped", node=node, left_to_their_leases=left)
+    # Threads that hang in a connector would hold the interpreter up at its end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def serve(config: Config) -> int:
+    """Run web and worker as two processes of this one; return the exit code."""
+    roles = {"web": partial(run_web, config), "worker": partial(run_worker, config)}
+    return Supervisor(roles).run()
+
+
+class Supervisor:
+    """Keeps child processes running, by fork: they share the memory of what is imported."""
+
+    def __init__(self, roles: Mapping[str, Callable[[], None]]) -> None:
+        self._roles = roles
+        self._children: dict[str, _Child] = {}
+        self._stopping = False
+
+    def run(self) -> int:
+        """Start the roles, restart what dies, and stop all on SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        gc.freeze()
+        for role in self._roles:
+            self._start(role)
+        while not self._stopping:
+            wait([child.process.sentinel for child in self._children.values()], timeout=0.5)
+            for role in self._dead():
+                if self._stopping:
+                    break
+                if not self._restart(role):
+                    self._stop_children()
+                    return 1
+        self._stop_children()
+        return 0
+
+    def _start(self, role: str) -> None:
+        process = multiprocessing.get_context("fork").Process(
+            target=_child, args=(self._roles[role], os.getpid()), name=role
+        )
+        process.start()
+        self._children[role] = _Child(process, time.monotonic())
+
+    def _dead(self) -> list[str]:
+        return [role for role, child in self._children.items() if not child.process.is_alive()]
+
+    def _restart(self, role: str) -> bool:
+        """Start *role* again; False if it dies as soon as it starts, which no restart mends."""
+        child = self._children[role]
+        log.error("process.died", role=role, exit_code=child.process.exitcode)
+        if time.monotonic() - child.started < RESTART_AFTER * 2 and child.process.exitcode == 1:
+            return False
+        time.sleep(RESTART_AFTER)
+        self._start(role)
+        return True
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _stop_children(self) -> None:
+        for child in self._children.values():
+            if child.process.is_alive():
+                child.process.terminate()
+        ends_at = time.monotonic() + KILL_AFTER
+        for role, child in self._children.items():
+            child.process.join(max(0.0, ends_at - time.monotonic()))
+            if child.process.is_alive():
+                log.warning("process.killed", role=role)
+                child.process.kill()
+                child.process.join()
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: ForkProcess
+    started: float
+
+
+def _child(role: Callable[[], None], parent: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    end_with(parent)
+    role()
+
+
+def end_with(parent: int) -> None:
+    """Let this process die with *parent*, so that nothing holds the port after a kill -9."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    watch = threading.Thread(target=_watch, args=(parent,), daemon=True, name="parent")
+    watch.start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _load_app(config: Config, parent: int) -> Any:
+    """Build the application in Granian's worker process."""
+    end_with(parent)
+    database = Database(config.store)
+    inbox = Inbox(database)
+    refusals = Refusals(inbox.refuse)
+    return create_app(config, database=database, inbox=inbox, refusals=refusals)
+
+
+def run_until_stopped(run: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Call *run*, and *stop* from another thread on SIGTERM or SIGINT, which ends *run*."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threading.Thread(target=stop).start())
+    run()

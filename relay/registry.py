@@ -1,0 +1,81 @@
+"""Connectors by entry point, destinations from the config: the one door for ours and others'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from connectors.base import Connector
+from connectors.http import Http
+from relay.config import Config, Destination
+
+GROUP = "gofax_relay.connectors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outlet:
+    """A destination with its connector, ready to deliver."""
+
+    name: str
+    settings: Destination
+    connector: Connector[Any]
+
+
+def find(name: str) -> type[Connector[Any]]:
+    """Return the connector class *name*. Raises LookupError that says how to mend it."""
+    entries = _entries().get(name, [])
+    if not entries:
+        have = ", ".join(sorted(_entries())) or "none"
+        raise LookupError(f'no connector named "{name}" (installed: {have})')
+    owners = sorted({_owner(entry) for entry in entries})
+    if len(owners) > 1:
+        raise LookupError(
+            f'two packages have a connector named "{name}": {" and ".join(owners)}; remove one'
+        )
+    return _loaded(entries[0])
+
+
+def build(config: Config) -> Mapping[str, Outlet]:
+    """Make the connector of every destination."""
+    return {
+        name: Outlet(
+            name=name,
+            settings=settings,
+            connector=find(settings.connector)(
+                settings.options,
+                http=Http(
+                    allow=config.outbound.allow,
+                    default_deadline=settings.deadline.total_seconds(),
+                ),
+            ),
+        )
+        for name, settings in config.destinations.items()
+    }
+
+
+@cache
+def _entries() -> Mapping[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=GROUP):
+        found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def _loaded(entry: EntryPoint) -> type[Connector[Any]]:
+    try:
+        loaded = entry.load()
+    except ImportError as error:
+        extra = f"{_owner(entry)}[{entry.name}]"
+        raise LookupError(
+            f'connector "{entry.name}" needs {error.name or error}: pip install "{extra}"'
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Connector)):
+        raise LookupError(f'connector "{entry.name}": {entry.value} is no Connector class')
+    return loaded
+
+
+def _owner(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "an unknown package"

@@ -1,0 +1,73 @@
+"""Does this signature belong to these bytes?
+
+GoFax documents HMAC-SHA256 and the header, but not how the value is written, so the usual forms
+are accepted: hex or base64 (standard or URL-safe), alone or behind ``sha256=``, ``v0=``, ``v1=``
+or ``v1,``, also several of them separated by spaces or commas.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from itsdangerous import HMACAlgorithm
+
+Encoding = Literal["auto", "hex", "base64"]
+
+#: A header longer than this is no list of signatures.
+MAX_HEADER = 2048
+
+_HMAC_SHA256 = HMACAlgorithm(hashlib.sha256)
+_PREFIX = r"(?:(?:sha256|v[01])=)?"
+# 64 hex digits are also valid base64, of 48 bytes: the length decides, and it never overlaps.
+_HEX = re.compile(_PREFIX + r"([0-9a-fA-F]{64})")
+_BASE64 = re.compile(_PREFIX + r"([A-Za-z0-9+/_-]{43})=?")
+_SEPARATORS = re.compile(r"[ ,\t]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """Whether a request is genuine, and why we say so."""
+
+    good: bool
+    #: For the request log; never told to the caller.
+    reason: str
+    #: Position of the secret that matched.
+    secret: int | None = None
+
+
+def verify(
+    body: bytes, header: str | None, secrets: Sequence[bytes], *, encoding: Encoding = "auto"
+) -> Verdict:
+    """Check the signatures in *header* against *body* with every secret, in constant time."""
+    if not header:
+        return Verdict(good=False, reason="no signature")
+    claimed = list(digests(header, encoding=encoding))
+    if not claimed:
+        form = "hex or base64" if encoding == "auto" else encoding
+        return Verdict(
+            good=False, reason=f"not a SHA-256 value in {form} ({len(header)} characters)"
+        )
+    for position, secret in enumerate(secrets):
+        for digest in claimed:
+            if _HMAC_SHA256.verify_signature(secret, body, digest):
+                return Verdict(good=True, reason=f"matches secret {position + 1}", secret=position)
+    return Verdict(good=False, reason=f"matches none of {len(secrets)} secrets")
+
+
+def digests(header: str, *, encoding: Encoding = "auto") -> Iterator[bytes]:
+    """Yield the well-formed SHA-256 values that *header* holds, 32 bytes each."""
+    if len(header) > MAX_HEADER:
+        return
+    for word in _SEPARATORS.split(header):
+        if encoding != "base64" and (found := _HEX.fullmatch(word)):
+            yield bytes.fromhex(found[1])
+        elif encoding != "hex" and (found := _BASE64.fullmatch(word)):
+            yield base64.urlsafe_b64decode(found[1].translate(_URL_SAFE) + "=")
+
+
+_URL_SAFE = str.maketrans("+/", "-_")

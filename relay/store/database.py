@@ -1,0 +1,136 @@
+"""Connections to the database, and the one rule for writing: take the lock, then begin.
+
+SQLite's own busy handler is unfair: a busy worker starves the receiver. So every write first
+takes a file lock, on which processes queue up, and then begins an immediate transaction.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+class StoreUnavailable(Exception):
+    """The database cannot be read or written now; nothing of the call was kept."""
+
+
+class Database:
+    """An engine with its write lock."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        #: The file of a SQLite store; what lies beside it is named after it.
+        self.path = Path(self.url.database or "")
+        if self.is_sqlite:
+            _create_private(self.path)
+        self.engine = sa.create_engine(url, pool_size=5, max_overflow=20, pool_pre_ping=False)
+        self._lock = WriteLock(Path(f"{self.path}.lock") if self.is_sqlite else None)
+        if self.is_sqlite:
+            sa.event.listen(self.engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+        self._writer = self.engine.execution_options(gofax_write=True)
+        self._unsynced = self.engine.execution_options(gofax_write=True, gofax_unsynced=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Open a transaction that only reads. Raises :class:`StoreUnavailable`."""
+        with _translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Open a transaction that is synced when it ends. Raises :class:`StoreUnavailable`."""
+        with _translated(), self._lock, self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing_unsynced(self) -> Iterator[sa.Connection]:
+        """Open a transaction whose loss in a power cut would not matter."""
+        with _translated(), self._lock, self._unsynced.begin() as connection:
+            yield connection
+
+    def insert(self, table: sa.Table) -> Any:
+        """Return this dialect's INSERT, which knows ON CONFLICT."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self._lock.close()
+
+
+class WriteLock:
+    """Lets one thread of one process write at a time; without a path it lets everybody."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._threads = threading.Lock()
+        self._file = None if path is None else os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def __enter__(self) -> None:
+        if self._file is None:
+            return
+        self._threads.acquire()
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is None:
+            return
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._threads.release()
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _create_private(path: Path) -> None:
+    """Make the file readable for its owner only, before SQLite makes it for everybody."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror}") from error
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    # Transactions are begun by _begin_sqlite, not by the driver's guess.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "busy_timeout = 5000",
+        "temp_store = MEMORY",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    options = connection.get_execution_options()
+    # Set at each begin: a pooled connection may have served the other kind before.
+    if options.get("gofax_write"):
+        level = "NORMAL" if options.get("gofax_unsynced") else "FULL"
+        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreUnavailable(str(cause)) from error

@@ -1,0 +1,111 @@
+"""One commit for many callers: group commit, by a thread that takes what has gathered."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class Closed(Exception):
+    """The group takes no more items."""
+
+
+class _Ticket(Generic[ItemT, ResultT]):
+    __slots__ = ("done", "error", "item", "result")
+
+    def __init__(self, item: ItemT) -> None:
+        self.item = item
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.result: ResultT | None = None
+        self.error: BaseException | None = None
+
+
+class Group(Generic[ItemT, ResultT]):
+    """Gathers the items of concurrent callers and commits them together.
+
+    *commit* gets the items in the order in which they came and returns a result for each. If it
+    raises, each item is tried alone, so that no item can take its neighbours down; an error that
+    *shared* names is everybody's (the database is away), and nothing is tried alone.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[ItemT]], Sequence[ResultT]],
+        *,
+        name: str,
+        shared: type[Exception],
+        limit: int = 256,
+    ) -> None:
+        self._commit = commit
+        self._shared = shared
+        self._limit = limit
+        self._waiting: queue.SimpleQueue[_Ticket[ItemT, ResultT] | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, item: ItemT) -> ResultT:
+        """Have *item* committed with its neighbours and return its own result.
+
+        Raises what committing this item raised, or :class:`Closed`.
+        """
+        ticket: _Ticket[ItemT, ResultT] = _Ticket(item)
+        with self._gate:
+            if self._closed:
+                raise Closed
+            self._waiting.put(ticket)
+        ticket.done.acquire()
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.result  # type: ignore[return-value]  # set, because there was no error
+
+    def close(self) -> None:
+        """Commit what was submitted, then stop."""
+        with self._gate:
+            self._closed = True
+            self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while tickets := self._gathered():
+            try:
+                self._settle(tickets)
+            finally:
+                for ticket in tickets:
+                    ticket.done.release()
+
+    def _gathered(self) -> list[_Ticket[ItemT, ResultT]]:
+        """Wait for one ticket and take those that have come meanwhile; none means the end."""
+        tickets = []
+        ticket = self._waiting.get()
+        while ticket is not None:
+            tickets.append(ticket)
+            if len(tickets) == self._limit or self._waiting.empty():
+                return tickets
+            ticket = self._waiting.get()
+        if tickets:
+            self._waiting.put(None)
+        return tickets
+
+    def _settle(self, tickets: Sequence[_Ticket[ItemT, ResultT]]) -> None:
+        try:
+            results = self._commit([ticket.item for ticket in tickets])
+        except self._shared as error:
+            for ticket in tickets:
+                ticket.error = error
+        except Exception as error:
+            if len(tickets) == 1:
+                tickets[0].error = error
+                return
+            for ticket in tickets:
+                self._settle([ticket])
+        else:
+            for ticket, result in zip(tickets, results, strict=True):
+                ticket.result = result

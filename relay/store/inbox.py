@@ -1,0 +1,279 @@
+"""Accepting events: one synced transaction for request, event, key and deliveries."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.delivery import State
+from relay.ids import new_id
+from relay.store import schema
+from relay.store.database import Database, StoreUnavailable
+from relay.store.groups import Closed, Group
+from relay.store.records import Acceptance, Arrival, Request
+from relay.store.rows import event_row, request_row
+
+#: How many refused requests are kept; the oldest make room.
+REFUSED_KEPT = 10_000
+
+
+class Inbox:
+    """Takes in arrivals, many per commit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._secret = _store_secret(database)
+        self._group: Group[Arrival, Acceptance] = Group(
+            self._accept, name="accept", shared=StoreUnavailable
+        )
+
+    def accept(self, arrival: Arrival) -> Acceptance:
+        """Store *arrival*, or find that it is known, and return when that is on disk.
+
+        Raises :class:`StoreUnavailable` if nothing was stored.
+        """
+        try:
+            return self._group.submit(arrival)
+        except Closed as error:
+            raise StoreUnavailable("shutting down") from error
+
+    def refuse(self, requests: Sequence[Request]) -> None:
+        """Note refused requests in their ring; not synced, because nobody was told 200."""
+        with self._database.writing_unsynced() as db:
+            db.execute(sa.insert(schema.requests), [request_row(each) for each in requests])
+            table = schema.requests.c
+            newest = sa.select(sa.func.max(table.seq)).scalar_subquery()
+            db.execute(
+                sa.delete(schema.requests).where(
+                    table.outcome == "refused", table.seq <= newest - REFUSED_KEPT
+                )
+            )
+
+    def close(self) -> None:
+        """Commit what is under way; accept nothing more."""
+        self._group.close()
+
+    def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
+        with self._database.writing() as db:
+            # Of equal keys in one batch the first is the event, the others are duplicates.
+            first = {arrival.key: arrival for arrival in reversed(arrivals)}
+            new = self._insert_keys(db, first.values())
+            fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
+            self._insert_events(db, fresh, standing="accepted")
+            self._insert_deliveries(db, [(a.event.id, a) for a in fresh])
+            settled = {id(a): Acceptance(status="accepted", event_id=a.event.id) for a in fresh}
+            for arrival in arrivals:
+                if id(arrival) not in settled:
+                    settled[id(arrival)] = self._accept_known(db, arrival)
+            acceptances = [settled[id(arrival)] for arrival in arrivals]
+            rows = [
+                request_row(_settled_request(arrival.request, acceptance))
+                for arrival, acceptance in zip(arrivals, acceptances, strict=True)
+            ]
+            db.execute(sa.insert(schema.requests), rows)
+            return acceptances
+
+    def _accept_known(self, db: sa.Connection, arrival: Arrival) -> Acceptance:
+        """Treat an arrival whose key we have: a duplicate, or a conflict."""
+        known = db.execute(_KNOWN_KEY, {"key": arrival.key}).one()
+        meaning, mark = self._marks(arrival)
+        same_text = None in (known.text_mark, mark) or known.text_mark == mark
+        if known.meaning != meaning or not same_text:
+            return self._accept_conflict(db, arrival, meaning, mark, known.event_id)
+        table = schema.keys
+        db.execute(
+            sa.update(table)
+            .where(table.c.key == arrival.key)
+            .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
+        )
+        self._serve_again(db, arrival, known.event_id)
+        return Acceptance(status="duplicate", event_id=known.event_id)
+
+    def _accept_conflict(
+        self,
+        db: sa.Connection,
+        arrival: Arrival,
+        meaning: bytes,
+        mark: bytes | None,
+        event_id: str,
+    ) -> Acceptance:
+        """Keep what contradicts a known event once, under a key of its own; deliver nothing."""
+        key = hashlib.sha256(arrival.key + meaning + (mark or b"")).digest()
+        conflicting = replace(arrival, key=key)
+        if self._insert_keys(db, [conflicting]):
+            self._insert_events(db, [conflicting], standing="conflict")
+            return Acceptance(status="conflict", event_id=arrival.event.id)
+        table = schema.keys
+        kept = db.execute(
+            sa.update(table)
+            .where(table.c.key == key)
+            .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
+            .returning(table.c.event_id)
+        ).scalar_one_or_none()
+        return Acceptance(status="conflict", event_id=kept or event_id)
+
+    def _serve_again(self, db: sa.Connection, arrival: Arrival, event_id: str) -> None:
+        """Revive dead deliveries; give an event that has none those of today's routes."""
+        table = schema.deliveries.c
+        states = db.execute(sa.select(table.state).where(table.event_id == event_id)).all()
+        if not states:
+            stored = sa.select(schema.events.c.id).where(schema.events.c.id == event_id)
+            if db.execute(stored).first():
+                self._insert_deliveries(db, [(event_id, arrival)])
+            return
+        if arrival.on_duplicate == "revive" and any(row.state == State.DEAD for row in states):
+            revive(db, [table.event_id == event_id], now=arrival.event.received_at)
+
+    def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
+        """Insert the keys that we do not have yet, and return those."""
+        rows = []
+        for arrival in arrivals:
+            meaning, mark = self._marks(arrival)
+            rows.append(
+                {
+                    "key": arrival.key,
+                    "event_id": arrival.event.id,
+                    "meaning": meaning,
+                    "text_mark": mark,
+                    "duplicates": 0,
+                    "first_at": arrival.event.received_at,
+                    "last_at": arrival.event.received_at,
+                }
+            )
+        insert = self._database.insert(schema.keys).on_conflict_do_nothing()
+        return set(db.scalars(insert.returning(schema.keys.c.key), rows))
+
+    def _insert_events(
+        self, db: sa.Connection, arrivals: Sequence[Arrival], *, standing: str
+    ) -> None:
+        if arrivals:
+            rows = [event_row(arrival, standing) for arrival in arrivals]
+            db.execute(sa.insert(schema.events), rows)
+
+    def _insert_deliveries(
+        self, db: sa.Connection, arrivals: Sequence[tuple[str, Arrival]]
+    ) -> None:
+        """Put a delivery for each destination at the end of its lane."""
+        wanted = [
+            _NewDelivery(event_id=event_id, destination=destination, arrival=arrival)
+            for event_id, arrival in arrivals
+            for destination in arrival.match.destinations
+        ]
+        if not wanted:
+            return
+        lanes = self._lock_lanes(db, {new.lane for new in wanted})
+        busy = _busy_lanes(db, lanes.values())
+        rows = []
+        for new in wanted:
+            lane_id = lanes[new.lane]
+            rows.append(new.row(lane_id, waiting=lane_id in busy))
+            busy.add(lane_id)
+        db.execute(sa.insert(schema.deliveries), rows)
+
+    def _lock_lanes(
+        self, db: sa.Connection, lanes: Iterable[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], int]:
+        """Make the lanes that are new and lock all, in key order, until the transaction ends."""
+        table = schema.lanes
+        insert = self._database.insert(table)
+        # An update that changes nothing: unlike DO NOTHING it locks, and it returns the id.
+        insert = insert.on_conflict_do_update(
+            index_elements=[table.c.destination, table.c.conversation],
+            set_={"conversation": insert.excluded.conversation},
+        ).returning(table.c.id, table.c.destination, table.c.conversation)
+        rows = [{"destination": d, "conversation": c} for d, c in sorted(lanes)]
+        return {(row.destination, row.conversation): row.id for row in db.execute(insert, rows)}
+
+    def _marks(self, arrival: Arrival) -> tuple[bytes, bytes | None]:
+        """Digest meaning and text under a key, so that they can outlive what they stand for."""
+        meaning = hmac.digest(self._secret, arrival.meaning, "sha256")
+        body = arrival.event.body
+        return meaning, body and hmac.digest(self._secret, body.encode(), "sha256") or None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _NewDelivery:
+    event_id: str
+    destination: str
+    arrival: Arrival
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        return self.destination, self.arrival.event.conversation
+
+    def row(self, lane_id: int, *, waiting: bool) -> dict[str, Any]:
+        now = self.arrival.event.received_at
+        return {
+            "id": new_id("dlv"),
+            "event_id": self.event_id,
+            "destination": self.destination,
+            "lane_id": lane_id,
+            "key": delivery_key(self.arrival.key, self.destination),
+            "state": State.WAITING if waiting else State.PENDING,
+            "late": False,
+            "due_at": None if waiting else now,
+            "attempts": 0,
+            "claims": 0,
+            "repeat": False,
+            "created_at": now,
+        }
+
+
+def delivery_key(event_key: bytes, destination: str) -> str:
+    """Return the key that all attempts at one event and destination share."""
+    return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
+
+
+def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: Any) -> int:
+    """Give dead deliveries a new series of attempts, late: outside of the order."""
+    table = schema.deliveries
+    revived = db.execute(
+        sa.update(table)
+        .where(table.c.state == State.DEAD, *where)
+        .values(
+            state=State.PENDING,
+            late=True,
+            due_at=now,
+            attempts=0,
+            failing_since=None,
+            reason=None,
+            ended_at=None,
+        )
+    )
+    return revived.rowcount
+
+
+_KNOWN_KEY = sa.select(
+    schema.keys.c.event_id, schema.keys.c.meaning, schema.keys.c.text_mark
+).where(schema.keys.c.key == sa.bindparam("key"))
+
+
+def _busy_lanes(db: sa.Connection, lane_ids: Iterable[int]) -> set[int]:
+    in_line = (
+        sa.select(1)
+        .select_from(schema.deliveries)
+        .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
+        .exists()
+    )
+    lane = schema.lanes.c
+    busy = sa.or_(in_line, lane.parked_by.is_not(None))
+    return set(db.scalars(sa.select(lane.id).where(lane.id.in_(list(lane_ids)), busy)))
+
+
+def _settled_request(request: Request, acceptance: Acceptance) -> Request:
+    return replace(request, outcome=acceptance.status, event_id=acceptance.event_id)
+
+
+def _store_secret(database: Database) -> bytes:
+    """Return the store's own secret, made at its first use."""
+    row = {"name": "secret", "value": secrets.token_bytes(32)}
+    wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "secret")
+    with database.writing() as db:
+        db.execute(database.insert(schema.marks).on_conflict_do_nothing(), [row])
+        return bytes(db.execute(wanted).scalar_one())

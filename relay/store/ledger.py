@@ -1,0 +1,163 @@
+"""What there is in the store, for people and programs that look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.delivery import State
+from relay.store import schema
+from relay.store.database import Database
+from relay.store.records import AttemptView, DeliveryView, EventView, Request
+from relay.store.rows import load_event, load_request
+
+#: Events are read in pages of this size, so that a listing does not hold a transaction open.
+_PAGE = 200
+
+
+class Ledger:
+    """Reads events, deliveries, attempts and requests."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def ping(self) -> None:
+        """Read something. Raises StoreUnavailable if that does not work."""
+        with self._database.reading() as db:
+            db.execute(sa.select(schema.marks.c.name).limit(1)).all()
+
+    def events(self, *, limit: int | None = None) -> Iterator[EventView]:
+        """Yield the newest *limit* events (all, if None), oldest first."""
+        seq = schema.events.c.seq
+        last = self._before_newest(seq, limit)
+        while page := self._page(_events().where(seq > last).order_by(seq).limit(_PAGE)):
+            yield from (view for _, view in page)
+            last = page[-1][0]
+
+    def event(self, name: str) -> EventView | None:
+        """Return the event with the id or messageId *name*, its attempts and requests included.
+
+        Of several with one messageId an accepted one is preferred, then the newest.
+        """
+        table = schema.events.c
+        named = sa.or_(table.id == name, table.message_id == name)
+        best = (table.standing == "accepted").desc(), table.seq.desc()
+        page = self._page(_events().where(named).order_by(*best).limit(1), whole=True)
+        return page[0][1] if page else None
+
+    def requests(self, *, limit: int | None = None) -> Iterator[Request]:
+        """Yield the newest *limit* requests (all, if None), oldest first."""
+        seq = schema.requests.c.seq
+        last = self._before_newest(seq, limit)
+        wanted = sa.select(schema.requests).order_by(seq).limit(_PAGE)
+        while rows := self._rows(wanted.where(seq > last)):
+            yield from map(load_request, rows)
+            last = rows[-1]["seq"]
+
+    def backlog(self) -> Mapping[str, Mapping[str, int]]:
+        """Return how many deliveries each destination has in each state."""
+        table = schema.deliveries.c
+        counted = sa.select(table.destination, table.state, sa.func.count().label("number"))
+        found: dict[str, dict[str, int]] = {}
+        with self._database.reading() as db:
+            for row in db.execute(counted.group_by(table.destination, table.state)):
+                found.setdefault(row.destination, {})[row.state] = row.number
+        return found
+
+    def _before_newest(self, seq: sa.Column[Any], limit: int | None) -> int:
+        """Return the number behind which the newest *limit* rows begin."""
+        newest = sa.select(seq).order_by(seq.desc()).limit(limit).subquery()
+        with self._database.reading() as db:
+            first = db.execute(sa.select(sa.func.min(newest.c.seq))).scalar_one_or_none()
+        return (first or 1) - 1
+
+    def _rows(self, wanted: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        with self._database.reading() as db:
+            return db.execute(wanted).mappings().all()
+
+    def _page(self, wanted: sa.Select[Any], *, whole: bool = False) -> list[tuple[int, EventView]]:
+        with self._database.reading() as db:
+            rows = db.execute(wanted).mappings().all()
+            ids = [row["id"] for row in rows]
+            deliveries = _deliveries(db, ids, whole=whole)
+            requests = _requests(db, ids) if whole else {}
+        return [
+            (
+                row["seq"],
+                EventView(
+                    event=load_event(row),
+                    standing=row["standing"],
+                    duplicates=row["duplicates"] or 0,
+                    deliveries=deliveries.get(row["id"], ()),
+                    routing=json.loads(row["routing"]),
+                    requests=requests.get(row["id"], ()),
+                ),
+            )
+            for row in rows
+        ]
+
+
+def _events() -> sa.Select[Any]:
+    events, keys = schema.events, schema.keys
+    joined = events.outerjoin(keys, events.c.key == keys.c.key)
+    return sa.select(events, keys.c.duplicates).select_from(joined)
+
+
+def _deliveries(
+    db: sa.Connection, event_ids: Sequence[str], *, whole: bool
+) -> Mapping[str, Sequence[DeliveryView]]:
+    table = schema.deliveries
+    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
+    rows = db.execute(wanted).mappings().all()
+    history = _history(db, [row["id"] for row in rows]) if whole else {}
+    found: dict[str, list[DeliveryView]] = {}
+    for row in rows:
+        found.setdefault(row["event_id"], []).append(
+            DeliveryView(
+                id=row["id"],
+                destination=row["destination"],
+                state=State(row["state"]),
+                attempts=row["attempts"],
+                reference=row["reference"],
+                url=row["url"],
+                error=row["reason"],
+                due_at=row["due_at"],
+                late=row["late"],
+                history=history.get(row["id"], ()),
+            )
+        )
+    return found
+
+
+def _history(
+    db: sa.Connection, delivery_ids: Sequence[str]
+) -> Mapping[str, Sequence[AttemptView]]:
+    table = schema.attempts
+    wanted = sa.select(table).where(table.c.delivery_id.in_(delivery_ids)).order_by(table.c.seq)
+    found: dict[str, list[AttemptView]] = {}
+    for row in db.execute(wanted).mappings():
+        found.setdefault(row["delivery_id"], []).append(
+            AttemptView(
+                id=row["id"],
+                node=row["node"],
+                repeat=row["repeat"],
+                started_at=row["started_at"],
+                ended_at=row["ended_at"],
+                result=row["result"],
+                detail=row["detail"],
+                status=row["status"],
+            )
+        )
+    return found
+
+
+def _requests(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Request]]:
+    table = schema.requests
+    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
+    found: dict[str, list[Request]] = {}
+    for row in db.execute(wanted).mappings():
+        found.setdefault(row["event_id"], []).append(load_request(row))
+    return found

@@ -1,0 +1,310 @@
+"""Claiming deliveries under a lease, and recording what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.delivery import PROBE_EVERY, Result, Standing, State
+from relay.store import schema
+from relay.store.database import Database, StoreUnavailable
+from relay.store.groups import Group
+from relay.store.records import Claim, DestinationPause, Record
+from relay.store.rows import load_event
+from relay.units import RateLimit
+
+_deliveries, _lanes, _events = schema.deliveries, schema.lanes, schema.events
+_d = _deliveries.c
+
+_NO_LIMIT = 1_000_000
+
+
+class Queue:
+    """The deliveries as a worker sees them. *node* names the worker that asks."""
+
+    def __init__(self, database: Database, *, node: str) -> None:
+        self._database = database
+        self._node = node
+        self._group: Group[Record, None] = Group(
+            self._record, name="record", shared=StoreUnavailable
+        )
+
+    def due(self, destinations: Sequence[str], now: datetime) -> set[str]:
+        """Return which of *destinations* have a delivery that is due."""
+        with self._database.reading() as db:
+            return {name for name in destinations if db.execute(_due_one(name, now)).first()}
+
+    def claim(
+        self,
+        destination: str,
+        *,
+        limit: int,
+        rate: RateLimit | None,
+        lease: timedelta,
+        now: datetime,
+    ) -> Sequence[Claim]:
+        """Take up to *limit* due deliveries, oldest first, as rate and pauses grant.
+
+        Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
+        """
+        with self._database.writing() as db:
+            limit = min(limit, _granted(db, destination, rate, now))
+            if limit <= 0:
+                return []
+            chosen = (
+                sa.select(_d.seq)
+                .where(_d.destination == destination, schema.PENDING, _d.due_at <= now)
+                .order_by(_d.due_at, _d.seq)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            )
+            taken = db.scalars(
+                sa.update(_deliveries)
+                .where(_d.seq.in_(chosen.scalar_subquery()))
+                .values(
+                    state=State.IN_FLIGHT,
+                    attempts=_d.attempts + 1,
+                    claims=_d.claims + 1,
+                    node=self._node,
+                    lease_until=now + lease,
+                )
+                .returning(_d.seq)
+            ).all()
+            claims = _load(db, _d.seq.in_(taken), now=now) if taken else []
+            if claims:
+                rows = [_attempt_row(claim, self._node) for claim in claims]
+                db.execute(sa.insert(schema.attempts), rows)
+            return claims
+
+    def record(self, record: Record) -> None:
+        """Write how an attempt ended and what follows; a lost lease changes only the attempt."""
+        self._group.submit(record)
+
+    def renew(self, delivery_ids: Sequence[str], *, lease: timedelta, now: datetime) -> None:
+        """Keep our leases on deliveries that are still being worked on."""
+        with self._database.writing_unsynced() as db:
+            db.execute(
+                sa.update(_deliveries)
+                .where(_d.id.in_(delivery_ids), _d.node == self._node, schema.IN_FLIGHT)
+                .values(lease_until=now + lease)
+            )
+
+    def lost(self, now: datetime, *, limit: int = 100) -> Sequence[Claim]:
+        """Return claims whose lease has run out."""
+        with self._database.reading() as db:
+            return _load(db, schema.IN_FLIGHT, _d.lease_until < now, now=now, limit=limit)
+
+    def abandoned(self, now: datetime) -> Sequence[Claim]:
+        """Return the claims that this node still holds from an earlier life."""
+        with self._database.reading() as db:
+            return _load(db, schema.IN_FLIGHT, _d.node == self._node, now=now)
+
+    def pauses(self) -> Mapping[str, DestinationPause]:
+        """Return the destinations that are not being served now."""
+        with self._database.reading() as db:
+            rows = db.execute(sa.select(schema.destinations)).mappings()
+            return {row["name"]: DestinationPause(**row) for row in rows}
+
+    def close(self) -> None:
+        """Write what was recorded."""
+        self._group.close()
+
+    def _record(self, records: Sequence[Record]) -> Sequence[None]:
+        with self._database.writing() as db:
+            lane_ids = sorted({record.claim.lane_id for record in records})
+            locked = sa.select(_lanes.c.id).where(_lanes.c.id.in_(lane_ids))
+            db.execute(locked.order_by(_lanes.c.id).with_for_update()).all()
+            for record in records:
+                settled = _settle(db, record)
+                _end_attempt(db, record, settled=settled)
+                if settled:
+                    _remember(db, record)
+                    _note_health(self._database, db, record)
+        return [None] * len(records)
+
+
+def _due_one(destination: str, now: datetime) -> sa.Select[Any]:
+    return (
+        sa.select(_d.seq)
+        .where(_d.destination == destination, schema.PENDING, _d.due_at <= now)
+        .limit(1)
+    )
+
+
+def _granted(db: sa.Connection, destination: str, rate: RateLimit | None, now: datetime) -> int:
+    """Return how many deliveries may start now; while paused, one probe when it is time."""
+    table = schema.destinations
+    this = table.c.name == destination
+    pause = db.execute(sa.select(table).where(this).with_for_update()).first()
+    granted = _NO_LIMIT
+    if pause is not None:
+        if pause.until is None or pause.until > now:
+            return 0
+        if pause.cause == "throttled":
+            db.execute(sa.delete(table).where(this))
+        else:
+            granted = 1
+            db.execute(sa.update(table).where(this).values(until=now + PROBE_EVERY))
+    if rate is not None:
+        started = sa.select(sa.func.count()).select_from(schema.attempts)
+        started = started.where(
+            schema.attempts.c.destination == destination,
+            schema.attempts.c.started_at > now - rate.period,
+        )
+        granted = min(granted, rate.count - db.execute(started).scalar_one())
+    return granted
+
+
+def _load(
+    db: sa.Connection,
+    *where: sa.ColumnExpressionArgument[bool],
+    now: datetime,
+    limit: int | None = None,
+) -> list[Claim]:
+    wanted = (
+        sa.select(_deliveries, _events, _lanes.c.thread)
+        .join(_events, _events.c.id == _d.event_id)
+        .join(_lanes, _lanes.c.id == _d.lane_id)
+        .where(*where)
+        .order_by(_d.due_at, _d.seq)
+        .limit(limit)
+        .set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)
+    )
+    return [_claim(row, now) for row in db.execute(wanted).mappings()]
+
+
+def _claim(row: sa.RowMapping, now: datetime) -> Claim:
+    return Claim(
+        delivery_id=row["deliveries_id"],
+        attempt_id=attempt_id(row["deliveries_id"], row["deliveries_claims"]),
+        destination=row["deliveries_destination"],
+        lane_id=row["deliveries_lane_id"],
+        number=row["deliveries_claims"],
+        key=row["deliveries_key"],
+        thread=row["lanes_thread"],
+        event=load_event(row, prefix="events_"),
+        standing=Standing(
+            attempts=row["deliveries_attempts"],
+            repeat=row["deliveries_repeat"],
+            failing_since=row["deliveries_failing_since"],
+        ),
+        claimed_at=now,
+    )
+
+
+def attempt_id(delivery_id: str, number: int) -> str:
+    """Name an attempt by its delivery and claim, so that a lost one can be completed too."""
+    return f"att_{delivery_id.removeprefix('dlv_')}_{number}"
+
+
+def _attempt_row(claim: Claim, node: str) -> dict[str, Any]:
+    return {
+        "id": claim.attempt_id,
+        "delivery_id": claim.delivery_id,
+        "destination": claim.destination,
+        "trigger": "scheduled",
+        "node": node,
+        "repeat": claim.standing.repeat,
+        "started_at": claim.claimed_at,
+    }
+
+
+def _settle(db: sa.Connection, record: Record) -> bool:
+    """Give the delivery its new state; False if the lease was lost and somebody else decides."""
+    decision, receipt = record.decision, record.outcome.receipt
+    values = {
+        "state": decision.state,
+        "due_at": decision.due_at,
+        "attempts": decision.attempts,
+        "repeat": decision.repeat,
+        "failing_since": decision.failing_since,
+        "node": None,
+        "lease_until": None,
+        "reason": decision.reason or record.outcome.detail or None,
+        "ended_at": record.ended_at if decision.ends else None,
+    }
+    if receipt is not None:
+        values |= {"reference": receipt.reference, "url": receipt.url}
+    claim = record.claim
+    update = sa.update(_deliveries).where(_d.id == claim.delivery_id).values(values)
+    if db.execute(update.where(_d.claims == claim.number, schema.IN_FLIGHT)).rowcount:
+        return True
+    if record.outcome.result is not Result.DELIVERED:
+        return False
+    # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
+    unsettled = (State.PENDING, State.HELD, State.DEAD)
+    return db.execute(update.where(_d.state.in_(unsettled))).rowcount > 0
+
+
+def _end_attempt(db: sa.Connection, record: Record, *, settled: bool) -> None:
+    table = schema.attempts
+    update = sa.update(table).where(table.c.id == record.claim.attempt_id)
+    if not settled:
+        # Who comes late may replace "nobody knows" by what happened, never the reverse.
+        unknown = sa.or_(table.c.result.is_(None), table.c.result == Result.AMBIGUOUS)
+        update = update.where(unknown)
+    db.execute(
+        update.values(
+            ended_at=record.ended_at,
+            result=record.outcome.result,
+            detail=record.outcome.detail or None,
+            status=record.outcome.status,
+        )
+    )
+
+
+def _remember(db: sa.Connection, record: Record) -> None:
+    """Keep the thread with the lane, and let the next of the conversation go."""
+    lane = _lanes.c.id == record.claim.lane_id
+    receipt, decision = record.outcome.receipt, record.decision
+    if receipt is not None and receipt.thread not in (None, record.claim.thread):
+        db.execute(sa.update(_lanes).where(lane).values(thread=receipt.thread))
+    if decision.parks:
+        db.execute(sa.update(_lanes).where(lane).values(parked_by=record.claim.delivery_id))
+    elif decision.ends:
+        promote(db, record.claim.lane_id, now=record.ended_at)
+
+
+def promote(db: sa.Connection, lane_id: int, *, now: datetime) -> None:
+    """Make the next delivery of a lane due, if nothing is at its head."""
+    ahead = sa.select(1).select_from(_deliveries).where(_d.lane_id == lane_id, schema.AT_HEAD)
+    parked = sa.select(1).where(_lanes.c.id == lane_id, _lanes.c.parked_by.is_not(None))
+    following = (
+        sa.select(_d.seq)
+        .where(_d.lane_id == lane_id, schema.IN_LINE, _d.state == State.WAITING)
+        .order_by(_d.seq)
+        .limit(1)
+    )
+    db.execute(
+        sa.update(_deliveries)
+        .where(_d.seq == following.scalar_subquery(), ~ahead.exists(), ~parked.exists())
+        .values(state=State.PENDING, due_at=now)
+    )
+
+
+def _note_health(database: Database, db: sa.Connection, record: Record) -> None:
+    """Pause the destination as decided, or end its pause when a probe got through."""
+    table = schema.destinations
+    name, pause = record.claim.destination, record.decision.pause
+    if pause is not None:
+        insert = database.insert(table).values(
+            name=name,
+            cause=pause.cause,
+            reason=pause.reason,
+            since=record.ended_at,
+            until=pause.until,
+        )
+        new = insert.excluded
+        db.execute(
+            insert.on_conflict_do_update(
+                index_elements=[table.c.name],
+                set_={"cause": new.cause, "reason": new.reason, "until": new.until},
+                where=table.c.cause != "operator",
+            )
+        )
+    elif record.outcome.result in (Result.DELIVERED, Result.REFUSED):
+        ended = sa.delete(table).where(table.c.name == name, table.c.cause == "unauthorized")
+        db.execute(ended.where(table.c.since <= record.claim.claimed_at))

@@ -1,0 +1,247 @@
+"""The tables, and the column types that keep times aware and text storable."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+#: Deliveries that stand in line in their conversation. Late ones do not: they hold up nobody.
+#: Written out, because SQLite uses a partial index only for a query with the same words.
+IN_LINE = text("state IN ('waiting', 'pending', 'in_flight') AND NOT late")
+#: Of those, the one at the head.
+AT_HEAD = text("state IN ('pending', 'in_flight') AND NOT late")
+PENDING = text("state = 'pending'")
+IN_FLIGHT = text("state = 'in_flight'")
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time: ``timestamptz`` in PostgreSQL, integer microseconds in SQLite."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time was about to be stored")
+        return value if dialect.name == "postgresql" else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return value.astimezone(UTC)
+        return _EPOCH + _MICROSECOND * int(value)
+
+
+# SQLite counts rows by itself only in a column of type INTEGER.
+_SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: Secrets and marks of the store itself.
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+#: What was accepted. Rows never change.
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("standing", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("message_id", Text, index=True),
+    Column("type", Text, nullable=False),
+    Column("direction", Text),
+    Column("customer", Text),
+    Column("ours", Text),
+    Column("sender", Text),
+    Column("recipient", Text),
+    Column("body", Text),
+    Column("keyword", Text),
+    Column("account_id", Text),
+    Column("conversation", Text, nullable=False),
+    Column("occurred_at", UtcTime),
+    Column("received_at", UtcTime, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("query", Text, nullable=False),
+    #: What each route said, as JSON.
+    Column("routing", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+#: What has been seen. Outlives the events, so that an old capture has no effect.
+keys = Table(
+    "keys",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    #: Keyed digests of what a duplicate must have in common with the event.
+    Column("meaning", LargeBinary, nullable=False),
+    Column("text_mark", LargeBinary),
+    Column("duplicates", Integer, nullable=False),
+    Column("first_at", UtcTime, nullable=False),
+    Column("last_at", UtcTime, nullable=False),
+)
+
+#: Every call to an endpoint, good or refused.
+requests = Table(
+    "requests",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("remote", Text),
+    Column("status", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("event_id", Text, index=True),
+    Column("message_id", Text),
+    Column("headers", Text, nullable=False),
+    #: Beginning of the body; of refused requests only.
+    Column("body", LargeBinary),
+    sqlite_autoincrement=True,
+)
+
+#: One conversation in one destination: what order and threads hang on.
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("id", _SEQUENCE, primary_key=True),
+    Column("destination", Text, nullable=False),
+    Column("conversation", Text, nullable=False),
+    #: The remote ticket or contact, as the last receipt named it.
+    Column("thread", Text),
+    #: The dead delivery that holds the conversation up until a person settles it.
+    Column("parked_by", Text),
+    UniqueConstraint("destination", "conversation"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("event_id", Text, ForeignKey("events.id"), nullable=False, index=True),
+    Column("destination", Text, nullable=False),
+    Column("lane_id", BigInteger, ForeignKey("lanes.id"), nullable=False),
+    #: What the destination may know the effect again by.
+    Column("key", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    #: Sent again after it was dead: outside of the order of its conversation.
+    Column("late", Boolean, nullable=False),
+    Column("due_at", UtcTime),
+    #: Attempts that count against the schedule.
+    Column("attempts", Integer, nullable=False),
+    #: How often it was claimed; fences the record of an attempt that lost its lease.
+    Column("claims", Integer, nullable=False),
+    Column("repeat", Boolean, nullable=False),
+    Column("failing_since", UtcTime),
+    Column("node", Text),
+    Column("lease_until", UtcTime),
+    #: Why the last attempt failed, or why it is dead or held.
+    Column("reason", Text),
+    Column("reference", Text),
+    Column("url", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    Index("ix_deliveries_line", "lane_id", "seq", sqlite_where=IN_LINE, postgresql_where=IN_LINE),
+    Index(
+        "uq_deliveries_head",
+        "lane_id",
+        unique=True,
+        sqlite_where=AT_HEAD,
+        postgresql_where=AT_HEAD,
+    ),
+    Index(
+        "ix_deliveries_due",
+        "destination",
+        "due_at",
+        "seq",
+        sqlite_where=PENDING,
+        postgresql_where=PENDING,
+    ),
+    Index(
+        "ix_deliveries_lease",
+        "lease_until",
+        sqlite_where=IN_FLIGHT,
+        postgresql_where=IN_FLIGHT,
+    ),
+    sqlite_autoincrement=True,
+)
+
+#: Written when a delivery is claimed, completed when its attempt ends.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("delivery_id", Text, ForeignKey("deliveries.id"), nullable=False, index=True),
+    Column("destination", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("repeat", Boolean, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    Column("result", Text),
+    Column("detail", Text),
+    Column("status", Integer),
+    Index("ix_attempts_started", "destination", "started_at"),
+    sqlite_autoincrement=True,
+)
+
+#: The health of a destination, shared by all workers. No row: nothing is wrong.
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cause", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    #: When to try with one delivery; None: when a person says so.
+    Column("until", UtcTime),
+)

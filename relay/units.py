@@ -1,0 +1,70 @@
+"""Times, sizes and rates as people write them: ``30s``, ``64KiB``, ``100/10s``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+_SIZE = re.compile(r"(\d+)\s*([KMG]?i?B)", re.IGNORECASE)
+_RATE = re.compile(r"([1-9]\d{0,8})\s*/\s*(\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most *count* in any span of *period*."""
+
+    count: int
+    period: timedelta
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.period.total_seconds():g}s"
+
+
+def duration(value: object) -> timedelta:
+    """Read ``30s``, ``1h30m``, ``90d``. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str) or not _DURATION.fullmatch(value.strip()):
+        raise ValueError("write a time such as 30s, 5m, 1h30m or 90d")
+    parts = _DURATION_PART.findall(value)
+    try:
+        return timedelta(seconds=sum(float(count) * _SECONDS[unit] for count, unit in parts))
+    except OverflowError:
+        raise ValueError("that is longer than a time can be") from None
+
+
+def size(value: object) -> int:
+    """Read ``64KiB`` as a number of bytes. Raises ValueError."""
+    if type(value) is int and value > 0:
+        return value
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        raise ValueError("write a size such as 64KiB or 1MB")
+    return int(found[1]) * _BYTES[found[2].upper()]
+
+
+def rate(value: object) -> RateLimit:
+    """Read ``100/10s``: so many in any span so long. Raises ValueError."""
+    if isinstance(value, RateLimit):
+        return value
+    found = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        raise ValueError("write a rate such as 100/10s or 4/1s")
+    period = duration(found[2])
+    if not period:
+        raise ValueError("a rate needs a time longer than zero")
+    return RateLimit(int(found[1]), period)
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+Size = Annotated[int, BeforeValidator(size)]
+Rate = Annotated[RateLimit, BeforeValidator(rate)]

@@ -1,0 +1,252 @@
+"""Claim, deliver, decide, record: the process that brings events to their destinations."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import structlog
+
+from connectors.base import DeliveryError
+from relay.delivery import Outcome, Result, decide, outcome_of
+from relay.registry import Outlet
+from relay.store import Queue, StoreUnavailable
+from relay.store.records import Claim, Record
+
+log = structlog.get_logger()
+
+LEASE = timedelta(seconds=30)
+#: Seconds between renewals of leases, and between looks for lost ones.
+HEARTBEAT = 10.0
+#: Seconds between looks for due deliveries when there was nothing to do.
+POLL = 0.05
+#: Seconds before a destination is asked again that granted nothing: paused, or at its rate.
+NOT_GRANTED = 0.1
+#: Seconds to wait after the store was away.
+STORE_AWAY = 1.0
+#: Seconds that an attempt may overrun its deadline before its lease is left to run out.
+GRACE = 5.0
+
+
+class Worker:
+    """Serves the destinations until it is stopped; a pool of threads for each of them."""
+
+    def __init__(
+        self,
+        outlets: Mapping[str, Outlet],
+        queue: Queue,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        rng: Random | None = None,
+    ) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._rng = rng or Random()
+        self._stop = threading.Event()
+        #: Set when there may be something to do before the next poll.
+        self._wake = threading.Event()
+        self._pools = {name: _Pool(outlet, self._attempt) for name, outlet in outlets.items()}
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def run(self) -> None:
+        """Deliver until :meth:`stop` is called."""
+        self._until_stopped(self._take_back)
+        self._heart.start()
+        while not self._stop.is_set():
+            try:
+                claimed = self.work_once()
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+                self._stop.wait(STORE_AWAY)
+                continue
+            if not claimed:
+                self._wake.wait(POLL)
+                self._wake.clear()
+
+    def work_once(self) -> int:
+        """Claim what is due and start its attempts; return how many those are."""
+        ready = [name for name, pool in self._pools.items() if pool.is_ready]
+        claimed = 0
+        for name in self._queue.due(ready, self._clock()) if ready else ():
+            claimed += self._claim(self._pools[name])
+        return claimed
+
+    def stop(self) -> None:
+        """Claim nothing more; may be called from a signal handler."""
+        self._stop.set()
+        self._wake.set()
+
+    def drain(self, seconds: float) -> int:
+        """Wait up to *seconds* for running attempts; return how many are left to their leases."""
+        ends_at = time.monotonic() + seconds
+        while self._running() and time.monotonic() < ends_at:
+            self._wake.wait(POLL)
+            self._wake.clear()
+        return len(self._running())
+
+    def close(self) -> None:
+        """Release pools and connectors; attempts that still run are not waited for."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _claim(self, pool: _Pool) -> int:
+        settings = pool.outlet.settings
+        claims = self._queue.claim(
+            pool.outlet.name,
+            limit=pool.free,
+            rate=settings.rate,
+            lease=LEASE,
+            now=self._clock(),
+        )
+        if not claims:
+            pool.rest(NOT_GRANTED)
+        for claim in claims:
+            pool.start(claim)
+        return len(claims)
+
+    def _attempt(self, outlet: Outlet, claim: Claim) -> None:
+        """Make one attempt and record it; runs in a thread of the destination's pool."""
+        started = time.monotonic()
+        outcome = attempt(outlet, claim)
+        self._record(outlet, claim, outcome, seconds=time.monotonic() - started)
+        self._wake.set()
+
+    def _record(
+        self, outlet: Outlet, claim: Claim, outcome: Outcome, *, seconds: float = 0.0
+    ) -> None:
+        now = self._clock()
+        policy = outlet.settings.policy
+        decision = decide(claim.standing, outcome, policy=policy, now=now, rng=self._rng)
+        record = Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
+        log.info(
+            "delivery.attempted",
+            event_id=claim.event.id,
+            delivery_id=claim.delivery_id,
+            attempt_id=claim.attempt_id,
+            destination=claim.destination,
+            outcome=outcome.result.value,
+            detail=outcome.detail or None,
+            state=decision.state.value,
+            due_at=decision.due_at and decision.due_at.isoformat(),
+            ms=round(seconds * 1000, 1),
+        )
+        self._until_stopped(lambda: self._queue.record(record))
+
+    def _until_stopped(self, act: Callable[[], None]) -> None:
+        """Do it, again and again while the store is away: what happened must not be forgotten."""
+        while True:
+            try:
+                return act()
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+                if self._stop.wait(STORE_AWAY):
+                    return None
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            try:
+                self._renew()
+                self._reap()
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+
+    def _renew(self) -> None:
+        held = [claim.delivery_id for claim in self._running()]
+        if held:
+            self._queue.renew(held, lease=LEASE, now=self._clock())
+
+    def _running(self) -> Sequence[Claim]:
+        """Return the claims at work, those apart that overran their deadline."""
+        return [claim for pool in self._pools.values() for claim in pool.running()]
+
+    def _reap(self) -> None:
+        """Settle the claims that somebody lost."""
+        self._settle_lost(self._queue.lost(self._clock()), "the worker was lost (lease ran out)")
+
+    def _take_back(self) -> None:
+        """Settle the claims that this node held when it was killed."""
+        claims = self._queue.abandoned(self._clock())
+        self._settle_lost(claims, "the worker was killed in the middle of it")
+
+    def _settle_lost(self, claims: Sequence[Claim], detail: str) -> None:
+        outcome = Outcome(result=Result.AMBIGUOUS, detail=detail)
+        for claim in claims:
+            pool = self._pools.get(claim.destination)
+            if pool is not None:
+                self._record(pool.outlet, claim, outcome)
+
+
+def attempt(outlet: Outlet, claim: Claim) -> Outcome:
+    """Call the connector once and say how that ended."""
+    try:
+        receipt = outlet.connector.deliver(
+            claim.event,
+            key=claim.key,
+            thread=claim.thread,
+            repeat=claim.standing.repeat,
+            deadline=outlet.settings.deadline.total_seconds(),
+        )
+    except DeliveryError as error:
+        return outcome_of(error)
+    except Exception as error:
+        # A connector is other people's code: whatever it raises, we cannot know what it did.
+        log.exception("connector.failed", event_id=claim.event.id, destination=claim.destination)
+        return outcome_of(error)
+    return Outcome(result=Result.DELIVERED, receipt=receipt)
+
+
+@dataclass(slots=True)
+class _Running:
+    claim: Claim
+    overdue_at: float
+
+
+@dataclass
+class _Pool:
+    """The threads of one destination, and what they are at."""
+
+    outlet: Outlet
+    work: Callable[[Outlet, Claim], None]
+    _at_work: dict[str, _Running] = field(default_factory=dict)
+    _rest_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        size = self.outlet.settings.concurrency or self.outlet.connector.default_concurrency
+        self._size = size
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix=self.outlet.name)
+
+    @property
+    def free(self) -> int:
+        return self._size - len(self._at_work)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.free > 0 and time.monotonic() >= self._rest_until
+
+    def rest(self, seconds: float) -> None:
+        self._rest_until = time.monotonic() + seconds
+
+    def start(self, claim: Claim) -> None:
+        patience = self.outlet.settings.deadline.total_seconds() + GRACE
+        self._at_work[claim.attempt_id] = _Running(claim, time.monotonic() + patience)
+        self._threads.submit(self._run, claim)
+
+    def running(self) -> Sequence[Claim]:
+        """Return the claims whose attempts are within their deadline."""
+        now = time.monotonic()
+        return [each.claim for each in list(self._at_work.values()) if each.overdue_at > now]
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.outlet.connector.close()
+
+    def _run(self, claim: Claim) -> None:
+        try:
+            self.work(self.outlet, claim)
+        finally:
+            del self._at_work[claim.attempt_id]

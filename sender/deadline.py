@@ -1,0 +1,88 @@
+"""A transport that keeps one deadline over connect, sending, headers and body together.
+
+``requests`` bounds each wait by itself: a receiver that dribbles a byte a second could hold it for
+ever.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import time
+from functools import partial
+from http.client import HTTPResponse
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """Gives each connection the connect time-out as the time that it has for everything."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+
+class _Reader(io.RawIOBase):
+    """Reads a socket; each wait is bounded by what is left."""
+
+    def __init__(self, sock: socket.socket, *, ends_at: float) -> None:
+        self._sock = sock
+        self._ends_at = ends_at
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(_remaining(self._ends_at))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, ends_at: float, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Reader(sock, ends_at=ends_at))
+
+
+class _Connection(HTTPConnection):
+    _ends_at: float
+
+    def connect(self) -> None:
+        self._ends_at = time.monotonic() + (self.timeout or 0)
+        # http.client only calls it, so that a class is not needed.
+        self.response_class = partial(_Response, ends_at=self._ends_at)  # type: ignore[assignment]
+        super().connect()
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.sock.settimeout(_remaining(self._ends_at))
+        super().send(data)
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+def _remaining(ends_at: float) -> float:
+    seconds = ends_at - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("deadline passed")
+    return seconds

@@ -1,0 +1,66 @@
+"""An event as GoFax's native webhook sends it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+#: The direction that belongs to an event type; any other type comes ``inbound``.
+DIRECTIONS = {"SMS_REPLY": "reply", "SMS_RECEIVED": "inbound"}
+#: What GoFax's example payload holds in ``signature``: a name, never a signature.
+PLACEHOLDER = "HMAC_SHA256"
+
+
+def new_message_id() -> str:
+    """Make an opaque id that nobody has used."""
+    return secrets.token_hex(12)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One SMS event; without arguments, the reply of GoFax's example under a new id."""
+
+    #: ``SMS_REPLY``, ``SMS_RECEIVED``, or any other name.
+    type: str = "SMS_REPLY"
+    message_id: str | int = field(default_factory=new_message_id)
+    #: None: the one that belongs to the type.
+    direction: str | None = None
+    #: ``from`` and ``to`` of the payload.
+    sender: str = "+61400000000"
+    recipient: str = "+61700000000"
+    #: The text; None leaves ``messageBody`` out, as with Include Message body off.
+    body: str | None = "Thanks for your message"
+    #: An aware datetime.
+    occurred_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    account_id: str = "12345"
+
+    def __post_init__(self) -> None:
+        if self.occurred_at.tzinfo is None:
+            raise ValueError("occurred_at: no time zone: give an aware datetime")
+
+    def payload(self) -> dict[str, Any]:
+        """Return the fields in the order of GoFax's example."""
+        moment = self.occurred_at.astimezone(UTC)
+        fields: dict[str, Any] = {
+            "eventType": self.type,
+            "eventTimestamp": f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z",
+            "messageId": self.message_id,
+            "direction": self.direction or DIRECTIONS.get(self.type, "inbound"),
+            "from": self.sender,
+            "to": self.recipient,
+            "messageBody": self.body,
+            "metadata": {"accountId": self.account_id},
+            "signature": PLACEHOLDER,
+        }
+        if self.body is None:
+            del fields["messageBody"]
+        return fields
+
+    def encode(self) -> bytes:
+        """Return the raw body: JSON in UTF-8."""
+        text = json.dumps(self.payload(), ensure_ascii=False)
+        # UTF-8 has no lone surrogates; JSON has, and spells them as this error handler does.
+        return text.encode("utf-8", "backslashreplace")

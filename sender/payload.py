@@ -1,0 +1,157 @@
+"""A payload as it goes over the wire: its bytes, its kind, and the id inside."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass, replace
+from typing import Literal
+from urllib.parse import unquote_plus
+
+from sender.errors import SenderError
+from sender.event import new_message_id
+
+Kind = Literal["json", "form"]
+
+CONTENT_TYPES: dict[Kind, str] = {
+    "json": "application/json",
+    "form": "application/x-www-form-urlencoded",
+}
+
+# Numbers stay text: an integer of any length is a payload that a receiver has to stand.
+_JSON = json.JSONDecoder(parse_int=str, parse_float=str)
+_SPACE = re.compile(r"[ \t\r\n]*")
+_INTEGER = re.compile(r"-?[0-9]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Payload:
+    """The raw body of one event."""
+
+    body: bytes
+    kind: Kind = "json"
+    #: The id inside, for people; None if it has no usable one.
+    message_id: str | None
+    #: Where it was read, ``file`` or ``file:line``; empty for one made here.
+    source: str = ""
+
+
+class PayloadError(SenderError):
+    """The bytes are no payload."""
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(message)
+        #: Where in the bytes the fault is, counted from 1.
+        self.line = line
+
+
+def parse_json(body: bytes, *, source: str) -> Payload:
+    """Read *body*, which must be a JSON object in UTF-8, and keep it byte for byte.
+
+    Raises :class:`PayloadError`.
+    """
+    text = _decode(body)
+    try:
+        value = _JSON.decode(text)
+    except json.JSONDecodeError as error:
+        fault = f"not JSON: {error.msg.lower()} (column {error.colno})"
+        raise PayloadError(fault, line=error.lineno) from error
+    except RecursionError as error:
+        raise PayloadError("nested too deeply to be read", line=1) from error
+    if not isinstance(value, dict):
+        raise PayloadError("not a JSON object: a payload looks like {…}", line=1)
+    span = _id_span(text)
+    message_id = value["messageId"] if span else None
+    return Payload(body=body, message_id=message_id, source=source)
+
+
+def parse_form(body: bytes, *, source: str) -> Payload:
+    """Read *body*, which must be URL-encoded form data, and keep it byte for byte.
+
+    Raises :class:`PayloadError`.
+    """
+    for number, line in enumerate(body.split(b"\n"), start=1):
+        if number > 1 or not re.fullmatch(rb"[!-~]+", line):
+            fault = "not form data: one line of URL-encoded ASCII, like ID=1&Success=True"
+            raise PayloadError(fault, line=number)
+    fields = [_form_field(each) for each in body.decode("ascii").split("&")]
+    message_id = next((value for key, value in fields if key == "id" and value), None)
+    return Payload(body=body, kind="form", message_id=message_id, source=source)
+
+
+def renewed(payload: Payload) -> Payload:
+    """Return *payload* under a new id of the same type; nothing else in it changes.
+
+    One without a usable id comes back as it is.
+    """
+    if payload.message_id is None:
+        return payload
+    return _renewed_form(payload) if payload.kind == "form" else _renewed_json(payload)
+
+
+def _renewed_json(payload: Payload) -> Payload:
+    text = payload.body.decode()
+    start, end = _id_span(text) or (0, 0)
+    is_integer = _INTEGER.fullmatch(text, start, end)
+    message_id = _new_integer() if is_integer else new_message_id()
+    literal = message_id if is_integer else f'"{message_id}"'
+    body = (text[:start] + literal + text[end:]).encode()
+    return replace(payload, body=body, message_id=message_id)
+
+
+def _renewed_form(payload: Payload) -> Payload:
+    message_id = _new_integer()
+    fields = payload.body.decode("ascii").split("&")
+    for place, each in enumerate(fields):
+        if _form_field(each)[0] == "id":
+            fields[place] = f"{each.partition('=')[0]}={message_id}"
+    return replace(payload, body="&".join(fields).encode(), message_id=message_id)
+
+
+def _new_integer() -> str:
+    """Make an id in the range that every JSON reader holds exactly."""
+    return str(10**14 + secrets.randbelow(9 * 10**14))
+
+
+def _decode(body: bytes) -> str:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise PayloadError(f"not UTF-8 (byte 0x{body[error.start]:02x})", line=line) from error
+    if text.startswith("\ufeff"):
+        raise PayloadError("starts with a byte order mark: save it without one", line=1)
+    return text
+
+
+def _id_span(text: str) -> tuple[int, int] | None:
+    """Find the value of ``messageId`` in a JSON object; None if it is no usable id.
+
+    Of a repeated key the last one counts, as for nearly every reader.
+    """
+    found = None
+    at = _after_space(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, at = _JSON.raw_decode(text, at)
+        start = _after_space(text, _after_space(text, at) + 1)
+        _, end = _JSON.raw_decode(text, start)
+        if key == "messageId":
+            found = (start, end)
+        at = _after_space(text, end)
+        at = _after_space(text, at + 1) if text[at] == "," else at
+    return found if found and _is_usable(text[slice(*found)]) else None
+
+
+def _is_usable(literal: str) -> bool:
+    return literal.startswith('"') and literal != '""' or bool(_INTEGER.fullmatch(literal))
+
+
+def _after_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _form_field(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return unquote_plus(key).casefold(), unquote_plus(value)

@@ -1,0 +1,748 @@
+"""The guarded HTTP client, over real sockets."""
+
+from __future__ import annotations
+
+import gzip
+import ipaddress
+import logging
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+from rawserver import Connection, RawServer, answer
+
+from connectors.base import (
+    Ambiguous,
+    DeliveryError,
+    Refused,
+    Throttled,
+    Transient,
+    Unauthorized,
+)
+from connectors.http import Http, Session, error_for, retry_after
+
+LOOPBACK = ["127.0.0.0/8", "::1/128"]
+#: Stands for a credential in a path or query.
+SECRET = "sig" + "natureofaworkflow"
+
+
+@pytest.fixture
+def http() -> Http:
+    return Http(allow=LOOPBACK, default_deadline=10)
+
+
+@pytest.fixture
+def session(http: Http) -> Iterator[Session]:
+    with http.session() as session:
+        yield session
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        yield unheard.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost with its key, in one file, made for this run."""
+    folder = tmp_path_factory.mktemp("tls")
+    openssl = shutil.which("openssl")
+    assert openssl, "these tests need the openssl command"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    subprocess.run([openssl, *options.split(), *subject, *files], check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_text((folder / "certificate.pem").read_text() + (folder / "key.pem").read_text())
+    return both
+
+
+def caught(session: Session, url: str, *, method: str = "POST") -> DeliveryError:
+    with pytest.raises(DeliveryError) as raised:
+        session.request(method, url, data=b"{}" if method == "POST" else None)
+    return raised.value
+
+
+class TLSServer:
+    """Answers every connection over TLS with fixed bytes."""
+
+    def __init__(self, certificate: Path, said: bytes) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+        self._said = said
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve_one)
+        self.received = b""
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> TLSServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._thread.join(10)
+        self._listener.close()
+
+    def _serve_one(self) -> None:
+        self._listener.settimeout(10)
+        sock, _ = self._listener.accept()
+        sock.settimeout(10)
+        try:
+            with self._context.wrap_socket(sock, server_side=True) as secure:
+                while b"\r\n\r\n" not in self.received:
+                    self.received += secure.recv(65536)
+                secure.sendall(self._said)
+        except OSError:
+            sock.close()
+
+
+class TestNothingWasSent:
+    def test_a_refused_connection_is_transient(self, session: Session, closed_port: int) -> None:
+        error = caught(session, f"http://127.0.0.1:{closed_port}/")
+
+        assert type(error) is Transient
+        assert "not reached" in str(error)
+
+    def test_a_name_that_does_not_resolve_is_transient(self, session: Session) -> None:
+        error = caught(session, "https://nobody.invalid/")
+
+        assert type(error) is Transient
+        assert "nobody.invalid" in str(error)
+
+    def test_a_failed_handshake_is_transient(self, session: Session) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            refusal = threading.Thread(target=lambda: _refuse_tls(listener))
+            refusal.start()
+            error = caught(session, f"https://localhost:{listener.getsockname()[1]}/")
+            refusal.join(10)
+
+        assert type(error) is Transient
+
+    def test_a_silent_handshake_ends_at_the_connect_timeout(self) -> None:
+        http = Http(allow=LOOPBACK, connect_timeout=0.2)
+
+        with socket.create_server(("127.0.0.1", 0)) as silent, http.session() as session:
+            began = time.monotonic()
+            error = caught(session, f"https://localhost:{silent.getsockname()[1]}/")
+
+        assert type(error) is Transient
+        assert time.monotonic() - began < 3
+
+    def test_an_unknown_certificate_is_transient(
+        self, session: Session, certificate: Path
+    ) -> None:
+        with TLSServer(certificate, answer(200)) as server:
+            error = caught(session, f"{server.url}/")
+
+        assert type(error) is Transient
+        assert server.received == b""
+
+    def test_a_deadline_in_the_past_sends_nothing(self, http: Http, session: Session) -> None:
+        with RawServer(answer(200)) as server, http.within(0):
+            error = caught(session, server.url)
+
+        assert type(error) is Transient
+        assert server.connections == 0
+
+
+def _refuse_tls(listener: socket.socket) -> None:
+    listener.settimeout(10)
+    sock, _ = listener.accept()
+    with sock:
+        sock.settimeout(10)
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def hang(connection: Connection) -> None:
+    connection.hang()
+
+
+def close(connection: Connection) -> None:
+    pass
+
+
+def reset(connection: Connection) -> None:
+    connection.reset()
+
+
+def garbage(connection: Connection) -> None:
+    connection.say(b"\x00\x01 this is no HTTP\r\n\r\n")
+
+
+def cut_body(connection: Connection) -> None:
+    connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes!")
+
+
+def cut_chunks(connection: Connection) -> None:
+    connection.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+
+
+def broken_gzip(connection: Connection) -> None:
+    connection.say(answer(200, body=b"not gzip", Content_Encoding="gzip"))
+
+
+def two_lengths(connection: Connection) -> None:
+    connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello")
+
+
+def stalled_body(connection: Connection) -> None:
+    connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes!")
+    connection.hang()
+
+
+LOST = [hang, close, reset, garbage, cut_body, cut_chunks, broken_gzip, two_lengths, stalled_body]
+
+
+@pytest.mark.parametrize("lose", LOST, ids=lambda lose: lose.__name__)
+class TestTheAnswerWasLost:
+    def test_a_post_is_ambiguous(self, http: Http, session: Session, lose: object) -> None:
+        with RawServer(lose) as server, http.within(0.5):
+            error = caught(session, server.url)
+
+        assert type(error) is Ambiguous
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+    def test_a_safe_method_is_transient(
+        self, http: Http, session: Session, lose: object, method: str
+    ) -> None:
+        if method == "HEAD" and lose not in (hang, close, reset, garbage, two_lengths):
+            pytest.skip("an answer to HEAD has no body to lose")
+
+        with RawServer(lose) as server, http.within(0.5):
+            error = caught(session, server.url, method=method)
+
+        assert type(error) is Transient
+        assert len(server.requests) == 1
+
+    def test_a_repeatable_post_is_transient(
+        self, http: Http, session: Session, lose: object
+    ) -> None:
+        with RawServer(lose) as server, http.within(0.5), http.repeatable():
+            error = caught(session, server.url)
+
+        assert type(error) is Transient
+
+
+class TestTheDeadline:
+    @pytest.mark.parametrize(
+        "slowly",
+        [
+            b"HTTP/1.1 200 OK\r\n" + b"X-Padding: and more of it\r\n" * 50,
+            answer(200, body=b"x" * 1000),
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 500,
+        ],
+        ids=["headers", "body", "interim answers", "chunks"],
+    )
+    def test_ends_a_dribbled_answer(self, http: Http, session: Session, slowly: bytes) -> None:
+        def dribble(connection: Connection) -> None:
+            connection.dribble(slowly, pause=0.02)
+
+        with RawServer(dribble) as server, http.within(0.4):
+            began = time.monotonic()
+            error = caught(session, server.url)
+            took = time.monotonic() - began
+
+        assert type(error) is Ambiguous
+        assert "time-out" in str(error)
+        assert 0.3 < took < 3
+
+    def test_ends_interim_answers_that_come_without_end(
+        self, http: Http, session: Session
+    ) -> None:
+        def flood(connection: Connection) -> None:
+            while not connection.stop.is_set():
+                connection.say(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+        with RawServer(flood) as server, http.within(0.3):
+            error = caught(session, server.url)
+
+        assert type(error) is Ambiguous
+
+    def test_ends_a_request_that_nobody_reads(self, http: Http, session: Session) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as unread, http.within(0.4):
+            began = time.monotonic()
+            with pytest.raises(Ambiguous):
+                url = f"http://127.0.0.1:{unread.getsockname()[1]}/"
+                session.post(url, data=b"x" * (32 << 20))
+            took = time.monotonic() - began
+
+        assert took < 3
+
+    def test_is_shared_by_all_calls_inside(self, http: Http, session: Session) -> None:
+        def late(connection: Connection) -> bool:
+            connection.stop.wait(0.25)
+            connection.say(answer(200))
+            return True
+
+        with RawServer(late) as server, http.within(0.4):
+            assert session.get(server.url).status_code == 200
+            error = caught(session, server.url, method="GET")
+
+        assert "time-out" in str(error)
+
+    def test_is_not_renewed_by_a_repeatable_part(self, http: Http, session: Session) -> None:
+        with RawServer(hang) as server, http.within(0.3):
+            began = time.monotonic()
+            with http.repeatable():
+                caught(session, server.url)
+            took = time.monotonic() - began
+
+        assert took < 3
+
+    def test_has_a_default(self) -> None:
+        http = Http(allow=LOOPBACK, default_deadline=0.3)
+
+        with RawServer(hang) as server, http.session() as session:
+            error = caught(session, server.url)
+
+        assert type(error) is Ambiguous
+
+
+class TestLargeAnswers:
+    def test_are_capped(self) -> None:
+        http = Http(allow=LOOPBACK, max_answer=1000)
+
+        with RawServer(answer(200, body=b"x" * 5_000_000)) as server, http.session() as session:
+            response = session.post(server.url)
+
+        assert response.content == b"x" * 1000
+
+    def test_are_capped_after_decompression(self) -> None:
+        http = Http(allow=LOOPBACK, max_answer=1000)
+        bomb = gzip.compress(bytes(200_000_000), compresslevel=1)
+
+        with (
+            RawServer(answer(200, body=bomb, Content_Encoding="gzip")) as server,
+            http.session() as session,
+        ):
+            response = session.post(server.url)
+
+        assert response.content == bytes(1000)
+
+    def test_are_capped_when_they_have_no_end(self, http: Http, session: Session) -> None:
+        def pour(connection: Connection) -> None:
+            connection.say(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not connection.stop.is_set():
+                connection.say(b"x" * 65536)
+
+        with RawServer(pour) as server:
+            response = session.post(server.url)
+
+        assert len(response.content) == http.max_answer
+
+    def test_are_capped_when_they_redirect(self) -> None:
+        http = Http(allow=LOOPBACK, max_answer=1000, default_deadline=5)
+
+        def pour(connection: Connection) -> None:
+            connection.say(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
+            while not connection.stop.is_set():
+                connection.say(b"x" * 65536)
+
+        with RawServer(pour) as server, http.session() as session:
+            response = session.post(server.url)
+
+        assert len(response.content) == 1000
+
+    def test_leave_the_session_usable(self) -> None:
+        http = Http(allow=LOOPBACK, max_answer=10)
+
+        with RawServer(answer(200, body=b"x" * 100)) as server, http.session() as session:
+            bodies = [session.get(server.url).content for _ in range(3)]
+
+        assert bodies == [b"x" * 10] * 3
+
+
+class TestTheEnvironment:
+    def test_redirects_are_returned_and_not_followed(self, session: Session) -> None:
+        with RawServer(answer(204)) as target:
+            moved = answer(302, Location=f"{target.url}/stolen")
+            with RawServer(moved) as server:
+                response = session.post(server.url, allow_redirects=True)
+
+        assert response.status_code == 302
+        assert target.requests == []
+
+    def test_netrc_adds_no_credentials(
+        self, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("default login someone password anything\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+
+        with RawServer(answer(200)) as server:
+            session.post(server.url)
+
+        assert b"authorization" not in server.requests[0].lower()
+
+    def test_netrc_would_have_been_used_by_plain_requests(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("default login someone password anything\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+
+        with RawServer(answer(200)) as server:
+            requests.post(server.url, timeout=5)
+
+        assert b"authorization" in server.requests[0].lower()
+
+    def test_proxies_are_ignored(
+        self, session: Session, monkeypatch: pytest.MonkeyPatch, closed_port: int
+    ) -> None:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+
+        with RawServer(answer(200)) as server:
+            assert session.get(server.url).status_code == 200
+
+    def test_cookies_are_not_kept(self, session: Session) -> None:
+        with RawServer(answer(200, Set_Cookie="visitor=1; Path=/")) as server:
+            session.get(server.url)
+            session.get(server.url)
+
+        assert b"cookie" not in server.requests[1].lower()
+
+    def test_connections_are_used_again(self, session: Session) -> None:
+        with RawServer(answer(200)) as server:
+            for _ in range(5):
+                session.post(server.url, data=b"{}")
+
+        assert (server.connections, len(server.requests)) == (1, 5)
+
+    def test_fifty_threads_share_one_session(self, http: Http, session: Session) -> None:
+        def echo(connection: Connection) -> bool:
+            connection.say(answer(200, body=connection.request.partition(b"\r\n\r\n")[2]))
+            return True
+
+        def ask(number: int) -> str:
+            with http.within(20):
+                return session.post(server.url, data=str(number)).text
+
+        with RawServer(echo) as server, ThreadPoolExecutor(50) as threads:
+            answers = list(threads.map(ask, range(200)))
+
+        assert answers == [str(number) for number in range(200)]
+
+    def test_a_deadline_of_one_thread_is_none_of_another(
+        self, http: Http, session: Session
+    ) -> None:
+        def late(connection: Connection) -> None:
+            connection.stop.wait(0.4)
+            connection.say(answer(200))
+
+        def ask(deadline: float) -> str:
+            try:
+                with http.within(deadline):
+                    return str(session.post(server.url).status_code)
+            except Ambiguous:
+                return "ambiguous"
+
+        with RawServer(late) as server, ThreadPoolExecutor(2) as threads:
+            outcomes = list(threads.map(ask, [0.1, 20]))
+
+        assert outcomes == ["ambiguous", "200"]
+
+
+# Address, reachable over TLS when nothing is allowed.
+ADDRESSES = [
+    ("93.184.215.14", True),
+    ("8.8.8.8", True),
+    ("2606:4700::1111", True),
+    ("127.0.0.1", False),
+    ("127.255.255.254", False),
+    ("0.0.0.0", False),
+    ("10.1.2.3", False),
+    ("172.16.0.1", False),
+    ("172.31.255.255", False),
+    ("192.168.1.1", False),
+    ("100.64.0.1", False),  # carrier-grade NAT
+    ("169.254.169.254", False),  # metadata of cloud machines
+    ("192.0.2.1", False),  # documentation
+    ("198.18.0.1", False),  # benchmarks
+    ("224.0.0.1", False),  # multicast
+    ("239.255.255.250", False),
+    ("240.0.0.1", False),
+    ("255.255.255.255", False),
+    ("::1", False),
+    ("::", False),
+    ("fe80::1", False),  # link-local
+    ("fd00:ec2::254", False),  # metadata, unique local
+    ("fec0::1", False),  # site-local
+    ("ff02::1", False),  # multicast
+    ("ff0e::1", False),  # multicast, global scope
+    ("2001:db8::1", False),  # documentation
+    ("::ffff:127.0.0.1", False),  # IPv4-mapped
+    ("::ffff:169.254.169.254", False),
+    ("::ffff:8.8.8.8", True),
+    ("::127.0.0.1", False),  # IPv4-compatible
+    ("64:ff9b::7f00:1", False),  # NAT64 of 127.0.0.1
+    ("64:ff9b::a9fe:a9fe", False),  # NAT64 of 169.254.169.254
+    ("64:ff9b::808:808", True),  # NAT64 of 8.8.8.8
+    ("64:ff9b:1::7f00:1", False),  # NAT64 with a local prefix
+    ("2002:7f00:1::", False),  # 6to4 of 127.0.0.1
+    ("2002:a9fe:a9fe::1", False),  # 6to4 of 169.254.169.254
+    ("2001:0:4136:e378:8000:63bf:80ff:fffe", False),  # Teredo of 127.0.0.1
+]
+
+
+class TestPrivateAddresses:
+    @pytest.mark.parametrize(("address", "reachable"), ADDRESSES)
+    def test_are_permitted_only_if_public(self, address: str, reachable: bool) -> None:
+        assert Http().permits(ipaddress.ip_address(address), tls=True) is reachable
+
+    @pytest.mark.parametrize("address", [address for address, _ in ADDRESSES])
+    def test_plain_http_is_never_permitted_by_itself(self, address: str) -> None:
+        assert not Http().permits(ipaddress.ip_address(address), tls=False)
+
+    @pytest.mark.parametrize(
+        "address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203", "2002:a01:203::"]
+    )
+    def test_an_allowed_network_is_reachable_in_every_form(self, address: str) -> None:
+        http = Http(allow=["10.0.0.0/8"])
+
+        assert http.permits(ipaddress.ip_address(address), tls=False)
+        assert not http.permits(ipaddress.ip_address("11.1.2.3"), tls=False)
+
+    @given(st.ip_addresses(network="127.0.0.0/8") | st.ip_addresses(network="169.254.0.0/16"))
+    def test_no_form_of_a_local_address_passes(self, address: ipaddress.IPv4Address) -> None:
+        number = int(address)
+        forms = [
+            ipaddress.IPv6Address(number),
+            ipaddress.IPv6Address((0xFFFF << 32) | number),
+            ipaddress.IPv6Address((0x64FF9B << 96) | number),
+            ipaddress.IPv6Address((0x2002 << 112) | (number << 80)),
+        ]
+
+        assert not any(Http().permits(form, tls=True) for form in [address, *forms])
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"])
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_are_not_connected_to(self, host: str, scheme: str) -> None:
+        with RawServer(answer(200)) as server, Http().session() as session:
+            error = caught(session, f"{scheme}://{host}:{server.port}/?{SECRET}")
+
+        assert type(error) is Unauthorized
+        assert "outbound.allow" in str(error)
+        assert SECRET not in str(error)
+        assert server.connections == 0
+
+    def test_an_allowed_address_is_reached_by_name(self, session: Session) -> None:
+        with RawServer(answer(200)) as server:
+            assert session.get(f"http://localhost:{server.port}/").status_code == 200
+
+    def test_what_is_no_network_is_refused_at_once(self) -> None:
+        with pytest.raises(ValueError, match="nonsense"):
+            Http(allow=["nonsense"])
+
+
+class TestTLS:
+    def test_a_known_certificate_is_accepted(self, session: Session, certificate: Path) -> None:
+        with TLSServer(certificate, answer(200, body=b"hello")) as server:
+            response = session.get(f"{server.url}/path", verify=str(certificate))
+
+        assert response.text == "hello"
+        assert server.received.startswith(b"GET /path HTTP/1.1\r\n")
+
+    def test_an_answer_lost_after_the_handshake_is_ambiguous(
+        self, session: Session, certificate: Path
+    ) -> None:
+        with TLSServer(certificate, b"") as server, pytest.raises(Ambiguous):
+            session.post(f"{server.url}/", data=b"{}", verify=str(certificate))
+
+
+class TestSecretsInAddresses:
+    @pytest.fixture(params=["refused", "lost", "cut", "blocked", "control", "long label"])
+    def error(
+        self, request: pytest.FixtureRequest, session: Session, closed_port: int
+    ) -> DeliveryError:
+        tail = f"/{SECRET}?sig={SECRET}"
+        if request.param in ("lost", "cut"):
+            with RawServer(close if request.param == "lost" else cut_body) as server:
+                return caught(session, server.url + tail)
+        if request.param == "control":
+            prepared = session.prepare_request(requests.Request("POST", "http://127.0.0.1"))
+            prepared.url = f"http://127.0.0.1:{closed_port}{tail} and a space"
+            with pytest.raises(DeliveryError) as raised:
+                session.send(prepared)
+            return raised.value
+        hosts = {
+            "refused": f"http://127.0.0.1:{closed_port}",
+            "blocked": "http://10.0.0.1",
+            "long label": f"https://{'x' * 70}.example",
+        }
+        return caught(session, hosts[request.param] + tail)
+
+    def test_are_in_no_message(self, error: DeliveryError) -> None:
+        assert SECRET not in str(error) + repr(error)
+
+    def test_are_in_no_traceback(self, error: DeliveryError) -> None:
+        assert SECRET not in "".join(traceback.format_exception(error))
+
+    @pytest.mark.parametrize(
+        "url", ["nonsense", "ftp://host", "http://", "http://[", "http://ho st"]
+    )
+    def test_are_not_quoted_when_the_address_is_unusable(self, session: Session, url: str) -> None:
+        error = caught(session, f"{url}/{SECRET}")
+
+        assert type(error) is Unauthorized
+        assert SECRET not in "".join(traceback.format_exception(error))
+
+    def test_are_not_logged(self, session: Session, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.DEBUG), RawServer(answer(200)) as server:
+            session.post(f"{server.url}/{SECRET}?sig={SECRET}")
+
+        assert caplog.records
+        assert SECRET not in caplog.text
+
+    def test_go_out_as_they_were_prepared(self, session: Session) -> None:
+        target = "/a%2fb%7Ec/../d?sp=%2Ftriggers%2fmanual&sig=%41-_~"
+        prepared = session.prepare_request(requests.Request("POST", "http://127.0.0.1/"))
+
+        with RawServer(answer(200)) as server:
+            prepared.url = server.url + target
+            session.send(prepared)
+
+        assert server.requests[0].startswith(f"POST {target} HTTP/1.1\r\n".encode())
+
+    def test_a_cause_is_none_of_what_the_caller_handled(
+        self, session: Session, closed_port: int
+    ) -> None:
+        try:
+            raise KeyError("something else")
+        except KeyError:
+            error = caught(session, f"http://127.0.0.1:{closed_port}/")
+
+        assert "ConnectionRefusedError" in str(error)
+
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+class TestRetryAfter:
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ("0", 0),
+            ("7", 7),
+            (" 120 ", 120),
+            ("Tue, 24 Nov 2026 12:00:30 GMT", 30),
+            ("Tue, 24 Nov 2026 13:00:30 +0100", 30),
+            ("Tuesday, 24-Nov-26 12:00:30 GMT", 30),  # RFC 850
+            ("Tue Nov 24 12:00:30 2026", 30),  # asctime
+            ("Tue, 24 Nov 2026 11:00:00 GMT", 0),  # past
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+            ("", None),
+            ("soon", None),
+            ("-5", None),
+            ("1.5", None),
+            ("٣", None),  # a digit, but none of ASCII
+            ("Tue, 99 Nov 2026 12:00:30 GMT", None),
+            ("Tue, 24 Nov 99999 12:00:30 GMT", None),
+        ],
+    )
+    def test_reads_both_forms(self, text: str, seconds: int | None) -> None:
+        wanted = None if seconds is None else timedelta(seconds=seconds)
+
+        assert retry_after({"retry-AFTER": text}, now=NOW) == wanted
+
+    def test_is_none_without_the_header(self) -> None:
+        assert retry_after({"Date": "Tue, 24 Nov 2026 12:00:00 GMT"}) is None
+
+    @pytest.mark.parametrize("digits", [13, 400, 100_000])
+    def test_survives_huge_numbers(self, digits: int) -> None:
+        wait = retry_after({"Retry-After": "9" * digits})
+
+        assert wait is not None
+        assert wait <= timedelta(seconds=10**9)
+
+    @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ [\d:]+ \S*"))
+    def test_never_raises_and_is_never_negative(self, text: str) -> None:
+        wait = retry_after({"Retry-After": text}, now=NOW)
+
+        assert wait is None or wait >= timedelta()
+
+    @given(st.integers(0, 10**9))
+    def test_a_date_says_the_same_as_its_seconds(self, seconds: int) -> None:
+        moment = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
+
+        assert retry_after({"Retry-After": moment}, now=NOW) == timedelta(seconds=seconds)
+
+
+# Status, error for a request that acts, error for one that may be repeated.
+STATUSES = [
+    (200, None, None),
+    (202, None, None),
+    (299, None, None),
+    (301, Unauthorized, Unauthorized),
+    (302, Unauthorized, Unauthorized),
+    (308, Unauthorized, Unauthorized),
+    (400, Refused, Refused),
+    (401, Unauthorized, Unauthorized),
+    (403, Unauthorized, Unauthorized),
+    (404, Refused, Refused),
+    (408, Transient, Transient),
+    (409, Refused, Refused),
+    (410, Refused, Refused),
+    (413, Refused, Refused),
+    (422, Refused, Refused),
+    (425, Transient, Transient),
+    (429, Throttled, Throttled),
+    (499, Refused, Refused),
+    (500, Ambiguous, Transient),
+    (502, Ambiguous, Transient),
+    (503, Ambiguous, Transient),
+    (599, Ambiguous, Transient),
+]
+
+
+class TestErrorFor:
+    @pytest.mark.parametrize(("status", "acting", "safe"), STATUSES)
+    def test_follows_the_table(self, status: int, acting: type | None, safe: type | None) -> None:
+        found = [error_for(status, headers={}, safe=each) for each in (False, True)]
+
+        assert [type(each) if each else None for each in found] == [acting, safe]
+
+    def test_carries_status_and_detail(self) -> None:
+        error = error_for(422, headers={}, detail="subject is too long")
+
+        assert error is not None
+        assert error.status == 422
+        assert str(error) == "answered 422: subject is too long"
+
+    def test_throttled_carries_the_wait(self) -> None:
+        error = error_for(429, headers={"Retry-After": "7"})
+
+        assert isinstance(error, Throttled)
+        assert error.retry_after == timedelta(seconds=7)
+        assert error.scope == "destination"
+
+    @given(st.integers(100, 999), st.booleans())
+    def test_knows_every_status(self, status: int, safe: bool) -> None:
+        error = error_for(status, headers={}, safe=safe)
+
+        assert (error is None) == (200 <= status < 300)

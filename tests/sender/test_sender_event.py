@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+import sender
+from sender import Event
+
+#: GoFax's help page, "SMS Webhooks".
+EXAMPLE = """{
+  "eventType": "SMS_REPLY",
+  "eventTimestamp": "2025-12-04T00:24:07.112733Z",
+  "messageId": "abc123",
+  "direction": "reply",
+  "from": "+61400000000",
+  "to": "+61700000000",
+  "messageBody": "Thanks for your message",
+  "metadata": { "accountId": "12345" },
+  "signature": "HMAC_SHA256"
+}"""
+MOMENT = datetime(2025, 12, 4, 0, 24, 7, 112733, tzinfo=UTC)
+
+
+def test_an_event_is_gofaxs_example_to_the_field_and_its_order() -> None:
+    event = Event(message_id="abc123", occurred_at=MOMENT)
+
+    assert list(json.loads(event.encode()).items()) == list(json.loads(EXAMPLE).items())
+
+
+def test_every_event_has_an_id_of_its_own() -> None:
+    assert len({Event().message_id for _ in range(1000)}) == 1000
+
+
+def test_the_time_is_now_unless_given() -> None:
+    before = datetime.now(UTC)
+    event = Event()
+
+    assert before <= event.occurred_at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        # Full seconds keep their six digits.
+        (MOMENT.replace(microsecond=0), "2025-12-04T00:24:07.000000Z"),
+        # Another zone is brought to UTC.
+        (MOMENT.astimezone(timezone(timedelta(hours=10))), "2025-12-04T00:24:07.112733Z"),
+    ],
+)
+def test_a_time_is_written_in_utc_with_microseconds(moment: datetime, expected: str) -> None:
+    assert Event(occurred_at=moment).payload()["eventTimestamp"] == expected
+
+
+def test_a_time_without_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        Event(occurred_at=MOMENT.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize(
+    ("type_", "direction", "expected"),
+    [
+        ("SMS_REPLY", None, "reply"),
+        ("SMS_RECEIVED", None, "inbound"),
+        ("MMS_RECEIVED", None, "inbound"),
+        ("SMS_REPLY", "outbound", "outbound"),
+    ],
+)
+def test_the_direction_follows_the_type_unless_given(
+    type_: str, direction: str | None, expected: str
+) -> None:
+    assert Event(type=type_, direction=direction).payload()["direction"] == expected
+
+
+def test_without_body_the_field_is_absent() -> None:
+    assert "messageBody" not in Event(body=None).payload()
+
+
+def test_an_empty_body_is_kept() -> None:
+    assert Event(body="").payload()["messageBody"] == ""
+
+
+def test_an_integer_id_stays_an_integer() -> None:
+    assert json.loads(Event(message_id=52336014).encode())["messageId"] == 52336014
+
+
+def test_an_emoji_goes_out_as_utf_8() -> None:
+    assert "👋🏽".encode() in Event(body="👋🏽").encode()
+
+
+def test_a_lone_surrogate_goes_out_as_json_spells_it() -> None:
+    body = Event(body="a\ud83d").encode()
+
+    assert rb'"a\ud83d"' in body
+    assert json.loads(body)["messageBody"] == "a\ud83d"
+
+
+def test_an_event_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Event().body = "other"  # type: ignore[misc]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sender.__all__ == ["Answer", "Event", "SenderError", "deliver", "sign"]
