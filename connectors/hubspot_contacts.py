@@ -80,8 +80,6 @@ class Contacts:
             {"propertyName": "phone", "operator": "IN", "values": written},
             {"propertyName": "mobilephone", "operator": "IN", "values": written},
         ]
-        if keyed:
-            filters.append(_equal(self.key, number))
         asked = {
             "filterGroups": [{"filters": [each]} for each in filters],
             "properties": [*PHONES, *PHONES.values(), *([self.key] if keyed else [])],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from zenpy import Zenpy
-from zenpy.lib.api_objects import Comment, Ticket, TicketAudit, User
+from zenpy.lib.api_objects import Comment, Ticket, User
 from zenpy.lib.exception import APIException, ZenpyException
 from zenpy.lib.generator import BaseResultGenerator
 
@@ -47,6 +47,7 @@ class Message:
 
 
 def compose(event: Event, *, key: str) -> Message:
+    """Word *event* for Zendesk. Raises Refused if it names no customer."""
     if not event.customer:
         raise Refused("the event names no customer, and a ticket needs a requester")
     digest = sha256(key.encode("utf-8", "replace")).hexdigest()
@@ -71,10 +72,11 @@ def _token(party: str) -> str:
         return party.removeprefix("+")
     if len(party) > 40:
         return sha256(party.encode("utf-8", "replace")).hexdigest()[:32]
-    safe = party.encode("utf-8", "replace")
-    return "".join(
-        chr(each) if chr(each).isalnum() and each < 128 else f"_{each:02x}" for each in safe
-    )
+    return re.sub(r"[^A-Za-z0-9]", lambda found: _escape(found[0]), party)
+
+
+def _escape(character: str) -> str:
+    return "".join(f"_{each:02x}" for each in character.encode("utf-8", "replace"))
 
 
 def _clean(said: str) -> str:
@@ -127,7 +129,7 @@ class Desk:
         A creation whose answer was lost shows in the description, which every read brings along;
         only *repeat* is reason to read the comments too.
         """
-        if message.mark in (ticket.description or ""):
+        if message.mark in str(ticket.description):
             return self._receipt(ticket)
         if not repeat:
             return None
@@ -154,8 +156,9 @@ class Desk:
 
     def create(self, message: Message, *, after: Sequence[Ticket]) -> Receipt:
         """Make a ticket, as a follow-up of the first closed one of those that came before."""
-        source = next(filter(_can_be_followed, after), None)
-        person = self._person(message)
+        with _answers(Transient):
+            source = next(filter(_can_be_followed, after), None)
+            person = self._person(message)
         ticket = Ticket(
             subject=message.subject,
             external_id=message.conversation_id,
@@ -180,11 +183,7 @@ class Desk:
         ticket = _expect(getattr(answer, "ticket", answer), Ticket)
         if expected not in (None, ticket.id):
             raise ValueError("an answer about another ticket")
-        audit = answer.audit if isinstance(answer, TicketAudit) else None
-        for event in (audit and audit.events) or []:
-            if event["type"] == "Comment":
-                return self._receipt(ticket, f" comment {event['id']}")
-        return self._receipt(ticket)
+        return self._receipt(ticket, _comment_in(getattr(answer, "audit", None)))
 
     def _receipt(self, ticket: Ticket, detail: str = "") -> Receipt:
         return Receipt(
@@ -195,10 +194,19 @@ class Desk:
 
     def _person(self, message: Message) -> int:
         """Return the id of the customer's profile, and make it if there is none."""
-        with _answers(Transient):
-            for user in _expect_all(self._zenpy.users(external_ids=[message.person_id]), User):
-                return int(user.id)
-            return self._staffs_person(message) or self._new_person(message)
+        return (
+            self._known_person(message)
+            or self._staffs_person(message)
+            or self._new_person(message)
+        )
+
+    def _known_person(self, message: Message) -> int | None:
+        """Find the profile of an earlier delivery; saving it again would undo a renaming."""
+        try:
+            found = _expect_all(self._zenpy.users(external_ids=[message.person_id]), User)
+            return next((int(user.id) for user in found), None)
+        except Gone:
+            return None
 
     def _staffs_person(self, message: Message) -> int | None:
         """Find the one profile that people made for this number; several are nobody."""
@@ -239,6 +247,14 @@ def _belongs(ticket: Ticket, message: Message) -> bool:
 
 def _can_be_followed(ticket: Ticket) -> bool:
     return ticket.status == "closed" and MERGED not in (ticket.tags or [])
+
+
+def _comment_in(audit: object) -> str:
+    """Name the comment that an audit tells of; without one the ticket says enough."""
+    events = getattr(audit, "events", None)
+    told = [each for each in events if isinstance(each, dict)] if isinstance(events, list) else []
+    ids = [each["id"] for each in told if each.get("type") == "Comment" and "id" in each]
+    return f" comment {ids[0]}" if ids else ""
 
 
 def _bears(comment: Comment, mark: str) -> bool:

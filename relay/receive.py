@@ -5,8 +5,8 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,8 +29,17 @@ from relay.units import RateLimit
 log = structlog.get_logger()
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
-#: Headers that hold credentials: never kept.
-CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+#: Headers that are never kept: credentials, and HTTP_PROXY, which a server that puts its own
+#: environment into WSGI's would give us.
+DROPPED = frozenset(
+    {
+        "HTTP_AUTHORIZATION",
+        "HTTP_COOKIE",
+        "HTTP_PROXY",
+        "HTTP_PROXY_AUTHORIZATION",
+        "HTTP_X_API_KEY",
+    }
+)
 #: How much of a refused body is kept.
 REFUSED_BODY = 4096
 #: Seconds after which a sender may try again when the store is away.
@@ -94,7 +103,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
 
 @dataclass(frozen=True, kw_only=True)
 class Receiver:
-    """One endpoint at work."""
+    """One endpoint at work. It reads the WSGI environment itself: what it needs is not much."""
 
     endpoint: Endpoint
     routes: Sequence[Route]
@@ -107,57 +116,54 @@ class Receiver:
 
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
+        incoming = _Incoming(environ=request.environ, at=datetime.now(UTC))
         started = time.monotonic()
-        noted = self._noted()
         try:
-            acceptance = self._accepted(noted)
+            answer = self._accepted(incoming)
         except Refusal as refusal:
-            return self._refused(noted, refusal, started)
-        _log(noted, 200, acceptance.status, started, event_id=acceptance.event_id)
-        answer = {"status": acceptance.status, "messageId": acceptance.message_id}
-        return _json(200, answer)
+            return self._refused(incoming, refusal, started)
+        self._log(incoming, 200, answer.status, started, event_id=answer.event_id)
+        return _json(200, {"status": answer.status, "messageId": answer.message_id})
 
-    def _accepted(self, noted: Request) -> _Answer:
-        self._check_rate(noted)
-        self._check_head()
-        raw = self._read_body()
-        reason = self._check_genuine(raw)
-        query = self._query()
+    def _accepted(self, incoming: _Incoming) -> _Answer:
+        self._check_rate(incoming)
+        self._check_head(incoming)
+        raw = self._read_body(incoming)
+        reason = self._check_genuine(incoming, raw)
+        query = incoming.query if self._fields_in_url(incoming) else ""
         try:
             read = payload.read(raw, format=self.endpoint.format, query=query)
         except Unreadable as error:
             raise Refusal(400, str(error), body=raw) from error
-        arrival = self._arrival(replace(noted, reason=reason), read, raw, query)
+        noted = self._noted(incoming, status=200, reason=reason, message_id=read.message_id)
         try:
-            acceptance = self.inbox.accept(arrival)
+            acceptance = self.inbox.accept(self._arrival(noted, read, raw, query))
         except StoreUnavailable as error:
             retry = {"Retry-After": str(RETRY_AFTER_STORE)}
             raise Refusal(503, f"store: {error}", headers=retry) from error
         return _Answer(acceptance.status, acceptance.event_id, read.message_id)
 
     def _arrival(self, noted: Request, read: payload.Payload, raw: bytes, query: str) -> Arrival:
-        event = read.event(id=new_id("evt"), endpoint=self.endpoint.name, received_at=noted.at)
+        endpoint = self.endpoint
+        event = read.event(id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at)
+        key = payload.key(
+            read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
+        )
         return Arrival(
             event=event,
-            request=replace(noted, message_id=read.message_id),
+            request=noted,
             raw=raw,
             query=query,
-            format=self.endpoint.format,
-            key=payload.key(
-                read,
-                raw,
-                endpoint=self.endpoint.name,
-                dedupe_by=self.endpoint.dedupe_by,
-                query=query,
-            ),
+            format=endpoint.format,
+            key=key,
             meaning=payload.meaning(read),
             match=routing.match(event, self.routes),
-            on_duplicate=self.endpoint.on_duplicate,
+            on_duplicate=endpoint.on_duplicate,
         )
 
-    def _check_rate(self, noted: Request) -> None:
+    def _check_rate(self, incoming: _Incoming) -> None:
         for limit, who in (
-            (self.rate_per_address, f"address {noted.remote}"),
+            (self.rate_per_address, f"address {incoming.remote}"),
             (self.endpoint.rate, f"endpoint {self.endpoint.name}"),
         ):
             wait = self.rates.over(limit, who) if limit else 0
@@ -165,18 +171,20 @@ class Receiver:
                 retry = {"Retry-After": str(wait)}
                 raise Refusal(429, f"{who}: more than {limit}", headers=retry)
 
-    def _check_head(self) -> None:
+    def _check_head(self, incoming: _Incoming) -> None:
         """Refuse what can be refused without reading the body."""
         wanted = CONTENT_TYPES[self.endpoint.format]
-        if request.mimetype != wanted and not self._fields_in_url():
-            raise Refusal(415, f"content type {request.mimetype or 'missing'}, not {wanted}")
-        encoding = request.headers.get("Content-Encoding", "identity")
+        if incoming.content_type != wanted and not self._fields_in_url(incoming):
+            given = incoming.content_type[:80] or "missing"
+            raise Refusal(415, f"content type {given}, not {wanted}")
+        encoding = incoming.header("Content-Encoding") or "identity"
         if encoding.lower() != "identity":
             raise Refusal(415, f"content encoding {encoding[:40]}")
-        if (request.content_length or 0) > self.max_body:
-            raise Refusal(413, f"{request.content_length} bytes, more than {self.max_body}")
-        if self.secrets and not request.headers.get(self.endpoint.signature.header):
-            raise Refusal(401, f"no {self.endpoint.signature.header} header")
+        if (incoming.content_length or 0) > self.max_body:
+            raise Refusal(413, f"{incoming.content_length} bytes, more than {self.max_body}")
+        signature_header = self.endpoint.signature.header
+        if self.secrets and not incoming.header(signature_header):
+            raise Refusal(401, f"no {signature_header} header")
         self._check_basic_auth()
 
     def _check_basic_auth(self) -> None:
@@ -193,72 +201,119 @@ class Receiver:
         if not (name and password):
             raise Refusal(401, "wrong name or password", headers=challenge)
 
-    def _read_body(self) -> bytes:
+    def _read_body(self, incoming: _Incoming) -> bytes:
         """Read the body up to the cap, however it is framed."""
-        announced = request.content_length
-        stream = request.environ["wsgi.input"]
-        body = bytearray()
-        while len(body) <= self.max_body:
-            piece = stream.read(self.max_body + 1 - len(body))
-            if not piece:
-                break
-            body += piece
+        body = incoming.read(self.max_body + 1)
         if len(body) > self.max_body:
             raise Refusal(413, f"more than {self.max_body} bytes")
+        announced = incoming.content_length
         if announced is not None and len(body) < announced:
-            reason = f"{len(body)} of {announced} bytes came"
-            raise Refusal(408, reason, body=bytes(body))
-        return bytes(body)
+            raise Refusal(408, f"{len(body)} of {announced} bytes came", body=body)
+        return body
 
-    def _check_genuine(self, raw: bytes) -> str:
+    def _check_genuine(self, incoming: _Incoming, raw: bytes) -> str:
         """Return why *raw* is genuine."""
         if not self.secrets:
             return "Basic authentication" if self.endpoint.basic_auth else "unsigned, as allowed"
-        header = request.headers.get(self.endpoint.signature.header)
-        encoding = self.endpoint.signature.encoding
-        verdict = signature.verify(raw, header, self.secrets, encoding=encoding)
+        scheme = self.endpoint.signature
+        header = incoming.header(scheme.header)
+        verdict = signature.verify(raw, header, self.secrets, encoding=scheme.encoding)
         if not verdict.good:
-            raise Refusal(401, f"signature: {verdict.reason}", body=raw)
+            raise Refusal(401, f"signature {verdict.reason}", body=raw)
         return f"signature {verdict.reason}"
 
-    def _query(self) -> str:
-        """Return the query string where its fields count: a signature does not cover it."""
-        return request.query_string.decode("latin-1") if self._fields_in_url() else ""
+    def _fields_in_url(self, incoming: _Incoming) -> bool:
+        """Return whether fields in the URL count: a signature would not cover them."""
+        return self.endpoint.format == "form" and not self.secrets and bool(incoming.query)
 
-    def _fields_in_url(self) -> bool:
-        return self.endpoint.format == "form" and not self.secrets and bool(request.query_string)
-
-    def _noted(self) -> Request:
+    def _noted(
+        self,
+        incoming: _Incoming,
+        *,
+        status: int,
+        reason: str,
+        outcome: str = "",
+        message_id: str | None = None,
+        body: bytes | None = None,
+    ) -> Request:
         return Request(
-            id=new_id("req"),
-            at=datetime.now(UTC),
+            id=incoming.id,
+            at=incoming.at,
             endpoint=self.endpoint.name,
-            method=request.method,
-            remote=request.remote_addr,
-            status=200,
-            outcome="",
-            reason="",
-            headers=_kept_headers(request.environ),
+            method="POST",
+            remote=incoming.remote,
+            status=status,
+            outcome=outcome,
+            reason=reason,
+            headers=incoming.kept_headers(),
+            message_id=message_id,
+            body=body,
         )
 
-    def _refused(self, noted: Request, refusal: Refusal, started: float) -> Response:
+    def _refused(self, incoming: _Incoming, refusal: Refusal, started: float) -> Response:
+        status, reason = refusal.status, refusal.reason
         body = refusal.body and refusal.body[:REFUSED_BODY]
         self.refusals.note(
-            replace(
-                noted,
-                status=refusal.status,
-                outcome="refused",
-                reason=refusal.reason,
-                body=body,
-            )
+            self._noted(incoming, status=status, reason=reason, outcome="refused", body=body)
         )
-        _log(noted, refusal.status, "refused", started, reason=refusal.reason)
-        answer = _json(refusal.status, {"error": TOLD[refusal.status]})
+        self._log(incoming, status, "refused", started, reason=reason)
+        answer = _json(status, {"error": TOLD[status]})
         answer.headers.update(refusal.headers)
-        if not _is_read(request.environ, refusal):
+        if not incoming.is_read:
             # The rest of the body is not worth waiting for.
             answer.headers["Connection"] = "close"
         return answer
+
+    def _log(
+        self, incoming: _Incoming, status: int, outcome: str, started: float, **fields: Any
+    ) -> None:
+        log.info(
+            "request.received",
+            request_id=incoming.id,
+            endpoint=self.endpoint.name,
+            remote=incoming.remote,
+            status=status,
+            outcome=outcome,
+            ms=round((time.monotonic() - started) * 1000, 1),
+            **fields,
+        )
+
+
+class _Incoming:
+    """What an endpoint needs of a WSGI environment."""
+
+    def __init__(self, *, environ: Mapping[str, Any], at: datetime) -> None:
+        self._environ = environ
+        self.at = at
+        self.id = new_id("req")
+        self.is_read = False
+        self.remote: str | None = environ.get("REMOTE_ADDR")
+        self.query: str = environ.get("QUERY_STRING", "")
+        self.content_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        length = environ.get("CONTENT_LENGTH") or ""
+        #: None if the body is chunked.
+        self.content_length = int(length) if length.isascii() and length.isdigit() else None
+
+    def header(self, name: str) -> str | None:
+        return self._environ.get("HTTP_" + name.upper().replace("-", "_"))
+
+    def read(self, limit: int) -> bytes:
+        """Read up to *limit* bytes; fewer only if no more come."""
+        stream = self._environ["wsgi.input"]
+        body: bytes = stream.read(limit)
+        while body and len(body) < limit and (piece := stream.read(limit - len(body))):
+            body += piece
+        self.is_read = len(body) < limit
+        return body
+
+    def kept_headers(self) -> dict[str, str]:
+        """Return names and values, credentials removed."""
+        headers = {
+            key[5:].replace("_", "-").lower(): payload.clean(value)
+            for key, value in self._environ.items()
+            if key.startswith("HTTP_") and key not in DROPPED
+        }
+        return headers | {"content-type": self._environ.get("CONTENT_TYPE", "")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,37 +337,9 @@ class _Rates:
         return max(1, round(self._limiter.get_window_stats(item, who).reset_time - time.time()))
 
 
-def _is_read(environ: dict[str, Any], refusal: Refusal) -> bool:
-    return refusal.body is not None or environ.get("CONTENT_LENGTH") in (None, "", "0")
-
-
 def _same(given: str | None, wanted: str) -> bool:
     return hmac.compare_digest((given or "").encode("utf-8", "replace"), wanted.encode())
 
 
-def _kept_headers(environ: dict[str, Any]) -> dict[str, str]:
-    names = {
-        key: key.removeprefix("HTTP_").replace("_", "-").lower()
-        for key in environ
-        if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
-    }
-    return {
-        name: payload.clean(environ[key]) for key, name in names.items() if name not in CREDENTIALS
-    }
-
-
 def _json(status: int, answer: dict[str, Any]) -> Response:
     return Response(json.dumps(answer) + "\n", status, mimetype="application/json")
-
-
-def _log(noted: Request, status: int, outcome: str, started: float, **fields: Any) -> None:
-    log.info(
-        "request.received",
-        request_id=noted.id,
-        endpoint=noted.endpoint,
-        remote=noted.remote,
-        status=status,
-        outcome=outcome,
-        ms=round((time.monotonic() - started) * 1000, 1),
-        **fields,
-    )

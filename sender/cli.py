@@ -39,7 +39,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # An answer that the terminal's encoding cannot show must not end the run.
         if isinstance(stream, io.TextIOWrapper):
-            pass
+            stream.reconfigure(errors="backslashreplace")
 
 
 @main.command()

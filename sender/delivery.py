@@ -33,7 +33,11 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "no complete answer within {timeout:g} s: is the receiver stuck or far away?"),
     (ConnectionRefusedError, "connection refused: is the receiver running, is the port right?"),
     (socket.gaierror, "host name not found: check the URL"),
-    (ssl.SSLCertVerificationError, "certificate not accepted ({cause}): renew it or trust its CA"),
+    (
+        ssl.SSLCertVerificationError,
+        "certificate not accepted ({cause.verify_message}): it has to be of a public CA, "
+        "and in the name of this host",
+    ),
     (ssl.SSLError, "no TLS ({cause}): does the receiver speak https on this port?"),
     (ConnectionError, _CUT),
     (IncompleteRead, _CUT),

@@ -1,7 +1,7 @@
 """A stand-in of HubSpot's CRM: contacts, communications and their associations, in memory.
 
-Any Bearer token works, except ``revoked`` (401) and ``unscoped`` (403). The account is Australian,
-and has the unique contact property ``sms_relay_phone``.
+Any Bearer token works, except ``revoked`` (401) and ``unscoped`` (403). The account has the unique
+contact property ``sms_relay_phone``, and one owner, 501.
 """
 
 from __future__ import annotations
@@ -86,8 +86,12 @@ class StandIn:
         *,
         search_lag: timedelta = timedelta(),
         associations_a_page: int = 500,
+        country: str = "AU",
     ) -> None:
-        """*search_lag*: how long a new contact stays out of the search index."""
+        """*search_lag*: how long a new contact stays out of the search index; *country*: of the
+        account, and so of numbers that do not say theirs.
+        """
+        self._country = country
         self._records = records
         self._associations_a_page = associations_a_page
         self._search_lag = search_lag
@@ -294,7 +298,7 @@ class StandIn:
             raise invalid_value(UNIQUE_PROPERTY, "CONFLICTING_UNIQUE_VALUE", "is taken")
         contact.properties |= values
         for name in CALCULATED.keys() & values.keys():
-            contact.properties |= calculated(name, values[name])
+            contact.properties |= calculated(name, values[name], country=self._country)
 
 
 def _number_of(contact: _Object) -> str:

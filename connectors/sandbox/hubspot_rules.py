@@ -12,7 +12,6 @@ import phonenumbers
 from flask import request
 from flask.typing import ResponseReturnValue
 
-COUNTRY = "AU"
 UNIQUE_PROPERTY = "sms_relay_phone"
 REVOKED, UNSCOPED = "revoked", "unscoped"
 #: The owner that the account has.
@@ -144,12 +143,14 @@ def _matches(values: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
     return any(re.fullmatch(pattern, token) for token in value.split())
 
 
-def calculated(name: str, written: str) -> dict[str, str]:
+def calculated(name: str, written: str, *, country: str) -> dict[str, str]:
     """Fill in what HubSpot makes of a phone number, or nothing if it cannot read it."""
     full, searchable = CALCULATED[name]
     try:
-        number = phonenumbers.parse(written, COUNTRY)
+        number = phonenumbers.parse(written, country)
     except phonenumbers.NumberParseException:
+        return {full: "", searchable: ""}
+    if not phonenumbers.is_valid_number(number):
         return {full: "", searchable: ""}
     return {
         full: phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164),

@@ -7,9 +7,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from functools import wraps
 from hashlib import sha256
 from typing import Any
@@ -18,8 +16,20 @@ from flask import Blueprint, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from connectors.sandbox.records import Records
-
-Json = dict[str, Any]
+from connectors.sandbox.zendesk_rules import (
+    Json,
+    Line,
+    Refusal,
+    Thread,
+    customer_of,
+    cut_page,
+    invalid,
+    is_same,
+    mentions,
+    payload,
+    timestamp,
+    user_fields,
+)
 
 #: Names that a caller may use to meet a refusal.
 REVOKED = "revoked"
@@ -27,37 +37,6 @@ STATUSES = frozenset({"new", "open", "pending", "hold", "solved", "closed"})
 #: What an update or a new ticket may set as it is.
 PLAIN_FIELDS = ("subject", "priority", "group_id", "assignee_id", "external_id", "type")
 LIFE_IN_SECONDS = range(300, 172_801)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """One comment, as the sandbox's page shows it."""
-
-    author: str
-    text: str
-    public: bool
-    created_at: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Thread:
-    """One ticket with its comments, as the sandbox's page shows it."""
-
-    number: int
-    subject: str
-    status: str
-    tags: tuple[str, ...]
-    requester: str
-    lines: tuple[Line, ...]
-
-
-class _Fault(Exception):
-    """An answer of Zendesk that is an error."""
-
-    def __init__(self, status: int, error: str, description: str = "", **more: Any) -> None:
-        super().__init__(error)
-        self.status = status
-        self.body = {"error": error} | ({"description": description} if description else {}) | more
 
 
 class StandIn:
@@ -135,8 +114,8 @@ class StandIn:
             try:
                 with self._lock:
                     return view(**arguments)
-            except _Fault as fault:
-                return jsonify(fault.body), fault.status
+            except Refusal as refusal:
+                return jsonify(refusal.body), refusal.status
 
         return answer
 
@@ -144,7 +123,7 @@ class StandIn:
         def enter(**arguments: int) -> ResponseReturnValue:
             anonymous = request.authorization is None and view == self._get_me
             if not anonymous and not self._is_known():
-                raise _Fault(401, "Couldn't authenticate you")
+                raise Refusal(401, "Couldn't authenticate you")
             return view(**arguments)
 
         return self._answering(enter)
@@ -162,15 +141,15 @@ class StandIn:
         return given.type == "bearer" and token not in ("", REVOKED)
 
     def _grant(self) -> ResponseReturnValue:
-        asked = _payload()
+        asked = payload()
         if asked.get("grant_type") != "client_credentials":
-            raise _Fault(400, "unsupported_grant_type", error_description="unknown grant_type")
+            raise Refusal(400, "unsupported_grant_type", error_description="unknown grant_type")
         given = asked.get("client_id"), asked.get("client_secret")
         if not all(given) or REVOKED in given:
-            raise _Fault(401, "invalid_client", error_description="Client authentication failed")
+            raise Refusal(401, "invalid_client", error_description="Client authentication failed")
         life = asked.get("expires_in", 1800)
         if life not in LIFE_IN_SECONDS:
-            raise _Fault(400, "invalid_request", error_description="expires_in is out of range")
+            raise Refusal(400, "invalid_request", error_description="expires_in is out of range")
         life = life if self.token_life is None else self.token_life
         token = f"granted-{secrets.token_urlsafe(24)}"
         self._tokens[token] = time.monotonic() + life
@@ -186,8 +165,8 @@ class StandIn:
 
     def _search_users(self) -> ResponseReturnValue:
         query = request.args.get("query", "")
-        found = [user for user in self._users.values() if _mentions(user, query)]
-        return jsonify(_page(found, "users"))
+        found = [user for user in self._users.values() if mentions(user, query)]
+        return jsonify(cut_page(found, "users"))
 
     def _show_users(self) -> ResponseReturnValue:
         wanted = request.args.get("external_ids", "").casefold().split(",")
@@ -196,38 +175,38 @@ class StandIn:
         return jsonify(users=found, next_page=None, previous_page=None, count=len(found))
 
     def _create_user(self) -> ResponseReturnValue:
-        return jsonify(user=self._add_user(_payload("user"))), 201
+        return jsonify(user=self._add_user(payload("user"))), 201
 
     def _create_or_update_user(self) -> ResponseReturnValue:
-        asked = _payload("user")
+        asked = payload("user")
         known = self._matching_user(asked)
         if known is None:
             return jsonify(user=self._add_user(asked)), 201
-        known |= _user_fields(asked)
+        known |= user_fields(asked)
         return jsonify(user=known), 200
 
     def _matching_user(self, asked: Json) -> Json | None:
         for user in self._users.values():
-            if _same(user["external_id"], asked.get("external_id")):
+            if is_same(user["external_id"], asked.get("external_id")):
                 return user
-            if _same(user["email"], asked.get("email")):
+            if is_same(user["email"], asked.get("email")):
                 return user
         return None
 
     def _add_user(self, asked: Json) -> Json:
         if not asked.get("name"):
-            raise _invalid("name", "Name: is too short (minimum one character)")
+            raise invalid("name", "Name: is too short (minimum one character)")
         number = self._records.new_id()
         user: Json = {"id": number, "email": None, "external_id": None, "phone": None}
-        user |= {"role": "end-user", "active": True, "suspended": False, "created_at": _now()}
-        self._users[number] = user | _user_fields(asked)
+        user |= {"role": "end-user", "active": True, "suspended": False, "created_at": timestamp()}
+        self._users[number] = user | user_fields(asked)
         return self._users[number]
 
     def _list_tickets(self) -> ResponseReturnValue:
         wanted = request.args.get("external_id")
         tickets = self._tickets.values()
         found = [each for each in tickets if wanted is None or each["external_id"] == wanted]
-        return jsonify(_page(found, "tickets"))
+        return jsonify(cut_page(found, "tickets"))
 
     def _get_ticket(self, number: int) -> ResponseReturnValue:
         return jsonify(ticket=self._ticket(number))
@@ -238,7 +217,7 @@ class StandIn:
         return "", 204
 
     def _create_ticket(self) -> ResponseReturnValue:
-        asked = _payload("ticket")
+        asked = payload("ticket")
         key = request.headers.get("Idempotency-Key")
         fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         if key is not None and key in self._creations:
@@ -251,7 +230,7 @@ class StandIn:
     def _created_before(self, key: str, fingerprint: str) -> ResponseReturnValue:
         first, created = self._creations[key]
         if fingerprint != first:
-            raise _Fault(
+            raise Refusal(
                 400,
                 "IdempotentRequestError",
                 "Request parameters don't match the given idempotency key",
@@ -261,12 +240,12 @@ class StandIn:
     def _new_ticket(self, asked: Json) -> Json:
         comment = asked.get("comment") or {}
         if not (comment.get("body") or comment.get("html_body")):
-            raise _invalid("base", "Description: cannot be blank")
+            raise invalid("base", "Description: cannot be blank")
         requester = asked.get("requester_id", self._me)
         self._expect_user(requester, field="requester", name="Requester")
         inherited = self._tags_to_inherit(asked.get("via_followup_source_id"))
         tags: list[str] = asked.get("tags") or inherited
-        number, now = self._records.new_id(), _now()
+        number, now = self._records.new_id(), timestamp()
         ticket: Json = {name: asked.get(name) for name in PLAIN_FIELDS}
         ticket |= {
             "id": number,
@@ -290,15 +269,15 @@ class StandIn:
             return []
         ticket = self._tickets.get(source)
         if ticket is None or ticket["status"] != "closed":
-            raise _invalid("base", f"Follow-up: ticket {source} is not closed")
+            raise invalid("base", f"Follow-up: ticket {source} is not closed")
         return list(ticket["tags"])
 
     def _update_ticket(self, number: int) -> ResponseReturnValue:
-        asked, ticket = _payload("ticket"), self._ticket(number)
+        asked, ticket = payload("ticket"), self._ticket(number)
         if ticket["status"] == "closed":
-            raise _invalid("status", "Status: closed prevents ticket update")
+            raise invalid("status", "Status: closed prevents ticket update")
         if asked.get("status", "open") not in STATUSES:
-            raise _invalid("status", "Status: is not valid")
+            raise invalid("status", "Status: is not valid")
         comment = asked.get("comment")
         if comment is not None:
             self._expect_user(comment.get("author_id", self._me), field="author", name="Author")
@@ -310,11 +289,11 @@ class StandIn:
         kept: list[str] = asked["tags"] if "tags" in asked else ticket["tags"]
         tags = {*kept, *asked.get("additional_tags", [])}
         ticket["tags"] = sorted(tags - set(asked.get("remove_tags", [])))
-        ticket["updated_at"] = _now()
+        ticket["updated_at"] = timestamp()
 
     def _comment(self, ticket: Json, comment: Json | None, asked: Json, *, kind: str) -> Json:
         """Append *comment*, if there is one, and return the audit of the whole change."""
-        number, now = self._records.new_id(), _now()
+        number, now = self._records.new_id(), timestamp()
         metadata = {"system": {}, "custom": (asked.get("metadata") or {}).get("custom", {})}
         audit: Json = {"id": number, "ticket_id": ticket["id"], "created_at": now}
         audit |= {"author_id": self._me, "metadata": metadata, "events": []}
@@ -346,13 +325,13 @@ class StandIn:
                 system="zendesk",
                 kind=kind,
                 text=text,
-                conversation=_number(user),
+                conversation=customer_of(user),
                 reference=str(ticket["id"]),
             )
 
     def _list_comments(self, number: int) -> ResponseReturnValue:
         self._ticket(number)
-        return jsonify(_page(self._comments[number], "comments"))
+        return jsonify(cut_page(self._comments[number], "comments"))
 
     def _show_ticket(self, number: int) -> ResponseReturnValue:
         threads = [thread for thread in self.page() if thread.number == number]
@@ -360,12 +339,12 @@ class StandIn:
 
     def _ticket(self, number: int) -> Json:
         if number not in self._tickets:
-            raise _Fault(404, "RecordNotFound", "Not found")
+            raise Refusal(404, "RecordNotFound", "Not found")
         return self._tickets[number]
 
     def _expect_user(self, number: object, *, field: str, name: str) -> None:
         if number not in self._users:
-            raise _invalid(field, f"{name}: {name} is not valid")
+            raise invalid(field, f"{name}: {name} is not valid")
 
     def _thread(self, number: int) -> Thread:
         ticket = self._tickets[number]
@@ -385,61 +364,3 @@ class StandIn:
                 for each in self._comments[number]
             ),
         )
-
-
-def _payload(name: str | None = None) -> Json:
-    sent = request.get_json(silent=True)
-    inner = sent.get(name) if name and isinstance(sent, dict) else sent
-    if not isinstance(inner, dict):
-        raise _Fault(400, "BadRequest", f"a JSON object {name or ''} was expected")
-    return inner
-
-
-def _page(rows: Iterable[Json], name: str) -> Mapping[str, Any]:
-    """Cut the page out of *rows* that the request asks for, by cursor or all at once."""
-    everything = list(rows)
-    size = request.args.get("page[size]", type=int)
-    if size is None:
-        links = {"next_page": None, "previous_page": None, "count": len(everything)}
-        return {name: everything} | links
-    start = request.args.get("page[after]", default=0, type=int)
-    end = start + size
-    more = end < len(everything)
-    kept = {key: value for key, value in request.args.items() if key != "page[after]"}
-    following = url_for(
-        request.endpoint or "", **(request.view_args or {}), **kept, _external=True
-    )
-    return {
-        name: everything[start:end],
-        "meta": {"has_more": more, "after_cursor": str(end) if more else None},
-        "links": {"next": f"{following}&page[after]={end}" if more else None, "prev": None},
-    }
-
-
-def _user_fields(asked: Json) -> Json:
-    names = ("name", "email", "external_id", "phone", "role")
-    return {name: asked[name] for name in names if name in asked}
-
-
-def _mentions(user: Json, query: str) -> bool:
-    texts = (user["name"], user["email"], user["phone"])
-    return any(query.casefold() in (text or "").casefold() for text in texts)
-
-
-def _same(one: str | None, other: str | None) -> bool:
-    return bool(one) and bool(other) and str(one).casefold() == str(other).casefold()
-
-
-def _number(user: Json) -> str:
-    digits = (user["external_id"] or "").removeprefix("sms-")
-    name: str = user["name"]
-    return user["phone"] or (f"+{digits}" if digits.isdecimal() else name)
-
-
-def _invalid(field: str, description: str) -> _Fault:
-    details = {field: [{"description": description}]}
-    return _Fault(422, "RecordInvalid", "Record validation errors", details=details)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -118,13 +118,12 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
-    # Set at each begin: a pooled connection may have served the other kind before.
+    driver: Any = connection.connection.dbapi_connection
     if options.get("gofax_write"):
+        # Set at each begin: a pooled connection may have served the other kind before.
         level = "NORMAL" if options.get("gofax_unsynced") else "FULL"
-        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql("BEGIN")
+        driver.execute(f"PRAGMA synchronous = {level}")
+    driver.execute("BEGIN IMMEDIATE" if options.get("gofax_write") else "BEGIN")
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class Inbox:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._secret = _store_secret(database)
+        self._sql = _Statements.of(database)
         self._group: Group[Arrival, Acceptance] = Group(
             self._accept, name="accept", shared=StoreUnavailable
         )
@@ -46,7 +47,7 @@ class Inbox:
     def refuse(self, requests: Sequence[Request]) -> None:
         """Note refused requests in their ring; not synced, because nobody was told 200."""
         with self._database.writing_unsynced() as db:
-            db.execute(sa.insert(schema.requests), [request_row(each) for each in requests])
+            db.execute(_INSERT_REQUESTS, [request_row(each) for each in requests])
             table = schema.requests.c
             newest = sa.select(sa.func.max(table.seq)).scalar_subquery()
             db.execute(
@@ -72,11 +73,7 @@ class Inbox:
                 if id(arrival) not in settled:
                     settled[id(arrival)] = self._accept_known(db, arrival)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
-            rows = [
-                request_row(_settled_request(arrival.request, acceptance))
-                for arrival, acceptance in zip(arrivals, acceptances, strict=True)
-            ]
-            db.execute(sa.insert(schema.requests), rows)
+            db.execute(_INSERT_REQUESTS, list(map(_settled_row, arrivals, acceptances)))
             return acceptances
 
     def _accept_known(self, db: sa.Connection, arrival: Arrival) -> Acceptance:
@@ -146,15 +143,13 @@ class Inbox:
                     "last_at": arrival.event.received_at,
                 }
             )
-        insert = self._database.insert(schema.keys).on_conflict_do_nothing()
-        return set(db.scalars(insert.returning(schema.keys.c.key), rows))
+        return set(db.scalars(self._sql.insert_keys, rows))
 
     def _insert_events(
         self, db: sa.Connection, arrivals: Sequence[Arrival], *, standing: str
     ) -> None:
         if arrivals:
-            rows = [event_row(arrival, standing) for arrival in arrivals]
-            db.execute(sa.insert(schema.events), rows)
+            db.execute(_INSERT_EVENTS, [event_row(each, standing) for each in arrivals])
 
     def _insert_deliveries(
         self, db: sa.Connection, arrivals: Sequence[tuple[str, Arrival]]
@@ -168,27 +163,21 @@ class Inbox:
         if not wanted:
             return
         lanes = self._lock_lanes(db, {new.lane for new in wanted})
-        busy = _busy_lanes(db, lanes.values())
+        busy = set(db.scalars(_BUSY_LANES, {"lane_ids": list(lanes.values())}))
         rows = []
         for new in wanted:
             lane_id = lanes[new.lane]
             rows.append(new.row(lane_id, waiting=lane_id in busy))
             busy.add(lane_id)
-        db.execute(sa.insert(schema.deliveries), rows)
+        db.execute(_INSERT_DELIVERIES, rows)
 
     def _lock_lanes(
         self, db: sa.Connection, lanes: Iterable[tuple[str, str]]
     ) -> Mapping[tuple[str, str], int]:
         """Make the lanes that are new and lock all, in key order, until the transaction ends."""
-        table = schema.lanes
-        insert = self._database.insert(table)
-        # An update that changes nothing: unlike DO NOTHING it locks, and it returns the id.
-        insert = insert.on_conflict_do_update(
-            index_elements=[table.c.destination, table.c.conversation],
-            set_={"conversation": insert.excluded.conversation},
-        ).returning(table.c.id, table.c.destination, table.c.conversation)
         rows = [{"destination": d, "conversation": c} for d, c in sorted(lanes)]
-        return {(row.destination, row.conversation): row.id for row in db.execute(insert, rows)}
+        found = db.execute(self._sql.lock_lanes, rows)
+        return {(row.destination, row.conversation): row.id for row in found}
 
     def _marks(self, arrival: Arrival) -> tuple[bytes, bytes | None]:
         """Digest meaning and text under a key, so that they can outlive what they stand for."""
@@ -249,25 +238,49 @@ def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: A
     return revived.rowcount
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Statements:
+    """What every batch executes in its database's own dialect, built once."""
+
+    insert_keys: sa.Executable
+    lock_lanes: sa.Executable
+
+    @classmethod
+    def of(cls, database: Database) -> _Statements:
+        keys, lanes = schema.keys, schema.lanes
+        new_keys = database.insert(keys).on_conflict_do_nothing().returning(keys.c.key)
+        insert = database.insert(lanes)
+        # An update that changes nothing: unlike DO NOTHING it locks, and it returns the id.
+        locked = insert.on_conflict_do_update(
+            index_elements=[lanes.c.destination, lanes.c.conversation],
+            set_={"conversation": insert.excluded.conversation},
+        ).returning(lanes.c.id, lanes.c.destination, lanes.c.conversation)
+        return cls(insert_keys=new_keys, lock_lanes=locked)
+
+
+_INSERT_EVENTS = sa.insert(schema.events)
+_INSERT_DELIVERIES = sa.insert(schema.deliveries)
+_INSERT_REQUESTS = sa.insert(schema.requests)
+
 _KNOWN_KEY = sa.select(
     schema.keys.c.event_id, schema.keys.c.meaning, schema.keys.c.text_mark
 ).where(schema.keys.c.key == sa.bindparam("key"))
 
-
-def _busy_lanes(db: sa.Connection, lane_ids: Iterable[int]) -> set[int]:
-    in_line = (
+_BUSY_LANES = sa.select(schema.lanes.c.id).where(
+    schema.lanes.c.id.in_(sa.bindparam("lane_ids", expanding=True)),
+    sa.or_(
         sa.select(1)
         .select_from(schema.deliveries)
         .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
-        .exists()
-    )
-    lane = schema.lanes.c
-    busy = sa.or_(in_line, lane.parked_by.is_not(None))
-    return set(db.scalars(sa.select(lane.id).where(lane.id.in_(list(lane_ids)), busy)))
+        .exists(),
+        schema.lanes.c.parked_by.is_not(None),
+    ),
+)
 
 
-def _settled_request(request: Request, acceptance: Acceptance) -> Request:
-    return replace(request, outcome=acceptance.status, event_id=acceptance.event_id)
+def _settled_row(arrival: Arrival, acceptance: Acceptance) -> dict[str, Any]:
+    settled = {"outcome": acceptance.status, "event_id": acceptance.event_id}
+    return request_row(arrival.request) | settled
 
 
 def _store_secret(database: Database) -> bytes:

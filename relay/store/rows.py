@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ _EVENT_COLUMNS = (
     "id", "endpoint", "message_id", "type", "direction", "customer", "ours", "sender",
     "recipient", "body", "keyword", "account_id", "conversation", "occurred_at", "received_at",
 )  # fmt: skip
+
+_REQUEST_COLUMNS = tuple(each.name for each in fields(Request))
 
 
 def event_row(arrival: Arrival, standing: str) -> dict[str, Any]:
@@ -45,7 +47,8 @@ def load_event(row: sa.RowMapping, *, prefix: str = "") -> Event:
 
 def request_row(request: Request) -> dict[str, Any]:
     """Write a request as a row of ``requests``."""
-    return {**asdict(request), "headers": json.dumps(dict(request.headers))}
+    columns = {name: getattr(request, name) for name in _REQUEST_COLUMNS}
+    return columns | {"headers": json.dumps(dict(request.headers))}
 
 
 def load_request(row: sa.RowMapping) -> Request:

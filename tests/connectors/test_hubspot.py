@@ -284,6 +284,15 @@ class TestContact:
         assert portal.property(contact, "sms_relay_phone") == NUMBER
         assert portal.property(contact, name) == written
 
+    def test_a_number_that_hubspot_cannot_read_is_matched_as_typed(
+        self, open_portal: Open
+    ) -> None:
+        portal = open_portal(country="US")
+        contact = portal.contact(phone="61400000000")
+
+        assert deliver(portal.connector()).thread == contact
+        assert not portal.property(contact, "hs_calculated_phone_number")
+
     def test_the_same_digits_in_another_country_are_another_contact(self, portal: Portal) -> None:
         stranger = portal.contact(phone="+44 400 000 000", mobilephone="+49 400 000000")
 
@@ -402,6 +411,17 @@ class TestContact:
 
         assert deliver(portal.connector(unique_property="not_set_up")).thread == contact
 
+    @pytest.mark.parametrize("status", [500, 502])
+    def test_without_the_unique_property_a_lost_contact_is_ambiguous(
+        self, portal: Portal, status: int
+    ) -> None:
+        portal.fail(400, path=f"/contacts/{NUMBER}", body={"message": "no such not_set_up"})
+        portal.fail(200, path="/search", body={"results": []})
+        portal.fail(status, path=CONTACTS)
+
+        with pytest.raises(Ambiguous, match=str(status)):
+            deliver(portal.connector(unique_property="not_set_up"))
+
 
 class TestUnknownCustomer:
     def test_skip_makes_no_contact_and_no_entry(self, portal: Portal) -> None:
@@ -447,6 +467,13 @@ class TestThreadThatIsGone:
         assert receipt.thread not in (None, gone)
         assert [each.contact for each in portal.stand_in.page()] == [receipt.thread]
         assert len(portal.records.listing()) == 2
+
+    def test_a_contact_that_was_merged_into_another_is_left(self, portal: Portal) -> None:
+        merged, kept = portal.contact(firstname="Ann"), portal.contact(phone=NUMBER)
+        portal.fail(400, path="communications", body={"message": "associations are not valid"})
+        portal.fail(200, path=f"/contacts/{merged}", body={"id": kept})
+
+        assert deliver(portal.connector(), thread=merged).thread == kept
 
     @pytest.mark.parametrize("thread", ["ticket-7", "../1", "²", "9" * 5000, ""])
     def test_what_is_no_contact_id_is_ignored(self, portal: Portal, thread: str) -> None:
@@ -518,17 +545,17 @@ class TestRepeat:
 
         assert second.reference != first.reference
 
-    def test_a_marker_is_found_among_many_entries(self, open_portal: Open) -> None:
+    @pytest.mark.parametrize("place", [0, 60, 129])
+    def test_a_marker_is_found_among_many_entries(self, open_portal: Open, place: int) -> None:
         portal = open_portal(associations_a_page=50)
         connector = portal.connector()
-        first = deliver(connector)
-        for number in range(130):
-            deliver(connector, key=f"other-{number}", thread=first.thread)
+        contact = portal.contact(phone=NUMBER)
+        made = [deliver(connector, key=f"key-{each}", thread=contact) for each in range(130)]
 
-        again = deliver(connector, thread=first.thread, repeat=True)
+        again = deliver(connector, key=f"key-{place}", thread=contact, repeat=True)
 
-        assert again.reference == first.reference
-        assert len(portal.records.listing()) == 131
+        assert again.reference == made[place].reference
+        assert len(portal.records.listing()) == 130
 
     def test_entries_from_before_the_event_are_not_read(self, portal: Portal) -> None:
         connector = portal.connector()

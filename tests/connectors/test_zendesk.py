@@ -587,3 +587,25 @@ def test_closed_connector_can_be_closed_again(zendesk: Zendesk) -> None:
     deliver(zendesk)
     zendesk.close()
     zendesk.close()
+
+
+def test_answer_that_nobody_has_this_id_makes_a_profile(
+    account: Account, zendesk: Zendesk
+) -> None:
+    body = '{"error": "RecordNotFound", "description": "Not found"}'
+    account.expect("GET", "/show_many", status=404, body=body)
+
+    deliver(zendesk)
+
+    assert len(account.stand_in.users()) == 1
+
+
+@pytest.mark.parametrize("audit", ["{}", '{"events": 7}', '{"events": [7, {"type": "Comment"}]}'])
+def test_success_with_an_odd_audit_is_a_success(
+    account: Account, zendesk: Zendesk, audit: str
+) -> None:
+    thread = deliver(zendesk).thread
+    body = '{"ticket": {"id": %s}, "audit": %s}' % (thread, audit)  # noqa: UP031
+    account.expect("PUT", f"/{thread}", status=200, body=body, act=True)
+
+    assert deliver(zendesk, thread=thread).thread == thread

@@ -36,6 +36,7 @@ def test_an_event_is_posted_as_json_to_the_path_of_the_url(receiver: Any, secret
 
     assert receiver.received[0].path == "/webhooks/gofax?tenant=7"
     assert receiver.received[0].headers["content-type"] == "application/json"
+    assert receiver.received[0].headers["connection"] == "close"
 
 
 def test_without_secret_there_is_no_signature(receiver: Any) -> None:

@@ -1,0 +1,274 @@
+"""What does a durable accept cost, beside a view that only verifies the signature?
+
+Starts the real receiver (``gofax-relay web``) and, under the same server with the same settings, a
+Flask view that does nothing but check the HMAC and parse the JSON. Both run on one core, the load
+(``wrk``) on the other; the rounds alternate, so that the machine's mood hits both. CPU seconds per
+request of each process tree is the figure that counts.
+
+    python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 32] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import hmac
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import requests
+
+SECRET = "benchmark"  # noqa: S105
+SERVER_CORE, LOAD_CORE = {0}, {min(1, (os.cpu_count() or 1) - 1)}
+
+CONFIG = """\
+server: {{listen: "127.0.0.1:{port}"}}
+store: sqlite:///relay.db
+outbound: {{allow: ["127.0.0.0/8"]}}
+endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]
+destinations: {{chat: {{connector: teams, url: "http://127.0.0.1:9/teams"}}}}
+routes: [{{name: replies, when: {{event: SMS_REPLY}}, to: [chat]}}]
+"""
+
+VERIFY_ONLY = """\
+import hashlib, json, sys
+from flask import Flask, request
+from granian.constants import Interfaces
+from granian.server import Server
+from itsdangerous import HMACAlgorithm
+
+app = Flask(__name__)
+algorithm = HMACAlgorithm(hashlib.sha256)
+
+@app.post("/webhooks/gofax")
+def receive():
+    body = request.get_data()
+    claimed = bytes.fromhex(request.headers.get("X-GoFax-Signature", ""))
+    if not algorithm.verify_signature({secret!r}.encode(), body, claimed):
+        return {{"error": "no"}}, 401
+    return {{"messageId": json.loads(body)["messageId"]}}
+
+Server("app", address="127.0.0.1", port={port}, interface=Interfaces.WSGI, blocking_threads=512,
+       backpressure=1024, websockets=False, log_enabled=False).serve(
+    target_loader=lambda: app, wrap_loader=False)
+"""
+
+# Every request is another event, in one of 1,000 conversations; signed beforehand, because wrk's
+# scripts cannot.
+WRK_SCRIPT = """\
+local lines = {{}}
+for line in io.lines("{requests}") do lines[#lines + 1] = line end
+local thread_number = 0
+function setup(thread) thread:set("first", thread_number); thread_number = thread_number + 1 end
+function init(args) at = first end
+function request()
+  at = at + 1
+  local line = lines[(at - 1) % #lines + 1]
+  local signature, body = line:sub(1, 64), line:sub(66)
+  return wrk.format("POST", "/webhooks/gofax",
+    {{["Content-Type"] = "application/json", ["X-GoFax-Signature"] = signature}}, body)
+end
+function done(summary, latency, requests)
+  io.write(string.format("RESULT %d %d %d %d %d %d\\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), summary.errors.status,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """One load on one server."""
+
+    requests_per_second: float
+    cpu_us_per_request: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+def main() -> int:
+    options = _options()
+    for tool in ("wrk",):
+        if shutil.which(tool) is None:
+            print(f"{tool} is needed (Debian: apt-get install {tool})", file=sys.stderr)
+            return 2
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        report = measure(folder, options)
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print(report)
+    return 0 if report["ratio"] >= options.at_least else 1
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
+    rounds: dict[str, list[Round]] = {"accept": [], "verify": []}
+    needed = int(options.seconds * options.rounds * 2 * 12_000)
+    script = _write_load(folder, min(needed, 400_000))
+    (folder / "config.yaml").write_text(CONFIG.format(port=_free_port(), secret=SECRET))
+    verify_port = _free_port()
+    (folder / "verify.py").write_text(VERIFY_ONLY.format(port=verify_port, secret=SECRET))
+    accept_port = int(re.search(r":(\d+)\"", (folder / "config.yaml").read_text())[1])
+    relay = [sys.executable, "-m", "relay.cli", "web", "--config", str(folder / "config.yaml")]
+    with (
+        _server(relay, accept_port, folder / "relay.log") as accept,
+        _server([sys.executable, str(folder / "verify.py")], verify_port, folder / "v.log") as verify,
+    ):
+        memory = _pss(accept)
+        for _ in range(options.rounds):
+            rounds["verify"].append(_load(script, verify, verify_port, options))
+            rounds["accept"].append(_load(script, accept, accept_port, options))
+    middle = {name: _median(each) for name, each in rounds.items()}
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": {p: version(p) for p in ("flask", "granian", "sqlalchemy", "gofax-relay")},
+        "python": sys.version.split()[0],
+        "command": " ".join(sys.argv),
+        "ratio": round(middle["verify"].cpu_us_per_request / middle["accept"].cpu_us_per_request, 3),
+        "web_pss_mib": round(memory, 1),
+        **{name: asdict(each) for name, each in middle.items()},
+        "rounds": {name: [asdict(each) for each in all_] for name, all_ in rounds.items()},
+    }
+
+
+def _load(script: Path, server: psutil.Process, port: int, options: argparse.Namespace) -> Round:
+    before = _cpu_seconds(server)
+    done = subprocess.run(
+        ["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "-s", str(script),
+         f"http://127.0.0.1:{port}/webhooks/gofax"],
+        capture_output=True, text=True, check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, LOAD_CORE),
+    )
+    cpu = _cpu_seconds(server) - before
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    count, duration, p50, p99, refused, broken = map(int, found.groups())
+    return Round(
+        requests_per_second=round(count / (duration / 1e6), 1),
+        cpu_us_per_request=round(cpu / count * 1e6, 1),
+        p50_ms=p50 / 1000,
+        p99_ms=p99 / 1000,
+        errors=refused + broken,
+    )
+
+
+def _write_load(folder: Path, count: int) -> Path:
+    """Sign *count* events and write the script that posts them one after the other."""
+    lines = []
+    for number in range(count):
+        body = json.dumps(
+            {
+                "eventType": "SMS_REPLY",
+                "eventTimestamp": "2025-12-04T00:24:07.112733Z",
+                "messageId": f"bench-{time.time_ns()}-{number}",
+                "direction": "reply",
+                "from": f"+6140000{number % 1000:04d}",
+                "to": "+61700000000",
+                "messageBody": "Thanks for your message",
+                "metadata": {"accountId": "12345"},
+                "signature": "HMAC_SHA256",
+            }
+        )
+        signature = hmac.new(SECRET.encode(), body.encode(), hashlib.sha256).hexdigest()
+        lines.append(f"{signature} {body}\n")
+    (folder / "requests.txt").write_text("".join(lines))
+    script = folder / "load.lua"
+    script.write_text(WRK_SCRIPT.format(requests=folder / "requests.txt"))
+    return script
+
+
+@contextmanager
+def _server(command: Sequence[str], port: int, log: Path) -> Iterator[psutil.Process]:
+    with log.open("w") as stream:
+        process = psutil.Popen(
+            command, stderr=stream, stdout=stream,
+            preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE),
+        )
+        try:
+            _await(port)
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=15)
+
+
+def _await(port: int) -> None:
+    ends_at = time.monotonic() + 15
+    while time.monotonic() < ends_at:
+        try:
+            requests.get(f"http://127.0.0.1:{port}/livez", timeout=1)
+        except requests.ConnectionError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"nothing answers on port {port}")
+
+
+def _tree(process: psutil.Process) -> Sequence[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    return sum(sum(each.cpu_times()[:2]) for each in _tree(process))
+
+
+def _pss(process: psutil.Process) -> float:
+    return sum(each.memory_full_info().pss for each in _tree(process)) / 2**20
+
+
+def _median(rounds: Sequence[Round]) -> Round:
+    fields: Mapping[str, float] = {
+        name: statistics.median(getattr(each, name) for each in rounds)
+        for name in ("requests_per_second", "cpu_us_per_request", "p50_ms", "p99_ms")
+    }
+    return Round(**fields, errors=sum(each.errors for each in rounds))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _print(report: Mapping[str, object]) -> None:
+    print(f"{report['date']}  python {report['python']}  {report['versions']}")
+    print(f"{'':8} {'req/s':>8} {'CPU µs/req':>11} {'p50 ms':>8} {'p99 ms':>8} {'errors':>7}")
+    for name in ("verify", "accept"):
+        row = report[name]
+        print(
+            f"{name:8} {row['requests_per_second']:8.0f} {row['cpu_us_per_request']:11.1f} "
+            f"{row['p50_ms']:8.1f} {row['p99_ms']:8.1f} {row['errors']:7d}"
+        )
+    print(f"ratio of CPU per request, verify / accept: {report['ratio']}   "
+          f"receiver idle: {report['web_pss_mib']} MiB PSS")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--at-least", type=float, default=0.0, help="exit 1 below this ratio")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
