@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from flask import Blueprint, Flask, Response, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from connectors.sandbox import hubspot, teams, zendesk
 from connectors.sandbox.records import Fault, Records
 
 STAND_INS = {"hubspot": hubspot, "zendesk": zendesk, "teams": teams}
+#: The page has a stylesheet of its own and nothing else: no script can run in it.
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class FaultOrder(BaseModel):
+    """What ``POST /faults`` takes: a fault, and whom it meets how often."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    system: Literal["hubspot", "zendesk", "teams"]
+    times: int = Field(default=1, ge=1, le=10_000)
+    status: int | None = Field(default=None, ge=200, le=599)
+    headers: dict[str, str] = {}
+    body: str = ""
+    wait: float = Field(default=0.0, ge=0, le=600)
+    act: bool = False
+    path: str = ""
+
+    def fault(self) -> Fault:
+        """Return the fault alone."""
+        return Fault(**self.model_dump(exclude={"system", "times"}))
 
 
 def create_app() -> Flask:
@@ -24,7 +50,7 @@ def create_app() -> Flask:
         stand_in = module.StandIn(records)
         pages[name] = stand_in.page
         blueprint: Blueprint = stand_in.blueprint()
-        _meet_faults(blueprint, records, system=name)
+        meet_faults(blueprint, records, system=name)
         app.register_blueprint(blueprint, url_prefix=f"/{name}")
 
     @app.get("/records")
@@ -33,15 +59,18 @@ def create_app() -> Flask:
 
     @app.post("/faults")
     def faults() -> ResponseReturnValue:
-        asked = request.get_json()
-        times = asked.pop("times", 1)
-        records.inject(asked.pop("system"), Fault(**{"headers": {}, **asked}), times=times)
+        try:
+            asked = FaultOrder.model_validate(request.get_json())
+        except ValidationError as error:
+            return jsonify({"error": error.errors(include_context=False, include_url=False)}), 400
+        records.inject(asked.system, asked.fault(), times=asked.times)
         return "", 204
 
     @app.get("/")
     def page() -> ResponseReturnValue:
         shown = {name: make() for name, make in pages.items()}
-        return render_template("sandbox.html", records=records.listing(), **shown)
+        html = render_template("sandbox.html", records=records.listing(), **shown)
+        return html, {"Content-Security-Policy": POLICY}
 
     return app
 
@@ -54,7 +83,7 @@ def serve(*, host: str = "127.0.0.1", port: int = 8090) -> BaseWSGIServer:
     return make_server(host, port, create_app(), threaded=True)
 
 
-def _meet_faults(blueprint: Blueprint, records: Records, *, system: str) -> None:
+def meet_faults(blueprint: Blueprint, records: Records, *, system: str) -> None:
     @blueprint.before_request
     def before() -> ResponseReturnValue | None:
         fault = records.next_fault(system, request.path)

@@ -111,7 +111,7 @@ def open_portal() -> Iterator[Open]:
         stand_in = StandIn(records, **settings)
         app = Flask(sandbox.__name__)
         routes = stand_in.blueprint()
-        sandbox._meet_faults(routes, records, system="hubspot")
+        sandbox.meet_faults(routes, records, system="hubspot")
         app.register_blueprint(routes, url_prefix="/hubspot")
         server = make_server("127.0.0.1", 0, app, threaded=True)
         url = f"http://127.0.0.1:{server.port}/hubspot"
@@ -480,6 +480,7 @@ class TestThreadThatIsGone:
         receipt = deliver(portal.connector(), thread=thread)
 
         assert [each.contact for each in portal.stand_in.page()] == [receipt.thread]
+        assert portal.calls.count(f"POST {COMMUNICATIONS}") == 1
 
     def test_a_refusal_that_has_another_reason_stays_one(self, portal: Portal) -> None:
         connector = portal.connector()

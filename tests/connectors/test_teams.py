@@ -453,7 +453,7 @@ def validated(element: dict[str, Any]) -> None:
     """Hold *element* and all in it against Microsoft's models; an unknown field is a fault."""
     model = MODELS[element["type"]]
     known = {field.alias or name for name, field in model.model_fields.items()}
-    known |= {_camel(name) for name in model.model_fields}
+    known |= {_camel(name) for name in model.model_fields} | {"$schema"}
     assert set(element) <= known, set(element) - known
     model.model_validate(element)
     for key in ("body", "inlines", "actions"):

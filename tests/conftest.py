@@ -1,0 +1,17 @@
+"""What every test may use: servers that must not be missing in CI."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+#: Servers that a run insists on: what is missing then fails instead of being skipped.
+REQUIRED = frozenset(filter(None, os.environ.get("GOFAX_TEST_REQUIRE", "").split(",")))
+
+
+def missing(what: str, reason: str) -> None:
+    """Skip a test that needs *what*, or fail it where *what* is required."""
+    if what in REQUIRED:
+        pytest.fail(f"{what} is required here: {reason}")
+    pytest.skip(f"needs {what}: {reason}")
