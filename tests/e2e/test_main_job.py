@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -230,7 +231,7 @@ def test_a_taken_port_is_one_clear_line(relay):
     )
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux' smaps")
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux' smaps")
 def test_an_idle_relay_is_up_within_three_seconds_and_under_200_mib(relay):
     started = time.monotonic()
     process = relay.start()
@@ -245,8 +246,6 @@ def test_an_idle_relay_is_up_within_three_seconds_and_under_200_mib(relay):
 
 
 def _half_sent(relay: Relay, body: bytes):
-    import socket
-
     client = socket.create_connection(("127.0.0.1", relay.port))
     head = (
         "POST /webhooks/gofax HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"
