@@ -129,7 +129,9 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     relay = [sys.executable, "-m", "relay.cli", "web", "--config", str(folder / "config.yaml")]
     with (
         _server(relay, accept_port, folder / "relay.log") as accept,
-        _server([sys.executable, str(folder / "verify.py")], verify_port, folder / "v.log") as verify,
+        _server(
+            [sys.executable, str(folder / "verify.py")], verify_port, folder / "v.log"
+        ) as verify,
     ):
         memory = _pss(accept)
         for _ in range(options.rounds):
@@ -141,7 +143,9 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "versions": {p: version(p) for p in ("flask", "granian", "sqlalchemy", "gofax-relay")},
         "python": sys.version.split()[0],
         "command": " ".join(sys.argv),
-        "ratio": round(middle["verify"].cpu_us_per_request / middle["accept"].cpu_us_per_request, 3),
+        "ratio": round(
+            middle["verify"].cpu_us_per_request / middle["accept"].cpu_us_per_request, 3
+        ),
         "web_pss_mib": round(memory, 1),
         **{name: asdict(each) for name, each in middle.items()},
         "rounds": {name: [asdict(each) for each in all_] for name, all_ in rounds.items()},
@@ -151,9 +155,18 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
 def _load(script: Path, server: psutil.Process, port: int, options: argparse.Namespace) -> Round:
     before = _cpu_seconds(server)
     done = subprocess.run(
-        ["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "-s", str(script),
-         f"http://127.0.0.1:{port}/webhooks/gofax"],
-        capture_output=True, text=True, check=True,
+        [
+            "wrk",
+            "-t1",
+            f"-c{options.connections}",
+            f"-d{options.seconds}s",
+            "-s",
+            str(script),
+            f"http://127.0.0.1:{port}/webhooks/gofax",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
         preexec_fn=lambda: os.sched_setaffinity(0, LOAD_CORE),
     )
     cpu = _cpu_seconds(server) - before
@@ -198,7 +211,9 @@ def _write_load(folder: Path, count: int) -> Path:
 def _server(command: Sequence[str], port: int, log: Path) -> Iterator[psutil.Process]:
     with log.open("w") as stream:
         process = psutil.Popen(
-            command, stderr=stream, stdout=stream,
+            command,
+            stderr=stream,
+            stdout=stream,
             preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE),
         )
         try:
@@ -256,8 +271,10 @@ def _print(report: Mapping[str, object]) -> None:
             f"{name:8} {row['requests_per_second']:8.0f} {row['cpu_us_per_request']:11.1f} "
             f"{row['p50_ms']:8.1f} {row['p99_ms']:8.1f} {row['errors']:7d}"
         )
-    print(f"ratio of CPU per request, verify / accept: {report['ratio']}   "
-          f"receiver idle: {report['web_pss_mib']} MiB PSS")
+    print(
+        f"ratio of CPU per request, verify / accept: {report['ratio']}   "
+        f"receiver idle: {report['web_pss_mib']} MiB PSS"
+    )
 
 
 def _options() -> argparse.Namespace:

@@ -110,7 +110,8 @@ class Zendesk(Connector[ZendeskOptions]):
     """Keeps one open ticket for each conversation and writes each SMS into it."""
 
     Options = ZendeskOptions
-    # Two requests for most deliveries, of 200 a minute that the smallest plan gives to everybody.
+    # Two requests for most deliveries, five for a new customer; the smallest plan gives 200 a
+    # minute (100 of them updates) to all integrations together.
     default_rate: ClassVar[str | None] = "60/60s"
 
     def __init__(self, options: ZendeskOptions, *, http: Http) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -135,7 +135,7 @@ class Endpoint(Settings):
     @classmethod
     def _named(cls, values: Any) -> Any:
         if isinstance(values, dict) and not values.get("name"):
-            return {**values, "name": values.get("path", "")}
+            return {**values, "name": str(values.get("path", ""))}
         return values
 
     @field_validator("path")
@@ -318,7 +318,8 @@ def _named_routes(given: object) -> object:
 
 def _refer(read: Document, values: Mapping[str, Any]) -> None:
     """Check what one part of the file says of another, on the values as written."""
-    known = list(values.get("destinations") or {})
+    destinations = values.get("destinations")
+    known = list(destinations) if isinstance(destinations, dict) else []
     for index, route in enumerate(_mappings(values.get("routes"))):
         to = route.get("to")
         for position, name in enumerate(to if isinstance(to, list) else []):
@@ -326,13 +327,22 @@ def _refer(read: Document, values: Mapping[str, Any]) -> None:
                 have = f"have: {', '.join(known)}" if known else "there are none"
                 where = ("routes", index, "to", position)
                 read.fault(where, f'no destination named "{name}" ({have})')
-    for key in ("path", "name"):
-        seen: set[object] = set()
-        for index, endpoint in enumerate(_mappings(values.get("endpoints"))):
-            value = endpoint.get(key)
-            if value is not None and value in seen:
-                read.fault(("endpoints", index, key), f'two endpoints have the {key} "{value}"')
-            seen.add(value)
+    _tell_apart(read, list(_mappings(values.get("endpoints"))))
+
+
+def _tell_apart(read: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
+    """Check that no two endpoints share a path, or a name: events are known by it."""
+    paths: list[object] = []
+    names: list[object] = []
+    for index, endpoint in enumerate(endpoints):
+        path = endpoint.get("path")
+        name = endpoint.get("name") or path
+        if path is not None and path in paths:
+            read.fault(("endpoints", index, "path"), f'two endpoints have the path "{path}"')
+        elif name is not None and name in names:
+            read.fault(("endpoints", index, "name"), f'two endpoints have the name "{name}"')
+        paths.append(path)
+        names.append(name)
 
 
 def _mappings(given: object) -> Iterator[Mapping[str, Any]]:
@@ -352,20 +362,36 @@ def _checked(
     try:
         return model.model_validate(values, context=context)
     except ValidationError as error:
-        for each in error.errors(include_url=False, include_context=False, include_input=False):
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        outer = {each["loc"][:depth] for each in errors for depth in range(len(each["loc"]))}
+        for each in errors:
+            if each["type"] == "too_short" and each["loc"] in outer:
+                continue  # its items are there, but have faults of their own
             where = (*at, *each["loc"])
             read.fault(where, _words(each["type"], each["msg"], where, model, also or set()))
     return None
 
 
+#: What pydantic says in Python's words.
+_WORDS = {
+    "missing": "this key is needed",
+    "dict_type": "write a mapping of keys",
+    "mapping_type": "write a mapping of keys",
+    "model_type": "write a mapping of keys",
+    "list_type": "write a list, such as [a, b]",
+    "tuple_type": "write a list, such as [a, b]",
+    "too_short": "needs at least one",
+}
+
+
 def _words(kind: str, message: str, where: Where, model: type[BaseModel], also: set[str]) -> str:
     """Say what is wrong in words that name the mend."""
-    if kind == "missing":
-        return "this key is needed"
     if kind == "extra_forbidden":
         known = also | set(_keys(model))
         close = difflib.get_close_matches(str(where[-1]), sorted(known), n=1)
         return f"unknown key; did you mean {close[0]}?" if close else "unknown key"
+    if kind in _WORDS:
+        return _WORDS[kind]
     message = message.removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 

@@ -26,6 +26,7 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
+from relay.payload import clean
 
 #: Waits between attempts, the last one repeated; close to what large senders of webhooks use.
 DEFAULT_SCHEDULE = tuple(
@@ -139,8 +140,12 @@ class Decision:
 
 def outcome_of(error: BaseException) -> Outcome:
     """Translate what a connector raised; what is not in the contract counts as ambiguous."""
-    detail = str(error) or type(error).__name__
-    status = error.status if isinstance(error, DeliveryError) else None
+    name = type(error).__name__
+    if not isinstance(error, DeliveryError):
+        # Its text is not written for people, and may hold what must not be shown.
+        return Outcome(result=Result.AMBIGUOUS, detail=f"bug in the connector: {name}")
+    # Words from other systems: what cannot be stored must not keep the outcome from being stored.
+    detail, status = clean(str(error)) or name, error.status
     match error:
         case Throttled():
             return Outcome(
@@ -159,10 +164,7 @@ def outcome_of(error: BaseException) -> Outcome:
         case Ambiguous():
             result = Result.AMBIGUOUS
         case _:
-            # Its text is not written for people, and may hold what must not be shown.
-            return Outcome(
-                result=Result.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
-            )
+            return Outcome(result=Result.AMBIGUOUS, detail=f"bug in the connector: {name}")
     return Outcome(result=result, detail=detail, status=status)
 
 
@@ -223,7 +225,9 @@ def _unharmed(standing: Standing, *, due_at: datetime, pause: Pause | None) -> D
 
 
 def _dead(standing: Standing, policy: Policy, reason: str) -> Decision:
-    return _end(State.HELD if policy.on_dead == "hold" else State.DEAD, standing, reason=reason)
+    if policy.on_dead == "hold":
+        return replace(_end(State.HELD, standing, reason=reason), parks=True)
+    return _end(State.DEAD, standing, reason=reason)
 
 
 def _end(state: State, standing: Standing, *, reason: str = "") -> Decision:

@@ -14,7 +14,11 @@ import yaml
 #: Where a value stands: keys and positions from the top.
 Where = tuple[str | int, ...]
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_REFERENCE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
+# As an integer a phone number or an account id would lose its plus or its zeros.
+_NO_QUANTITY = re.compile(r"\+[0-9]+|0[0-9]+")
+# What YAML takes for a name may be a password that should have been quoted.
+_NAMES = re.compile(r"(alias|anchor|tag|tag handle) ['\"].*", re.DOTALL)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -46,9 +50,22 @@ class Document:
     values: Any = None
     lines: dict[Where, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    _unfilled: set[Where] = field(default_factory=set)
 
     def fault(self, where: Where, message: str) -> None:
         """Note that something at *where* is wrong."""
+        if where not in self._unfilled:
+            self._note(where, message)
+
+    def unfilled(self, where: Where, message: str) -> None:
+        """Note that there is no value to be had for *where*, so that none is judged."""
+        self._note(where, message)
+        self._unfilled.add(where)
+
+    def is_filled(self, where: Where) -> bool:
+        return where not in self._unfilled
+
+    def _note(self, where: Where, message: str) -> None:
         known = where
         while known and known not in self.lines:
             known = known[:-1]
@@ -61,23 +78,17 @@ def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
     Raises :class:`ConfigError` if there is no such file or it is not YAML.
     """
     document = Document(path)
+    text = _text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        hint = "; config.example.yaml shows one" if isinstance(error, FileNotFoundError) else ""
-        raise ConfigError(path, [Fault(1, (), f"cannot be read: {reason}{hint}")]) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(path, [Fault(line, (), f"not YAML: {error.problem}")]) from error
+        if node is not None:
+            reader = _Reader(document, loader, os.environ if environ is None else environ)
+            document.values = reader.value(node, ())
     except yaml.YAMLError as error:
-        raise ConfigError(path, [Fault(1, (), f"not YAML: {error}")]) from error
-    if node is not None:
-        document.values = _Reader(
-            document, loader, os.environ if environ is None else environ
-        ).value(node, ())
+        raise ConfigError(path, [_not_yaml(error, text)]) from error
+    except RecursionError as error:
+        raise ConfigError(path, [Fault(1, (), "not YAML: nested without end")]) from error
     return document
 
 
@@ -87,11 +98,36 @@ def written(where: Where) -> str:
     return "".join(parts).removeprefix(".")
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "; config.example.yaml shows one" if isinstance(error, FileNotFoundError) else ""
+        fault = Fault(1, (), f"cannot be read: {_reason(error)}{hint}")
+        raise ConfigError(path, [fault]) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or "not UTF-8 text"
+
+
+def _not_yaml(error: yaml.YAMLError, text: str) -> Fault:
+    """Say where and why, but repeat nothing of the file."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = error.problem_mark.line if error.problem_mark else 0
+        hint = r"\1; put a value that begins with * & ! or % in quotes"
+        return Fault(line + 1, (), "not YAML: " + _NAMES.sub(hint, error.problem or ""))
+    line = text.count("\n", 0, getattr(error, "position", 0))
+    return Fault(line + 1, (), f"not YAML: {getattr(error, 'reason', 'unreadable')}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
     document: Document
     loader: yaml.SafeLoader
     environ: Mapping[str, str]
+    #: The keys that a mapping gives itself, before what it merges is added to its node.
+    own_keys: dict[int, list[str]] = field(default_factory=dict)
 
     def value(self, node: yaml.Node, where: Where) -> Any:
         self.document.lines.setdefault(where, node.start_mark.line + 1)
@@ -99,11 +135,23 @@ class _Reader:
             return self._mapping(node, where)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(each, (*where, i)) for i, each in enumerate(node.value)]
-        value = self.loader.construct_object(node)
+        value = self._scalar(node, where)
         return self._filled_in(value, where) if isinstance(value, str) else value
 
+    def _scalar(self, node: yaml.Node, where: Where) -> Any:
+        if node.tag == "tag:yaml.org,2002:int" and _NO_QUANTITY.fullmatch(node.value):
+            return node.value
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, LookupError, AttributeError):
+            # PyYAML lets through what the value's type makes of it: the 45th day of a month.
+            self.document.unfilled(where, "this value cannot be read; put it in quotes")
+            return None
+
     def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
-        own = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        own = self.own_keys.setdefault(
+            id(node), [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        )
         self.loader.flatten_mapping(node)
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -119,22 +167,32 @@ class _Reader:
 
     def _filled_in(self, text: str, where: Where) -> str:
         if text.startswith("file:") and not text.startswith("file://"):
-            return self._contents(text.removeprefix("file:"), where)
-        return _VARIABLE.sub(lambda found: self._variable(found, where), text)
+            return self._contents(self._substituted(text.removeprefix("file:"), where), where)
+        return self._substituted(text, where)
+
+    def _substituted(self, text: str, where: Where) -> str:
+        return _REFERENCE.sub(lambda found: self._variable(found, where), text)
 
     def _variable(self, found: re.Match[str], where: Where) -> str:
         name, default = found[1], found[2]
-        value = self.environ.get(name, default)
-        if value is None:
-            self.document.fault(where, f"environment variable {name} is not set")
-            return "(not set)"
-        return value
+        if name is None:
+            self.document.unfilled(
+                where, "write ${NAME} or ${NAME:-default} for an environment variable"
+            )
+            return ""
+        value = self.environ.get(name)
+        if value is None and default is None:
+            self.document.unfilled(where, f"environment variable {name} is not set")
+            return ""
+        # As in a shell: an empty variable is not what somebody who gave a default wanted.
+        return value or default or ""
 
     def _contents(self, name: str, where: Where) -> str:
+        if not self.document.is_filled(where):
+            return ""
         path = self.document.path.parent / name.strip()
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            self.document.fault(where, f"file {path} cannot be read: {reason}")
-            return "(not read)"
+        except (OSError, ValueError) as error:
+            self.document.unfilled(where, f"file {path} cannot be read: {_reason(error)}")
+            return ""

@@ -72,6 +72,8 @@ def _loaded(entry: EntryPoint) -> type[Connector[Any]]:
         raise LookupError(
             f'connector "{entry.name}" needs {error.name or error}: pip install "{extra}"'
         ) from error
+    except AttributeError as error:
+        raise LookupError(f'connector "{entry.name}": there is no {entry.value}') from error
     if not (isinstance(loaded, type) and issubclass(loaded, Connector)):
         raise LookupError(f'connector "{entry.name}": {entry.value} is no Connector class')
     return loaded

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from connectors.base import Event
 from relay.payload import UNREADABLE, number
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def _listed(value: object) -> object:
-    return value if value is None or isinstance(value, list | tuple) else [value]
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _pattern(text: str) -> str:
@@ -51,6 +51,13 @@ class When(BaseModel):
     any_: tuple[When, ...] | None = Field(None, alias="any", description="One of these holds")
     all_: tuple[When, ...] | None = Field(None, alias="all", description="Each of these holds")
     not_: When | None = Field(None, alias="not", description="This does not hold")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _says_something(cls, value: object) -> object:
+        if value in (None, [], (), {}):
+            raise ValueError("empty: give a value, or leave the condition out")
+        return value
 
 
 class Route(BaseModel):
@@ -187,11 +194,15 @@ def _group(condition: str, event: Event, parts: Sequence[When], *, held: bool) -
 
 
 def _phrase(when: When) -> str:
-    given = when.model_dump(by_alias=True, exclude_none=True)
-    return ", ".join(f"{name}: {_written(value)}" for name, value in given.items())
+    given = ((name, getattr(when, name)) for name in When.model_fields)
+    return ", ".join(
+        f"{name.rstrip('_')}: {_written(value)}" for name, value in given if value is not None
+    )
 
 
 def _written(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return " or ".join(str(each) for each in value)
+    if isinstance(value, When):
+        return f"({_phrase(value)})"
+    if isinstance(value, tuple):
+        return " or ".join(_written(each) for each in value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -47,7 +47,7 @@ def size(value: object) -> int:
     if type(value) is int and value > 0:
         return value
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if not found:
+    if not found or not int(found[1]):
         raise ValueError("write a size such as 64KiB or 1MB")
     return int(found[1]) * _BYTES[found[2].upper()]
 

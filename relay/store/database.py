@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Database:
         #: The file of a SQLite store; what lies beside it is named after it.
         self.path = Path(self.url.database or "")
         if self.is_sqlite:
-            _create_private(self.path)
+            os.close(_open_private(self.path))
         self.engine = sa.create_engine(url, pool_size=5, max_overflow=20, pool_pre_ping=False)
         self._lock = WriteLock(Path(f"{self.path}.lock") if self.is_sqlite else None)
         if self.is_sqlite:
@@ -62,9 +63,48 @@ class Database:
         """Return this dialect's INSERT, which knows ON CONFLICT."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
+    def prepare(self, insert: sa.Insert, *, columns: Sequence[str] | None = None) -> Prepared:
+        """Compile an INSERT of *columns* (all but the sequence, if None) for many rows."""
+        return Prepared(insert, self.engine.dialect, columns)
+
     def close(self) -> None:
         self.engine.dispose()
         self._lock.close()
+
+
+class Prepared:
+    """An INSERT compiled once: what every accept executes goes to the driver as it is."""
+
+    def __init__(
+        self, insert: sa.Insert, dialect: sa.Dialect, columns: Sequence[str] | None
+    ) -> None:
+        table: sa.Table = insert.table  # type: ignore[assignment]  # ours are plain tables
+        names = columns or [each.name for each in table.columns if each.name != "seq"]
+        compiled = insert.compile(dialect=dialect, column_keys=names)
+        order = getattr(compiled, "positiontup", None)
+        self._sql = str(compiled)
+        self._positional = order is not None
+        self._columns = [(name, _binder(table, name, dialect)) for name in order or names]
+
+    def many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Insert *rows*; a column that a row leaves out is NULL."""
+        values = [[bind(row.get(name)) for name, bind in self._columns] for row in rows]
+        if self._positional:
+            connection.exec_driver_sql(self._sql, [tuple(each) for each in values])
+            return
+        names = [name for name, _ in self._columns]
+        connection.exec_driver_sql(
+            self._sql, [dict(zip(names, each, strict=True)) for each in values]
+        )
+
+
+def _binder(table: sa.Table, name: str, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    bind = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+    return bind or _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 class WriteLock:
@@ -72,7 +112,7 @@ class WriteLock:
 
     def __init__(self, path: Path | None) -> None:
         self._threads = threading.Lock()
-        self._file = None if path is None else os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._file = None if path is None else _open_private(path)
 
     def __enter__(self) -> None:
         if self._file is None:
@@ -92,11 +132,11 @@ class WriteLock:
             self._file = None
 
 
-def _create_private(path: Path) -> None:
+def _open_private(path: Path) -> int:
     """Make the file readable for its owner only, before SQLite makes it for everybody."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StoreUnavailable(f"{path}: {error.strerror}") from error
 
@@ -126,10 +166,22 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     driver.execute("BEGIN IMMEDIATE" if options.get("gofax_write") else "BEGIN")
 
 
+#: What a statement is to blame for, not the database.
+_FAULTS = (
+    sa.exc.IntegrityError,
+    sa.exc.DataError,
+    sa.exc.ProgrammingError,
+    sa.exc.NotSupportedError,
+)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+    except _FAULTS:
+        raise
+    # SQLAlchemy does not wrap what the listeners above get from the driver.
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
         raise StoreUnavailable(str(cause)) from error

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
+
+#: Seconds that a commit waits for company while callers come together.
+GATHER = 0.002
 
 
 class Closed(Exception):
@@ -48,6 +52,8 @@ class Group(Generic[ItemT, ResultT]):
         self._waiting: queue.SimpleQueue[_Ticket[ItemT, ResultT] | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
+        #: The last commit was for more than one caller.
+        self._company = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -83,11 +89,15 @@ class Group(Generic[ItemT, ResultT]):
 
     def _gathered(self) -> list[_Ticket[ItemT, ResultT]]:
         """Wait for one ticket and take those that have come meanwhile; none means the end."""
-        tickets = []
         ticket = self._waiting.get()
+        if ticket is not None and self._company:
+            # Others are about: a commit costs so much more than an item that waiting saves.
+            time.sleep(GATHER)
+        tickets = []
         while ticket is not None:
             tickets.append(ticket)
             if len(tickets) == self._limit or self._waiting.empty():
+                self._company = len(tickets) > 1
                 return tickets
             ticket = self._waiting.get()
         if tickets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from relay.delivery import State
 from relay.ids import new_id
 from relay.store import schema
-from relay.store.database import Database, StoreUnavailable
+from relay.store.database import Database, Prepared, StoreUnavailable
 from relay.store.groups import Closed, Group
 from relay.store.records import Acceptance, Arrival, Request
 from relay.store.rows import event_row, request_row
@@ -47,7 +47,7 @@ class Inbox:
     def refuse(self, requests: Sequence[Request]) -> None:
         """Note refused requests in their ring; not synced, because nobody was told 200."""
         with self._database.writing_unsynced() as db:
-            db.execute(_INSERT_REQUESTS, [request_row(each) for each in requests])
+            self._sql.requests.many(db, map(request_row, requests))
             table = schema.requests.c
             newest = sa.select(sa.func.max(table.seq)).scalar_subquery()
             db.execute(
@@ -73,7 +73,7 @@ class Inbox:
                 if id(arrival) not in settled:
                     settled[id(arrival)] = self._accept_known(db, arrival)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
-            db.execute(_INSERT_REQUESTS, list(map(_settled_row, arrivals, acceptances)))
+            self._sql.requests.many(db, map(_settled_row, arrivals, acceptances))
             return acceptances
 
     def _accept_known(self, db: sa.Connection, arrival: Arrival) -> Acceptance:
@@ -143,13 +143,16 @@ class Inbox:
                     "last_at": arrival.event.received_at,
                 }
             )
-        return set(db.scalars(self._sql.insert_keys, rows))
+        self._sql.keys.many(db, rows)
+        found = db.execute(_KEYS, {"keys": [row["key"] for row in rows]})
+        ours = {row["event_id"] for row in rows}
+        return {row.key for row in found if row.event_id in ours}
 
     def _insert_events(
         self, db: sa.Connection, arrivals: Sequence[Arrival], *, standing: str
     ) -> None:
         if arrivals:
-            db.execute(_INSERT_EVENTS, [event_row(each, standing) for each in arrivals])
+            self._sql.events.many(db, [event_row(each, standing) for each in arrivals])
 
     def _insert_deliveries(
         self, db: sa.Connection, arrivals: Sequence[tuple[str, Arrival]]
@@ -163,21 +166,22 @@ class Inbox:
         if not wanted:
             return
         lanes = self._lock_lanes(db, {new.lane for new in wanted})
-        busy = set(db.scalars(_BUSY_LANES, {"lane_ids": list(lanes.values())}))
+        busy = {lane.id for lane in lanes.values() if lane.busy}
         rows = []
         for new in wanted:
-            lane_id = lanes[new.lane]
+            lane_id = lanes[new.lane].id
             rows.append(new.row(lane_id, waiting=lane_id in busy))
             busy.add(lane_id)
-        db.execute(_INSERT_DELIVERIES, rows)
+        self._sql.deliveries.many(db, rows)
 
     def _lock_lanes(
-        self, db: sa.Connection, lanes: Iterable[tuple[str, str]]
-    ) -> Mapping[tuple[str, str], int]:
-        """Make the lanes that are new and lock all, in key order, until the transaction ends."""
-        rows = [{"destination": d, "conversation": c} for d, c in sorted(lanes)]
-        found = db.execute(self._sql.lock_lanes, rows)
-        return {(row.destination, row.conversation): row.id for row in found}
+        self, db: sa.Connection, lanes: Set[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], sa.Row[Any]]:
+        """Make the lanes that are new and lock all, in key order; then look who is in line."""
+        names = sorted(lanes)
+        self._sql.lanes.many(db, [{"destination": d, "conversation": c} for d, c in names])
+        found = db.execute(_LANES, {"lanes": names})
+        return {(lane.destination, lane.conversation): lane for lane in found}
 
     def _marks(self, arrival: Arrival) -> tuple[bytes, bytes | None]:
         """Digest meaning and text under a key, so that they can outlive what they stand for."""
@@ -240,41 +244,54 @@ def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: A
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Statements:
-    """What every batch executes in its database's own dialect, built once."""
+    """What every batch inserts, in its database's own dialect."""
 
-    insert_keys: sa.Executable
-    lock_lanes: sa.Executable
+    keys: Prepared
+    events: Prepared
+    lanes: Prepared
+    deliveries: Prepared
+    requests: Prepared
 
     @classmethod
     def of(cls, database: Database) -> _Statements:
-        keys, lanes = schema.keys, schema.lanes
-        new_keys = database.insert(keys).on_conflict_do_nothing().returning(keys.c.key)
-        insert = database.insert(lanes)
-        # An update that changes nothing: unlike DO NOTHING it locks, and it returns the id.
-        locked = insert.on_conflict_do_update(
-            index_elements=[lanes.c.destination, lanes.c.conversation],
-            set_={"conversation": insert.excluded.conversation},
-        ).returning(lanes.c.id, lanes.c.destination, lanes.c.conversation)
-        return cls(insert_keys=new_keys, lock_lanes=locked)
+        lanes = database.insert(schema.lanes)
+        # An update that changes nothing: unlike DO NOTHING it locks the row.
+        locked = lanes.on_conflict_do_update(
+            index_elements=[schema.lanes.c.destination, schema.lanes.c.conversation],
+            set_={"conversation": lanes.excluded.conversation},
+        )
+        keys = database.insert(schema.keys).on_conflict_do_nothing()
+        return cls(
+            keys=database.prepare(keys),
+            events=database.prepare(sa.insert(schema.events)),
+            lanes=database.prepare(locked, columns=("destination", "conversation")),
+            deliveries=database.prepare(sa.insert(schema.deliveries)),
+            requests=database.prepare(sa.insert(schema.requests)),
+        )
 
 
-_INSERT_EVENTS = sa.insert(schema.events)
-_INSERT_DELIVERIES = sa.insert(schema.deliveries)
-_INSERT_REQUESTS = sa.insert(schema.requests)
+_KEYS = sa.select(schema.keys.c.key, schema.keys.c.event_id).where(
+    schema.keys.c.key.in_(sa.bindparam("keys", expanding=True))
+)
 
 _KNOWN_KEY = sa.select(
     schema.keys.c.event_id, schema.keys.c.meaning, schema.keys.c.text_mark
 ).where(schema.keys.c.key == sa.bindparam("key"))
 
-_BUSY_LANES = sa.select(schema.lanes.c.id).where(
-    schema.lanes.c.id.in_(sa.bindparam("lane_ids", expanding=True)),
-    sa.or_(
-        sa.select(1)
-        .select_from(schema.deliveries)
-        .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
-        .exists(),
-        schema.lanes.c.parked_by.is_not(None),
-    ),
+_IN_LINE = (
+    sa.select(1)
+    .select_from(schema.deliveries)
+    .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
+)
+_LANES = sa.select(
+    schema.lanes.c.id,
+    schema.lanes.c.destination,
+    schema.lanes.c.conversation,
+    sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)).label("busy"),
+).where(
+    sa.tuple_(schema.lanes.c.destination, schema.lanes.c.conversation).in_(
+        sa.bindparam("lanes", expanding=True)
+    )
 )
 
 

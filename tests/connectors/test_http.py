@@ -623,7 +623,10 @@ class TestSecretsInAddresses:
         assert SECRET not in "".join(traceback.format_exception(error))
 
     def test_are_not_logged(self, session: Session, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.DEBUG), RawServer(answer(200)) as server:
+        with (
+            caplog.at_level(logging.DEBUG, logger="urllib3.connectionpool"),
+            RawServer(answer(200)) as server,
+        ):
             session.post(f"{server.url}/{SECRET}?sig={SECRET}")
 
         assert caplog.records

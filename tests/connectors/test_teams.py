@@ -375,7 +375,7 @@ class TestTheAddress:
         shown += [teams.options.model_dump_json()]
         teams.close()
 
-        with caplog.at_level(logging.DEBUG):
+        with caplog.at_level(logging.DEBUG, logger="urllib3.connectionpool"):
             for answered in (answer(202), answer(400), answer(302, Location="/x")):
                 with RawServer(answered) as server:
                     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,15 @@ def zendesk(account: Account) -> Iterator[Zendesk]:
     connector = account.connector()
     yield connector
     connector.close()
+
+
+@pytest.fixture
+def tight_switching() -> Iterator[None]:
+    """Change threads so often that what they share by mistake comes to light."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
 
 
 def at_once(*tasks: Callable[[], Any]) -> list[Any]:
@@ -128,7 +138,7 @@ def test_two_conversations_of_a_customer_at_once_are_two_tickets_of_one_user(
 
 
 def test_fifty_threads_share_a_connector_without_mixing_conversations(
-    account: Account, zendesk: Zendesk
+    account: Account, zendesk: Zendesk, tight_switching: None
 ) -> None:
     def converse(number: str) -> None:
         thread = None
@@ -136,10 +146,11 @@ def test_fifty_threads_share_a_connector_without_mixing_conversations(
             event = sample_event(customer=number, sender=number, body=f"{word} of {number}")
             thread = deliver(zendesk, event, thread=thread).thread
 
+    deliver(zendesk, sample_event(body="of +61400000000"))
     numbers = [f"+614000001{n:02d}" for n in range(50)]
     at_once(*(lambda n=n: converse(n) for n in numbers))
 
-    assert len(account.stand_in.tickets()) == len(account.stand_in.users()) == 50
+    assert len(account.stand_in.tickets()) == len(account.stand_in.users()) == 51
     for record in account.records.listing():
         assert f"of {record['conversation']}" in record["text"]
     assert len(account.made("POST", "/oauth/tokens")) == 1

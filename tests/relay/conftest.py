@@ -1,0 +1,93 @@
+"""A store with tables, and what reads and writes it; every test has its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes import Clock, Commits
+from relay import migrations
+from relay.store import Database, Inbox, Ledger, Queue
+from relay.store.records import DeliveryView
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the tables of this version and nothing in them."""
+    path = tmp_path_factory.mktemp("migrated") / "relay.db"
+    database = Database(f"sqlite:///{path}")
+    migrations.upgrade(database)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path, migrated: Path) -> Path:
+    """A store's file, with tables."""
+    copy = tmp_path / "relay.db"
+    shutil.copy(migrated, copy)
+    return copy
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{path}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def inbox(database: Database) -> Iterator[Inbox]:
+    inbox = Inbox(database)
+    yield inbox
+    inbox.close()
+
+
+@pytest.fixture
+def new_queue(database: Database) -> Iterator[Callable[[str], Queue]]:
+    """Make the queue of a worker of that name."""
+    made = []
+
+    def new_queue(node: str) -> Queue:
+        made.append(Queue(database, node=node))
+        return made[-1]
+
+    yield new_queue
+    for queue in made:
+        queue.close()
+
+
+@pytest.fixture
+def queue(new_queue: Callable[[str], Queue]) -> Queue:
+    return new_queue("worker-1")
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    return Ledger(database)
+
+
+@pytest.fixture
+def commits(database: Database) -> Commits:
+    return Commits(database)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def delivery(ledger: Ledger) -> Callable[..., DeliveryView]:
+    """Find the one delivery of a message to a destination."""
+
+    def delivery(message_id: str = "m1", destination: str = "crm") -> DeliveryView:
+        view = ledger.event(message_id)
+        assert view is not None
+        (found,) = [each for each in view.deliveries if each.destination == destination]
+        return found
+
+    return delivery
