@@ -171,16 +171,19 @@ class Commits:
 def locked(database: Database) -> Iterator[None]:
     """Let a stranger, who does not know of our lock file, hold the database."""
 
-    def be_impatient(connection: sa.Connection) -> None:
-        driver: Any = connection.connection.dbapi_connection
-        driver.execute("PRAGMA busy_timeout = 20")
+    def be_impatient(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA busy_timeout = 20")
 
-    sa.event.listen(database.engine, "begin", be_impatient, insert=True)
+    sa.event.listen(database.engine, "connect", be_impatient)
+    database.engine.dispose()
     with closing(sqlite3.connect(database.path, isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
-        yield
-        stranger.execute("ROLLBACK")
-    sa.event.remove(database.engine, "begin", be_impatient)
+        try:
+            yield
+        finally:
+            stranger.execute("ROLLBACK")
+    sa.event.remove(database.engine, "connect", be_impatient)
+    database.engine.dispose()
 
 
 def take(

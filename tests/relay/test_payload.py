@@ -1,0 +1,715 @@
+"""What GoFax is documented to send, what it may send, and what only a madman sends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from relay.payload import (
+    KEYWORDS,
+    STATUS,
+    UNREADABLE,
+    DedupeField,
+    Format,
+    Payload,
+    Unreadable,
+    clean,
+    key,
+    meaning,
+    moment,
+    number,
+    read,
+)
+
+#: The example of GoFax's help page, as it stands there.
+EXAMPLE: dict[str, Any] = {
+    "eventType": "SMS_REPLY",
+    "eventTimestamp": "2025-12-04T00:24:07.112733Z",
+    "messageId": "abc123",
+    "direction": "reply",
+    "from": "+61400000000",
+    "to": "+61700000000",
+    "messageBody": "Thanks for your message",
+    "metadata": {"accountId": "12345"},
+    "signature": "HMAC_SHA256",
+}
+AT = datetime(2025, 12, 4, 0, 24, 7, 112733, tzinfo=UTC)
+DROP = object()
+#: Text as it may stand in a JSON string, lone surrogates and NUL included.
+ANY_TEXT = st.text(st.characters(codec=None))
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = ("messageId", "eventType", "eventTimestamp", "direction", "from", "to", "messageBody")
+
+
+def raw(**changes: object) -> bytes:
+    """Write the example with *changes*; ``from_`` stands for ``from``."""
+    fields = EXAMPLE | {name.rstrip("_"): value for name, value in changes.items()}
+    return json.dumps({k: v for k, v in fields.items() if v is not DROP}).encode()
+
+
+def said(**changes: object) -> Payload:
+    return read(raw(**changes), format="json")
+
+
+def form(query: str = "", **fields: str) -> Payload:
+    return read(urlencode(fields).encode(), format="form", query=query)
+
+
+def key_of(
+    body: bytes,
+    *,
+    format: Format = "json",
+    endpoint: str = "/hook",
+    dedupe_by: Sequence[DedupeField] = ("messageId",),
+    query: str = "",
+) -> bytes:
+    payload = read(body, format=format, query=query)
+    return key(payload, body, endpoint=endpoint, dedupe_by=dedupe_by, query=query)
+
+
+class TestTheDocumentedExample:
+    def test_every_field_is_read(self) -> None:
+        assert said() == Payload(
+            message_id="abc123",
+            type="SMS_REPLY",
+            direction="reply",
+            sender="+61400000000",
+            recipient="+61700000000",
+            body="Thanks for your message",
+            occurred_at=AT,
+            account_id="12345",
+            metadata={"accountId": "12345"},
+            fields=EXAMPLE,
+        )
+
+    def test_the_event_tells_customer_and_us_apart(self) -> None:
+        received = datetime(2026, 11, 24, tzinfo=UTC)
+
+        event = said().event(id="evt_1", endpoint="main", received_at=received)
+
+        assert (event.id, event.endpoint, event.received_at) == ("evt_1", "main", received)
+        assert (event.sender, event.recipient) == ("+61400000000", "+61700000000")
+        assert (event.customer, event.ours) == ("+61400000000", "+61700000000")
+        assert event.conversation == "+61400000000~+61700000000"
+        assert (event.message_id, event.type, event.direction) == ("abc123", "SMS_REPLY", "reply")
+        assert (event.body, event.keyword) == ("Thanks for your message", None)
+        assert (event.occurred_at, event.account_id) == (AT, "12345")
+        assert (event.metadata, event.payload) == ({"accountId": "12345"}, EXAMPLE)
+        assert event.url is None
+
+    def test_it_is_understood(self) -> None:
+        assert said().understood
+
+
+@pytest.mark.parametrize("direction", ["outbound", "Outgoing", "OUT", "sent", "send", "status"])
+def test_outbound_the_customer_is_the_recipient(direction: str) -> None:
+    payload = said(direction=direction)
+
+    assert (payload.customer, payload.ours) == ("+61700000000", "+61400000000")
+
+
+@pytest.mark.parametrize("direction", ["reply", "inbound", "sideways", "", DROP, None, 7])
+def test_otherwise_the_customer_is_the_sender(direction: object) -> None:
+    payload = said(direction=direction)
+
+    assert (payload.customer, payload.ours) == ("+61400000000", "+61700000000")
+
+
+@pytest.mark.parametrize(
+    ("value", "message_id"),
+    [
+        ("abc123", "abc123"),
+        (52336014, "52336014"),  # the REST API gives integers
+        (0, "0"),
+        (-1, "-1"),
+        ("  abc ", "abc"),
+        ("a\u0000b\u001f", "ab"),  # what no database takes
+        ("\ud800", "?"),
+        ("x" * 10_000, "x" * 10_000),
+        ("日本-é", "日本-é"),
+        (DROP, None),  # nothing usable from here on
+        (None, None),
+        ("", None),
+        ("   ", None),
+        ("\u0000", None),
+        (True, None),  # a bool is an int to Python
+        (False, None),
+        (1.5, None),
+        (float("nan"), None),
+        ({"id": 1}, None),
+        (["abc"], None),
+    ],
+)
+def test_a_message_id_is_opaque_text(value: object, message_id: str | None) -> None:
+    assert said(messageId=value).message_id == message_id
+
+
+def test_an_id_of_20_000_digits_is_kept_whole() -> None:
+    digits = "9" * 20_000
+
+    assert read(b'{"messageId": %s}' % digits.encode(), format="json").message_id == digits
+
+
+@pytest.mark.parametrize("digits", [999, 1000, 1001, 4300, 4301])
+def test_an_integer_reads_the_same_on_both_sides_of_pythons_limit(digits: int) -> None:
+    written = "7" * digits
+
+    assert read(b'{"messageId": %s}' % written.encode(), format="json").message_id == written
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"),
+    [
+        ("SMS_REPLY", "SMS_REPLY"),
+        ("SMS_SOMETHING_NEW", "SMS_SOMETHING_NEW"),  # an open set
+        ("sms\u0000", "sms"),
+        (DROP, "UNKNOWN"),
+        (None, "UNKNOWN"),
+        ("", "UNKNOWN"),
+        (7, "UNKNOWN"),
+        (["SMS_REPLY"], "UNKNOWN"),
+    ],
+)
+def test_an_event_type_is_any_text(value: object, type_: str) -> None:
+    assert said(eventType=value).type == type_
+
+
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [
+        ("Hi", "Hi"),
+        ("line\r\n\tline", "line\r\n\tline"),
+        ("  kept  ", "  kept  "),
+        ("👍🏽 日本", "👍🏽 日本"),
+        ("a\u0000b\u0007c", "abc"),
+        ("half \ud83d emoji", "half ? emoji"),
+        (DROP, None),  # Include Message body is off
+        (None, None),
+        ("", None),
+        (5, None),
+        ({"text": "Hi"}, None),
+    ],
+)
+def test_a_body_is_text_or_not_included(value: object, body: str | None) -> None:
+    assert said(messageBody=value).body == body
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kept", "account"),
+    [
+        ({"accountId": "12345"}, {"accountId": "12345"}, "12345"),
+        ({"accountId": 12345}, {"accountId": 12345}, "12345"),
+        ({"accountId": None, "x": [1]}, {"accountId": None, "x": [1]}, None),
+        ({}, {}, None),
+        (DROP, {}, None),
+        (None, {}, None),
+        ("12345", {}, None),
+        ([{"accountId": "1"}], {}, None),
+    ],
+)
+def test_metadata_is_kept_whole_if_it_is_an_object(
+    metadata: object, kept: object, account: str | None
+) -> None:
+    payload = said(metadata=metadata)
+
+    assert (payload.metadata, payload.account_id) == (kept, account)
+
+
+def test_unknown_fields_are_kept() -> None:
+    assert said(media=[{"url": "x"}], n=1.5).fields == EXAMPLE | {
+        "media": [{"url": "x"}],
+        "n": 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("+61400000000", "+61400000000"),  # E.164 stays, valid or not
+        ("61412345678", "+61412345678"),  # legacy: without plus
+        (61412345678, "+61412345678"),
+        ("0412 345 678", "+61412345678"),  # as people write it at home
+        ("0061412345678", "+61412345678"),  # with the international prefix
+        ("+61 (0)412 345 678", "+61412345678"),
+        ("(07) 3123-4567", "+61731234567"),
+        ("07.3123.4567", "+61731234567"),
+        ("1300 975 707", "+611300975707"),
+        ("14155552671", "+14155552671"),
+        ("+1 415 555 2671", "+14155552671"),
+        ("  +61412345678\n", "+61412345678"),
+        ("12345", "12345"),  # a short code is no number
+        ("000000", "000000"),
+        ("+0 000 000", "+0 000 000"),
+        ("+999 123 456 789", "+999 123 456 789"),  # no such country
+        ("99999999999999999999", "99999999999999999999"),
+        ("Test Sender", "Test Sender"),  # the API's senders can be names
+        ("2025-12-04", "2025-12-04"),
+        ("٠٤١٢٣٤٥٦٧٨", "٠٤١٢٣٤٥٦٧٨"),  # digits, but none of ours
+        ("a\u0000b", "ab"),
+        ("", None),
+        (None, None),
+        (True, None),
+        (6.1e10, None),
+        (["+61400000000"], None),
+    ],
+)
+def test_a_number_becomes_e164_or_stays(value: object, expected: str | None) -> None:
+    assert number(value) == expected
+
+
+@given(st.text() | st.from_regex(r"\A[+(]?[0-9][0-9 ().\-/]{4,30}\Z"))
+@example("00 00 61 412 345 678")
+def test_a_normalised_number_stays_as_it_is(text: str) -> None:
+    once = number(text)
+
+    assert number(once) == once
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2025-12-04T00:24:07.112733Z", AT),
+        ("2025-12-04T00:24:07.1127331Z", AT),  # any precision
+        ("2025-12-04T00:24:07Z", AT.replace(microsecond=0)),
+        ("2025-12-04T00:24Z", AT.replace(second=0, microsecond=0)),
+        ("2025-12-04T00:24:07.112733", AT),  # no zone: UTC, as the REST API's IssuedUtc
+        ("2025-12-04 00:24:07.112733", AT),
+        ("2025-12-04T10:24:07.112733+10:00", AT),
+        ("2025-12-03T19:54:07.112733-0430", AT),
+        ("20251204T002407.112733Z", AT),
+        (" 2025-12-04T00:24:07.112733Z\n", AT),
+        ("0001-01-01T00:00:00+14:00", None),  # before time began
+        ("9999-12-31T23:59:59-14:00", None),
+        ("2025-13-04T00:00:00Z", None),
+        ("2025-12-04T25:00:00Z", None),
+        ("yesterday", None),
+        ("", None),
+        (1764807847, None),  # no unit is documented: guessing would be worse
+        (None, None),
+        ({}, None),
+    ],
+)
+def test_a_time_is_read_as_utc_or_not_at_all(value: object, expected: datetime | None) -> None:
+    assert moment(value) == expected
+
+
+@given(
+    st.datetimes(min_value=datetime(1900, 1, 1), timezones=st.none() | st.timezones()),
+    st.integers(-14 * 60, 14 * 60),
+)
+def test_a_written_time_reads_back_as_the_same_moment(at: datetime, offset: int) -> None:
+    here = at.replace(tzinfo=timezone(timedelta(minutes=offset)))
+    read_back = moment(here.isoformat())
+
+    assert read_back is None or (read_back == here and read_back.tzinfo is UTC)
+    assert read_back is not None or here.year in (1, 9999)
+
+
+@pytest.mark.parametrize(("word", "keyword"), sorted(KEYWORDS.items()))
+def test_a_synonym_of_a_keyword_is_known(word: str, keyword: str) -> None:
+    assert said(messageBody=f" {word.lower()}.\r\n").keyword == keyword
+
+
+@pytest.mark.parametrize(
+    ("body", "keyword"),
+    [
+        ("STOP", "STOP"),
+        ("Stop!", "STOP"),
+        ("'stop'", "STOP"),
+        ('"STOP"', "STOP"),
+        ("\tstop\r\n", "STOP"),
+        ("Opt-Out", "STOP"),
+        ("unstop", "START"),
+        ("info", "HELP"),
+        ("please stop", None),  # a sentence is no keyword
+        ("stopping", None),
+        ("...", None),
+        (None, None),
+    ],
+)
+def test_a_keyword_is_the_whole_text(body: str | None, keyword: str | None) -> None:
+    payload = said(messageBody=body)
+
+    assert payload.keyword == keyword
+    assert payload.event(id="e", endpoint="n", received_at=AT).keyword == keyword
+
+
+class TestBytes:
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+    def test_any_encoding_of_json_is_read(self, encoding: str) -> None:
+        text = json.dumps(EXAMPLE | {"messageBody": "Grüße"}, ensure_ascii=False)
+
+        assert read(text.encode(encoding), format="json").body == "Grüße"
+
+    def test_bad_utf_8_is_replaced(self) -> None:
+        payload = read(b'{"messageId": "a", "messageBody": "\xff\xfe!"}', format="json")
+
+        assert (payload.message_id, payload.body) == ("a", "\ufffd\ufffd!")
+
+    def test_the_last_of_two_equal_keys_counts(self) -> None:
+        payload = read(b'{"messageId": "a", "messageId": "b"}', format="json")
+
+        assert payload.message_id == "b"
+
+    def test_nan_and_infinity_do_no_harm(self) -> None:
+        payload = read(b'{"messageId": "a", "x": NaN, "y": -Infinity, "z": 1e999}', format="json")
+
+        assert payload.message_id == "a"
+
+    def test_an_empty_object_is_an_event(self) -> None:
+        assert read(b" {} ", format="json") == Payload(type="UNKNOWN")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"a":' * 9000 + b"1" + b"}" * 9000,
+            b'\n {"metadata": ' + b"[" * 60_000 + b"]" * 60_000 + b"}",
+        ],
+    )
+    def test_an_object_too_deep_for_python_is_an_event_that_is_not_understood(
+        self, body: bytes
+    ) -> None:
+        payload = read(body, format="json")
+
+        assert payload == Payload(type=UNREADABLE)
+        assert not payload.understood
+        assert payload.event(id="e", endpoint="n", received_at=AT).conversation == "~"
+        assert len(key_of(body)) == 32
+
+    def test_a_list_too_deep_for_python_is_unreadable(self) -> None:
+        with pytest.raises(Unreadable, match="^not a JSON object$"):
+            read(b"[" * 60_000 + b"]" * 60_000, format="json")
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (b"", "not JSON: Expecting value at character 0"),
+            (b"\xef\xbb\xbf", "not JSON: Expecting value at character 0"),
+            (b"{", "not JSON: Expecting property name enclosed in double quotes at character 1"),
+            (b'{"a": 1} x', "not JSON: Extra data at character 9"),
+            (b'{"a": "\n"}', "not JSON: Invalid control character at at character 7"),
+            (b"a=1&b=2", "not JSON: Expecting value at character 0"),
+            (b"[]", "a JSON list, not an object"),
+            (b'"text"', "a JSON str, not an object"),
+            (b"null", "a JSON NoneType, not an object"),
+            (b"12", "a JSON int, not an object"),
+        ],
+    )
+    def test_what_is_no_object_says_so(self, body: bytes, words: str) -> None:
+        with pytest.raises(Unreadable) as caught:
+            read(body, format="json")
+
+        assert str(caught.value) == words
+
+    @pytest.mark.parametrize("body", [b"", b"hello", b"&&;", b"{}"])
+    def test_what_is_no_form_says_so(self, body: bytes) -> None:
+        with pytest.raises(Unreadable, match="^no form fields$"):
+            read(body, format="form")
+
+
+class TestForms:
+    def test_the_documented_fields_are_read(self) -> None:
+        body = b"Recipient=61412345678&ID=41340078&Success=True&Message=Message+sent"
+
+        payload = read(body, format="form")
+
+        assert payload == Payload(
+            message_id="41340078",
+            type=STATUS,
+            recipient="+61412345678",
+            body="Message sent",
+            fields={
+                "Recipient": "61412345678",
+                "ID": "41340078",
+                "Success": "True",
+                "Message": "Message sent",
+            },
+        )
+
+    def test_the_customer_is_the_recipient_and_there_is_no_number_of_ours(self) -> None:
+        event = form(ID="1", Recipient="61412345678").event(id="e", endpoint="n", received_at=AT)
+
+        assert (event.customer, event.ours) == ("+61412345678", None)
+        assert event.conversation == "+61412345678~"
+
+    def test_case_of_keys_is_ignored(self) -> None:
+        payload = form(iD="1", RECIPIENT="0412345678", message="x")
+
+        assert (payload.message_id, payload.recipient, payload.body) == ("1", "+61412345678", "x")
+
+    def test_unknown_and_empty_fields_are_kept(self) -> None:
+        assert form(ID="1", Subject="Email to Fax", Empty="").fields == {
+            "ID": "1",
+            "Subject": "Email to Fax",
+            "Empty": "",
+        }
+
+    def test_fields_may_stand_in_the_url(self) -> None:
+        payload = read(b"", format="form", query="mine=x&ID=1&Message=Hi%20there")
+
+        assert (payload.message_id, payload.body) == ("1", "Hi there")
+        assert payload.fields["mine"] == "x"
+
+    def test_the_body_overrides_the_url(self) -> None:
+        assert form("id=1&Message=url", ID="2").message_id == "2"
+
+    def test_a_url_without_fields_adds_none(self) -> None:
+        assert form("justatoken", ID="1").fields == {"ID": "1"}
+
+    def test_bad_bytes_are_replaced(self) -> None:
+        payload = read(b"ID=1&Message=%ff%00\xfe", format="form")
+
+        assert payload.body == "\ufffd\ufffd"
+
+    @pytest.mark.parametrize("value", ["", "%20", "%00"])
+    def test_an_empty_id_is_none(self, value: str) -> None:
+        assert read(f"ID={value}&Success=True".encode(), format="form").message_id is None
+
+
+class TestKey:
+    def test_it_does_not_change_over_releases(self) -> None:
+        # Keys are kept for ever: another digest would deliver every resend once more.
+        by_id = hashlib.sha256(b'["/hook", "messageId=abc123"]')
+
+        assert key_of(raw()) == by_id.digest()
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"eventTimestamp": "2026-01-01T00:00:00Z"},
+            {"signature": "other"},
+            {"messageBody": DROP},
+            {"direction": "inbound"},
+            {"from_": "+61411111111"},
+            {"messageId": " abc123 "},
+        ],
+    )
+    def test_a_resend_has_the_same_key(self, changes: dict[str, object]) -> None:
+        assert key_of(raw(**changes)) == key_of(raw())
+
+    def test_an_integer_and_its_text_are_one_id(self) -> None:
+        assert key_of(raw(messageId=7)) == key_of(raw(messageId="7"))
+
+    @pytest.mark.parametrize(
+        ("field", "changes"),
+        [
+            ("eventType", {"eventType": "SMS_RECEIVED"}),
+            ("direction", {"direction": "inbound"}),
+            ("from", {"from_": "+61411111111"}),
+            ("to", {"to": "+61711111111"}),
+        ],
+    )
+    def test_dedupe_by_widens_it(self, field: DedupeField, changes: dict[str, object]) -> None:
+        wide: tuple[DedupeField, ...] = ("messageId", field)
+
+        assert key_of(raw(**changes)) == key_of(raw())
+        assert key_of(raw(**changes), dedupe_by=wide) != key_of(raw(), dedupe_by=wide)
+        assert key_of(raw(), dedupe_by=wide) == key_of(raw(messageBody="x"), dedupe_by=wide)
+
+    @pytest.mark.parametrize("unusable", [DROP, None, "", {}, True, 1.5])
+    def test_without_an_id_the_bytes_are_the_key(self, unusable: object) -> None:
+        body = raw(messageId=unusable)
+
+        assert key_of(body) == key_of(body)
+        assert key_of(body) != key_of(body + b" ")
+        assert key_of(body) != key_of(body, endpoint="/other")
+
+    def test_without_an_id_the_query_counts_too(self) -> None:
+        one, other = (
+            key_of(b"", format="form", query=query) for query in ("Success=1", "Success=2")
+        )
+
+        assert one != other
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"ID": "2"},
+            {"Recipient": "61412345679"},
+            {"Success": "False"},
+            {"Message": "Failed"},
+        ],
+    )
+    def test_a_status_is_known_by_four_fields(self, changed: dict[str, str]) -> None:
+        status = {"ID": "1", "Recipient": "61412345678", "Success": "True", "Message": "Sent"}
+        one, other = urlencode(status).encode(), urlencode(status | changed).encode()
+
+        assert key_of(one, format="form") != key_of(other, format="form")
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            b"id=1&RECIPIENT=%2B61412345678&success=True&message=Sent&Extra=1",
+            b"Message=Sent&Success=True&Recipient=0412345678&ID=1",
+        ],
+    )
+    def test_a_status_in_another_spelling_has_the_same_key(self, other: bytes) -> None:
+        one = b"ID=1&Recipient=61412345678&Success=True&Message=Sent"
+
+        assert key_of(one, format="form") == key_of(other, format="form")
+
+    def test_a_status_may_lack_every_other_field(self) -> None:
+        bare = key_of(b"ID=1", format="form")
+
+        assert bare == key_of(b"ID=1&Success=&Message=", format="form")
+        assert bare != key_of(b"ID=1", format="form", endpoint="/other")
+
+    @given(
+        st.tuples(st.text(min_size=1), st.text(min_size=1)),
+        st.tuples(st.text(min_size=1), st.text(min_size=1)),
+    )
+    @example(("/a", "b"), ('/a", "messageId=b', "x"))
+    @example(("/a", 'b", "c'), ("/a", "b"))
+    def test_different_endpoints_or_ids_never_collide(
+        self, one: tuple[str, str], other: tuple[str, str]
+    ) -> None:
+        keys = [
+            key(
+                Payload(type="T", message_id=message_id),
+                b"",
+                endpoint=endpoint,
+                dedupe_by=("messageId",),
+                query="",
+            )
+            for endpoint, message_id in (one, other)
+        ]
+
+        assert (keys[0] == keys[1]) is (one == other)
+
+    @given(
+        st.lists(st.text(), min_size=4, max_size=4), st.lists(st.text(), min_size=4, max_size=4)
+    )
+    def test_different_fields_never_collide(self, one: list[str], other: list[str]) -> None:
+        wide: tuple[DedupeField, ...] = ("messageId", "eventType", "direction", "from", "to")
+        keys = [
+            key(
+                Payload(message_id="1", type=a, direction=b, sender=c, recipient=d),
+                b"",
+                endpoint="/a",
+                dedupe_by=wide,
+                query="",
+            )
+            for a, b, c, d in (one, other)
+        ]
+
+        assert (keys[0] == keys[1]) is (one == other)
+
+    def test_bytes_an_id_and_a_status_never_share_a_key(self) -> None:
+        status = Payload(type=STATUS, message_id="1")
+        plain = Payload(type="T", message_id="1")
+        nameless = Payload(type="T")
+
+        keys = {
+            key(each, b"1", endpoint="/a", dedupe_by=("messageId",), query="")
+            for each in (status, plain, nameless)
+        }
+
+        assert len(keys) == 3
+
+
+class TestMeaning:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"eventTimestamp": "2026-01-01T00:00:00Z"},
+            {"messageBody": DROP},
+            {"messageBody": "other"},  # texts are compared apart: one may be switched off
+            {"metadata": {}},
+            {"direction": "REPLY"},
+            {"from_": "61400000000"},
+        ],
+    )
+    def test_a_resend_may_renew_what_says_nothing(self, changes: dict[str, object]) -> None:
+        assert meaning(said(**changes)) == meaning(said())
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"eventType": "SMS_RECEIVED"},
+            {"direction": "inbound"},
+            {"direction": DROP},
+            {"from_": "+61411111111"},
+            {"to": "+61711111111"},
+            {"from_": "+61700000000", "to": "+61400000000"},
+        ],
+    )
+    def test_another_type_direction_or_number_is_another_meaning(
+        self, changes: dict[str, object]
+    ) -> None:
+        assert meaning(said(**changes)) != meaning(said())
+
+    def test_it_does_not_change_over_releases(self) -> None:
+        assert meaning(said()) == b'["sms_reply", "reply", "+61400000000", "+61700000000"]'
+
+
+def assert_storable(payload: Payload) -> None:
+    """Every text that goes into a column has to be encodable, and free of NUL."""
+    event = payload.event(id="e", endpoint="n", received_at=AT)
+    texts = [
+        event.message_id, event.type, event.direction, event.customer, event.ours, event.sender,
+        event.recipient, event.body, event.keyword, event.account_id, event.conversation,
+    ]  # fmt: skip
+    for text in texts:
+        assert text is None or (text.encode() is not None and "\0" not in text)
+
+
+@given(st.binary(), st.sampled_from(["json", "form"]), st.text())
+@example(b"\x00\x00\xfe\xff{", "json", "")
+@example(b"\xff\xfe{\x00}\x00\x00", "json", "")
+@example(b'{"a": -}', "json", "")
+@example(b"%", "form", "=%")
+def test_any_bytes_are_read_or_unreadable(body: bytes, format: Format, query: str) -> None:
+    try:
+        payload = read(body, format=format, query=query)
+    except Unreadable:
+        return
+    assert_storable(payload)
+
+
+@given(st.text(alphabet='{}[]",:\\u0d8eE+-.19 nulltrefase', max_size=60))
+def test_anything_like_json_is_read_or_unreadable(text: str) -> None:
+    try:
+        payload = read(text.encode(), format="json")
+    except Unreadable:
+        return
+    assert_storable(payload)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "metadata"]) | ANY_TEXT, ANY_JSON, max_size=9))
+def test_any_json_object_becomes_an_event_that_can_be_stored(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
+
+    payload = read(body, format="json")
+
+    assert_storable(payload)
+    assert len(key(payload, body, endpoint="n", dedupe_by=("messageId",), query="")) == 32
+    assert meaning(payload) == meaning(read(body, format="json"))
+
+
+@given(ANY_TEXT)
+@example("\0\ud800\udfff")
+@example("tab\tline\r\n")
+def test_cleaned_text_is_encodable_free_of_nul_and_stays_clean(text: str) -> None:
+    cleaned = clean(text)
+
+    assert cleaned.encode().decode() == cleaned
+    assert not set(cleaned) & {chr(c) for c in range(32) if chr(c) not in "\t\n\r"}
+    assert clean(cleaned) == cleaned
+
+
+@given(st.text())
+def test_cleaning_leaves_good_text_alone(text: str) -> None:
+    if not any(ord(c) < 32 for c in text):
+        assert clean(text) == text
