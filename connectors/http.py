@@ -10,28 +10,18 @@ send: before that nothing can have happened (Transient), after it nobody knows (
 from __future__ import annotations
 
 import http.client
-import io
-import ipaddress
-import socket
 import ssl
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, ClassVar
+from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.poolmanager import PoolManager
-from urllib3.util import connection as sockets
 
 from connectors.base import (
     Ambiguous,
@@ -41,46 +31,11 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from connectors.wire import Addresses, Blocked, Call, GuardedAdapter, current
 
 #: Methods that change nothing, so that a lost answer leaves no doubt (RFC 9110, 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-#: Ranges that ``ipaddress`` calls global, though no public host is there: IPv4-compatible,
-#: local NAT64, site-local, Teredo (which hides an IPv4 address of the sender's choice).
-NOT_PUBLIC = tuple(
-    ipaddress.IPv6Network(each) for each in ("::/96", "64:ff9b:1::/48", "fec0::/10", "2001::/32")
-)
 FOREIGN_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
-
-
-@dataclass(slots=True)
-class _Call:
-    """What the connection underneath has to know of the call that it serves."""
-
-    #: Monotonic time at which everything must be over.
-    ends_at: float
-    #: True inside :meth:`Http.repeatable`.
-    repeatable: bool = False
-    #: True as soon as a byte of the current request may have left.
-    sent: bool = False
-    #: Path and query of the current request, exactly as they go out.
-    target: str = "/"
-
-    def remaining(self) -> float:
-        seconds = self.ends_at - time.monotonic()
-        if seconds <= 0:
-            raise TimeoutError("deadline passed")
-        return seconds
-
-
-_call: ContextVar[_Call | None] = ContextVar("connectors.http.call", default=None)
-
-
-class _Blocked(urllib3.exceptions.HTTPError):
-    """The address is private, or plain http to an address that is not allowed."""
 
 
 class Http:
@@ -98,7 +53,7 @@ class Http:
 
         Times are in seconds, *max_answer* in bytes. Raises ValueError for what is no network.
         """
-        self.allow: tuple[Network, ...] = tuple(ipaddress.ip_network(each) for each in allow)
+        self.addresses = Addresses(allow)
         self.default_deadline = default_deadline
         self.connect_timeout = connect_timeout
         self.max_answer = max_answer
@@ -110,31 +65,22 @@ class Http:
     @contextmanager
     def within(self, deadline: float) -> Iterator[None]:
         """Let everything inside take *deadline* seconds together."""
-        token = _call.set(_Call(ends_at=time.monotonic() + deadline))
+        token = current.set(Call(ends_at=time.monotonic() + deadline))
         try:
             yield
         finally:
-            _call.reset(token)
+            current.reset(token)
 
     @contextmanager
     def repeatable(self) -> Iterator[None]:
         """Mark the requests inside as harmless to repeat: a lost answer is then Transient."""
-        outer = _call.get()
+        outer = current.get()
         ends_at = outer.ends_at if outer else time.monotonic() + self.default_deadline
-        token = _call.set(_Call(ends_at=ends_at, repeatable=True))
+        token = current.set(Call(ends_at=ends_at, repeatable=True))
         try:
             yield
         finally:
-            _call.reset(token)
-
-    def permits(self, address: Address, *, tls: bool) -> bool:
-        """Say whether a connection to *address* is allowed."""
-        address = _embedded(address)
-        if any(address in network for network in self.allow):
-            return True
-        if address.is_multicast or any(address in network for network in NOT_PUBLIC):
-            return False
-        return tls and address.is_global
+            current.reset(token)
 
 
 class Session(requests.Session):
@@ -149,7 +95,7 @@ class Session(requests.Session):
         # No proxies, no .netrc: both would come from the environment, past the guard.
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _GuardedAdapter(guard, pool_size=pool_size)
+        adapter = GuardedAdapter(guard.addresses, pool_size=pool_size)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
@@ -165,8 +111,8 @@ class Session(requests.Session):
         return None
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        call = _call.get() or _Call(ends_at=time.monotonic() + self.guard.default_deadline)
-        token = _call.set(call)
+        call = current.get() or Call(ends_at=time.monotonic() + self.guard.default_deadline)
+        token = current.set(call)
         call.sent, call.target = False, request.path_url
         safe = call.repeatable or request.method in SAFE_METHODS
         outer = sys.exception()
@@ -186,7 +132,7 @@ class Session(requests.Session):
                 _innermost(error, outer=outer), host=_host(request), sent=call.sent, safe=safe
             ) from _presentable(_innermost(error, outer=outer))
         finally:
-            _call.reset(token)
+            current.reset(token)
 
 
 def error_for(
@@ -250,7 +196,7 @@ def _presentable(cause: BaseException) -> BaseException | None:
 
 
 def _outcome(cause: BaseException, *, host: str, sent: bool, safe: bool) -> DeliveryError:
-    if isinstance(cause, _Blocked):
+    if isinstance(cause, Blocked):
         return Unauthorized(str(cause))
     reason = _reason(cause)
     if not sent:
@@ -283,147 +229,3 @@ def _read_body(response: requests.Response, *, limit: int) -> None:
             response.close()
             break
     response._content = bytes(body)
-
-
-def _embedded(address: Address) -> Address:
-    """Look through IPv6 forms that carry an IPv4 address."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address
-
-
-def _open(connection: HTTPConnection, guard: Http, *, tls: bool) -> socket.socket:
-    """Connect to the first permitted address of the host; the name is looked up once, here."""
-    host = connection._dns_host.strip("[]")
-    try:
-        found = socket.getaddrinfo(host, connection.port, 0, socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise urllib3.exceptions.NameResolutionError(
-            connection.host, connection, socket.gaierror(str(error))
-        ) from error
-    addresses = [str(each[4][0]).partition("%")[0] for each in found]
-    permitted = [each for each in addresses if guard.permits(ipaddress.ip_address(each), tls=tls)]
-    if not permitted:
-        rule = "is not in outbound.allow"
-        kind = "a private address" if tls else "plain http, or a private address,"
-        raise _Blocked(f"{connection.host} ({addresses[0]}): {kind} that {rule}")
-    failure: OSError | None = None
-    for address in permitted:
-        try:
-            return sockets.create_connection(
-                (address, connection.port),
-                _patience(guard),
-                socket_options=connection.socket_options,
-            )
-        except OSError as error:
-            failure = error
-    assert failure is not None
-    raise failure
-
-
-def _patience(guard: Http) -> float:
-    call = _call.get()
-    return min(guard.connect_timeout, call.remaining()) if call else guard.connect_timeout
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Reads a socket; each wait is bounded by what is left of the whole call."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        call = _call.get()
-        if call is not None:
-            self._sock.settimeout(call.remaining())
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _DeadlineResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(_DeadlineReader(sock))
-
-
-class _GuardedConnection(HTTPConnection):
-    """What both kinds of connection add: the guard, the deadline, and the note that bytes left."""
-
-    guard: Http
-    tls: ClassVar[bool] = False
-    response_class = _DeadlineResponse
-
-    def _new_conn(self) -> socket.socket:
-        return _open(self, self.guard, tls=self.tls)
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        call = _call.get()
-        if call is not None:
-            self.sock.settimeout(call.remaining())
-            call.sent = True
-        super().send(data)
-
-    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
-        call = _call.get()
-        super().putrequest(method, call.target if call else url, *args, **kwargs)
-
-
-class _GuardedTLSConnection(_GuardedConnection, HTTPSConnection):
-    tls = True
-
-
-class _GuardedPool(HTTPConnectionPool):
-    ConnectionCls = _GuardedConnection
-    guard: Http
-
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        connection.guard = self.guard  # type: ignore[attr-defined]  # ConnectionCls is ours
-        return connection
-
-
-class _GuardedTLSPool(_GuardedPool, HTTPSConnectionPool):
-    ConnectionCls = _GuardedTLSConnection
-
-
-class _GuardedPoolManager(PoolManager):
-    def __init__(self, guard: Http, **options: Any) -> None:
-        super().__init__(**options)
-        self.guard = guard
-        self.pool_classes_by_scheme = {"http": _GuardedPool, "https": _GuardedTLSPool}
-
-    def _new_pool(self, *args: Any, **kwargs: Any) -> Any:
-        pool = super()._new_pool(*args, **kwargs)
-        pool.guard = self.guard  # type: ignore[attr-defined]  # the pool classes are ours
-        return pool
-
-
-class _GuardedAdapter(HTTPAdapter):
-    def __init__(self, guard: Http, *, pool_size: int) -> None:
-        self.guard = guard
-        retry = urllib3.Retry(total=0, read=False)
-        super().__init__(pool_maxsize=pool_size, max_retries=retry)
-
-    def request_url(self, request: requests.PreparedRequest, proxies: object) -> str:
-        # urllib3 writes this into its log and its errors, and normalises it; but the target may
-        # be a secret or part of a signature, so the connection takes the real one from the call.
-        return "/"
-
-    def init_poolmanager(
-        self, connections: int, maxsize: int, block: bool = False, **options: Any
-    ) -> None:
-        self.poolmanager = _GuardedPoolManager(
-            self.guard, num_pools=connections, maxsize=maxsize, block=block, **options
-        )

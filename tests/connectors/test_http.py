@@ -35,6 +35,7 @@ from connectors.base import (
     Unauthorized,
 )
 from connectors.http import Http, Session, error_for, retry_after
+from connectors.wire import Addresses
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 #: Stands for a credential in a path or query.
@@ -523,11 +524,11 @@ ADDRESSES = [
 class TestPrivateAddresses:
     @pytest.mark.parametrize(("address", "reachable"), ADDRESSES)
     def test_are_permitted_only_if_public(self, address: str, reachable: bool) -> None:
-        assert Http().permits(ipaddress.ip_address(address), tls=True) is reachable
+        assert Addresses().permits(ipaddress.ip_address(address), tls=True) is reachable
 
     @pytest.mark.parametrize("address", [address for address, _ in ADDRESSES])
     def test_plain_http_is_never_permitted_by_itself(self, address: str) -> None:
-        assert not Http().permits(ipaddress.ip_address(address), tls=False)
+        assert not Addresses().permits(ipaddress.ip_address(address), tls=False)
 
     @pytest.mark.parametrize(
         "address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203", "2002:a01:203::"]
@@ -535,8 +536,8 @@ class TestPrivateAddresses:
     def test_an_allowed_network_is_reachable_in_every_form(self, address: str) -> None:
         http = Http(allow=["10.0.0.0/8"])
 
-        assert http.permits(ipaddress.ip_address(address), tls=False)
-        assert not http.permits(ipaddress.ip_address("11.1.2.3"), tls=False)
+        assert http.addresses.permits(ipaddress.ip_address(address), tls=False)
+        assert not http.addresses.permits(ipaddress.ip_address("11.1.2.3"), tls=False)
 
     @given(st.ip_addresses(network="127.0.0.0/8") | st.ip_addresses(network="169.254.0.0/16"))
     def test_no_form_of_a_local_address_passes(self, address: ipaddress.IPv4Address) -> None:
@@ -548,7 +549,7 @@ class TestPrivateAddresses:
             ipaddress.IPv6Address((0x2002 << 112) | (number << 80)),
         ]
 
-        assert not any(Http().permits(form, tls=True) for form in [address, *forms])
+        assert not any(Addresses().permits(form, tls=True) for form in [address, *forms])
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"])
     @pytest.mark.parametrize("scheme", ["http", "https"])

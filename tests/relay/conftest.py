@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from fakes import Clock, Commits
+
 from relay import migrations
 from relay.store import Database, Inbox, Ledger, Queue
 from relay.store.records import DeliveryView

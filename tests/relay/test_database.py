@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-
 from fakes import NOON, locked
-from relay.store import Database, StoreUnavailable
-from relay.store import schema
+
+from relay.store import Database, StoreUnavailable, schema
 
 #: Holds the lock file of the store in argv[1] from "held" until its input ends.
 HOLDER = """

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from fakes import eventually
+
 from relay.store.groups import Closed, Group
 
 

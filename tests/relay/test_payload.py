@@ -305,10 +305,7 @@ def test_a_time_is_read_as_utc_or_not_at_all(value: object, expected: datetime |
     assert moment(value) == expected
 
 
-@given(
-    st.datetimes(min_value=datetime(1900, 1, 1), timezones=st.none() | st.timezones()),
-    st.integers(-14 * 60, 14 * 60),
-)
+@given(st.datetimes(), st.integers(-14 * 60, 14 * 60))
 def test_a_written_time_reads_back_as_the_same_moment(at: datetime, offset: int) -> None:
     here = at.replace(tzinfo=timezone(timedelta(minutes=offset)))
     read_back = moment(here.isoformat())
@@ -371,26 +368,26 @@ class TestBytes:
     def test_an_empty_object_is_an_event(self) -> None:
         assert read(b" {} ", format="json") == Payload(type="UNKNOWN")
 
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b'{"a":' * 9000 + b"1" + b"}" * 9000,
-            b'\n {"metadata": ' + b"[" * 60_000 + b"]" * 60_000 + b"}",
-        ],
-    )
-    def test_an_object_too_deep_for_python_is_an_event_that_is_not_understood(
-        self, body: bytes
-    ) -> None:
+    def test_9_000_nested_objects_are_an_event(self) -> None:
+        body = b'{"a":' * 9000 + b"1" + b"}" * 9000
+
+        # Whether Python can hold them depends on its version.
+        assert read(body, format="json").type in (UNREADABLE, "UNKNOWN")
+        assert len(key_of(body)) == 32
+
+    def test_an_object_too_deep_for_python_is_an_event_that_is_not_understood(self) -> None:
+        body = b'\n {"messageId": "a", "metadata": ' + b"[" * 1_000_000
+
         payload = read(body, format="json")
 
         assert payload == Payload(type=UNREADABLE)
         assert not payload.understood
         assert payload.event(id="e", endpoint="n", received_at=AT).conversation == "~"
-        assert len(key_of(body)) == 32
+        assert key_of(body) != key_of(body + b" ")
 
     def test_a_list_too_deep_for_python_is_unreadable(self) -> None:
         with pytest.raises(Unreadable, match="^not a JSON object$"):
-            read(b"[" * 60_000 + b"]" * 60_000, format="json")
+            read(b"[" * 1_000_000, format="json")
 
     @pytest.mark.parametrize(
         ("body", "words"),

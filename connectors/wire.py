@@ -1,0 +1,230 @@
+"""The connections underneath :mod:`connectors.http`.
+
+Addresses are checked as they are connected to, so that no later look-up can change them; every
+wait is bounded by what is left of the whole call; and the call learns when its first byte leaves.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ipaddress
+import socket
+import time
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.poolmanager import PoolManager
+from urllib3.util import connection as sockets
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: Ranges that ``ipaddress`` calls global, though no public host is there: IPv4-compatible,
+#: local NAT64, site-local, Teredo (which hides an IPv4 address of the sender's choice).
+NOT_PUBLIC = tuple(
+    ipaddress.IPv6Network(each) for each in ("::/96", "64:ff9b:1::/48", "fec0::/10", "2001::/32")
+)
+
+
+@dataclass(slots=True)
+class Call:
+    """What the connection underneath has to know of the call that it serves."""
+
+    #: Monotonic time at which everything must be over.
+    ends_at: float
+    #: True inside :meth:`Http.repeatable`.
+    repeatable: bool = False
+    #: True as soon as a byte of the current request may have left.
+    sent: bool = False
+    #: Path and query of the current request, exactly as they go out.
+    target: str = "/"
+
+    def remaining(self) -> float:
+        seconds = self.ends_at - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("deadline passed")
+        return seconds
+
+
+current: ContextVar[Call | None] = ContextVar("connectors.http.call", default=None)
+
+
+class Blocked(urllib3.exceptions.HTTPError):
+    """The address is private, or plain http to an address that is not allowed."""
+
+
+class Addresses:
+    """Which addresses may be connected to: public ones over TLS, and those of *allow*."""
+
+    def __init__(self, allow: Iterable[str] = ()) -> None:
+        """*allow*: networks such as ``127.0.0.0/8``. Raises ValueError for what is none."""
+        self.allow: tuple[Network, ...] = tuple(ipaddress.ip_network(each) for each in allow)
+
+    def permits(self, address: Address, *, tls: bool) -> bool:
+        """Say whether a connection to *address* is allowed."""
+        address = _embedded(address)
+        if any(address in network for network in self.allow):
+            return True
+        if address.is_multicast or any(address in network for network in NOT_PUBLIC):
+            return False
+        return tls and address.is_global
+
+
+def _embedded(address: Address) -> Address:
+    """Look through IPv6 forms that carry an IPv4 address."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def _open(connection: HTTPConnection, addresses: Addresses, *, tls: bool) -> socket.socket:
+    """Connect to the first permitted address of the host; the name is looked up once, here."""
+    host = connection._dns_host.strip("[]")
+    try:
+        found = socket.getaddrinfo(host, connection.port, 0, socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise urllib3.exceptions.NameResolutionError(
+            connection.host, connection, socket.gaierror(str(error))
+        ) from error
+    resolved = [str(each[4][0]).partition("%")[0] for each in found]
+    permitted = [
+        each for each in resolved if addresses.permits(ipaddress.ip_address(each), tls=tls)
+    ]
+    if not permitted:
+        rule = "is not in outbound.allow"
+        kind = "a private address" if tls else "plain http, or a private address,"
+        raise Blocked(f"{connection.host} ({resolved[0]}): {kind} that {rule}")
+    failure: OSError | None = None
+    for address in permitted:
+        try:
+            return sockets.create_connection(
+                (address, connection.port),
+                _patience(connection),
+                socket_options=connection.socket_options,
+            )
+        except OSError as error:
+            failure = error
+    assert failure is not None
+    raise failure
+
+
+def _patience(connection: HTTPConnection) -> float:
+    """Return the seconds that connecting may take, of what the pool allows and what is left."""
+    allowed = connection.timeout
+    assert isinstance(allowed, (int, float))
+    call = current.get()
+    return min(allowed, call.remaining()) if call else allowed
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads a socket; each wait is bounded by what is left of the whole call."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        call = current.get()
+        if call is not None:
+            self._sock.settimeout(call.remaining())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_DeadlineReader(sock))
+
+
+class _GuardedConnection(HTTPConnection):
+    """What both kinds of connection add: the guard, the deadline, and the note that bytes left."""
+
+    addresses: Addresses
+    tls: ClassVar[bool] = False
+    response_class = _DeadlineResponse
+
+    def _new_conn(self) -> socket.socket:
+        return _open(self, self.addresses, tls=self.tls)
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        call = current.get()
+        if call is not None:
+            self.sock.settimeout(call.remaining())
+            call.sent = True
+        super().send(data)
+
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        call = current.get()
+        super().putrequest(method, call.target if call else url, *args, **kwargs)
+
+
+class _GuardedTLSConnection(_GuardedConnection, HTTPSConnection):
+    tls = True
+
+
+class _GuardedPool(HTTPConnectionPool):
+    ConnectionCls = _GuardedConnection
+    addresses: Addresses
+
+    def _new_conn(self) -> Any:
+        connection = super()._new_conn()
+        connection.addresses = self.addresses  # type: ignore[attr-defined]  # ConnectionCls is ours
+        return connection
+
+
+class _GuardedTLSPool(_GuardedPool, HTTPSConnectionPool):
+    ConnectionCls = _GuardedTLSConnection
+
+
+class _GuardedPoolManager(PoolManager):
+    def __init__(self, addresses: Addresses, **options: Any) -> None:
+        super().__init__(**options)
+        self.addresses = addresses
+        self.pool_classes_by_scheme = {"http": _GuardedPool, "https": _GuardedTLSPool}
+
+    def _new_pool(self, *args: Any, **kwargs: Any) -> Any:
+        pool = super()._new_pool(*args, **kwargs)
+        pool.addresses = self.addresses  # type: ignore[attr-defined]  # the pool classes are ours
+        return pool
+
+
+class GuardedAdapter(HTTPAdapter):
+    """Gives ``requests`` connections that go only where *addresses* permits."""
+
+    def __init__(self, addresses: Addresses, *, pool_size: int) -> None:
+        self.addresses = addresses
+        retry = urllib3.Retry(total=0, read=False)
+        super().__init__(pool_maxsize=pool_size, max_retries=retry)
+
+    def request_url(self, request: requests.PreparedRequest, proxies: object) -> str:
+        # urllib3 writes this into its log and its errors, and normalises it; but the target may
+        # be a secret or part of a signature, so the connection takes the real one from the call.
+        return "/"
+
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **options: Any
+    ) -> None:
+        self.poolmanager = _GuardedPoolManager(
+            self.addresses, num_pools=connections, maxsize=maxsize, block=block, **options
+        )

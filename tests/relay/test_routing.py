@@ -1,0 +1,370 @@
+"""Every condition, every combination of them, and what the reasons say and do not say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from connectors.base import Event
+from relay.payload import UNREADABLE
+from relay.routing import Check, Route, Verdict, describe, match
+
+TEXT = "Please cancel order 4711"
+EVENT = Event(
+    id="evt_1",
+    endpoint="main",
+    message_id="abc123",
+    type="SMS_REPLY",
+    direction="reply",
+    customer="+61412345678",
+    ours="+61731234567",
+    sender="+61412345678",
+    recipient="+61731234567",
+    body=TEXT,
+    keyword="STOP",
+    occurred_at=None,
+    received_at=datetime(2026, 11, 24, tzinfo=UTC),
+    account_id="12345",
+    conversation="+61412345678~+61731234567",
+)
+#: An event that says nothing.
+SILENT = replace(
+    EVENT, type="UNKNOWN", direction=None, sender=None, recipient=None, body=None, keyword=None,
+    account_id=None,
+)  # fmt: skip
+
+
+def route(when: object = None, *, to: str = "crm", name: str = "r", stop: bool = False) -> Route:
+    given = {} if when is None else {"when": when}
+    return Route.model_validate({"name": name, "to": to.split(), "stop": stop, **given})
+
+
+def holds(when: dict[str, Any], event: Event = EVENT) -> bool:
+    [verdict] = match(event, [route(when)]).verdicts
+    return verdict.matched
+
+
+def checks(when: dict[str, Any], event: Event = EVENT) -> tuple[Check, ...]:
+    [verdict] = match(event, [route(when)]).verdicts
+    return verdict.checks
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {},  # no condition: every event
+        {"event": "SMS_REPLY"},
+        {"event": "sms_reply"},  # case says nothing
+        {"event": ["SMS_STATUS", "SMS_REPLY"]},  # any of a list
+        {"direction": "Reply"},
+        {"from": "+61412345678"},
+        {"from": "0412 345 678"},  # normalised as events are
+        {"from": 61412345678},  # what YAML makes of a bare number
+        {"from": ["+61400000000", 61412345678]},
+        {"to": "(07) 3123 4567"},
+        {"account": "12345"},
+        {"account": 12345},
+        {"account": [1, 12345]},
+        {"body": "cancel"},  # found anywhere
+        {"body": r"^Please .*\d{4}$"},
+        {"body": "(?i)CANCEL"},
+        {"body": ["refund", "order [0-9]+"]},
+        {"keyword": "stop"},
+        {"keyword": ["HELP", "STOP"]},
+        {"has_body": True},
+        {"event": "SMS_REPLY", "direction": "reply", "body": "order", "has_body": True},
+        {"any": [{"event": "x"}, {"event": "SMS_REPLY"}]},
+        {"all": [{"event": "SMS_REPLY"}, {"body": "order"}]},
+        {"not": {"event": "SMS_STATUS"}},
+        {"not": {"event": "SMS_REPLY", "direction": "inbound"}},  # not both
+        {"not": {"not": {"event": "SMS_REPLY"}}},
+        {"not": {"any": [{"event": "x"}, {"all": [{"event": "SMS_REPLY"}, {"to": "1"}]}]}},
+        {"any": [{"all": [{"event": "SMS_REPLY"}, {"not": {"keyword": "HELP"}}]}]},
+    ],
+)
+def test_it_matches(when: dict[str, Any]) -> None:
+    assert holds(when)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"event": "SMS"},  # whole values, not parts of them
+        {"event": ["SMS_STATUS", "SMS_RECEIVED"]},
+        {"direction": "inbound"},
+        {"from": "+61731234567"},  # the other way round
+        {"to": "+61412345678"},
+        {"from": "+6141234567"},
+        {"account": "123456"},
+        {"body": "CANCEL"},  # the case of a text counts
+        {"body": "^order"},
+        {"body": ["refund", "return"]},
+        {"keyword": "HELP"},
+        {"has_body": False},
+        {"event": "SMS_REPLY", "direction": "inbound"},  # all conditions must hold
+        {"any": [{"event": "x"}, {"event": "y"}]},
+        {"all": [{"event": "SMS_REPLY"}, {"event": "y"}]},
+        {"not": {"event": "SMS_REPLY"}},
+        {"event": "x", "any": [{"event": "SMS_REPLY"}]},  # a group beside a condition
+        {"any": [{"event": "SMS_REPLY"}], "all": [{"event": "x"}]},  # and beside a group
+        {"any": [{"event": "SMS_REPLY"}], "not": {"event": "SMS_REPLY"}},
+        {"all": [{"event": "SMS_REPLY"}], "not": {"event": "SMS_REPLY"}},
+    ],
+)
+def test_it_does_not_match(when: dict[str, Any]) -> None:
+    assert not holds(when)
+
+
+@pytest.mark.parametrize("condition", ["direction", "from", "to", "account", "keyword"])
+@pytest.mark.parametrize("wanted", ["None", "null", "~", "-"])
+def test_a_value_that_is_missing_equals_nothing(condition: str, wanted: str) -> None:
+    assert not holds({condition: wanted}, SILENT)
+    assert holds({"not": {condition: wanted}}, SILENT)
+
+
+@pytest.mark.parametrize(
+    ("body", "when", "expected"),
+    [
+        (None, {"has_body": False}, True),
+        (None, {"has_body": True}, False),
+        (None, {"body": "."}, False),
+        (None, {"body": "^$"}, True),  # as if it were empty
+        ("two\nlines", {"body": "^lines"}, False),
+        ("two\nlines", {"body": "(?m)^lines"}, True),
+    ],
+)
+def test_a_body_is_searched(body: str | None, when: dict[str, Any], expected: bool) -> None:
+    assert holds(when, replace(EVENT, body=body)) is expected
+
+
+@pytest.mark.parametrize("case", ["ß", "İstanbul", "STRASSE"])
+def test_case_is_ignored_beyond_ascii(case: str) -> None:
+    assert holds({"event": case.lower()}, replace(EVENT, type=case))
+    assert holds({"event": case}, replace(EVENT, type=case.casefold()))
+
+
+@pytest.mark.parametrize("sender", ["Test Sender", "12345"])
+def test_a_sender_that_is_no_number_can_be_named(sender: str) -> None:
+    assert holds({"from": sender.lower()}, replace(EVENT, sender=sender))
+
+
+class TestMatch:
+    def test_every_route_that_matches_adds_its_destinations_in_order(self) -> None:
+        routes = [
+            route(to="b a"),
+            route({"event": "x"}, to="never"),
+            route({"event": "SMS_REPLY"}, to="a c b"),
+        ]
+
+        assert match(EVENT, routes).destinations == ("b", "a", "c")
+
+    def test_a_route_that_stops_is_the_last_one_asked(self) -> None:
+        routes = [route(to="a", name="first", stop=True), route(to="b", name="second")]
+
+        found = match(EVENT, routes)
+
+        assert found.destinations == ("a",)
+        assert [verdict.route for verdict in found.verdicts] == ["first"]
+
+    def test_a_route_that_stops_but_does_not_match_stops_nothing(self) -> None:
+        routes = [route({"event": "x"}, to="a", stop=True), route(to="b")]
+
+        assert match(EVENT, routes).destinations == ("b",)
+
+    def test_a_route_that_matches_goes_on_by_default(self) -> None:
+        assert match(EVENT, [route(to="a"), route(to="b")]).destinations == ("a", "b")
+
+    def test_without_routes_an_event_goes_nowhere(self) -> None:
+        found = match(EVENT, [])
+
+        assert (found.destinations, found.verdicts) == ((), ())
+
+    def test_an_event_that_could_not_be_read_matches_nothing(self) -> None:
+        odd = replace(EVENT, type=UNREADABLE)
+
+        found = match(odd, [route(), route({"event": UNREADABLE})])
+
+        assert (found.destinations, found.verdicts) == ((), ())
+
+    @given(st.lists(st.tuples(st.lists(st.sampled_from("abcd"), min_size=1), st.booleans())))
+    def test_destinations_are_unique_and_in_order_of_first_mention(
+        self, rules: list[tuple[list[str], bool]]
+    ) -> None:
+        routes = [route(to=" ".join(to), stop=stop) for to, stop in rules]
+
+        found = match(EVENT, routes)
+
+        asked = []
+        for to, stop in rules:
+            asked += to
+            if stop:
+                break
+        assert list(found.destinations) == list(dict.fromkeys(asked))
+
+
+class TestReasons:
+    def test_each_condition_says_what_it_wanted_and_saw(self) -> None:
+        when = {
+            "event": ["SMS_REPLY", "SMS_RECEIVED"],
+            "direction": "inbound",
+            "from": "0412 345 678",
+            "to": "+61700000000",
+            "account": 7,
+            "keyword": "STOP",
+            "body": ["refund", "order"],
+            "has_body": False,
+        }
+
+        said = {c.condition: (c.wanted, c.saw, c.held) for c in checks(when)}
+
+        assert said == {
+            "event": ("SMS_REPLY or SMS_RECEIVED", "SMS_REPLY", True),
+            "direction": ("inbound", "reply", False),
+            "from": ("+61412345678", "+61412345678", True),
+            "to": ("+61700000000", "+61731234567", False),
+            "account": ("7", "12345", False),
+            "keyword": ("STOP", "STOP", True),
+            "body": ("refund or order", "the text", True),
+            "has_body": ("false", "true", False),
+        }
+
+    def test_what_is_missing_is_seen_as_nothing(self) -> None:
+        when = {"from": "1", "body": "x", "has_body": True}
+
+        assert [(c.condition, c.saw, c.held) for c in checks(when, SILENT)] == [
+            ("from", None, False),
+            ("body", None, False),
+            ("has_body", "false", False),
+        ]
+
+    def test_a_group_shows_its_parts(self) -> None:
+        when = {
+            "any": [{"event": ["A", "B"]}, {"direction": "reply", "has_body": True}],
+            "all": [{"from": 61412345678}, {"body": ["x", "y"]}],
+            "not": {"keyword": "HELP"},
+        }
+
+        assert checks(when) == (
+            Check(
+                condition="any",
+                wanted="event: A or B | direction: reply, has_body: true",
+                saw="event=SMS_REPLY; direction=reply; has_body=true",
+                held=True,
+            ),
+            Check(
+                condition="all",
+                wanted="from: +61412345678 | body: x or y",
+                saw="from=+61412345678; body=the text",
+                held=False,
+            ),
+            Check(condition="not", wanted="keyword: HELP", saw="keyword=STOP", held=True),
+        )
+
+    def test_groups_inside_groups_are_written_for_people(self) -> None:
+        [check] = checks({"all": [{"any": [{"event": "A"}, {"body": "x"}]}, {"not": {"to": "1"}}]})
+
+        assert check.wanted == "any: (event: A) or (body: x) | not: (to: 1)"
+        assert check.saw == "any=event=SMS_REPLY; body=the text; not=to=+61731234567"
+
+    def test_they_never_hold_the_text(self) -> None:
+        when = {"body": ".", "any": [{"body": "x"}], "all": [{"not": {"body": "y"}}]}
+
+        verdicts = match(EVENT, [route(when), route({"not": {"has_body": False}})]).verdicts
+
+        assert TEXT not in repr(verdicts)
+        assert TEXT not in json.dumps(describe(verdicts))
+
+    def test_a_route_that_did_not_match_has_its_say_too(self) -> None:
+        found = match(EVENT, [route({"event": "x"}, to="a b", name="no"), route(name="yes")])
+
+        assert found.verdicts == (
+            Verdict(
+                route="no",
+                matched=False,
+                to=("a", "b"),
+                checks=(Check(condition="event", wanted="x", saw="SMS_REPLY", held=False),),
+            ),
+            Verdict(route="yes", matched=True, to=("crm",), checks=()),
+        )
+
+    def test_they_are_described_as_plain_values(self) -> None:
+        verdicts = match(EVENT, [route({"event": "x"}, name="no"), route(name="yes")]).verdicts
+
+        described = describe(verdicts)
+
+        assert described == [
+            {
+                "route": "no",
+                "matched": False,
+                "to": ["crm"],
+                "checks": [
+                    {"condition": "event", "wanted": "x", "saw": "SMS_REPLY", "held": False}
+                ],
+            },
+            {"route": "yes", "matched": True, "to": ["crm"], "checks": []},
+        ]
+        assert json.loads(json.dumps(described)) == described
+
+
+class TestRoute:
+    def test_only_name_and_to_are_needed(self) -> None:
+        plain = Route.model_validate({"name": "all", "to": ["crm"]})
+
+        assert (plain.to, plain.stop) == (("crm",), False)
+        assert match(EVENT, [plain]).destinations == ("crm",)
+
+    @pytest.mark.parametrize(
+        ("given", "place"),
+        [
+            ({"name": "r", "to": []}, ("to",)),  # a route to nowhere
+            ({"name": "r", "to": "crm"}, ("to",)),
+            ({"name": "r"}, ("to",)),
+            ({"to": ["crm"]}, ("name",)),
+            ({"name": "r", "to": ["crm"], "if": {}}, ("if",)),
+            ({"name": "r", "to": ["crm"], "when": None}, ("when",)),
+            ({"name": "r", "to": ["crm"], "when": {"evnt": "x"}}, ("when", "evnt")),
+            # The names that Python needs are no names of ours.
+            ({"name": "r", "to": ["crm"], "when": {"from_": "x"}}, ("when", "from_")),
+            ({"name": "r", "to": ["crm"], "when": {"not_": {}}}, ("when", "not_")),
+            ({"name": "r", "to": ["crm"], "when": {"event": True}}, ("when", "event", 0)),
+            ({"name": "r", "to": ["crm"], "when": {"account": 1.5}}, ("when", "account", 0)),
+            ({"name": "r", "to": ["crm"], "when": {"has_body": "maybe"}}, ("when", "has_body")),
+            ({"name": "r", "to": ["crm"], "when": {"any": {"event": "x"}}}, ("when", "any")),
+            ({"name": "r", "to": ["crm"], "when": {"not": [{"event": "x"}]}}, ("when", "not")),
+        ],
+    )
+    def test_a_fault_is_found_in_its_place(
+        self, given: dict[str, Any], place: tuple[str | int, ...]
+    ) -> None:
+        with pytest.raises(ValidationError) as caught:
+            Route.model_validate(given)
+
+        assert [error["loc"] for error in caught.value.errors()] == [place]
+
+    @pytest.mark.parametrize(
+        "condition",
+        ["event", "direction", "from", "to", "account", "body", "keyword", "has_body", "any",
+         "all", "not"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("empty", [None, [], {}])
+    def test_a_condition_that_says_nothing_is_a_fault(self, condition: str, empty: object) -> None:
+        with pytest.raises(ValidationError, match="empty: give a value, or leave"):
+            route({condition: empty})
+
+    @pytest.mark.parametrize("pattern", ["(", "[a", "*x", "(?P<n>a)(?P<n>b)"])
+    def test_a_bad_regular_expression_is_a_fault(self, pattern: str) -> None:
+        with pytest.raises(ValidationError, match="not a regular expression: "):
+            route({"body": ["fine", pattern]})
+
+    def test_routes_do_not_change(self) -> None:
+        with pytest.raises(ValidationError, match="frozen"):
+            route().stop = True  # type: ignore[misc]  # that is the point
+        with pytest.raises(ValidationError, match="frozen"):
+            route().when.has_body = True  # type: ignore[misc]  # that is the point
