@@ -172,6 +172,9 @@ def decide(
     standing: Standing, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
 ) -> Decision:
     """Say what becomes of a delivery whose attempt ended in *outcome* at *now*."""
+    if outcome.result is Result.AMBIGUOUS:
+        # Also if this was the last attempt: a person may resend it.
+        standing = replace(standing, repeat=True)
     match outcome.result:
         case Result.DELIVERED:
             return _end(State.DELIVERED, standing)
@@ -184,7 +187,7 @@ def decide(
             return _unharmed(standing, due_at=now, pause=pause)
         case Result.AMBIGUOUS if policy.on_ambiguous == "hold":
             reason = f"ambiguous: {outcome.detail}"
-            return _end(State.HELD, replace(standing, repeat=True), reason=reason)
+            return _end(State.HELD, standing, reason=reason)
     return _retry(standing, outcome, policy=policy, now=now, rng=rng)
 
 
@@ -199,7 +202,7 @@ def _retry(
         state=State.PENDING,
         due_at=now + policy.backoff(standing.attempts, rng),
         attempts=standing.attempts,
-        repeat=standing.repeat or outcome.result is Result.AMBIGUOUS,
+        repeat=standing.repeat,
         failing_since=since,
     )
 

@@ -26,7 +26,7 @@ class RateLimit:
     period: timedelta
 
     def __str__(self) -> str:
-        return f"{self.count}/{self.period.total_seconds():g}s"
+        return f"{self.count}/{self.period.total_seconds():.15g}s"
 
 
 def duration(value: object) -> timedelta:

@@ -139,23 +139,24 @@ def _granted(db: sa.Connection, destination: str, rate: RateLimit | None, now: d
     table = schema.destinations
     this = table.c.name == destination
     pause = db.execute(sa.select(table).where(this).with_for_update()).first()
-    granted = _NO_LIMIT
-    if pause is not None:
-        if pause.until is None or pause.until > now:
-            return 0
-        if pause.cause == "throttled":
-            db.execute(sa.delete(table).where(this))
-        else:
-            granted = 1
-            db.execute(sa.update(table).where(this).values(until=now + PROBE_EVERY))
-    if rate is not None:
-        started = sa.select(sa.func.count()).select_from(schema.attempts)
-        started = started.where(
-            schema.attempts.c.destination == destination,
-            schema.attempts.c.started_at > now - rate.period,
-        )
-        granted = min(granted, rate.count - db.execute(started).scalar_one())
-    return granted
+    if pause is not None and (pause.until is None or pause.until > now):
+        return 0
+    granted = _within(rate, db, destination, now) if rate else _NO_LIMIT
+    if pause is None or granted <= 0:
+        return granted
+    if pause.cause == "throttled":
+        db.execute(sa.delete(table).where(this))
+        return granted
+    db.execute(sa.update(table).where(this).values(until=now + PROBE_EVERY))
+    return 1
+
+
+def _within(rate: RateLimit, db: sa.Connection, destination: str, now: datetime) -> int:
+    """Return how many deliveries may start now without more than *rate* in any window."""
+    table = schema.attempts.c
+    started = sa.select(sa.func.count()).select_from(schema.attempts)
+    started = started.where(table.destination == destination, table.started_at > now - rate.period)
+    return rate.count - int(db.execute(started).scalar_one())
 
 
 def _load(
@@ -236,7 +237,11 @@ def _settle(db: sa.Connection, record: Record) -> bool:
         return False
     # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
     unsettled = (State.PENDING, State.HELD, State.DEAD)
-    return db.execute(update.where(_d.state.in_(unsettled))).rowcount > 0
+    if not db.execute(update.where(_d.state.in_(unsettled))).rowcount:
+        return False
+    parked = _lanes.c.id == claim.lane_id, _lanes.c.parked_by == claim.delivery_id
+    db.execute(sa.update(_lanes).where(*parked).values(parked_by=None))
+    return True
 
 
 def _end_attempt(db: sa.Connection, record: Record, *, settled: bool) -> None:
@@ -263,7 +268,10 @@ def _remember(db: sa.Connection, record: Record) -> None:
     if receipt is not None and receipt.thread not in (None, record.claim.thread):
         db.execute(sa.update(_lanes).where(lane).values(thread=receipt.thread))
     if decision.parks:
-        db.execute(sa.update(_lanes).where(lane).values(parked_by=record.claim.delivery_id))
+        # A late delivery is outside of the order: it holds up nobody.
+        name = record.claim.delivery_id
+        on_time = sa.select(1).where(_d.id == name, ~_d.late).exists()
+        db.execute(sa.update(_lanes).where(lane, on_time).values(parked_by=name))
     elif decision.ends:
         promote(db, record.claim.lane_id, now=record.ended_at)
 

@@ -118,6 +118,20 @@ def customer(number: int) -> str:
     return f"+614{number:08}"
 
 
+def accept(inbox: Inbox, *names: str, **changes: Any) -> None:
+    """Accept messages of one conversation, one after the other."""
+    for name in names:
+        inbox.accept(arrival(name, **changes))
+
+
+def accept_apart(
+    inbox: Inbox, count: int, *, at: datetime = NOON, to: Sequence[str] = ("crm",)
+) -> None:
+    """Accept messages of *count* conversations."""
+    for number in range(count):
+        inbox.accept(arrival(f"m{number}", customer=customer(number), at=at, to=to))
+
+
 class _Gate(Mapping[str, str]):
     """Headers that keep the transaction which writes them waiting."""
 
@@ -137,9 +151,7 @@ class _Gate(Mapping[str, str]):
         raise KeyError(name)
 
 
-def accept_together(
-    inbox: Inbox, arrivals: Sequence[Arrival]
-) -> list[Acceptance | BaseException]:
+def accept_together(inbox: Inbox, arrivals: Sequence[Arrival]) -> list[Acceptance | BaseException]:
     """Have *arrivals* accepted as one batch, in their order."""
     gate = _Gate()
     first = arrival(new_id("req"), to=(), request=request(headers=gate))

@@ -12,10 +12,8 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-
 from fakes import (
     NOON,
-    OURS,
     Commits,
     accept_together,
     arrival,
@@ -28,6 +26,7 @@ from fakes import (
     take,
     take_one,
 )
+
 from relay.delivery import Policy, Result, State
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
 from relay.store.inbox import REFUSED_KEPT
@@ -208,12 +207,13 @@ def test_events_of_a_batch_stand_in_the_order_in_which_they_came(
 
 def _unstorable(name: str, taken: Arrival) -> Arrival:
     """Make an arrival that the database refuses."""
-    faults = {
+    event = arrival(name).event
+    faults: dict[str, dict[str, object]] = {
         "text that is no text": {"query": "\ud800"},
-        "an id that is taken": {"event": replace(arrival(name).event, id=taken.event.id)},
-        "a naive time": {"event": replace(arrival(name).event, occurred_at=NOON.replace(tzinfo=None))},
+        "an id that is taken": {"event": replace(event, id=taken.event.id)},
+        "a naive time": {"event": replace(event, occurred_at=NOON.replace(tzinfo=None))},
         "no query": {"query": None},
-    }  # fmt: skip
+    }
     return arrival(name, **faults[name])
 
 
@@ -332,9 +332,7 @@ def test_a_duplicate_touches_no_delivery_that_is_not_dead(
     assert [delivery("m1", name).late for name in states] == [False, False, True, False]
 
 
-def test_keys_of_deliveries_differ_by_event_and_by_destination(
-    inbox: Inbox, queue: Queue
-) -> None:
+def test_keys_of_deliveries_differ_by_event_and_by_destination(inbox: Inbox, queue: Queue) -> None:
     inbox.accept(arrival("m1", customer=customer(1), to=("crm", "chat")))
     inbox.accept(arrival("m2", customer=customer(2), to=("crm", "chat")))
 
@@ -357,7 +355,7 @@ def test_keys_of_deliveries_differ_by_event_and_by_destination(
         b'{"a": ' * 9_000 + b"1" + b"}" * 9_000,
         b"{}",
         '{"messageId": "m1", "messageBody": "\N{SLICE OF PIZZA} à bientôt"}'.encode("utf-16"),
-        b'{"messageId": "m1", "messageBody": "\xff\xfe\x00"}',
+        b'{"messageId": "m1", "messageBody": "\xff\xfe"}',
     ],
     ids=range(12),
 )
@@ -482,7 +480,3 @@ def test_the_ring_of_refused_requests_is_bounded(inbox: Inbox, ledger: Ledger) -
 
     assert kept[0].outcome == "accepted"
     assert [each.id for each in kept[1:]] == many[-REFUSED_KEPT:]
-
-
-def test_the_numbers_of_our_test_world_are_a_conversation() -> None:
-    assert arrival("m1", customer=customer(1)).event.conversation == f"{customer(1)}~{OURS}"

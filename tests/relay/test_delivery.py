@@ -1,0 +1,421 @@
+"""What becomes of a delivery: every outcome under every policy, and the waits in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.base import (
+    Ambiguous,
+    DeliveryError,
+    Receipt,
+    Refused,
+    Throttled,
+    Transient,
+    Unauthorized,
+)
+from relay.delivery import (
+    DEFAULT_SCHEDULE,
+    DEFAULT_WAIT,
+    DEFAULT_WINDOW,
+    LONGEST_WAIT,
+    PROBE_EVERY,
+    SHORTEST_WAIT,
+    Decision,
+    Outcome,
+    Pause,
+    Policy,
+    Result,
+    Standing,
+    State,
+    decide,
+    outcome_of,
+)
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+FIRST = Standing(attempts=1, repeat=False, failing_since=None)
+#: Two failures behind it, and an attempt of which nobody knows what it did.
+THIRD = Standing(attempts=3, repeat=True, failing_since=NOW - HOUR)
+PAUSING = {Result.THROTTLED, Result.UNAUTHORIZED}
+
+DURATIONS = st.timedeltas(min_value=timedelta(), max_value=timedelta(days=30))
+SCHEDULES = st.lists(DURATIONS, min_size=1, max_size=12)
+SEEDS = st.integers()
+STANDINGS = st.builds(
+    Standing,
+    attempts=st.integers(1, 40),
+    repeat=st.booleans(),
+    failing_since=st.none() | DURATIONS.map(lambda ago: NOW - ago),
+)
+POLICIES = st.builds(
+    Policy,
+    schedule=SCHEDULES,
+    window=DURATIONS,
+    on_ambiguous=st.sampled_from(["retry", "hold"]),
+    on_dead=st.sampled_from(["skip", "hold"]),
+)
+OUTCOMES = st.builds(
+    Outcome,
+    result=st.sampled_from(Result),
+    detail=st.just("why"),
+    retry_after=st.none() | st.timedeltas(-HOUR, timedelta(days=400)),
+    scope=st.sampled_from(["conversation", "destination"]),
+)
+
+
+class Halfway(Random):
+    """Draws the middle, always."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+def decided(
+    result: Result | Outcome, standing: Standing = FIRST, policy: Policy | None = None
+) -> Decision:
+    outcome = result if isinstance(result, Outcome) else Outcome(result=result, detail="why")
+    return decide(standing, outcome, policy=policy or Policy(), now=NOW, rng=Halfway())
+
+
+class TestOutcome:
+    @pytest.mark.parametrize(
+        ("error", "result"),
+        [
+            (Transient("why", status=503), Result.TRANSIENT),
+            (Ambiguous("why", status=503), Result.AMBIGUOUS),
+            (Refused("why", status=503), Result.REFUSED),
+            (Unauthorized("why", status=503), Result.UNAUTHORIZED),
+        ],
+    )
+    def test_an_error_of_the_contract_keeps_its_words_and_status(
+        self, error: DeliveryError, result: Result
+    ) -> None:
+        assert outcome_of(error) == Outcome(result=result, detail="why", status=503)
+
+    @pytest.mark.parametrize("scope", ["conversation", "destination"])
+    def test_throttling_keeps_what_was_asked_for(
+        self, scope: Literal["conversation", "destination"]
+    ) -> None:
+        error = Throttled("why", retry_after=MINUTE, scope=scope, status=429)
+
+        assert outcome_of(error) == Outcome(
+            result=Result.THROTTLED, detail="why", status=429, retry_after=MINUTE, scope=scope
+        )
+
+    def test_a_subclass_counts_as_what_it_is(self) -> None:
+        class Gone(Refused):
+            pass
+
+        assert outcome_of(Gone("why")).result is Result.REFUSED
+
+    @pytest.mark.parametrize("kind", [Transient, Throttled, Ambiguous, Refused, Unauthorized])
+    def test_an_error_without_words_is_named(self, kind: type[DeliveryError]) -> None:
+        assert outcome_of(kind("")).detail == kind.__name__
+
+    def test_words_that_cannot_be_stored_are_cleaned(self) -> None:
+        error = Refused("vendor said \0\ud800!")
+
+        assert outcome_of(error).detail == "vendor said ?!"
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ValueError("hidden text"),
+            KeyError("hidden text"),
+            TimeoutError("hidden text"),
+            KeyboardInterrupt("hidden text"),
+            DeliveryError("hidden text", status=500),  # the root of the tree says nothing
+        ],
+    )
+    def test_anything_else_is_ambiguous_and_its_text_is_hidden(self, error: BaseException) -> None:
+        assert outcome_of(error) == Outcome(
+            result=Result.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
+        )
+
+    def test_an_error_that_cannot_even_be_written_is_ambiguous_too(self) -> None:
+        class Broken(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        assert outcome_of(Broken()).detail == "bug in the connector: Broken"
+
+
+@pytest.mark.parametrize("standing", [FIRST, THIRD])
+@pytest.mark.parametrize("on_dead", ["skip", "hold"])
+@pytest.mark.parametrize("on_ambiguous", ["retry", "hold"])
+class TestEveryPolicy:
+    @pytest.fixture
+    def policy(
+        self, on_ambiguous: Literal["retry", "hold"], on_dead: Literal["skip", "hold"]
+    ) -> Policy:
+        return Policy(on_ambiguous=on_ambiguous, on_dead=on_dead)
+
+    def test_what_arrived_is_delivered(self, standing: Standing, policy: Policy) -> None:
+        outcome = Outcome(result=Result.DELIVERED, receipt=Receipt(reference="1"))
+
+        assert decided(outcome, standing, policy) == Decision(
+            state=State.DELIVERED, attempts=standing.attempts, repeat=standing.repeat
+        )
+
+    def test_what_is_refused_is_dead_or_parked(self, standing: Standing, policy: Policy) -> None:
+        held = policy.on_dead == "hold"
+
+        assert decided(Result.REFUSED, standing, policy) == Decision(
+            state=State.HELD if held else State.DEAD,
+            attempts=standing.attempts,
+            repeat=standing.repeat,
+            reason="refused: why",
+            parks=held,
+        )
+
+    def test_a_transient_failure_is_tried_again(self, standing: Standing, policy: Policy) -> None:
+        cap = DEFAULT_SCHEDULE[standing.attempts - 1]
+
+        assert decided(Result.TRANSIENT, standing, policy) == Decision(
+            state=State.PENDING,
+            due_at=NOW + cap / 2,
+            attempts=standing.attempts,
+            repeat=standing.repeat,
+            failing_since=standing.failing_since or NOW,
+        )
+
+    def test_doubt_is_repeated_as_such_or_held(self, standing: Standing, policy: Policy) -> None:
+        wanted = Decision(
+            state=State.PENDING,
+            due_at=NOW + DEFAULT_SCHEDULE[standing.attempts - 1] / 2,
+            attempts=standing.attempts,
+            repeat=True,
+            failing_since=standing.failing_since or NOW,
+        )
+        if policy.on_ambiguous == "hold":
+            wanted = Decision(
+                state=State.HELD,
+                attempts=standing.attempts,
+                repeat=True,
+                reason="ambiguous: why",
+            )
+
+        assert decided(Result.AMBIGUOUS, standing, policy) == wanted
+
+    def test_throttling_costs_no_attempt(self, standing: Standing, policy: Policy) -> None:
+        outcome = Outcome(result=Result.THROTTLED, detail="why", retry_after=MINUTE)
+
+        assert decided(outcome, standing, policy) == Decision(
+            state=State.PENDING,
+            due_at=NOW + MINUTE,
+            attempts=standing.attempts - 1,
+            repeat=standing.repeat,
+            failing_since=standing.failing_since,
+            pause=Pause(until=NOW + MINUTE, reason="why", cause="throttled"),
+        )
+
+    def test_bad_credentials_pause_the_destination_and_cost_no_attempt(
+        self, standing: Standing, policy: Policy
+    ) -> None:
+        assert decided(Result.UNAUTHORIZED, standing, policy) == Decision(
+            state=State.PENDING,
+            due_at=NOW,
+            attempts=standing.attempts - 1,
+            repeat=standing.repeat,
+            failing_since=standing.failing_since,
+            pause=Pause(until=NOW + PROBE_EVERY, reason="why", cause="unauthorized"),
+        )
+
+    @pytest.mark.parametrize("result", [Result.TRANSIENT, Result.AMBIGUOUS])
+    def test_after_the_window_it_is_exhausted(
+        self, standing: Standing, policy: Policy, result: Result
+    ) -> None:
+        late = replace(standing, failing_since=NOW - policy.window)
+        held = policy.on_dead == "hold"
+        wanted = Decision(
+            state=State.HELD if held else State.DEAD,
+            attempts=late.attempts,
+            repeat=late.repeat or result is Result.AMBIGUOUS,
+            reason=f"exhausted after {late.attempts} attempts: why",
+            parks=held,
+        )
+        if result is Result.AMBIGUOUS and policy.on_ambiguous == "hold":
+            wanted = replace(wanted, state=State.HELD, reason="ambiguous: why", parks=False)
+
+        assert decided(result, late, policy) == wanted
+
+
+@pytest.mark.parametrize(
+    ("failing_for", "state"),
+    [
+        (None, State.PENDING),  # the first failure opens the window
+        (timedelta(), State.PENDING),
+        (DEFAULT_WINDOW - timedelta(microseconds=1), State.PENDING),
+        (DEFAULT_WINDOW, State.DEAD),
+        (DEFAULT_WINDOW + SECOND, State.DEAD),
+    ],
+)
+def test_the_window_counts_from_the_first_failure(
+    failing_for: timedelta | None, state: State
+) -> None:
+    since = failing_for if failing_for is None else NOW - failing_for
+
+    assert decided(Result.TRANSIENT, replace(FIRST, failing_since=since)).state is state
+
+
+def test_without_a_window_the_first_failure_is_the_last() -> None:
+    decision = decided(Result.TRANSIENT, policy=Policy(window=timedelta()))
+
+    assert decision.reason == "exhausted after 1 attempts: why"
+
+
+@pytest.mark.parametrize("result", [Result.THROTTLED, Result.UNAUTHORIZED])
+def test_no_window_ends_while_the_destination_is_the_cause(result: Result) -> None:
+    ancient = replace(THIRD, failing_since=NOW - 10 * DEFAULT_WINDOW)
+
+    assert decided(result, ancient).state is State.PENDING
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "wait"),
+    [
+        (None, DEFAULT_WAIT),
+        (timedelta(), DEFAULT_WAIT),  # "at once" to a limit that was just hit is no advice
+        (-HOUR, SHORTEST_WAIT),
+        (timedelta(microseconds=1), SHORTEST_WAIT),
+        (SHORTEST_WAIT, SHORTEST_WAIT),
+        (SHORTEST_WAIT + timedelta(microseconds=1), SHORTEST_WAIT + timedelta(microseconds=1)),
+        (37 * SECOND, 37 * SECOND),
+        (LONGEST_WAIT, LONGEST_WAIT),
+        (LONGEST_WAIT + SECOND, LONGEST_WAIT),
+        (timedelta.max, LONGEST_WAIT),
+    ],
+)
+@pytest.mark.parametrize("scope", ["conversation", "destination"])
+def test_a_retry_after_is_believed_within_bounds(
+    retry_after: timedelta | None, wait: timedelta, scope: Literal["conversation", "destination"]
+) -> None:
+    outcome = Outcome(result=Result.THROTTLED, retry_after=retry_after, scope=scope)
+
+    assert decided(outcome).due_at == NOW + wait
+
+
+def test_only_a_throttled_destination_pauses() -> None:
+    alone = Outcome(result=Result.THROTTLED, retry_after=MINUTE, scope="conversation")
+
+    assert decided(alone).pause is None
+    assert decided(replace(alone, scope="destination")).pause is not None
+
+
+def test_the_defaults_are_those_that_the_documentation_gives() -> None:
+    policy = Policy()
+
+    assert [int(wait.total_seconds()) for wait in policy.schedule] == [
+        5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800,
+    ]  # fmt: skip
+    assert policy.window == timedelta(days=3)
+    assert (policy.on_ambiguous, policy.on_dead) == ("retry", "skip")
+    assert (PROBE_EVERY, DEFAULT_WAIT) == (5 * MINUTE, 10 * SECOND)
+    assert (SHORTEST_WAIT, LONGEST_WAIT) == (SECOND, 24 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("failures", "cap"),
+    [(1, 10), (2, 20), (3, 40), (4, 40), (400, 40)],  # the last wait repeats
+)
+def test_the_schedule_gives_the_longest_wait(failures: int, cap: int) -> None:
+    policy = Policy(schedule=[10 * SECOND, 20 * SECOND, 40 * SECOND])
+
+    assert policy.backoff(failures, Halfway()) == cap * SECOND / 2
+
+
+@given(SCHEDULES, st.integers(1, 100), SEEDS)
+def test_a_wait_is_never_negative_and_never_above_its_cap(
+    schedule: Sequence[timedelta], failures: int, seed: int
+) -> None:
+    wait = Policy(schedule=schedule).backoff(failures, Random(seed))
+
+    assert timedelta() <= wait <= schedule[min(failures, len(schedule)) - 1]
+
+
+def test_waits_are_spread_over_the_whole_of_the_cap() -> None:
+    rng = Random(1)
+    waits = [Policy(schedule=[10 * SECOND]).backoff(1, rng) for _ in range(1000)]
+
+    assert min(waits) < SECOND
+    assert max(waits) > 9 * SECOND
+
+
+@given(STANDINGS, OUTCOMES, POLICIES, SEEDS)
+def test_a_decision_is_sound(
+    standing: Standing, outcome: Outcome, policy: Policy, seed: int
+) -> None:
+    decision = decide(standing, outcome, policy=policy, now=NOW, rng=Random(seed))
+
+    # Either there is a next attempt, and it is not in the past, or the series is over.
+    assert decision.ends is (decision.due_at is None)
+    assert decision.due_at is None or decision.due_at >= NOW
+    assert decision.ends is (decision.state is not State.PENDING)
+    # What is over without success says why.
+    assert bool(decision.reason) is (decision.state in (State.DEAD, State.HELD))
+    # Doubt is never forgotten, and comes from nothing but doubt.
+    doubt = standing.repeat or outcome.result is Result.AMBIGUOUS
+    assert decision.repeat is doubt
+    # Only waiting for the destination gives an attempt back.
+    assert standing.attempts - decision.attempts == (outcome.result in PAUSING)
+    assert decision.pause is None or outcome.result in PAUSING
+    # Only what died and is held parks its conversation.
+    assert not decision.parks or (decision.state, policy.on_dead) == (State.HELD, "hold")
+
+
+@given(STANDINGS, POLICIES, SEEDS)
+def test_no_wait_is_shorter_than_a_clamped_retry_after(
+    standing: Standing, policy: Policy, seed: int
+) -> None:
+    for asked in (SHORTEST_WAIT, MINUTE, LONGEST_WAIT, 2 * LONGEST_WAIT):
+        outcome = Outcome(result=Result.THROTTLED, retry_after=asked)
+
+        decision = decide(standing, outcome, policy=policy, now=NOW, rng=Random(seed))
+
+        assert decision.due_at == NOW + min(asked, LONGEST_WAIT)
+        assert decision.pause is not None
+        assert decision.pause.until == decision.due_at
+
+
+@given(POLICIES, SEEDS)
+def test_a_delivery_that_only_fails_is_over_some_time(policy: Policy, seed: int) -> None:
+    policy = replace(policy, schedule=[max(wait, HOUR) for wait in policy.schedule])
+    rng, now, standing = Random(seed), NOW, FIRST
+    outcome = Outcome(result=Result.TRANSIENT, detail="why")
+
+    for _ in range(100_000):
+        decision = decide(standing, outcome, policy=policy, now=now, rng=rng)
+        if decision.due_at is None:
+            break
+        now = decision.due_at
+        standing = Standing(
+            attempts=decision.attempts + 1,
+            repeat=decision.repeat,
+            failing_since=decision.failing_since,
+        )
+
+    assert decision.ends
+    assert now - NOW <= policy.window + max(policy.schedule)
+
+
+@pytest.mark.parametrize(
+    ("state", "ends"),
+    [
+        (State.WAITING, False),
+        (State.PENDING, False),
+        (State.IN_FLIGHT, False),
+        (State.DELIVERED, True),
+        (State.DEAD, True),
+        (State.HELD, True),
+    ],
+)
+def test_a_series_ends_in_three_states(state: State, ends: bool) -> None:
+    assert Decision(state=state, attempts=1, repeat=False).ends is ends

@@ -1,0 +1,186 @@
+"""Leases: who loses one is heard, and changes nothing that somebody else decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from fakes import (
+    LEASE,
+    NOON,
+    accept,
+    accept_apart,
+    delivered,
+    failed,
+    finish,
+    take_one,
+)
+
+from relay.delivery import Policy, Result, State
+from relay.store import Inbox, Queue
+from relay.store.records import DeliveryView
+
+FindDelivery = Callable[..., DeliveryView]
+NewQueue = Callable[[str], Queue]
+
+SECOND = timedelta(seconds=1)
+
+
+def test_a_lease_that_runs_out_is_lost(inbox: Inbox, queue: Queue) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
+
+    assert queue.lost(NOON + LEASE) == []
+    (lost,) = queue.lost(NOON + LEASE + SECOND)
+    assert (lost.delivery_id, lost.number, lost.attempt_id) == (
+        claim.delivery_id, claim.number, claim.attempt_id,
+    )  # fmt: skip
+
+
+def test_a_renewed_lease_is_not_lost(inbox: Inbox, queue: Queue) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
+
+    queue.renew([claim.delivery_id], lease=LEASE, now=NOON + LEASE)
+
+    assert queue.lost(NOON + 2 * LEASE) == []
+    assert len(queue.lost(NOON + 2 * LEASE + SECOND)) == 1
+
+
+def test_a_worker_renews_only_its_own_leases(inbox: Inbox, new_queue: NewQueue) -> None:
+    accept(inbox, "m1")
+    claim = take_one(new_queue("worker-1"))
+    other = new_queue("worker-2")
+
+    other.renew([claim.delivery_id], lease=LEASE, now=NOON + LEASE)
+
+    assert len(other.lost(NOON + LEASE + SECOND)) == 1
+
+
+def test_what_has_ended_has_no_lease_to_renew(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
+    finish(queue, claim)
+
+    queue.renew([claim.delivery_id], lease=LEASE, now=NOON)
+
+    assert queue.lost(NOON + timedelta(days=1)) == []
+    assert delivery().state == State.DELIVERED
+
+
+def test_a_worker_that_comes_back_finds_its_own_claims_at_once(
+    inbox: Inbox, new_queue: NewQueue
+) -> None:
+    accept_apart(inbox, 2)
+    mine = take_one(new_queue("worker-1"), limit=1)
+    take_one(new_queue("worker-2"), limit=1)
+
+    (abandoned,) = new_queue("worker-1").abandoned(NOON)
+
+    assert abandoned.delivery_id == mine.delivery_id
+
+
+def test_a_late_failure_changes_only_its_attempt(
+    inbox: Inbox, new_queue: NewQueue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    slow, other = new_queue("worker-1"), new_queue("worker-2")
+    first = take_one(slow)
+    later = NOON + 2 * LEASE
+    finish(other, *other.lost(later), failed(Result.AMBIGUOUS, "lost"), now=later)
+    before = delivery()
+
+    finish(slow, first, failed(Result.REFUSED, "no such contact"))
+
+    after = delivery()
+    assert (after.state, after.due_at, after.error) == (before.state, before.due_at, before.error)
+    assert after.state == State.PENDING
+    assert [(a.result, a.detail) for a in after.history] == [("refused", "no such contact")]
+
+
+def test_a_late_success_settles_if_nobody_else_has(
+    inbox: Inbox, new_queue: NewQueue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1", "m2")
+    slow, other = new_queue("worker-1"), new_queue("worker-2")
+    first = take_one(slow)
+    later = NOON + 2 * LEASE
+    finish(other, *other.lost(later), failed(Result.AMBIGUOUS, "lost"), now=later)
+
+    finish(slow, first, delivered("ticket 7", thread="ticket 7"))
+
+    assert (delivery().state, delivery().reference) == (State.DELIVERED, "ticket 7")
+    assert [attempt.result for attempt in delivery().history] == ["delivered"]
+    following = take_one(other)
+    assert (following.event.message_id, following.thread) == ("m2", "ticket 7")
+
+
+@pytest.mark.parametrize("ending", ["dead", "held"])
+def test_a_late_success_settles_what_was_given_up(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery, ending: str
+) -> None:
+    accept(inbox, "m1")
+    slow = take_one(queue)
+    later = NOON + 2 * LEASE
+    finish(queue, *queue.lost(later), failed(Result.AMBIGUOUS), now=later)
+    again = take_one(queue, now=NOON + timedelta(hours=1))
+    policy = Policy() if ending == "dead" else Policy(on_ambiguous="hold")
+    outcome = failed(Result.REFUSED if ending == "dead" else Result.AMBIGUOUS)
+    finish(queue, again, outcome, policy=policy)
+    assert delivery().state == ending
+
+    finish(queue, slow, delivered())
+
+    assert delivery().state == State.DELIVERED
+    assert delivery().error is None
+
+
+def test_while_another_is_at_it_a_late_success_waits_for_that_one(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    slow = take_one(queue)
+    later = NOON + 2 * LEASE
+    finish(queue, *queue.lost(later), failed(Result.AMBIGUOUS), now=later)
+    again = take_one(queue, now=NOON + timedelta(hours=1))
+    assert again.number == slow.number + 1
+
+    finish(queue, slow, delivered("from the slow one"))
+    assert delivery().state == State.IN_FLIGHT
+
+    finish(queue, again, delivered("found again"))
+    assert (delivery().state, delivery().reference) == (State.DELIVERED, "found again")
+    assert [attempt.result for attempt in delivery().history] == ["delivered", "delivered"]
+
+
+def test_doubt_never_replaces_what_is_known(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
+    (lost,) = queue.lost(NOON + 2 * LEASE)
+    finish(queue, claim, delivered())
+
+    finish(queue, lost, failed(Result.AMBIGUOUS, "lost"))
+
+    assert delivery().state == State.DELIVERED
+    assert [attempt.result for attempt in delivery().history] == ["delivered"]
+
+
+def test_a_lease_that_two_workers_find_lost_is_settled_once(
+    inbox: Inbox, new_queue: NewQueue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    take_one(new_queue("worker-1"))
+    later = NOON + 2 * LEASE
+    finders = [new_queue("worker-2"), new_queue("worker-3")]
+    found = [finder.lost(later) for finder in finders]
+
+    for finder, (lost,) in zip(finders, found, strict=True):
+        finish(finder, lost, failed(Result.AMBIGUOUS, "lost"), now=later)
+
+    assert (delivery().state, delivery().attempts) == (State.PENDING, 1)
+    assert len(delivery().history) == 1

@@ -1,0 +1,164 @@
+"""Pauses: a destination that turns us away is left alone, and then probed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from fakes import (
+    NOON,
+    accept,
+    accept_apart,
+    delivered,
+    failed,
+    finish,
+    take,
+    take_one,
+)
+
+from relay.delivery import PROBE_EVERY, Result, State
+from relay.store import Database, Inbox, Queue, schema
+from relay.store.records import Claim, DeliveryView
+from relay.units import RateLimit
+
+FindDelivery = Callable[..., DeliveryView]
+NewQueue = Callable[[str], Queue]
+
+SECOND = timedelta(seconds=1)
+
+
+def _names(claims: Sequence[Claim]) -> list[str | None]:
+    return [claim.event.message_id for claim in claims]
+
+
+def test_a_destination_that_refuses_us_is_paused_and_burns_no_attempt(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    accept_apart(inbox, 3)
+    claim = take(queue, limit=1)[0]
+
+    finish(queue, claim, failed(Result.UNAUTHORIZED, "token expired"))
+
+    assert (delivery("m0").state, delivery("m0").attempts) == (State.PENDING, 0)
+    pause = queue.pauses()["crm"]
+    assert (pause.cause, pause.reason) == ("unauthorized", "token expired")
+    assert (pause.since, pause.until) == (NOON, NOON + PROBE_EVERY)
+    assert take(queue, now=NOON + PROBE_EVERY - SECOND) == []
+
+
+def test_a_pause_is_its_destinations_alone(inbox: Inbox, queue: Queue) -> None:
+    accept(inbox, "m1", to=("crm", "chat"))
+
+    finish(queue, take_one(queue), failed(Result.UNAUTHORIZED))
+
+    assert len(take(queue, destination="chat")) == 1
+
+
+def _paused(inbox: Inbox, queue: Queue) -> datetime:
+    """Have the destination paused and return when it may be probed."""
+    accept_apart(inbox, 4)
+    finish(queue, take(queue, limit=1)[0], failed(Result.UNAUTHORIZED))
+    return NOON + PROBE_EVERY
+
+
+def test_a_paused_destination_is_probed_with_one_delivery(
+    inbox: Inbox, new_queue: NewQueue
+) -> None:
+    queues = [new_queue("worker-1"), new_queue("worker-2")]
+    now = _paused(inbox, queues[0])
+
+    claims = [claim for queue in queues for claim in take(queue, now=now)]
+
+    assert len(claims) == 1
+
+
+def test_a_probe_that_gets_through_ends_the_pause(inbox: Inbox, queue: Queue) -> None:
+    now = _paused(inbox, queue)
+
+    finish(queue, take_one(queue, now=now), delivered(), now=now)
+
+    assert queue.pauses() == {}
+    assert len(take(queue, now=now)) == 3
+
+
+@pytest.mark.parametrize("result", [Result.UNAUTHORIZED, Result.TRANSIENT, Result.AMBIGUOUS])
+def test_a_probe_that_fails_is_followed_by_another(
+    inbox: Inbox, queue: Queue, result: Result
+) -> None:
+    now = _paused(inbox, queue)
+
+    finish(queue, take_one(queue, now=now), failed(result), now=now)
+
+    assert take(queue, now=now + PROBE_EVERY - SECOND) == []
+    assert len(take(queue, now=now + PROBE_EVERY)) == 1
+
+
+def test_a_probe_that_dies_with_its_worker_is_followed_by_another(
+    inbox: Inbox, queue: Queue
+) -> None:
+    now = _paused(inbox, queue)
+    take_one(queue, now=now)
+
+    assert len(take(queue, now=now + PROBE_EVERY)) == 1
+
+
+def test_a_probe_that_the_rate_does_not_grant_is_not_used_up(inbox: Inbox, queue: Queue) -> None:
+    now = _paused(inbox, queue)
+    rare = RateLimit(1, 2 * PROBE_EVERY)
+    assert take(queue, now=now, rate=rare) == []
+
+    assert len(take(queue, now=now, rate=None)) == 1
+
+
+def test_a_success_from_before_the_pause_does_not_end_it(inbox: Inbox, queue: Queue) -> None:
+    accept_apart(inbox, 2)
+    early, refused = take(queue)
+    finish(queue, refused, failed(Result.UNAUTHORIZED), now=NOON + SECOND)
+
+    finish(queue, early, delivered(), now=NOON + 2 * SECOND)
+
+    assert set(queue.pauses()) == {"crm"}
+
+
+def test_a_throttled_destination_rests_and_then_gets_everything(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    accept_apart(inbox, 4)
+    claim = take(queue, limit=1)[0]
+
+    finish(queue, claim, failed(Result.THROTTLED, retry_after=7 * SECOND))
+
+    assert delivery("m0").attempts == 0
+    assert take(queue, now=NOON + 6 * SECOND) == []
+    assert len(take(queue, now=NOON + 7 * SECOND)) == 4
+    assert queue.pauses() == {}
+
+
+def test_a_throttled_conversation_lets_the_others_go(inbox: Inbox, queue: Queue) -> None:
+    accept_apart(inbox, 3)
+    claim = take(queue, limit=1)[0]
+
+    finish(queue, claim, failed(Result.THROTTLED, retry_after=7 * SECOND, scope="conversation"))
+
+    assert _names(take(queue)) == ["m1", "m2"]
+    assert _names(take(queue, now=NOON + 7 * SECOND)) == ["m0"]
+
+
+def test_what_a_person_paused_stays_paused(inbox: Inbox, queue: Queue, database: Database) -> None:
+    accept_apart(inbox, 3)
+    claims = take(queue, limit=3)
+    paused = {"name": "crm", "cause": "operator", "reason": "holidays", "since": NOON}
+    with database.writing() as db:
+        db.execute(sa.insert(schema.destinations), [paused])
+
+    for claim, outcome in zip(
+        claims,
+        (delivered(), failed(Result.UNAUTHORIZED), failed(Result.THROTTLED)),
+        strict=True,
+    ):
+        finish(queue, claim, outcome)
+
+    assert (queue.pauses()["crm"].cause, queue.pauses()["crm"].until) == ("operator", None)
+    assert take(queue, now=NOON + timedelta(days=9)) == []

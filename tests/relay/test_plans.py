@@ -1,0 +1,229 @@
+"""Query plans: nothing that happens for every event reads more than it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from fakes import LEASE, NOON, accept, accept_apart, arrival, failed, finish, request, take
+from relay.delivery import PROBE_EVERY, Policy, Result
+from relay.store import Database, Inbox, Ledger, Queue
+from relay.units import RateLimit
+
+#: The tables that grow.
+GROWING = ("events", "keys", "requests", "lanes", "deliveries", "attempts")
+#: A table read from end to end; with an index, that is the index from end to end.
+SCAN = re.compile(rf"SCAN ({'|'.join(GROWING)})\b(?! USING (COVERING )?INDEX ix_deliveries_)")
+MINUTE = timedelta(minutes=1)
+
+Watch = Callable[[], Any]
+
+
+class Plans:
+    """Keeps how SQLite would run each statement that the store has sent."""
+
+    def __init__(self, database: Database) -> None:
+        self._statements: list[tuple[str, Any]] = []
+        self._database = database
+        sa.event.listen(database.engine, "before_cursor_execute", self._note)
+
+    @contextmanager
+    def of(self) -> Iterator[dict[str, list[str]]]:
+        """Fill the mapping with the plans of what is sent inside."""
+        self._statements.clear()
+        plans: dict[str, list[str]] = {}
+        yield plans
+        with self._database.engine.connect() as db:
+            for statement, values in list(self._statements):
+                explained = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                plans[statement] = [row[3] for row in explained]
+
+    def _note(
+        self,
+        connection: sa.Connection,
+        cursor: Any,
+        statement: str,
+        values: Any,
+        context: Any,
+        many: bool,
+    ) -> None:
+        if not statement.startswith(("EXPLAIN", "PRAGMA")):
+            self._statements.append((statement, values[0] if many else values))
+
+
+@pytest.fixture
+def plans(database: Database, inbox: Inbox, queue: Queue) -> Plans:
+    return Plans(database)
+
+
+def _steps(plans: dict[str, list[str]]) -> list[str]:
+    return [step for plan in plans.values() for step in plan]
+
+
+def _scans(plans: dict[str, list[str]]) -> list[tuple[str, Sequence[str]]]:
+    return [
+        (statement, plan)
+        for statement, plan in plans.items()
+        if any(SCAN.search(step) for step in plan)
+    ]
+
+
+def test_accepting_reads_no_table_from_end_to_end(inbox: Inbox, plans: Plans) -> None:
+    with plans.of() as seen:
+        accept(inbox, "m1", "m2", "m1", to=("crm", "chat"))
+        inbox.accept(arrival("m1", body="a conflict"))
+        inbox.accept(arrival("m3", to=()))
+        inbox.accept(arrival("m3", to=("crm",)))
+
+    assert len(seen) > 8
+    assert _scans(seen) == []
+
+
+def test_lanes_are_found_by_name_and_their_line_by_its_partial_index(
+    inbox: Inbox, plans: Plans
+) -> None:
+    with plans.of() as seen:
+        accept(inbox, "m1")
+
+    steps = " / ".join(_steps(seen))
+    assert "lanes USING INDEX sqlite_autoindex_lanes_1 (destination=? AND conversation=?)" in steps
+    assert "deliveries USING COVERING INDEX ix_deliveries_line (lane_id=?)" in steps
+
+
+def test_reviving_finds_deliveries_by_their_event(
+    inbox: Inbox, queue: Queue, plans: Plans
+) -> None:
+    accept(inbox, "m1")
+    finish(queue, *take(queue), failed(Result.REFUSED))
+
+    with plans.of() as seen:
+        accept(inbox, "m1")
+
+    assert any("ix_deliveries_event_id" in step for step in _steps(seen))
+    assert _scans(seen) == []
+
+
+def test_what_is_due_is_read_in_the_order_of_its_partial_index(
+    inbox: Inbox, queue: Queue, plans: Plans
+) -> None:
+    accept_apart(inbox, 3)
+
+    with plans.of() as seen:
+        queue.due(["crm"], NOON)
+        take(queue, rate=RateLimit(100, MINUTE))
+
+    steps = _steps(seen)
+    due = [step for step in steps if "ix_deliveries_due (destination=? AND due_at<?)" in step]
+    assert len(due) == 2
+    assert any("ix_attempts_started (destination=? AND started_at>?)" in step for step in steps)
+    assert _scans(seen) == []
+
+
+def test_choosing_what_to_claim_sorts_nothing(inbox: Inbox, queue: Queue, plans: Plans) -> None:
+    accept_apart(inbox, 3)
+
+    with plans.of() as seen:
+        take(queue)
+
+    (choosing,) = [plan for statement, plan in seen.items() if statement.startswith("UPDATE")]
+    assert not [step for step in choosing if "TEMP B-TREE FOR ORDER BY" in step]
+
+
+@pytest.mark.parametrize(
+    "result", [Result.DELIVERED, Result.REFUSED, Result.TRANSIENT, Result.UNAUTHORIZED]
+)
+def test_recording_reads_no_table_from_end_to_end(
+    inbox: Inbox, queue: Queue, plans: Plans, result: Result
+) -> None:
+    accept(inbox, "m1", "m2")
+    (claim,) = take(queue)
+
+    with plans.of() as seen:
+        finish(queue, claim, failed(result))
+
+    assert len(seen) > 3
+    assert _scans(seen) == []
+
+
+def test_promoting_uses_the_partial_indexes_of_head_and_line(
+    inbox: Inbox, queue: Queue, plans: Plans
+) -> None:
+    accept(inbox, "m1", "m2")
+    (claim,) = take(queue)
+
+    with plans.of() as seen:
+        finish(queue, claim)
+
+    steps = " / ".join(_steps(seen))
+    assert "deliveries USING COVERING INDEX uq_deliveries_head (lane_id=?)" in steps
+    assert "deliveries USING INDEX ix_deliveries_line (lane_id=?)" in steps
+    assert "TEMP B-TREE" not in steps
+
+
+def test_parking_and_late_success_read_no_table_from_end_to_end(
+    inbox: Inbox, queue: Queue, plans: Plans
+) -> None:
+    accept(inbox, "m1", "m2")
+    (claim,) = take(queue)
+
+    with plans.of() as seen:
+        finish(queue, claim, failed(Result.REFUSED), policy=Policy(on_dead="hold"))
+        finish(queue, claim)
+
+    assert _scans(seen) == []
+
+
+def test_leases_are_found_by_their_partial_index(
+    inbox: Inbox, queue: Queue, plans: Plans
+) -> None:
+    accept(inbox, "m1")
+    (claim,) = take(queue)
+
+    with plans.of() as seen:
+        queue.lost(NOON + 2 * LEASE)
+        queue.abandoned(NOON)
+        queue.renew([claim.delivery_id], lease=LEASE, now=NOON)
+
+    steps = _steps(seen)
+    assert any("ix_deliveries_lease (lease_until<?)" in step for step in steps)
+    assert _scans(seen) == []
+
+
+def test_pauses_and_probes_read_no_table_from_end_to_end(
+    inbox: Inbox, queue: Queue, plans: Plans
+) -> None:
+    accept_apart(inbox, 2)
+    finish(queue, take(queue, limit=1)[0], failed(Result.UNAUTHORIZED))
+
+    with plans.of() as seen:
+        take(queue, now=NOON + PROBE_EVERY)
+
+    assert _scans(seen) == []
+
+
+def test_the_ring_of_refused_requests_is_kept_without_reading_the_accepted_ones(
+    inbox: Inbox, plans: Plans
+) -> None:
+    with plans.of() as seen:
+        inbox.refuse([request(outcome="refused", status=401)])
+
+    steps = [step for step in _steps(seen) if "requests" in step]
+    assert any("ix_requests_refused" in step for step in steps)
+    assert _scans(seen) == []
+
+
+def test_one_event_is_found_without_reading_the_others(
+    inbox: Inbox, ledger: Ledger, plans: Plans
+) -> None:
+    accept(inbox, "m1")
+
+    with plans.of() as seen:
+        ledger.event("m1")
+
+    assert _scans(seen) == []

@@ -1,0 +1,145 @@
+"""Times, sizes and rates, as people write them and as they do not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from relay.units import Duration, Rate, RateLimit, Size, duration, rate, size
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("30s", timedelta(seconds=30)),
+        ("5m", timedelta(minutes=5)),
+        ("2h", timedelta(hours=2)),
+        ("90d", timedelta(days=90)),
+        ("2w", timedelta(weeks=2)),
+        ("250ms", timedelta(milliseconds=250)),  # not 250 minutes and a stray s
+        ("5m250ms", timedelta(minutes=5, milliseconds=250)),
+        ("1h30m", timedelta(minutes=90)),
+        ("1.5h", timedelta(minutes=90)),
+        ("0s", timedelta()),
+        (" 30s ", timedelta(seconds=30)),
+        (timedelta(days=1), timedelta(days=1)),  # a default, already read
+    ],
+)
+def test_a_time_is_read(written: object, expected: timedelta) -> None:
+    assert duration(written) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", " ", "30", "s", "30 s", "-5s", "5S", "5min", "1h 30m", "1.h", ".5h", "5s!", "P1D", 30,
+     30.0, True, None, ["30s"]],
+)  # fmt: skip
+def test_what_is_no_time_says_how_to_write_one(written: object) -> None:
+    with pytest.raises(ValueError, match="^write a time such as 30s, 5m, 1h30m or 90d$"):
+        duration(written)
+
+
+@pytest.mark.parametrize("written", ["9999999999w", "9" * 400 + "s"])
+def test_a_time_has_an_end(written: str) -> None:
+    with pytest.raises(ValueError, match="^that is longer than a time can be$"):
+        duration(written)
+
+
+@given(st.integers(0, 10**9))
+def test_any_number_of_seconds_is_read(seconds: int) -> None:
+    assert duration(f"{seconds}s") == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("1B", 1),
+        ("64KiB", 65_536),
+        ("64 KiB", 65_536),
+        ("64kib", 65_536),
+        ("64KB", 64_000),
+        ("1MB", 1_000_000),
+        ("1MiB", 1_048_576),
+        ("2GB", 2_000_000_000),
+        ("2GiB", 2_147_483_648),
+        (" 1MB ", 1_000_000),
+        (65_536, 65_536),
+    ],
+)
+def test_a_size_is_read(written: object, expected: int) -> None:
+    assert size(written) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "64", "64K", "1.5MB", "-1B", "1TB", "iB", "0B", "0KiB", 0, -1, 1.5, True, None],
+)
+def test_what_is_no_size_says_how_to_write_one(written: object) -> None:
+    with pytest.raises(ValueError, match="^write a size such as 64KiB or 1MB$"):
+        size(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("100/10s", RateLimit(100, timedelta(seconds=10))),
+        ("4/1s", RateLimit(4, timedelta(seconds=1))),
+        ("1 / 1m30s", RateLimit(1, timedelta(seconds=90))),
+        (" 5/1h ", RateLimit(5, timedelta(hours=1))),
+        ("999999999/1ms", RateLimit(999_999_999, timedelta(milliseconds=1))),
+        (RateLimit(1, timedelta(1)), RateLimit(1, timedelta(1))),  # already read
+    ],
+)
+def test_a_rate_is_read(written: object, expected: RateLimit) -> None:
+    assert rate(written) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "100", "0/1s", "01/1s", "-1/1s", "1.5/1s", "1/", "/1s", "1000000000/1s", 4, None],
+)
+def test_what_is_no_rate_says_how_to_write_one(written: object) -> None:
+    with pytest.raises(ValueError, match="^write a rate such as 100/10s or 4/1s$"):
+        rate(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("4/s", "write a time such as"),
+        ("4/1", "write a time such as"),
+        ("4/0s", "a rate needs a time longer than zero"),
+    ],
+)
+def test_a_rate_needs_a_time(written: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        rate(written)
+
+
+@pytest.mark.parametrize(
+    ("limit", "written"),
+    [
+        (RateLimit(100, timedelta(seconds=10)), "100/10s"),
+        (RateLimit(1, timedelta(milliseconds=500)), "1/0.5s"),
+        (RateLimit(7, timedelta(days=12)), "7/1036800s"),
+    ],
+)
+def test_a_rate_is_written_as_it_is_read(limit: RateLimit, written: str) -> None:
+    assert str(limit) == written
+    assert rate(written) == limit
+
+
+def test_models_read_all_three() -> None:
+    assert TypeAdapter(Duration).validate_python("5s") == timedelta(seconds=5)
+    assert TypeAdapter(Size).validate_python("1KB") == 1000
+    assert TypeAdapter(Rate).validate_python("1/1s") == RateLimit(1, timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("kind", [Duration, Size, Rate])
+def test_models_name_the_fault(kind: object) -> None:
+    with pytest.raises(ValidationError, match="write a (time|size|rate) such as"):
+        TypeAdapter(kind).validate_python("plenty")
