@@ -27,7 +27,7 @@ from relay import document
 from relay.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.document import ConfigError, Document, Where
 from relay.payload import DedupeField, Format
-from relay.routing import Route
+from relay.routing import Route, When
 from relay.signature import Encoding
 from relay.units import Duration, Rate, Size
 
@@ -392,14 +392,20 @@ def _words(kind: str, message: str, where: Where, model: type[BaseModel], also: 
         return f"unknown key; did you mean {close[0]}?" if close else "unknown key"
     if kind in _WORDS:
         return _WORDS[kind]
-    message = message.removeprefix("Value error, ")
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
+
+
+_PARTS: Mapping[type[BaseModel], tuple[type[BaseModel], ...]] = {
+    Config: (Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Route, When),
+    Destination: (Retry,),
+}
 
 
 def _keys(model: type[BaseModel]) -> Iterator[str]:
     """Yield every key that *model* and the models inside it know."""
     for name, field in model.model_fields.items():
         yield field.alias or name
-    if model is Config:
-        for part in (Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Route, Retry):
-            yield from _keys(part)
+    for part in _PARTS.get(model, ()):
+        yield from _keys(part)

@@ -138,6 +138,17 @@ class Decision:
         return self.state in (State.DELIVERED, State.DEAD, State.HELD)
 
 
+def delivered(receipt: Receipt) -> Outcome:
+    """Return the outcome of an attempt that arrived, with what can be stored of its receipt."""
+    kept = replace(
+        receipt,
+        reference=clean(receipt.reference),
+        url=receipt.url and clean(receipt.url),
+        thread=receipt.thread and clean(receipt.thread),
+    )
+    return Outcome(result=Result.DELIVERED, receipt=kept)
+
+
 def outcome_of(error: BaseException) -> Outcome:
     """Translate what a connector raised; what is not in the contract counts as ambiguous."""
     name = type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import sys
@@ -75,11 +76,10 @@ def configure(*, level: int = logging.INFO) -> None:
     sink = _Sink(sys.stderr)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_in_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: sink,
@@ -87,6 +87,13 @@ def configure(*, level: int = logging.INFO) -> None:
     )
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+_ENCODER = json.JSONEncoder(default=str, ensure_ascii=False)
+
+
+def _in_json(fields: dict[str, object], **_: object) -> str:
+    return _ENCODER.encode(fields)
 
 
 def mask(number: str | None) -> str | None:

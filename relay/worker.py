@@ -13,7 +13,7 @@ from random import Random
 import structlog
 
 from connectors.base import DeliveryError
-from relay.delivery import Outcome, Result, decide, outcome_of
+from relay.delivery import Outcome, Result, decide, delivered, outcome_of
 from relay.registry import Outlet
 from relay.store import Queue, StoreUnavailable
 from relay.store.records import Claim, Record
@@ -21,16 +21,22 @@ from relay.store.records import Claim, Record
 log = structlog.get_logger()
 
 LEASE = timedelta(seconds=30)
-#: Seconds between renewals of leases, and between looks for lost ones.
-HEARTBEAT = 10.0
-#: Seconds between looks for due deliveries when there was nothing to do.
-POLL = 0.05
-#: Seconds before a destination is asked again that granted nothing: paused, or at its rate.
-NOT_GRANTED = 0.1
-#: Seconds to wait after the store was away.
-STORE_AWAY = 1.0
-#: Seconds that an attempt may overrun its deadline before its lease is left to run out.
-GRACE = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How long a worker waits for what, in seconds."""
+
+    #: Between renewals of leases, and between looks for lost ones.
+    heartbeat: float = 10.0
+    #: Between looks for due deliveries when there was nothing to do.
+    poll: float = 0.05
+    #: Before a destination is asked again that granted nothing: paused, or at its rate.
+    not_granted: float = 0.1
+    #: After the store was away.
+    store_away: float = 1.0
+    #: For an attempt that overruns its deadline, before its lease is left to run out.
+    grace: float = 5.0
 
 
 class Worker:
@@ -43,14 +49,18 @@ class Worker:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         rng: Random | None = None,
+        pace: Pace = Pace(),  # noqa: B008  # a frozen value
     ) -> None:
         self._queue = queue
         self._clock = clock
         self._rng = rng or Random()
+        self._pace = pace
         self._stop = threading.Event()
         #: Set when there may be something to do before the next poll.
         self._wake = threading.Event()
-        self._pools = {name: _Pool(outlet, self._attempt) for name, outlet in outlets.items()}
+        self._pools = {
+            name: _Pool(outlet, self._attempt, pace.grace) for name, outlet in outlets.items()
+        }
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def run(self) -> None:
@@ -62,10 +72,10 @@ class Worker:
                 claimed = self.work_once()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
-                self._stop.wait(STORE_AWAY)
+                self._stop.wait(self._pace.store_away)
                 continue
             if not claimed:
-                self._wake.wait(POLL)
+                self._wake.wait(self._pace.poll)
                 self._wake.clear()
 
     def work_once(self) -> int:
@@ -85,7 +95,7 @@ class Worker:
         """Wait up to *seconds* for running attempts; return how many are left to their leases."""
         ends_at = time.monotonic() + seconds
         while self._running() and time.monotonic() < ends_at:
-            self._wake.wait(POLL)
+            self._wake.wait(self._pace.poll)
             self._wake.clear()
         return len(self._running())
 
@@ -104,7 +114,7 @@ class Worker:
             now=self._clock(),
         )
         if not claims:
-            pool.rest(NOT_GRANTED)
+            pool.rest(self._pace.not_granted)
         for claim in claims:
             pool.start(claim)
         return len(claims)
@@ -144,11 +154,11 @@ class Worker:
                 return act()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
-                if self._stop.wait(STORE_AWAY):
+                if self._stop.wait(self._pace.store_away):
                     return None
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT):
+        while not self._stop.wait(self._pace.heartbeat):
             try:
                 self._renew()
                 self._reap()
@@ -191,13 +201,13 @@ def attempt(outlet: Outlet, claim: Claim) -> Outcome:
             repeat=claim.standing.repeat,
             deadline=outlet.settings.deadline.total_seconds(),
         )
+        return delivered(receipt)
     except DeliveryError as error:
         return outcome_of(error)
     except Exception as error:
         # A connector is other people's code: whatever it raises, we cannot know what it did.
         log.exception("connector.failed", event_id=claim.event.id, destination=claim.destination)
         return outcome_of(error)
-    return Outcome(result=Result.DELIVERED, receipt=receipt)
 
 
 @dataclass(slots=True)
@@ -212,6 +222,7 @@ class _Pool:
 
     outlet: Outlet
     work: Callable[[Outlet, Claim], None]
+    grace: float
     _at_work: dict[str, _Running] = field(default_factory=dict)
     _rest_until: float = 0.0
 
@@ -232,7 +243,7 @@ class _Pool:
         self._rest_until = time.monotonic() + seconds
 
     def start(self, claim: Claim) -> None:
-        patience = self.outlet.settings.deadline.total_seconds() + GRACE
+        patience = self.outlet.settings.deadline.total_seconds() + self.grace
         self._at_work[claim.attempt_id] = _Running(claim, time.monotonic() + patience)
         self._threads.submit(self._run, claim)
 

@@ -100,8 +100,9 @@ def is_below(module: str, doors: set[str]) -> bool:
 
 def floor(module: str) -> int:
     part = module.split(".")[1]
-    [height] = [height for height, parts in enumerate(FLOORS) if part in parts]
-    return height
+    heights = [height for height, parts in enumerate(FLOORS) if part in parts]
+    assert len(heights) == 1, f"give relay.{part} its place in FLOORS"
+    return heights[0]
 
 
 RELAY = sorted(name for name in TREES if name.startswith("relay."))

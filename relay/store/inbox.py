@@ -17,7 +17,7 @@ from relay.store import schema
 from relay.store.database import Database, Prepared, StoreUnavailable
 from relay.store.groups import Closed, Group
 from relay.store.records import Acceptance, Arrival, Request
-from relay.store.rows import event_row, request_row
+from relay.store.rows import EVENT_COLUMNS, REQUEST_COLUMNS, event_row, request_row
 
 #: How many refused requests are kept; the oldest make room.
 REFUSED_KEPT = 10_000
@@ -52,7 +52,7 @@ class Inbox:
             newest = sa.select(sa.func.max(table.seq)).scalar_subquery()
             db.execute(
                 sa.delete(schema.requests).where(
-                    table.outcome == "refused", table.seq <= newest - REFUSED_KEPT
+                    schema.REFUSED, table.seq <= newest - REFUSED_KEPT
                 )
             )
 
@@ -129,23 +129,10 @@ class Inbox:
 
     def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
         """Insert the keys that we do not have yet, and return those."""
-        rows = []
-        for arrival in arrivals:
-            meaning, mark = self._marks(arrival)
-            rows.append(
-                {
-                    "key": arrival.key,
-                    "event_id": arrival.event.id,
-                    "meaning": meaning,
-                    "text_mark": mark,
-                    "duplicates": 0,
-                    "first_at": arrival.event.received_at,
-                    "last_at": arrival.event.received_at,
-                }
-            )
+        rows = [self._key_row(arrival) for arrival in arrivals]
         self._sql.keys.many(db, rows)
-        found = db.execute(_KEYS, {"keys": [row["key"] for row in rows]})
-        ours = {row["event_id"] for row in rows}
+        found = db.execute(_KEYS, {"keys": [key for key, *_ in rows]})
+        ours = {event_id for _, event_id, *_ in rows}
         return {row.key for row in found if row.event_id in ours}
 
     def _insert_events(
@@ -179,9 +166,15 @@ class Inbox:
     ) -> Mapping[tuple[str, str], sa.Row[Any]]:
         """Make the lanes that are new and lock all, in key order; then look who is in line."""
         names = sorted(lanes)
-        self._sql.lanes.many(db, [{"destination": d, "conversation": c} for d, c in names])
-        found = db.execute(_LANES, {"lanes": names})
+        self._sql.lanes.many(db, names)
+        destinations, conversations = (list(set(each)) for each in zip(*names, strict=True))
+        found = db.execute(_LANES, {"destinations": destinations, "conversations": conversations})
         return {(lane.destination, lane.conversation): lane for lane in found}
+
+    def _key_row(self, arrival: Arrival) -> tuple[Any, ...]:
+        meaning, mark = self._marks(arrival)
+        at = arrival.event.received_at
+        return arrival.key, arrival.event.id, meaning, mark, 0, at, at
 
     def _marks(self, arrival: Arrival) -> tuple[bytes, bytes | None]:
         """Digest meaning and text under a key, so that they can outlive what they stand for."""
@@ -200,22 +193,13 @@ class _NewDelivery:
     def lane(self) -> tuple[str, str]:
         return self.destination, self.arrival.event.conversation
 
-    def row(self, lane_id: int, *, waiting: bool) -> dict[str, Any]:
+    def row(self, lane_id: int, *, waiting: bool) -> tuple[Any, ...]:
+        """Return the values of :data:`_DELIVERY_COLUMNS`."""
         now = self.arrival.event.received_at
-        return {
-            "id": new_id("dlv"),
-            "event_id": self.event_id,
-            "destination": self.destination,
-            "lane_id": lane_id,
-            "key": delivery_key(self.arrival.key, self.destination),
-            "state": State.WAITING if waiting else State.PENDING,
-            "late": False,
-            "due_at": None if waiting else now,
-            "attempts": 0,
-            "claims": 0,
-            "repeat": False,
-            "created_at": now,
-        }
+        state, due_at = (State.WAITING, None) if waiting else (State.PENDING, now)
+        key = delivery_key(self.arrival.key, self.destination)
+        place = new_id("dlv"), self.event_id, self.destination, lane_id, key
+        return (*place, state.value, due_at, now, False, False, 0, 0)
 
 
 def delivery_key(event_key: bytes, destination: str) -> str:
@@ -262,13 +246,21 @@ class _Statements:
         )
         keys = database.insert(schema.keys).on_conflict_do_nothing()
         return cls(
-            keys=database.prepare(keys),
-            events=database.prepare(sa.insert(schema.events)),
+            keys=database.prepare(keys, columns=_KEY_COLUMNS),
+            events=database.prepare(sa.insert(schema.events), columns=EVENT_COLUMNS),
             lanes=database.prepare(locked, columns=("destination", "conversation")),
-            deliveries=database.prepare(sa.insert(schema.deliveries)),
-            requests=database.prepare(sa.insert(schema.requests)),
+            deliveries=database.prepare(sa.insert(schema.deliveries), columns=_DELIVERY_COLUMNS),
+            requests=database.prepare(sa.insert(schema.requests), columns=REQUEST_COLUMNS),
         )
 
+
+_KEY_COLUMNS = (
+    "key", "event_id", "meaning", "text_mark", "duplicates", "first_at", "last_at",
+)  # fmt: skip
+_DELIVERY_COLUMNS = (
+    "id", "event_id", "destination", "lane_id", "key", "state", "due_at", "created_at",
+    "late", "repeat", "attempts", "claims",
+)  # fmt: skip
 
 _KEYS = sa.select(schema.keys.c.key, schema.keys.c.event_id).where(
     schema.keys.c.key.in_(sa.bindparam("keys", expanding=True))
@@ -283,21 +275,22 @@ _IN_LINE = (
     .select_from(schema.deliveries)
     .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
 )
+# A list of pairs would say it exactly, but SQLite reads the whole table for that; these two lists
+# may find a lane too many, which nobody looks up.
 _LANES = sa.select(
     schema.lanes.c.id,
     schema.lanes.c.destination,
     schema.lanes.c.conversation,
     sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)).label("busy"),
 ).where(
-    sa.tuple_(schema.lanes.c.destination, schema.lanes.c.conversation).in_(
-        sa.bindparam("lanes", expanding=True)
-    )
+    schema.lanes.c.destination.in_(sa.bindparam("destinations", expanding=True)),
+    schema.lanes.c.conversation.in_(sa.bindparam("conversations", expanding=True)),
 )
 
 
-def _settled_row(arrival: Arrival, acceptance: Acceptance) -> dict[str, Any]:
-    settled = {"outcome": acceptance.status, "event_id": acceptance.event_id}
-    return request_row(arrival.request) | settled
+def _settled_row(arrival: Arrival, acceptance: Acceptance) -> tuple[Any, ...]:
+    status, event_id = acceptance.status, acceptance.event_id
+    return request_row(replace(arrival.request, outcome=status, event_id=event_id))
 
 
 def _store_secret(database: Database) -> bytes:

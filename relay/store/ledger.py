@@ -68,11 +68,12 @@ class Ledger:
         return found
 
     def _before_newest(self, seq: sa.Column[Any], limit: int | None) -> int:
-        """Return the number behind which the newest *limit* rows begin."""
-        newest = sa.select(seq).order_by(seq.desc()).limit(limit).subquery()
+        """Return the number of the last row before the newest *limit*; 0 if there is none."""
+        if limit is None:
+            return 0
+        last = sa.select(seq).order_by(seq.desc()).offset(limit).limit(1)
         with self._database.reading() as db:
-            first = db.execute(sa.select(sa.func.min(newest.c.seq))).scalar_one_or_none()
-        return (first or 1) - 1
+            return db.execute(last).scalar_one_or_none() or 0
 
     def _rows(self, wanted: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         with self._database.reading() as db:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,41 +15,44 @@ from relay import payload, routing
 from relay.store.records import Arrival, Request
 
 #: What an event and its row have in common.
-_EVENT_COLUMNS = (
+_SHARED = (
     "id", "endpoint", "message_id", "type", "direction", "customer", "ours", "sender",
     "recipient", "body", "keyword", "account_id", "conversation", "occurred_at", "received_at",
 )  # fmt: skip
+_shared = attrgetter(*_SHARED)
+EVENT_COLUMNS = (*_SHARED, "standing", "format", "key", "raw", "query", "routing")
 
-_REQUEST_COLUMNS = tuple(each.name for each in fields(Request))
+_PLAIN = tuple(each.name for each in fields(Request) if each.name != "headers")
+_plain = attrgetter(*_PLAIN)
+REQUEST_COLUMNS = (*_PLAIN, "headers")
 
 
-def event_row(arrival: Arrival, standing: str) -> dict[str, Any]:
-    """Write an arrival as a row of ``events``."""
-    columns = {name: getattr(arrival.event, name) for name in _EVENT_COLUMNS}
-    return columns | {
-        "standing": standing,
-        "format": arrival.format,
-        "key": arrival.key,
-        "raw": arrival.raw,
-        "query": arrival.query,
-        "routing": json.dumps(routing.describe(arrival.match.verdicts)),
-    }
+def event_row(arrival: Arrival, standing: str) -> tuple[Any, ...]:
+    """Write an arrival as the values of :data:`EVENT_COLUMNS`."""
+    return (
+        *_shared(arrival.event),
+        standing,
+        arrival.format,
+        arrival.key,
+        arrival.raw,
+        arrival.query,
+        json.dumps(routing.describe(arrival.match.verdicts)),
+    )
+
+
+def request_row(request: Request) -> tuple[Any, ...]:
+    """Write a request as the values of :data:`REQUEST_COLUMNS`."""
+    return (*_plain(request), json.dumps(request.headers))
 
 
 def load_event(row: sa.RowMapping, *, prefix: str = "") -> Event:
     """Make the event of a row; *prefix* stands before the names of its columns."""
-    columns: Mapping[str, Any] = {name: row[prefix + name] for name in _EVENT_COLUMNS}
+    columns: Mapping[str, Any] = {name: row[prefix + name] for name in _SHARED}
     # What is not in columns is read again: what could be read once can be read now.
     read = payload.read(
         row[prefix + "raw"], format=row[prefix + "format"], query=row[prefix + "query"]
     )
     return Event(**columns, metadata=read.metadata, payload=read.fields)
-
-
-def request_row(request: Request) -> dict[str, Any]:
-    """Write a request as a row of ``requests``."""
-    columns = {name: getattr(request, name) for name in _REQUEST_COLUMNS}
-    return columns | {"headers": json.dumps(dict(request.headers))}
 
 
 def load_request(row: sa.RowMapping) -> Request:

@@ -33,6 +33,7 @@ IN_LINE = text("state IN ('waiting', 'pending', 'in_flight') AND NOT late")
 AT_HEAD = text("state IN ('pending', 'in_flight') AND NOT late")
 PENDING = text("state = 'pending'")
 IN_FLIGHT = text("state = 'in_flight'")
+REFUSED = text("outcome = 'refused'")
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -143,6 +144,7 @@ requests = Table(
     Column("headers", Text, nullable=False),
     #: Beginning of the body; of refused requests only.
     Column("body", LargeBinary),
+    Index("ix_requests_refused", "seq", sqlite_where=REFUSED, postgresql_where=REFUSED),
     sqlite_autoincrement=True,
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Literal
@@ -404,6 +404,37 @@ def test_a_delivery_that_only_fails_is_over_some_time(policy: Policy, seed: int)
 
     assert decision.ends
     assert now - NOW <= policy.window + max(policy.schedule)
+
+
+def test_what_is_not_said_is_not_there() -> None:
+    assert asdict(Outcome(result=Result.DELIVERED)) == {
+        "result": Result.DELIVERED,
+        "detail": "",
+        "status": None,
+        "retry_after": None,
+        "scope": "destination",
+        "receipt": None,
+    }
+    assert asdict(Decision(state=State.DELIVERED, attempts=1, repeat=False)) == {
+        "state": State.DELIVERED,
+        "due_at": None,
+        "attempts": 1,
+        "repeat": False,
+        "failing_since": None,
+        "reason": "",
+        "parks": False,
+        "pause": None,
+    }
+
+
+def test_what_is_stored_keeps_its_words() -> None:
+    # Stores of earlier versions hold them.
+    assert [str(each) for each in State] == [
+        "waiting", "pending", "in_flight", "delivered", "dead", "held",
+    ]  # fmt: skip
+    assert [str(each) for each in Result] == [
+        "delivered", "transient", "throttled", "ambiguous", "refused", "unauthorized",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -153,5 +153,6 @@ def test_a_config_becomes_connectors_that_can_deliver(tmp_path: Path) -> None:
     assert type(front.connector) is Teams
     assert front.connector.options is front.settings.options
     assert front.connector is not back.connector
+    assert [each.connector.http.default_deadline for each in (front, back)] == [7, 25]
     for outlet in outlets.values():
         outlet.connector.close()

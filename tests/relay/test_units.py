@@ -140,6 +140,6 @@ def test_models_read_all_three() -> None:
 
 
 @pytest.mark.parametrize("kind", [Duration, Size, Rate])
-def test_models_name_the_fault(kind: object) -> None:
+def test_models_name_the_fault(kind: type[object]) -> None:
     with pytest.raises(ValidationError, match="write a (time|size|rate) such as"):
         TypeAdapter(kind).validate_python("plenty")

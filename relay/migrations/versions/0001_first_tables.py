@@ -97,6 +97,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_requests_event_id"), "requests", ["event_id"], unique=False)
+    op.create_index(
+        "ix_requests_refused",
+        "requests",
+        ["seq"],
+        unique=False,
+        sqlite_where=sa.text("outcome = 'refused'"),
+        postgresql_where=sa.text("outcome = 'refused'"),
+    )
     op.create_table(
         "deliveries",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -213,6 +221,12 @@ def downgrade() -> None:
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.drop_table("deliveries")
+    op.drop_index(
+        "ix_requests_refused",
+        table_name="requests",
+        sqlite_where=sa.text("outcome = 'refused'"),
+        postgresql_where=sa.text("outcome = 'refused'"),
+    )
     op.drop_index(op.f("ix_requests_event_id"), table_name="requests")
     op.drop_table("requests")
     op.drop_table("marks")

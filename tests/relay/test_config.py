@@ -1,0 +1,957 @@
+"""The file that people write: what it may say, and how its faults are told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, ClassVar, Literal
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, SecretStr, model_validator
+
+from connectors.base import Connector, Event, Options, Receipt
+from relay import registry
+from relay.config import (
+    BasicAuth,
+    Config,
+    Destination,
+    Endpoint,
+    Outbound,
+    Retry,
+    Server,
+    SignatureScheme,
+    load,
+)
+from relay.delivery import Policy
+from relay.document import ConfigError, written
+from relay.routing import Route, When
+from relay.units import RateLimit
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+#: What must never be shown, in a piece that no scanner takes for a secret.
+HIDDEN = "hush" * 3
+ENVIRON = {
+    "GOFAX_SIGNING_SECRET": HIDDEN,
+    "GOFAX_STATUS_PASSWORD": HIDDEN,
+    "HUBSPOT_ACCESS_TOKEN": HIDDEN,
+    "ZENDESK_CLIENT_SECRET": HIDDEN,
+    "TEAMS_WORKFLOW_URL": f"https://example.com/flow?sig={HIDDEN}",
+}
+ENDPOINT = "endpoints: [{path: /hook, signing_secrets: [one]}]\n"
+
+
+class MailOptions(Options):
+    token: SecretStr
+    port: int = Field(25, ge=1)
+    color: Literal["red", "green"] = "red"
+    mode: str = "a"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MailOptions:
+        if self.mode == "b" and self.port == 25:
+            raise ValueError("mode b needs another port")
+        return self
+
+
+class Mail(Connector[MailOptions]):
+    Options: ClassVar[type[BaseModel]] = MailOptions
+    default_rate: ClassVar[str | None] = "4/1s"
+    default_concurrency = 3
+
+    def deliver(
+        self, event: Event, *, key: str, thread: str | None, repeat: bool, deadline: float
+    ) -> Receipt:
+        return Receipt(reference=key)
+
+    def check(self) -> str:
+        return "fine"
+
+
+class Plain(Mail):
+    """One without options or limits of its own."""
+
+    Options = Options
+    default_rate = None
+
+
+def find_connector(name: str) -> type[Connector[Any]]:
+    known = {"mail": Mail, "plain": Plain}
+    if name not in known:
+        raise LookupError(f'no connector named "{name}" (installed: mail, plain)')
+    return known[name]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.yaml"
+
+
+Read = Callable[..., Config]
+Faults = Callable[..., list[str]]
+
+
+@pytest.fixture
+def read(file: Path) -> Read:
+    """Load a text, with keyword arguments as the environment."""
+
+    def read(text: str, **environ: str) -> Config:
+        file.write_text(dedent(text), encoding="utf-8")
+        return load(file, find_connector=find_connector, environ=environ)
+
+    return read
+
+
+@pytest.fixture
+def faults(file: Path, read: Read) -> Faults:
+    """Load a text that cannot be used, and return its faults as ``line: words``."""
+
+    def faults(text: str, **environ: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            read(text, **environ)
+        lines = str(caught.value).split("\n")
+        assert len(lines) == len(caught.value.faults)
+        assert all(line.startswith(f"{file}:") for line in lines)
+        return [line.removeprefix(f"{file}:") for line in lines]
+
+    return faults
+
+
+class TestDefaults:
+    def test_one_endpoint_is_enough(self, read: Read, file: Path) -> None:
+        config = read(ENDPOINT)
+
+        assert config.server == Server(
+            listen="127.0.0.1:8080",
+            trusted_proxies=0,
+            max_body=65_536,
+            threads=512,
+            rate_per_address=None,
+        )
+        assert config.store == f"sqlite:///{file.parent}/relay.db"
+        assert (config.retention, config.engine) == (timedelta(days=90), "threads")
+        assert (config.outbound.allow, config.destinations, config.routes) == ((), {}, ())
+
+    def test_of_an_endpoint(self, read: Read) -> None:
+        [endpoint] = read(ENDPOINT).endpoints
+
+        assert (endpoint.path, endpoint.name, endpoint.format) == ("/hook", "/hook", "json")
+        assert [each.get_secret_value() for each in endpoint.signing_secrets] == ["one"]
+        assert endpoint.signature.model_dump() == {
+            "header": "X-GoFax-Signature",
+            "encoding": "auto",
+            "signs": "body",
+        }
+        assert (endpoint.basic_auth, endpoint.allow_unsigned) == (None, False)
+        assert (endpoint.on_duplicate, endpoint.dedupe_by) == ("revive", ("messageId",))
+        assert endpoint.rate is None
+
+    def test_of_a_destination_are_its_connectors(self, read: Read) -> None:
+        config = read(ENDPOINT + "destinations: {a: {connector: mail, token: x}}")
+
+        mail = config.destinations["a"]
+        assert (mail.rate, mail.concurrency) == (RateLimit(4, timedelta(seconds=1)), 3)
+        assert mail.deadline == timedelta(seconds=25)
+        assert mail.policy == Policy()
+        assert isinstance(mail.options, MailOptions)
+        assert (mail.options.port, mail.options.token.get_secret_value()) == (25, "x")
+
+    def test_a_connector_without_a_rate_has_no_limit(self, read: Read) -> None:
+        config = read(ENDPOINT + "destinations: {a: {connector: plain}}")
+
+        assert config.destinations["a"].rate is None
+
+    def test_a_destination_may_say_otherwise(self, read: Read) -> None:
+        config = read(
+            ENDPOINT
+            + """\
+destinations:
+  a:
+    connector: mail
+    token: x
+    port: 465
+    rate: 7/1m
+    concurrency: 1
+    deadline: 5s
+    retry: {schedule: [1s, 2m], for: 1h}
+    on_ambiguous: hold
+    on_dead: hold
+"""
+        )
+
+        mail = config.destinations["a"]
+        assert (mail.rate, mail.concurrency) == (RateLimit(7, timedelta(minutes=1)), 1)
+        assert mail.deadline == timedelta(seconds=5)
+        assert mail.policy == Policy(
+            schedule=(timedelta(seconds=1), timedelta(minutes=2)),
+            window=timedelta(hours=1),
+            on_ambiguous="hold",
+            on_dead="hold",
+        )
+        assert mail.options.model_dump()["port"] == 465
+
+    def test_routes_are_named_by_their_position(self, read: Read) -> None:
+        config = read(
+            ENDPOINT
+            + "destinations: {a: {connector: plain}}\n"
+            + "routes: [{to: [a]}, {name: mine, to: [a]}, {to: [a], stop: true}]"
+        )
+
+        assert [each.name for each in config.routes] == ["route 1", "mine", "route 3"]
+
+    def test_nothing_of_it_changes(self, read: Read) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            read(ENDPOINT).server.threads = 1  # type: ignore[misc]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1", 8080),
+        ("0.0.0.0:0", "0.0.0.0", 0),
+        ("[::1]:65535", "::1", 65535),
+        ("localhost:80", "localhost", 80),
+    ],
+)
+def test_an_address_has_host_and_port(read: Read, listen: str, host: str, port: int) -> None:
+    server = read(ENDPOINT + f"server: {{listen: '{listen}'}}").server
+
+    assert (server.host, server.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///relay.db", "relay.db"),
+        ("sqlite:///var/relay.db", "var/relay.db"),
+        ("sqlite:///./relay.db", "relay.db"),
+    ],
+)
+def test_a_relative_store_lies_beside_the_file(
+    read: Read, file: Path, monkeypatch: pytest.MonkeyPatch, url: str, path: str
+) -> None:
+    elsewhere = file.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    assert read(ENDPOINT + f"store: {url}").store == f"sqlite:///{file.parent / path}"
+
+
+def test_an_absolute_store_lies_where_it_says(read: Read) -> None:
+    assert read(ENDPOINT + "store: sqlite:////srv/relay.db").store == "sqlite:////srv/relay.db"
+
+
+def test_a_relative_config_makes_an_absolute_store(
+    read: Read, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(ENDPOINT)
+    monkeypatch.chdir(file.parent)
+
+    config = load(Path(file.name), find_connector=find_connector, environ={})
+
+    assert config.store == f"sqlite:///{file.parent}/relay.db"
+
+
+#: Rest of the file behind an endpoint in line 1; what is said of it.
+ONE_FAULT = [
+    ("server: {listen: 8080}", "2: server.listen: input should be a valid string"),
+    ("server: {listen: ':8080'}", "2: server.listen: write host:port, such as 127.0.0.1:8080"),
+    ("server: {listen: 'a:b'}", "2: server.listen: write host:port, such as 127.0.0.1:8080"),
+    ("server: {listen: 'a:65536'}", "2: server.listen: write host:port, such as 127.0.0.1:8080"),
+    ("server: {threads: 3}", "2: server.threads: input should be greater than or equal to 4"),
+    ("server: {trusted_proxies: -1}",
+     "2: server.trusted_proxies: input should be greater than or equal to 0"),
+    ("server: {max_body: 64K}", "2: server.max_body: write a size such as 64KiB or 1MB"),
+    ("server: {rate_per_address: fast}",
+     "2: server.rate_per_address: write a rate such as 100/10s or 4/1s"),
+    ("server: {thread: 9}", "2: server.thread: unknown key; did you mean threads?"),
+    ("server:", "2: server: write a mapping of keys"),
+    ("server: [a]", "2: server: write a mapping of keys"),
+    ("sever: {}", "2: sever: unknown key; did you mean server?"),
+    ("xyzzy: 1", "2: xyzzy: unknown key"),
+    ("retention: 90", "2: retention: write a time such as 30s, 5m, 1h30m or 90d"),
+    ("retention: 9999999999w", "2: retention: that is longer than a time can be"),
+    ("engine: celery", "2: engine: input should be 'threads'"),
+    ("engine: {celery: {broker: x}}",
+     "2: engine: celery is not in this version yet; use threads"),
+    ("store: postgresql://user@host/db",
+     "2: store: PostgreSQL is not in this version yet; use sqlite:///relay.db"),
+    ("store: relay.db",
+     "2: store: write sqlite:///relay.db (beside this file) or sqlite:////path"),
+    ("store: 'sqlite:///'",
+     "2: store: write sqlite:///relay.db (beside this file) or sqlite:////path"),
+    ("outbound: {allow: [127.0.0.1/8]}",
+     "2: outbound.allow[0]: not a network such as 127.0.0.0/8: 127.0.0.1/8 has host bits set"),
+    ("outbound: {allow: 127.0.0.0/8}", "2: outbound.allow: write a list, such as [a, b]"),
+    ("destinations: [a]", "2: destinations: write name: {connector: …} for each destination"),
+    ("destinations: 5", "2: destinations: write name: {connector: …} for each destination"),
+    ("destinations: {a: mail}", "2: destinations.a: write {connector: …} and its options"),
+    ("destinations: {a: }", "2: destinations.a: write {connector: …} and its options"),
+    ("destinations: {a: {}}", "2: destinations.a.connector: this key is needed"),
+    ("destinations: {a: {connector: fax}}",
+     '2: destinations.a.connector: no connector named "fax" (installed: mail, plain)'),
+    ("destinations: {a: {connector: mail}}", "2: destinations.a.token: this key is needed"),
+    ("destinations: {a: {connector: mail, token: x, port: 0}}",
+     "2: destinations.a.port: input should be greater than or equal to 1"),
+    ("destinations: {a: {connector: mail, token: x, color: blue}}",
+     "2: destinations.a.color: input should be 'red' or 'green'"),
+    ("destinations: {a: {connector: mail, token: x, mode: b}}",
+     "2: destinations.a: mode b needs another port"),
+    ("destinations: {a: {connector: mail, token: x, prot: 1}}",  # a key of the connector
+     "2: destinations.a.prot: unknown key; did you mean port?"),
+    ("destinations: {a: {connector: mail, token: x, on_daed: hold}}",  # and one of ours
+     "2: destinations.a.on_daed: unknown key; did you mean on_dead?"),
+    ("destinations: {a: {connector: plain, options: {}}}",
+     "2: destinations.a.options: unknown key"),
+    ("destinations: {a: {connector: plain, concurrency: 0}}",
+     "2: destinations.a.concurrency: input should be greater than or equal to 1"),
+    ("destinations: {a: {connector: plain, retry: {schedule: []}}}",
+     "2: destinations.a.retry.schedule: needs at least one"),
+    ("destinations: {a: {connector: plain, retry: {schedule: [5s, soon]}}}",
+     "2: destinations.a.retry.schedule[1]: write a time such as 30s, 5m, 1h30m or 90d"),
+    ("destinations: {a: {connector: plain, retry: {for: ever}}}",
+     "2: destinations.a.retry.for: write a time such as 30s, 5m, 1h30m or 90d"),
+    ("destinations: {a: {connector: plain, retry: {shedule: [5s]}}}",
+     "2: destinations.a.retry.shedule: unknown key; did you mean schedule?"),
+    ("routes: [{to: [crm]}]",
+     '2: routes[0].to[0]: no destination named "crm" (there are none)'),
+    ("destinations: {a: {connector: plain}, b: {connector: plain}}\nroutes: [{to: [a, c]}]",
+     '3: routes[0].to[1]: no destination named "c" (have: a, b)'),
+    ("routes: [{name: x}]", "2: routes[0].to: this key is needed"),
+    ("routes: [{to: a}]", "2: routes[0].to: write a list, such as [a, b]"),
+    ("routes: [{to: []}]", "2: routes[0].to: needs at least one"),
+    ("routes: {to: [a]}", "2: routes: write a list, such as [a, b]"),
+    ("routes: [a]", "2: routes[0]: write a mapping of keys"),
+    ("destinations: {a: {connector: plain}}\nroutes: [{to: [a], whne: {}}]",
+     "3: routes[0].whne: unknown key; did you mean when?"),
+    ("destinations: {a: {connector: plain}}\nroutes: [{to: [a], when: {evnt: x}}]",
+     "3: routes[0].when.evnt: unknown key; did you mean event?"),
+    ("destinations: {a: {connector: plain}}\nroutes: [{to: [a], when: {event: }}]",
+     "3: routes[0].when.event: empty: give a value, or leave the condition out"),
+    ("destinations: {a: {connector: plain}}\nroutes: [{to: [a], when: {body: '('}}]",
+     "3: routes[0].when.body[0]: not a regular expression: missing ), unterminated subpattern "
+     "at position 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), ONE_FAULT)
+def test_a_fault_is_told_with_its_line_and_place(faults: Faults, text: str, words: str) -> None:
+    assert faults(ENDPOINT + text) == [words]
+
+
+#: One endpoint, without its line and place.
+ENDPOINT_FAULTS = [
+    ("{path: /a}", "endpoints[0]: needs signing_secrets or basic_auth (or allow_unsigned: true: "
+                   "anybody may post)"),
+    ("{path: /a, signing_secrets: []}",
+     "endpoints[0]: needs signing_secrets or basic_auth (or allow_unsigned: true: "
+     "anybody may post)"),
+    ("{path: /a, allow_unsigned: false}",
+     "endpoints[0]: needs signing_secrets or basic_auth (or allow_unsigned: true: "
+     "anybody may post)"),
+    ("{signing_secrets: [x]}", "endpoints[0].path: this key is needed"),
+    ("{path: a, signing_secrets: [x]}",
+     "endpoints[0].path: string should match pattern '^/[A-Za-z0-9/_.~-]*$'"),
+    ('{path: "/a\\n", signing_secrets: [x]}',
+     "endpoints[0].path: string should match pattern '^/[A-Za-z0-9/_.~-]*$'"),
+    ("{path: [a], signing_secrets: [x]}", "endpoints[0].path: input should be a valid string"),
+    ("{path: /a, signing_secrets: x}",
+     "endpoints[0].signing_secrets: write a list, such as [a, b]"),
+    ("{path: /a, signing_secrets: ['']}",
+     "endpoints[0].signing_secrets[0]: empty: anybody could sign; use at least 32 random "
+     "characters"),
+    ("{path: /a, signing_secrets: [x, ' ']}",
+     "endpoints[0].signing_secrets[1]: empty: anybody could sign; use at least 32 random "
+     "characters"),
+    ("{path: /a, basic_auth: {username: x}}",
+     "endpoints[0].basic_auth.password: this key is needed"),
+    ("{path: /a, basic_auth: {username: x, password: ''}}",
+     "endpoints[0].basic_auth.password: empty: anybody could sign; use at least 32 random "
+     "characters"),
+    ("{path: /a, signing_secrets: [x], format: xml}",
+     "endpoints[0].format: input should be 'json' or 'form'"),
+    ("{path: /a, signing_secrets: [x], signature: {encoding: rot13}}",
+     "endpoints[0].signature.encoding: input should be 'auto', 'hex' or 'base64'"),
+    ("{path: /a, signing_secrets: [x], dedupe_by: []}",
+     "endpoints[0].dedupe_by: needs at least one"),
+    ("{path: /a, signing_secrets: [x], dedupe_by: [eventType]}",
+     "endpoints[0].dedupe_by: must contain messageId: without it different events look alike"),
+    ("{path: /a, signing_secrets: [x], on_duplicate: panic}",
+     "endpoints[0].on_duplicate: input should be 'revive' or 'ignore'"),
+    ("{path: /a, signing_secret: [x], allow_unsigned: true}",
+     "endpoints[0].signing_secret: unknown key; did you mean signing_secrets?"),
+    ("5", "endpoints[0]: write a mapping of keys"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("endpoint", "words"), ENDPOINT_FAULTS)
+def test_an_endpoint_is_complete_and_guarded(faults: Faults, endpoint: str, words: str) -> None:
+    assert faults(f"retention: 90d\nendpoints:\n  - {endpoint}\n") == [f"3: {words}"]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    ["signing_secrets: [x]", "basic_auth: {username: x, password: y}", "allow_unsigned: true"],
+)
+def test_one_guard_is_enough(read: Read, guard: str) -> None:
+    assert len(read(f"endpoints: [{{path: /a, {guard}}}]").endpoints) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/api", "/api/v1/x", "/console", "/console/sign-in", "/livez", "/readyz", "/metrics"]
+)
+def test_the_relays_own_paths_are_taken(faults: Faults, path: str) -> None:
+    assert faults(f"endpoints: [{{path: {path}, allow_unsigned: true}}]") == [
+        "1: endpoints[0].path: the relay keeps this path for itself "
+        "(/api, /console, /livez, /metrics, /readyz)"
+    ]
+
+
+@pytest.mark.parametrize("path", ["/", "/apis", "/consoles/x", "/hook/livez", "/a.b/~c_d-e"])
+def test_any_other_path_is_free(read: Read, path: str) -> None:
+    assert read(f"endpoints: [{{path: {path}, allow_unsigned: true}}]").endpoints[0].path == path
+
+
+@pytest.mark.parametrize("text", ["{}", "server: {}", "endpoints:", "endpoints: []"])
+def test_there_must_be_an_endpoint(faults: Faults, text: str) -> None:
+    [fault] = faults(text)
+
+    assert fault.startswith("1: endpoints: ")
+
+
+class TestTwins:
+    def test_two_endpoints_with_one_path_are_a_fault(self, faults: Faults) -> None:
+        text = """\
+            endpoints:
+              - {path: /a, allow_unsigned: true}
+              - {path: /b, allow_unsigned: true}
+              - path: /a
+                allow_unsigned: true
+            """
+
+        assert faults(text) == ['4: endpoints[2].path: two endpoints have the path "/a"']
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("path: /a, name: same", "path: /b, name: same"),
+            ("path: /a", "path: /b, name: /a"),  # a path is the name if there is none
+            ("path: /a, name: /b", "path: /b"),
+        ],
+    )
+    def test_two_endpoints_with_one_name_are_a_fault(
+        self, faults: Faults, one: str, other: str
+    ) -> None:
+        guard = "allow_unsigned: true"
+
+        [fault] = faults(f"endpoints:\n- {{{one}, {guard}}}\n- {{{other}, {guard}}}\n")
+
+        assert re.fullmatch(r'3: endpoints\[1\]\.name: two endpoints have the name "\S+"', fault)
+
+    def test_faulty_endpoints_are_not_taken_for_twins(self, faults: Faults) -> None:
+        assert faults("endpoints: [{allow_unsigned: true}, {allow_unsigned: true}]") == [
+            "1: endpoints[0].path: this key is needed",
+            "1: endpoints[1].path: this key is needed",
+        ]
+
+    @pytest.mark.parametrize("again", ["retention: 2d", '"retention": 2d', "retention: 1d"])
+    def test_a_key_given_twice_is_a_fault(self, faults: Faults, again: str) -> None:
+        assert faults(f"{ENDPOINT}retention: 1d\n{again}\n") == [
+            "3: retention: this key is given twice"
+        ]
+
+    def test_a_key_given_twice_inside_is_a_fault(self, faults: Faults) -> None:
+        text = "server:\n  listen: a:1\n  threads: 4\n  listen: b:2\n"
+
+        assert faults(ENDPOINT + text) == ["5: server.listen: this key is given twice"]
+
+
+def test_every_fault_is_told_at_once_in_the_order_of_the_file(faults: Faults) -> None:
+    text = """\
+        sever: {}
+        server:
+          threads: 0
+          max_body: big
+        endpoints:
+          - path: /metrics
+            signing_secrets: [""]
+            signature: {encoding: x}
+          - {path: /b, basic_auth: {username: a, password: "${MISSING}"}}
+          - {path: /b, allow_unsigned: true}
+        destinations:
+          crm: {connector: nowhere, on_dead: x}
+          helpdesk:
+            connector: mail
+            prt: 1
+        routes:
+          - to: [nobody]
+            when: {even: x, body: "["}
+          - {}
+        """
+
+    found = faults(text)
+
+    assert [fault.partition(": ")[0] for fault in found] == sorted(
+        (fault.partition(": ")[0] for fault in found), key=int
+    )
+    assert [": ".join(fault.split(": ")[:2]) for fault in found] == [
+        "1: sever",
+        "3: server.threads",
+        "4: server.max_body",
+        "6: endpoints[0].path",
+        "7: endpoints[0].signing_secrets[0]",
+        "8: endpoints[0].signature.encoding",
+        "9: endpoints[1].basic_auth.password",
+        "10: endpoints[2].path",
+        "12: destinations.crm.connector",
+        "12: destinations.crm.on_dead",
+        "13: destinations.helpdesk.token",
+        "15: destinations.helpdesk.prt",
+        "17: routes[0].to[0]",
+        "18: routes[0].when.body[0]",
+        "18: routes[0].when.even",
+        "19: routes[1].to",
+    ]
+
+
+class TestReferences:
+    @pytest.mark.parametrize(
+        ("text", "environ", "expected"),
+        [
+            ("${X}", {"X": "5d"}, timedelta(days=5)),
+            ("${X}${Y}", {"X": "5", "Y": "d"}, timedelta(days=5)),
+            ("1h${X}m", {"X": "30"}, timedelta(minutes=90)),
+            ("${X:-7d}", {}, timedelta(days=7)),
+            ("${X:-7d}", {"X": ""}, timedelta(days=7)),  # as in a shell
+            ("${X:-7d}", {"X": "5d"}, timedelta(days=5)),
+            ("${X:-7}d", {"X": "5"}, timedelta(days=5)),
+            ("3d${X:-}", {}, timedelta(days=3)),
+        ],
+    )
+    def test_a_variable_is_filled_in(
+        self, read: Read, text: str, environ: Mapping[str, str], expected: timedelta
+    ) -> None:
+        assert read(f'{ENDPOINT}retention: "{text}"', **environ).retention == expected
+
+    def test_the_environment_of_the_process_counts(
+        self, read: Read, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read(ENDPOINT + 'retention: "${X}"', X="1d")
+        monkeypatch.setenv("X", "2d")
+
+        assert load(file, find_connector=find_connector).retention == timedelta(days=2)
+
+    def test_what_a_variable_holds_is_not_read_again(self, read: Read) -> None:
+        config = read("endpoints: [{path: /a, signing_secrets: ['${X}']}]", X="${Y} file:z")
+
+        assert config.endpoints[0].signing_secrets[0].get_secret_value() == "${Y} file:z"
+
+    def test_only_values_are_filled_in(self, faults: Faults) -> None:
+        assert faults(ENDPOINT + '"${X}": 1', X="retention") == ["2: ${X}: unknown key"]
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "retention: '%s'",
+            "server: {listen: '%s'}",
+            "outbound: {allow: ['%s']}",
+            "destinations: {a: {connector: mail, token: '%s'}}",
+            "destinations: {a: {connector: mail, token: x, port: '%s'}}",
+            "routes: [{to: ['%s']}]",
+        ],
+    )
+    def test_a_variable_that_is_not_set_is_the_only_fault_of_its_place(
+        self, faults: Faults, place: str
+    ) -> None:
+        [fault] = faults(ENDPOINT + place % "${ABSENT}")
+
+        assert fault.endswith(": environment variable ABSENT is not set")
+
+    def test_every_variable_that_is_not_set_is_named(self, faults: Faults) -> None:
+        assert faults(ENDPOINT + "retention: '${A}${B}'") == [
+            "2: retention: environment variable A is not set",
+            "2: retention: environment variable B is not set",
+        ]
+
+    def test_an_empty_variable_is_no_secret(self, faults: Faults) -> None:
+        [fault] = faults("endpoints: [{path: /a, signing_secrets: ['${X}']}]", X="")
+
+        assert "signing_secrets[0]: empty: anybody could sign" in fault
+
+    @pytest.mark.parametrize("text", ["${}", "${A-B}", "${1}", "${A", "${A:b}", "${ A }", "x${"])
+    def test_what_only_looks_like_a_reference_is_no_secret(
+        self, faults: Faults, text: str
+    ) -> None:
+        assert faults(f"endpoints: [{{path: /a, signing_secrets: ['{text}']}}]", A="x") == [
+            "1: endpoints[0].signing_secrets[0]: write ${NAME} or ${NAME:-default} for an "
+            "environment variable"
+        ]
+
+    @pytest.mark.parametrize("text", ["$X", "a$b", "$", "{X}", "$$"])
+    def test_a_dollar_alone_means_itself(self, read: Read, text: str) -> None:
+        config = read(f"endpoints: [{{path: /a, signing_secrets: ['{text}']}}]", X="no")
+
+        assert config.endpoints[0].signing_secrets[0].get_secret_value() == text
+
+
+class TestFiles:
+    TEXT = "endpoints: [{path: /a, signing_secrets: ['file:%s']}]"
+
+    @pytest.mark.parametrize(
+        ("contents", "secret"),
+        [
+            ("hush", "hush"),
+            ("hush\n", "hush"),
+            ("hush\r\n", "hush"),
+            (" hush \n\n", " hush "),
+            ("two\nlines\n", "two\nlines"),
+            ("${X}", "${X}"),  # a file means what it says
+        ],
+    )
+    def test_the_contents_of_a_file_are_filled_in(
+        self, read: Read, file: Path, contents: str, secret: str
+    ) -> None:
+        (file.parent / "secret").write_bytes(contents.encode())
+
+        for name in ("secret", " secret", str(file.parent / "secret")):
+            [endpoint] = read(self.TEXT % name).endpoints
+            assert endpoint.signing_secrets[0].get_secret_value() == secret
+
+    def test_its_name_may_hold_a_variable(self, read: Read, file: Path) -> None:
+        (file.parent / "secret").write_text("hush")
+
+        [endpoint] = read(self.TEXT % "${DIR}/secret", DIR=str(file.parent)).endpoints
+
+        assert endpoint.signing_secrets[0].get_secret_value() == "hush"
+
+    def test_a_variable_that_is_not_set_is_its_only_fault(self, faults: Faults) -> None:
+        [fault] = faults(self.TEXT % "${DIR}/secret")
+
+        assert fault.endswith(": environment variable DIR is not set")
+
+    def test_a_url_is_no_reference(self, faults: Faults) -> None:
+        assert faults(ENDPOINT + "store: 'file:///etc/passwd'") == [
+            "2: store: write sqlite:///relay.db (beside this file) or sqlite:////path"
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [("absent", "No such file or directory"), (".", "Is a directory"),
+         ("latin", "not UTF-8 text")],
+    )  # fmt: skip
+    def test_a_file_that_cannot_be_read_is_a_fault(
+        self, faults: Faults, file: Path, name: str, reason: str
+    ) -> None:
+        (file.parent / "latin").write_bytes(b"\xff")
+
+        [fault] = faults(self.TEXT % name)
+
+        path = file.parent / name
+        place = "1: endpoints[0].signing_secrets[0]"
+        assert fault == f"{place}: file {path} cannot be read: {reason}"
+
+    def test_an_empty_file_is_no_secret(self, faults: Faults, file: Path) -> None:
+        (file.parent / "secret").write_text("\n")
+
+        [fault] = faults(self.TEXT % "secret")
+
+        assert "signing_secrets[0]: empty: anybody could sign" in fault
+
+
+class TestYaml:
+    @pytest.mark.parametrize(
+        "text", ["", "\n", "# only a comment\n", "--- \n", "null", "- a\n", "text", "5"]
+    )
+    def test_what_is_no_mapping_says_so(self, faults: Faults, text: str) -> None:
+        [fault] = faults(text)
+
+        assert fault.endswith(": this is no mapping of keys; config.example.yaml shows one")
+
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [
+            ("a: b: c\n", 2),
+            ("a: [1, 2\nb: 3\n", 3),
+            ("a:\n\t- b\n", 3),
+            ("a: 'x\n", 3),
+            ("a: @x\n", 2),
+            ("a: *nobody\n", 2),
+            ("a: !python/object:os.system x\n", 2),
+            ("a: {<<: 5}\n", 2),
+            ("a: 1\n---\nb: 2\n", 3),
+            ("a: \x01\n", 2),
+            ("%YAML 9\n", 2),
+        ],
+    )
+    def test_bad_yaml_is_told_with_its_line(self, faults: Faults, text: str, line: int) -> None:
+        [fault] = faults(ENDPOINT + text)
+
+        assert fault.startswith(f"{line}: not YAML: ")
+
+    @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}"])
+    def test_what_holds_itself_is_a_fault(self, faults: Faults, text: str) -> None:
+        assert faults(ENDPOINT + text) == ["1: not YAML: nested without end"]
+
+    @pytest.mark.parametrize(
+        "value", ["2025-13-45", "!!int x", "!!float x", "!!bool x", "!!timestamp x"]
+    )
+    def test_a_value_that_yaml_cannot_read_is_a_fault(self, faults: Faults, value: str) -> None:
+        assert faults(f"{ENDPOINT}retention: {value}\nsever: 1\n") == [
+            "2: retention: this value cannot be read; put it in quotes",
+            "3: sever: unknown key; did you mean server?",
+        ]
+
+    def test_an_absent_file_points_to_the_example(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load(tmp_path / "absent.yaml", find_connector=find_connector)
+
+        assert str(caught.value) == (
+            f"{tmp_path}/absent.yaml:1: cannot be read: No such file or directory; "
+            "config.example.yaml shows one"
+        )
+
+    def test_a_folder_cannot_be_read(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r":1: cannot be read: Is a directory$"):
+            load(tmp_path, find_connector=find_connector)
+
+    def test_bytes_that_are_no_text_cannot_be_read(self, file: Path) -> None:
+        file.write_bytes(b"retention: \xff\n")
+
+        with pytest.raises(ConfigError, match=r":1: cannot be read: not UTF-8 text$"):
+            load(file, find_connector=find_connector)
+
+    def test_anchors_and_merges_work(self, read: Read) -> None:
+        config = read(
+            ENDPOINT
+            + """\
+destinations:
+  a: &a {connector: mail, token: x, rate: 1/1s, port: 26}
+  b: &b {<<: *a, rate: 2/1s}
+  c: *b
+  d: {<<: [*b, *a], rate: 4/1s}
+"""
+        )
+
+        rates = {name: str(each.rate) for name, each in config.destinations.items()}
+        assert rates == {"a": "1/1s", "b": "2/1s", "c": "2/1s", "d": "4/1s"}
+        assert {each.options.model_dump()["port"] for each in config.destinations.values()} == {26}
+
+    def test_a_fault_in_what_was_merged_has_the_line_of_its_origin(self, faults: Faults) -> None:
+        text = """\
+destinations:
+  a: &a {connector: mail, token: x,
+         port: 0}
+  b: {<<: *a}
+"""
+
+        assert faults(ENDPOINT + text) == [
+            "4: destinations.a.port: input should be greater than or equal to 1",
+            "4: destinations.b.port: input should be greater than or equal to 1",
+        ]
+
+    def test_a_key_given_twice_beside_a_merge_is_a_fault(self, faults: Faults) -> None:
+        text = "destinations:\n  a: &a {connector: plain}\n  b: {<<: *a, rate: 1/1s, rate: 2/1s}\n"
+
+        assert faults(ENDPOINT + text) == ["4: destinations.b.rate: this key is given twice"]
+
+    @pytest.mark.parametrize(
+        ("scalar", "wanted"),
+        [
+            ("+61700000000", "+61700000000"),  # an integer to YAML, without its plus
+            ("61412345678", "+61412345678"),
+            ("0412345670", "+61412345670"),  # an octal one, because it has no 8 or 9
+            ("0412345678", "+61412345678"),
+            ("'0412 345 678'", "+61412345678"),
+        ],
+    )
+    def test_a_bare_phone_number_is_what_it_looks_like(
+        self, read: Read, scalar: str, wanted: str
+    ) -> None:
+        config = read(
+            ENDPOINT
+            + "destinations: {a: {connector: plain}}\n"
+            + f"routes: [{{to: [a], when: {{from: {scalar}, account: [007, 0, 12]}}}}]\n"
+        )
+
+        assert config.routes[0].when.from_ == (wanted,)
+        assert config.routes[0].when.account == ("007", "0", "12")
+
+
+#: Files with a secret in the wrong place, or near to a fault.
+LEAKS = [
+    "endpoints: [{path: /a, signing_secrets: HIDDEN}]",
+    "endpoints: [{path: /a, signing_secrets: [[HIDDEN]]}]",
+    "endpoints: [{path: /a, signing_secrets: {x: HIDDEN}}]",
+    "endpoints: [{path: /a, signing_secrets: [HIDDEN], format: HIDDEN}]",
+    "endpoints: [{path: HIDDEN, signing_secrets: [HIDDEN], rate: HIDDEN}]",
+    "endpoints: [{path: /a, basic_auth: HIDDEN}]",
+    "endpoints: [{path: /a, basic_auth: {username: HIDDEN, pasword: HIDDEN}}]",
+    "endpoints: [{path: /a, signing_secrets: [*HIDDEN]}]",
+    "endpoints: [{path: /a, signing_secrets: [!HIDDEN]}]",
+    "endpoints: [{path: /a, signing_secrets: [!HIDDEN!x y]}]",
+    "endpoints: [{path: /a, signing_secrets: [&HIDDEN]}]",
+    "endpoints: [{path: /a, signing_secrets: [&HIDDEN a, &HIDDEN b, *x]}]",
+    "endpoints: [{path: /a, signing_secrets: [%HIDDEN]}]",
+    "endpoints: [{path: /a, signing_secrets: ['HIDDEN]}]",
+    "endpoints: [{path: /a, signing_secrets: ['HIDDEN' HIDDEN]}]",
+    "endpoints: [{path: /a, signing_secrets: ['${HIDDEN']}]",
+    "endpoints: [{path: /a, signing_secrets: ['${X}${HIDDEN-X}']}]",
+    "HIDDEN",
+    "[HIDDEN]",
+    "destinations: {a: {connector: mail, token: [HIDDEN]}}",
+    "destinations: {a: {connector: mail, token: {b: HIDDEN}}}",
+    "destinations: {a: {connector: mail, token: HIDDEN, port: HIDDEN, color: HIDDEN}}",
+    "destinations: {a: {connector: mail, token: HIDDEN, mode: b}}",
+    "destinations: {a: {connector: mail, tokn: HIDDEN}}",
+    "destinations: {a: HIDDEN}",
+    "destinations: HIDDEN",
+    "store: HIDDEN",
+    "store: postgresql://user:HIDDEN@host/db",
+    "engine: {celery: {broker: HIDDEN}}",
+    "server: {listen: 'HIDDEN:HIDDEN', max_body: HIDDEN}",
+    "retention: !!int HIDDEN",
+]
+
+
+@pytest.mark.parametrize("text", LEAKS)
+def test_no_message_repeats_a_secret(faults: Faults, text: str) -> None:
+    for fault in faults(text.replace("HIDDEN", HIDDEN), X="1"):
+        assert HIDDEN not in fault
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(st.text(alphabet="ab:-[]{}<&*!%|>'\"#@$,.?\n\t ~0+e", max_size=40))
+def test_any_text_is_a_config_or_a_list_of_faults(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(ConfigError):
+        load(file, find_connector=find_connector, environ={})
+
+
+def test_a_place_is_written_as_people_do() -> None:
+    assert written(("routes", 2, "when", "any", 0, "from")) == "routes[2].when.any[0].from"
+    assert written(()) == ""
+
+
+class TestExample:
+    @pytest.fixture
+    def text(self) -> str:
+        return EXAMPLE.read_text(encoding="utf-8")
+
+    @pytest.fixture
+    def everything(self, text: str, file: Path) -> Config:
+        """The example with every key that is off switched on."""
+        file.write_text(re.sub(r"(?m)^( *)#(?=[a-z])", r"\1", text), encoding="utf-8")
+        return load(file, find_connector=registry.find, environ=ENVIRON)
+
+    @pytest.fixture
+    def example(self) -> Config:
+        return load(EXAMPLE, find_connector=registry.find, environ=ENVIRON)
+
+    def test_it_needs_no_other_variables(self, text: str) -> None:
+        live = re.sub(r"(?m)^ *#.*", "", text)
+
+        assert set(re.findall(r"\$\{(\w+)", live)) == set(ENVIRON)
+
+    def test_the_server_is_as_without_it(self, example: Config) -> None:
+        assert example.server == Server()
+        assert example.outbound == Outbound()
+        for key in ("retention", "engine"):
+            assert getattr(example, key) == Config.model_fields[key].default
+
+    def test_its_first_endpoint_shows_the_defaults(self, example: Config) -> None:
+        first = example.endpoints[0]
+
+        plain = Endpoint(path=first.path, signing_secrets=first.signing_secrets)
+        assert first == plain.model_copy(update={"name": first.name})
+
+    def test_its_second_endpoint_takes_forms(self, example: Config) -> None:
+        second = example.endpoints[1]
+
+        assert (second.path, second.format) == ("/webhooks/gofax/status", "form")
+        assert second.basic_auth is not None
+
+    def test_its_first_destination_shows_the_defaults(self, example: Config) -> None:
+        crm = example.destinations["crm"]
+        connector = registry.find("hubspot")
+
+        assert crm.policy == Policy()
+        assert crm.deadline == Destination.model_fields["deadline"].default
+        assert (str(crm.rate), crm.concurrency) == (
+            connector.default_rate,
+            connector.default_concurrency,
+        )
+
+    @pytest.mark.parametrize("name", ["crm", "helpdesk", "front-desk"])
+    def test_the_options_of_its_connectors_are_their_defaults(
+        self, example: Config, name: str
+    ) -> None:
+        destination = example.destinations[name]
+        credentials = {"subdomain", "client_id", "client_secret"}
+
+        for key, field in registry.find(destination.connector).Options.model_fields.items():
+            if not field.is_required() and key not in credentials:
+                assert getattr(destination.options, key) == field.default, key
+
+    def test_everything_in_it_can_be_switched_on(self, everything: Config) -> None:
+        assert everything.server.rate_per_address is not None
+        assert everything.endpoints[0].rate is not None
+        when = everything.routes[1].when
+        assert None not in [getattr(when, key) for key in When.model_fields]
+
+    def test_it_shows_every_key(self, text: str, example: Config) -> None:
+        models: list[type[BaseModel]] = [
+            Config, Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Retry, Route, When,
+            *(type(each.options) for each in example.destinations.values()),
+        ]  # fmt: skip
+        keys = {key for model in models for key in _keys(model)}
+        keys |= set(_keys(Destination)) - {"options"}
+
+        missing = {key for key in keys if not re.search(rf"(?m)^ *(#|# |- )?{key}:", text)}
+
+        assert not missing
+
+    def test_each_of_its_keys_has_a_comment_near_by(self, text: str) -> None:
+        lines = text.splitlines()
+        keys = [n for n, line in enumerate(lines) if re.match(r" +#?[a-z_]+:(?! *$)", line)]
+
+        bare = [lines[n] for n in keys if not any("# " in line for line in lines[n - 4 : n])]
+
+        assert not bare
+
+    def test_status_events_stay_out_of_chat_and_tickets(self, example: Config) -> None:
+        chat, tickets = ("front-desk", "helpdesk")
+
+        for route in example.routes:
+            if {chat, tickets} & set(route.to):
+                assert route.when.event is not None
+                assert "SMS_STATUS" not in route.when.event
+
+    def test_it_holds_no_secret(self, text: str, example: Config) -> None:
+        for key, value in _leaves(yaml.safe_load(text)):
+            if re.search("secret|password|token|url", key) and key != "base_url":
+                assert value.startswith("${"), key
+        shown = repr(example) + str(example) + example.model_dump_json()
+        assert HIDDEN not in shown
+
+
+def _keys(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+
+
+def _leaves(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text of a parsed file with the key that it stands under."""
+    if isinstance(value, dict):
+        for inner_key, inner in value.items():
+            yield from _leaves(inner, inner_key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, key)
+    elif isinstance(value, str):
+        yield key, value

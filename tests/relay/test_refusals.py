@@ -1,0 +1,163 @@
+"""Refusals: noted after the answer, sampled in a flood, never in the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from fakes import eventually, locked, request
+from relay.refusals import KEPT_PER_WRITE, Refusals
+from relay.store import Database, Inbox, Ledger, StoreUnavailable
+from relay.store.records import Request
+
+
+class Keeper:
+    """Keeps what it is given; *go* holds it up, *error* makes it fail."""
+
+    def __init__(self) -> None:
+        self.writes: list[list[str]] = []
+        self.go = threading.Event()
+        self.error: Exception | None = None
+        self.go.set()
+
+    def __call__(self, requests: Sequence[Request]) -> None:
+        self.writes.append([each.id for each in requests])
+        assert self.go.wait(30)
+        if self.error:
+            raise self.error
+
+    @property
+    def kept(self) -> list[str]:
+        return [each for write in self.writes for each in write]
+
+
+@pytest.fixture
+def keeper() -> Keeper:
+    return Keeper()
+
+
+@pytest.fixture
+def refusals(keeper: Keeper) -> Iterator[Refusals]:
+    refusals = Refusals(keeper)
+    yield refusals
+    keeper.go.set()
+    refusals.close()
+
+
+def _refused(name: str, *, reason: str = "no signature") -> Request:
+    return request(id=name, status=401, outcome="refused", reason=reason)
+
+
+def test_a_refused_request_is_written_soon(refusals: Refusals, keeper: Keeper) -> None:
+    refusals.note(_refused("r1"))
+
+    eventually(lambda: keeper.writes == [["r1"]])
+
+
+def test_noting_never_waits_for_the_store(refusals: Refusals, keeper: Keeper) -> None:
+    keeper.go.clear()
+    refusals.note(_refused("r1"))
+    eventually(lambda: keeper.writes)
+
+    for number in range(1000):
+        refusals.note(_refused(f"more {number}"))
+
+    assert keeper.writes == [["r1"]]
+
+
+def test_a_flood_is_sampled_and_the_rest_is_counted_by_reason(
+    refusals: Refusals, keeper: Keeper
+) -> None:
+    keeper.go.clear()
+    refusals.note(_refused("r1"))
+    eventually(lambda: keeper.writes)
+    for number in range(KEPT_PER_WRITE):
+        refusals.note(_refused(f"kept {number}"))
+    for number in range(30):
+        refusals.note(_refused("not kept", reason=("too long", "no signature")[number % 3 == 0]))
+
+    with capture_logs() as logs:
+        keeper.go.set()
+        eventually(lambda: len(keeper.writes) == 2)
+
+    assert keeper.writes[1] == [f"kept {number}" for number in range(KEPT_PER_WRITE)]
+    assert logs == [
+        {
+            "event": "requests.not_kept",
+            "log_level": "warning",
+            "count": 30,
+            "reasons": {"too long": 20, "no signature": 10},
+        }
+    ]
+
+
+def test_what_is_waiting_at_the_end_is_written(keeper: Keeper) -> None:
+    refusals = Refusals(keeper)
+    for number in range(5):
+        refusals.note(_refused(f"r{number}"))
+
+    refusals.close()
+
+    assert keeper.kept == [f"r{number}" for number in range(5)]
+
+
+def test_nothing_to_write_is_not_written(keeper: Keeper) -> None:
+    refusals = Refusals(keeper)
+
+    refusals.close()
+
+    assert keeper.writes == []
+
+
+def test_a_store_that_is_away_loses_the_sample_and_not_the_thread(
+    refusals: Refusals, keeper: Keeper
+) -> None:
+    keeper.error = StoreUnavailable("the disk is full")
+    with capture_logs() as logs:
+        refusals.note(_refused("lost"))
+        eventually(lambda: logs)
+    keeper.error = None
+
+    refusals.note(_refused("kept"))
+
+    eventually(lambda: keeper.kept[-1:] == ["kept"])
+    assert [(each["event"], each["count"]) for each in logs] == [("requests.not_kept", 1)]
+
+
+def test_a_sample_is_whole_though_many_threads_note(keeper: Keeper) -> None:
+    refusals = Refusals(keeper)
+
+    def note(part: int) -> None:
+        for number in range(10):
+            refusals.note(_refused(f"{part}-{number}"))
+
+    threads = [threading.Thread(target=note, args=(part,)) for part in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refusals.close()
+
+    everything = {f"{part}-{number}" for part in range(8) for number in range(10)}
+    assert len(keeper.kept) == len(set(keeper.kept))
+    assert set(keeper.kept) == everything  # fewer than one write may keep
+
+
+def test_refused_requests_reach_the_store(
+    inbox: Inbox, database: Database, ledger: Ledger
+) -> None:
+    refusals = Refusals(inbox.refuse)
+    noted = _refused("r1")
+    refusals.note(noted)
+    eventually(lambda: list(ledger.requests()) == [noted])
+
+    with locked(database), capture_logs() as logs:
+        refusals.note(_refused("lost"))
+        eventually(lambda: logs)
+    refusals.note(_refused("r2"))
+    refusals.close()
+
+    assert [each.id for each in ledger.requests()] == ["r1", "r2"]
