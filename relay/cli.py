@@ -71,8 +71,7 @@ def serve(config: Config) -> None:
     Example: gofax-relay serve --config /etc/gofax-relay/config.yaml
     SIGTERM gives running attempts 8 s and leaves the rest to their leases.
     """
-    _prepare(config, listens=True)
-    sys.exit(processes.serve(config))
+    sys.exit(processes.serve(_listening(config)))
 
 
 @cli.command()
@@ -83,8 +82,7 @@ def web(config: Config) -> None:
     \b
     Example: gofax-relay web --config config.yaml
     """
-    _prepare(config, listens=True)
-    processes.run_web(config)
+    processes.run_web(_listening(config))
 
 
 @cli.command()
@@ -95,7 +93,7 @@ def work(config: Config) -> None:
     \b
     Example: gofax-relay work --config config.yaml
     """
-    _prepare(config, listens=False)
+    _prepare(config)
     processes.run_worker(config)
 
 
@@ -194,26 +192,33 @@ def demo(once: bool) -> None:
     sys.exit(Demo(say=click.echo).run(once=once))
 
 
-def _prepare(config: Config, *, listens: bool) -> None:
-    """Bring the store up to date, and find out now what would stop us later."""
-    logs.configure()
+def _listening(config: Config) -> Config:
+    """Find out now whether the port can be had, not when the processes run."""
     try:
-        if listens:
-            processes.check_port(config)
-        database = Database(config.store)
-        migrations.upgrade(database)
-        database.close()
-    except (PortTaken, SchemaTooNew, StoreUnavailable) as error:
+        settled = processes.settle_port(config)
+    except PortTaken as error:
         raise click.ClickException(str(error)) from error
+    _prepare(settled)
+    return settled
 
 
-def _ledger(config: Config) -> Ledger:
+def _prepare(config: Config) -> None:
+    logs.configure()
+    _opened(config).close()
+
+
+def _opened(config: Config) -> Database:
+    """Open the store, its tables brought up to date."""
     try:
         database = Database(config.store)
         migrations.upgrade(database)
     except (SchemaTooNew, StoreUnavailable) as error:
         raise click.ClickException(f"{config.store}: {error}") from error
-    return Ledger(database)
+    return database
+
+
+def _ledger(config: Config) -> Ledger:
+    return Ledger(_opened(config))
 
 
 def main() -> None:

@@ -173,7 +173,7 @@ class Retry(Settings):
 class Destination(Settings):
     """A named, configured connector."""
 
-    connector: str = Field(description="Name of the connector; gofax-relay connectors list")
+    connector: str = Field(description="Kind of system: hubspot, zendesk, teams, …")
     rate: Rate | None = Field(None, description="Deliveries per time; default: the connector's")
     concurrency: int | None = Field(
         None, ge=1, le=256, description="Deliveries at one time; default: the connector's"

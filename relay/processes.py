@@ -51,8 +51,11 @@ class PortTaken(Exception):
     """Somebody else listens where we should."""
 
 
-def check_port(config: Config) -> None:
-    """Raise :class:`PortTaken` if the address of the web server cannot be had."""
+def settle_port(config: Config) -> Config:
+    """Return *config* with the port that will be listened on, chosen now if it was 0.
+
+    Raises :class:`PortTaken` if the address cannot be had.
+    """
     host, port = config.server.host, config.server.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -61,6 +64,9 @@ def check_port(config: Config) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise PortTaken(f"server.listen: {host}:{port}: {error.strerror}") from error
+        listen = f"{config.server.listen.rpartition(':')[0]}:{probe.getsockname()[1]}"
+    server = config.server.model_copy(update={"listen": listen})
+    return config.model_copy(update={"server": server})
 
 
 def run_web(config: Config) -> None:

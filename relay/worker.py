@@ -49,7 +49,7 @@ class Worker:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         rng: Random | None = None,
-        pace: Pace = Pace(),  # noqa: B008  # a frozen value
+        pace: Pace = Pace(),
     ) -> None:
         self._queue = queue
         self._clock = clock

@@ -7,11 +7,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from fakes import Clock, Commits
 
 from relay import migrations
 from relay.store import Database, Inbox, Ledger, Queue
 from relay.store.records import DeliveryView
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Let nothing be written that threads log while a test ends."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

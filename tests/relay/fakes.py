@@ -228,7 +228,7 @@ def failed(result: Result, detail: str = "no luck", **fields: Any) -> Outcome:
     return Outcome(result=result, detail=detail, **fields)
 
 
-class _Least:
+class LongestWaits:
     """Randomness that has none: every wait is as long as the schedule allows."""
 
     def random(self) -> float:
@@ -245,7 +245,7 @@ def finish(
 ) -> Decision:
     """Record how *claim* ended and what the rules make of that."""
     outcome = outcome or delivered()
-    rng: Any = _Least()
+    rng: Any = LongestWaits()
     decision = decide(claim.standing, outcome, policy=policy or Policy(), now=now, rng=rng)
     queue.record(Record(claim=claim, outcome=outcome, decision=decision, ended_at=now))
     return decision
@@ -273,6 +273,7 @@ class Scripted(Connector[Options]):
     Options = Options
     script: list[Act] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    hangs: list[Hang] = field(default_factory=list)
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -286,6 +287,8 @@ class Scripted(Connector[Options]):
         with self._turn:
             self.calls.append(call)
             act = self.script.pop(0) if self.script else Receipt(reference=f"r{len(self.calls)}")
+            if isinstance(act, Hang):
+                self.hangs.append(act)
         if isinstance(act, BaseException):
             raise act
         return act(call) if callable(act) else act
