@@ -7,7 +7,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -132,39 +132,27 @@ def accept_apart(
         inbox.accept(arrival(f"m{number}", customer=customer(number), at=at, to=to))
 
 
-class _Gate(Mapping[str, str]):
-    """Headers that keep the transaction which writes them waiting."""
+def accept_together(
+    database: Database, inbox: Inbox, arrivals: Sequence[Arrival]
+) -> list[Acceptance | BaseException]:
+    """Have *arrivals* accepted as one batch, in their order, behind the commit of another."""
+    reached, open_ = threading.Event(), threading.Event()
 
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.open = threading.Event()
+    def hold(connection: sa.Connection) -> None:
+        reached.set()
+        assert open_.wait(30)
 
-    def __iter__(self) -> Iterator[str]:
-        self.reached.set()
-        assert self.open.wait(30)
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-    def __getitem__(self, name: str) -> str:
-        raise KeyError(name)
-
-
-def accept_together(inbox: Inbox, arrivals: Sequence[Arrival]) -> list[Acceptance | BaseException]:
-    """Have *arrivals* accepted as one batch, in their order."""
-    gate = _Gate()
-    first = arrival(new_id("req"), to=(), request=request(headers=gate))
     # There is no public way to know that a caller stands in line.
     line: queue.SimpleQueue[object] = inbox._group._waiting
+    sa.event.listen(database.engine, "commit", hold, once=True)
     with ThreadPoolExecutor(len(arrivals) + 1) as callers:
-        callers.submit(inbox.accept, first)
-        assert gate.reached.wait(30)
+        callers.submit(inbox.accept, arrival(new_id("req"), to=()))
+        assert reached.wait(30)
         results = []
         for position, each in enumerate(arrivals, 1):
             results.append(callers.submit(inbox.accept, each))
             eventually(lambda position=position: line.qsize() == position)
-        gate.open.set()
+        open_.set()
     return [result.exception() or result.result() for result in results]
 
 

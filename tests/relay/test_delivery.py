@@ -36,6 +36,7 @@ from relay.delivery import (
     Standing,
     State,
     decide,
+    delivered,
     outcome_of,
 )
 
@@ -146,6 +147,24 @@ class TestOutcome:
                 raise RuntimeError
 
         assert outcome_of(Broken()).detail == "bug in the connector: Broken"
+
+
+class TestDelivered:
+    def test_a_receipt_is_kept(self) -> None:
+        receipt = Receipt(reference="4711", url="https://example.com/4711", thread="815")
+
+        assert delivered(receipt) == Outcome(result=Result.DELIVERED, receipt=receipt)
+
+    @pytest.mark.parametrize("missing", [None, ""])
+    def test_a_receipt_may_say_little(self, missing: str | None) -> None:
+        receipt = Receipt(reference="4711", url=missing, thread=missing)
+
+        assert delivered(receipt).receipt == receipt
+
+    def test_what_cannot_be_stored_of_a_receipt_is_cleaned(self) -> None:
+        receipt = Receipt(reference="a\0\ud800", url="b\0\ud800", thread="c\0\ud800")
+
+        assert delivered(receipt).receipt == Receipt(reference="a?", url="b?", thread="c?")
 
 
 @pytest.mark.parametrize("standing", [FIRST, THIRD])

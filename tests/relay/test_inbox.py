@@ -176,7 +176,9 @@ def test_of_equal_keys_in_one_batch_the_first_is_the_event(
     first = arrival("m1")
 
     results = accept_together(
-        inbox, [first, arrival("m1"), arrival("m1", body="other"), arrival("m2"), arrival("m1")]
+        database,
+        inbox,
+        [first, arrival("m1"), arrival("m1", body="other"), arrival("m2"), arrival("m1")],
     )
 
     assert [result.status for result in results] == [
@@ -188,19 +190,19 @@ def test_of_equal_keys_in_one_batch_the_first_is_the_event(
     assert _count(database, schema.deliveries) == 2
 
 
-def test_a_batch_is_one_commit(inbox: Inbox, commits: Commits) -> None:
-    accept_together(inbox, [arrival(f"m{number}") for number in range(20)])
+def test_a_batch_is_one_commit(inbox: Inbox, database: Database, commits: Commits) -> None:
+    accept_together(database, inbox, [arrival(f"m{number}") for number in range(20)])
 
     before_the_batch = 1
     assert commits.count == before_the_batch + 1
 
 
 def test_events_of_a_batch_stand_in_the_order_in_which_they_came(
-    inbox: Inbox, ledger: Ledger
+    inbox: Inbox, database: Database, ledger: Ledger
 ) -> None:
     names = [f"m{number}" for number in (5, 3, 9, 1)]
 
-    accept_together(inbox, [arrival(name) for name in names])
+    accept_together(database, inbox, [arrival(name) for name in names])
 
     assert [view.event.message_id for view in ledger.events()][1:] == names
 
@@ -221,12 +223,12 @@ def _unstorable(name: str, taken: Arrival) -> Arrival:
     "fault", ["text that is no text", "an id that is taken", "a naive time", "no query"]
 )
 def test_an_arrival_that_cannot_be_stored_does_its_neighbours_no_harm(
-    inbox: Inbox, ledger: Ledger, fault: str
+    inbox: Inbox, database: Database, ledger: Ledger, fault: str
 ) -> None:
     inbox.accept(taken := arrival("taken", to=()))
 
     results = accept_together(
-        inbox, [arrival("m1"), _unstorable(fault, taken), arrival("m2"), arrival("m1")]
+        database, inbox, [arrival("m1"), _unstorable(fault, taken), arrival("m2"), arrival("m1")]
     )
 
     assert isinstance(results[1], Exception)

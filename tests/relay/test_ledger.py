@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
 from fakes import NOON, accept, accept_apart, arrival, failed, finish, locked, request, take_one
+
 from relay.delivery import Result, State
 from relay.routing import Check, Match, Verdict
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable

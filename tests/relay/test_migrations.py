@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-
 from fakes import arrival
+
 from relay import migrations
 from relay.store import Database, Inbox, Ledger, StoreUnavailable, schema
 

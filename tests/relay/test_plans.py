@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-
 from fakes import LEASE, NOON, accept, accept_apart, arrival, failed, finish, request, take
+
 from relay.delivery import PROBE_EVERY, Policy, Result
 from relay.store import Database, Inbox, Ledger, Queue
 from relay.units import RateLimit

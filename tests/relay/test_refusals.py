@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
+from fakes import eventually, locked, request
 from structlog.testing import capture_logs
 
-from fakes import eventually, locked, request
 from relay.refusals import KEPT_PER_WRITE, Refusals
 from relay.store import Database, Inbox, Ledger, StoreUnavailable
 from relay.store.records import Request

@@ -355,12 +355,14 @@ class TestRoute:
     )  # fmt: skip
     @pytest.mark.parametrize("empty", [None, [], {}])
     def test_a_condition_that_says_nothing_is_a_fault(self, condition: str, empty: object) -> None:
-        with pytest.raises(ValidationError, match="empty: give a value, or leave"):
+        with pytest.raises(
+            ValidationError, match="empty: give a value, or leave the condition out "
+        ):
             route({condition: empty})
 
     @pytest.mark.parametrize("pattern", ["(", "[a", "*x", "(?P<n>a)(?P<n>b)"])
     def test_a_bad_regular_expression_is_a_fault(self, pattern: str) -> None:
-        with pytest.raises(ValidationError, match="not a regular expression: "):
+        with pytest.raises(ValidationError, match=r"not a regular expression: [a-z]+ "):
             route({"body": ["fine", pattern]})
 
     def test_routes_do_not_change(self) -> None:

@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
-
-from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
 from fakes import (
     NOON,
     Clock,
@@ -27,6 +24,9 @@ from fakes import (
     outlet,
     take_one,
 )
+from structlog.testing import capture_logs
+
+from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
 from relay.delivery import PROBE_EVERY, State
 from relay.registry import Outlet
 from relay.store import Database, Inbox, Ledger, Queue
