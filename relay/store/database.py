@@ -91,19 +91,19 @@ class Prepared:
         binders = {at: _binder(table, name, dialect) for at, name in enumerate(columns)}
         self._binders = {at: bind for at, bind in binders.items() if bind}
 
-    def many(self, connection: sa.Connection, rows: Iterable[Sequence[Any]]) -> None:
-        """Insert *rows*, each with its values in the order of *columns*."""
+    def many(self, connection: sa.Connection, rows: Iterable[Sequence[Any]]) -> int:
+        """Insert *rows*, each with its values in the order of *columns*; return how many."""
         values = [self._bound(row) for row in rows]
         if self._take is None:
             named = [dict(zip(self._columns, each, strict=True)) for each in values]
-            connection.exec_driver_sql(self._sql, named)
-            return
-        start = 0
+            return connection.exec_driver_sql(self._sql, named).rowcount
+        start = inserted = 0
         for size in _powers_of_two(len(values)):
             chunk = values[start : start + size]
             flat = tuple(each[at] for each in chunk for at in self._take)
-            connection.exec_driver_sql(self._of_rows(size), flat)
+            inserted += connection.exec_driver_sql(self._of_rows(size), flat).rowcount
             start += size
+        return inserted
 
     def _bound(self, row: Sequence[Any]) -> Sequence[Any]:
         bound = list(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,8 +130,10 @@ class Inbox:
     def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
         """Insert the keys that we do not have yet, and return those."""
         rows = [self._key_row(arrival) for arrival in arrivals]
-        self._sql.keys.many(db, rows)
-        found = db.execute(_KEYS, {"keys": [key for key, *_ in rows]})
+        keys = [key for key, *_ in rows]
+        if self._sql.keys.many(db, rows) == len(rows):
+            return set(keys)
+        found = db.execute(_KEYS, {"keys": keys})
         ours = {event_id for _, event_id, *_ in rows}
         return {row.key for row in found if row.event_id in ours}
 
@@ -146,30 +148,25 @@ class Inbox:
     ) -> None:
         """Put a delivery for each destination at the end of its lane."""
         wanted = [
-            _NewDelivery(event_id=event_id, destination=destination, arrival=arrival)
+            _NewDelivery(
+                event_id=event_id,
+                destination=destination,
+                arrival=arrival,
+                lane_id=lane_name(destination, arrival.event.conversation),
+            )
             for event_id, arrival in arrivals
             for destination in arrival.match.destinations
         ]
         if not wanted:
             return
-        lanes = self._lock_lanes(db, {new.lane for new in wanted})
-        busy = {lane.id for lane in lanes.values() if lane.busy}
+        lanes = {new.lane_id: new for new in wanted}
+        self._sql.lanes.many(db, [lanes[lane_id].lane_row for lane_id in sorted(lanes)])
+        busy = _busy(db, lanes)
         rows = []
         for new in wanted:
-            lane_id = lanes[new.lane].id
-            rows.append(new.row(lane_id, waiting=lane_id in busy))
-            busy.add(lane_id)
+            rows.append(new.row(waiting=new.lane_id in busy))
+            busy.add(new.lane_id)
         self._sql.deliveries.many(db, rows)
-
-    def _lock_lanes(
-        self, db: sa.Connection, lanes: Set[tuple[str, str]]
-    ) -> Mapping[tuple[str, str], sa.Row[Any]]:
-        """Make the lanes that are new and lock all, in key order; then look who is in line."""
-        names = sorted(lanes)
-        self._sql.lanes.many(db, names)
-        destinations, conversations = (list(set(each)) for each in zip(*names, strict=True))
-        found = db.execute(_LANES, {"destinations": destinations, "conversations": conversations})
-        return {(lane.destination, lane.conversation): lane for lane in found}
 
     def _key_row(self, arrival: Arrival) -> tuple[Any, ...]:
         meaning, mark = self._marks(arrival)
@@ -188,18 +185,25 @@ class _NewDelivery:
     event_id: str
     destination: str
     arrival: Arrival
+    lane_id: str
 
     @property
-    def lane(self) -> tuple[str, str]:
-        return self.destination, self.arrival.event.conversation
+    def lane_row(self) -> tuple[str, str, str]:
+        return self.lane_id, self.destination, self.arrival.event.conversation
 
-    def row(self, lane_id: int, *, waiting: bool) -> tuple[Any, ...]:
+    def row(self, *, waiting: bool) -> tuple[Any, ...]:
         """Return the values of :data:`_DELIVERY_COLUMNS`."""
         now = self.arrival.event.received_at
         state, due_at = (State.WAITING, None) if waiting else (State.PENDING, now)
         key = delivery_key(self.arrival.key, self.destination)
-        place = new_id("dlv"), self.event_id, self.destination, lane_id, key
+        place = new_id("dlv"), self.event_id, self.destination, self.lane_id, key
         return (*place, state.value, due_at, now, False, False, 0, 0)
+
+
+def lane_name(destination: str, conversation: str) -> str:
+    """Name a lane by a digest: who writes to it need not ask the database for a number first."""
+    digest = hashlib.sha256(f"{len(destination)}:{destination}{conversation}".encode())
+    return digest.hexdigest()[:32]
 
 
 def delivery_key(event_key: bytes, destination: str) -> str:
@@ -241,14 +245,13 @@ class _Statements:
         lanes = database.insert(schema.lanes)
         # An update that changes nothing: unlike DO NOTHING it locks the row.
         locked = lanes.on_conflict_do_update(
-            index_elements=[schema.lanes.c.destination, schema.lanes.c.conversation],
-            set_={"conversation": lanes.excluded.conversation},
+            index_elements=[schema.lanes.c.id], set_={"destination": lanes.excluded.destination}
         )
         keys = database.insert(schema.keys).on_conflict_do_nothing()
         return cls(
             keys=database.prepare(keys, columns=_KEY_COLUMNS),
             events=database.prepare(sa.insert(schema.events), columns=EVENT_COLUMNS),
-            lanes=database.prepare(locked, columns=("destination", "conversation")),
+            lanes=database.prepare(locked, columns=("id", "destination", "conversation")),
             deliveries=database.prepare(sa.insert(schema.deliveries), columns=_DELIVERY_COLUMNS),
             requests=database.prepare(sa.insert(schema.requests), columns=REQUEST_COLUMNS),
         )
@@ -277,15 +280,17 @@ _IN_LINE = (
 )
 # A list of pairs would say it exactly, but SQLite reads the whole table for that; these two lists
 # may find a lane too many, which nobody looks up.
-_LANES = sa.select(
-    schema.lanes.c.id,
-    schema.lanes.c.destination,
-    schema.lanes.c.conversation,
-    sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)).label("busy"),
-).where(
-    schema.lanes.c.destination.in_(sa.bindparam("destinations", expanding=True)),
-    schema.lanes.c.conversation.in_(sa.bindparam("conversations", expanding=True)),
+# In one row: SQLite's driver lets go of the interpreter at each row that it fetches.
+_BUSY = sa.select(sa.func.aggregate_strings(schema.lanes.c.id, ",")).where(
+    schema.lanes.c.id.in_(sa.bindparam("lane_ids", expanding=True)),
+    sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)),
 )
+
+
+def _busy(db: sa.Connection, lane_ids: Iterable[str]) -> set[str]:
+    """Return the lanes in which somebody is in line, or that wait for a person."""
+    found = db.execute(_BUSY, {"lane_ids": list(lane_ids)}).scalar_one()
+    return set(found.split(",")) if found else set()
 
 
 def _settled_row(arrival: Arrival, acceptance: Acceptance) -> tuple[Any, ...]:

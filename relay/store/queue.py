@@ -276,7 +276,7 @@ def _remember(db: sa.Connection, record: Record) -> None:
         promote(db, record.claim.lane_id, now=record.ended_at)
 
 
-def promote(db: sa.Connection, lane_id: int, *, now: datetime) -> None:
+def promote(db: sa.Connection, lane_id: str, *, now: datetime) -> None:
     """Make the next delivery of a lane due, if nothing is at its head."""
     ahead = sa.select(1).select_from(_deliveries).where(_d.lane_id == lane_id, schema.AT_HEAD)
     parked = sa.select(1).where(_lanes.c.id == lane_id, _lanes.c.parked_by.is_not(None))

@@ -71,7 +71,7 @@ class Claim:
     delivery_id: str
     attempt_id: str
     destination: str
-    lane_id: int
+    lane_id: str
     #: Which claim of this delivery it is: the fence of its record.
     number: int
     key: str

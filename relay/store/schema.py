@@ -17,7 +17,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import TIMESTAMP
@@ -152,15 +151,14 @@ requests = Table(
 lanes = Table(
     "lanes",
     metadata,
-    Column("id", _SEQUENCE, primary_key=True),
+    #: Digest of destination and conversation.
+    Column("id", Text, primary_key=True),
     Column("destination", Text, nullable=False),
     Column("conversation", Text, nullable=False),
     #: The remote ticket or contact, as the last receipt named it.
     Column("thread", Text),
     #: The dead delivery that holds the conversation up until a person settles it.
     Column("parked_by", Text),
-    UniqueConstraint("destination", "conversation"),
-    sqlite_autoincrement=True,
 )
 
 deliveries = Table(
@@ -170,7 +168,7 @@ deliveries = Table(
     Column("id", Text, nullable=False, unique=True),
     Column("event_id", Text, ForeignKey("events.id"), nullable=False, index=True),
     Column("destination", Text, nullable=False),
-    Column("lane_id", BigInteger, ForeignKey("lanes.id"), nullable=False),
+    Column("lane_id", Text, ForeignKey("lanes.id"), nullable=False),
     #: What the destination may know the effect again by.
     Column("key", Text, nullable=False),
     Column("state", Text, nullable=False),

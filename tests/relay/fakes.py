@@ -25,7 +25,7 @@ from relay.ids import new_id
 from relay.registry import Outlet
 from relay.routing import Match
 from relay.store import Database, Inbox, Queue
-from relay.store.records import Acceptance, Arrival, Claim, Record, Request
+from relay.store.records import Arrival, Claim, Record, Request
 from relay.units import RateLimit
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -132,10 +132,8 @@ def accept_apart(
         inbox.accept(arrival(f"m{number}", customer=customer(number), at=at, to=to))
 
 
-def accept_together(
-    database: Database, inbox: Inbox, arrivals: Sequence[Arrival]
-) -> list[Acceptance | BaseException]:
-    """Have *arrivals* accepted as one batch, in their order, behind the commit of another."""
+def accept_together(database: Database, inbox: Inbox, arrivals: Sequence[Arrival]) -> list[Any]:
+    """Accept *arrivals* as one batch behind another's commit; give acceptances and errors."""
     reached, open_ = threading.Event(), threading.Event()
 
     def hold(connection: sa.Connection) -> None:
@@ -143,7 +141,7 @@ def accept_together(
         assert open_.wait(30)
 
     # There is no public way to know that a caller stands in line.
-    line: queue.SimpleQueue[object] = inbox._group._waiting
+    line: queue.SimpleQueue[Any] = inbox._group._waiting
     sa.event.listen(database.engine, "commit", hold, once=True)
     with ThreadPoolExecutor(len(arrivals) + 1) as callers:
         callers.submit(inbox.accept, arrival(new_id("req"), to=()))
@@ -237,6 +235,12 @@ def finish(
     decision = decide(claim.standing, outcome, policy=policy or Policy(), now=now, rng=rng)
     queue.record(Record(claim=claim, outcome=outcome, decision=decision, ended_at=now))
     return decision
+
+
+def lose(queue: Queue, *, now: datetime) -> None:
+    """Settle the one claim whose lease has run out, as the worker of *queue* would."""
+    (claim,) = queue.lost(now)
+    finish(queue, claim, failed(Result.AMBIGUOUS, "lost"), now=now)
 
 
 @dataclass(frozen=True, kw_only=True)

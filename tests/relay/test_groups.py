@@ -64,9 +64,11 @@ def together(commit: Committer) -> Iterator[Callable[..., list[int | BaseExcepti
 
 
 def test_a_single_item_is_committed_at_once() -> None:
-    group = Group(lambda items: [item + 1 for item in items], name="test", shared=Away)
+    group: Group[int, int] = Group(
+        lambda items: [item + 1 for item in items], name="test", shared=Away
+    )
 
-    assert group.submit(1) == 2
+    assert group.submit(3) == 6
 
     group.close()
 
@@ -141,7 +143,7 @@ def test_close_commits_what_was_submitted_and_then_takes_no_more(commit: Committ
 
 
 def test_a_group_can_be_closed_twice() -> None:
-    group = Group(lambda items: items, name="test", shared=Away)
+    group: Group[int, int] = Group(lambda items: items, name="test", shared=Away)
 
     group.close()
     group.close()

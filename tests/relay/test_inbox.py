@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -108,7 +109,7 @@ def test_the_same_message_id_at_another_endpoint_is_another_event(inbox: Inbox) 
     ids=lambda difference: next(iter(difference)),
 )
 def test_the_same_id_with_another_meaning_is_a_conflict_that_is_kept_and_not_delivered(
-    inbox: Inbox, database: Database, ledger: Ledger, difference: dict[str, str]
+    inbox: Inbox, database: Database, ledger: Ledger, difference: dict[str, Any]
 ) -> None:
     inbox.accept(arrival("m1"))
     other = arrival("m1", **difference)
@@ -210,7 +211,7 @@ def test_events_of_a_batch_stand_in_the_order_in_which_they_came(
 def _unstorable(name: str, taken: Arrival) -> Arrival:
     """Make an arrival that the database refuses."""
     event = arrival(name).event
-    faults: dict[str, dict[str, object]] = {
+    faults: dict[str, dict[str, Any]] = {
         "text that is no text": {"query": "\ud800"},
         "an id that is taken": {"event": replace(event, id=taken.event.id)},
         "a naive time": {"event": replace(event, occurred_at=NOON.replace(tzinfo=None))},

@@ -20,6 +20,7 @@ from fakes import (
     delivered,
     failed,
     finish,
+    lose,
     take,
     take_one,
 )
@@ -120,7 +121,7 @@ def test_a_parked_conversation_goes_on_when_what_parked_it_has_arrived_after_all
 ) -> None:
     accept(inbox, "m1", "m2")
     slow = take_one(queue)
-    finish(queue, *queue.lost(NOON + 2 * LEASE), failed(Result.AMBIGUOUS), now=NOON + 2 * LEASE)
+    lose(queue, now=NOON + 2 * LEASE)
     again = take_one(queue, now=NOON + timedelta(hours=1))
     finish(queue, again, failed(Result.REFUSED), policy=HOLD)
     assert delivery("m2").state == State.WAITING

@@ -14,6 +14,7 @@ from fakes import (
     delivered,
     failed,
     finish,
+    lose,
     take_one,
 )
 
@@ -90,7 +91,7 @@ def test_a_late_failure_changes_only_its_attempt(
     slow, other = new_queue("worker-1"), new_queue("worker-2")
     first = take_one(slow)
     later = NOON + 2 * LEASE
-    finish(other, *other.lost(later), failed(Result.AMBIGUOUS, "lost"), now=later)
+    lose(other, now=later)
     before = delivery()
 
     finish(slow, first, failed(Result.REFUSED, "no such contact"))
@@ -108,7 +109,7 @@ def test_a_late_success_settles_if_nobody_else_has(
     slow, other = new_queue("worker-1"), new_queue("worker-2")
     first = take_one(slow)
     later = NOON + 2 * LEASE
-    finish(other, *other.lost(later), failed(Result.AMBIGUOUS, "lost"), now=later)
+    lose(other, now=later)
 
     finish(slow, first, delivered("ticket 7", thread="ticket 7"))
 
@@ -125,7 +126,7 @@ def test_a_late_success_settles_what_was_given_up(
     accept(inbox, "m1")
     slow = take_one(queue)
     later = NOON + 2 * LEASE
-    finish(queue, *queue.lost(later), failed(Result.AMBIGUOUS), now=later)
+    lose(queue, now=later)
     again = take_one(queue, now=NOON + timedelta(hours=1))
     policy = Policy() if ending == "dead" else Policy(on_ambiguous="hold")
     outcome = failed(Result.REFUSED if ending == "dead" else Result.AMBIGUOUS)
@@ -144,7 +145,7 @@ def test_while_another_is_at_it_a_late_success_waits_for_that_one(
     accept(inbox, "m1")
     slow = take_one(queue)
     later = NOON + 2 * LEASE
-    finish(queue, *queue.lost(later), failed(Result.AMBIGUOUS), now=later)
+    lose(queue, now=later)
     again = take_one(queue, now=NOON + timedelta(hours=1))
     assert again.number == slow.number + 1
 

@@ -63,14 +63,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "lanes",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
         sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("conversation", sa.Text(), nullable=False),
         sa.Column("thread", sa.Text(), nullable=True),
         sa.Column("parked_by", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lanes")),
-        sa.UniqueConstraint("destination", "conversation", name=op.f("uq_lanes_destination")),
-        sqlite_autoincrement=True,
     )
     op.create_table(
         "marks",
@@ -111,7 +109,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("destination", sa.Text(), nullable=False),
-        sa.Column("lane_id", sa.BigInteger(), nullable=False),
+        sa.Column("lane_id", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("late", sa.Boolean(), nullable=False),
