@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from annotated_types import Gt, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -72,6 +73,9 @@ def _secret(value: SecretStr) -> SecretStr:
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 
 
+Positive = Annotated[Duration, Gt(timedelta())]
+
+
 class Server(Settings):
     """The web server."""
 
@@ -99,7 +103,11 @@ class Server(Settings):
 class SignatureScheme(Settings):
     """How the sender signs."""
 
-    header: str = Field("X-GoFax-Signature", description="Header that carries the signature")
+    header: str = Field(
+        "X-GoFax-Signature",
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header that carries the signature",
+    )
     encoding: Encoding = Field("auto", description="auto, hex or base64")
     signs: Literal["body"] = Field("body", description="What is signed: the raw body")
 
@@ -164,7 +172,7 @@ class Endpoint(Settings):
 class Retry(Settings):
     """When failed attempts are made again."""
 
-    schedule: tuple[Duration, ...] = Field(
+    schedule: tuple[Positive, ...] = Field(
         DEFAULT_SCHEDULE, min_length=1, description="Longest waits; the last one repeats"
     )
     for_: Duration = Field(DEFAULT_WINDOW, alias="for", description="How long to go on")
@@ -178,7 +186,7 @@ class Destination(Settings):
     concurrency: int | None = Field(
         None, ge=1, le=256, description="Deliveries at one time; default: the connector's"
     )
-    deadline: Duration = Field(
+    deadline: Positive = Field(
         timedelta(seconds=25), description="Longest time one attempt may take"
     )
     retry: Retry = Retry()
@@ -220,7 +228,9 @@ class Config(Settings):
 
     server: Server = Server()
     store: str = Field("sqlite:///relay.db", description="URL of the database")
-    retention: Duration = Field(timedelta(days=90), description="How long what events say is kept")
+    retention: Annotated[Positive, Le(timedelta(days=36500))] = Field(
+        timedelta(days=90), description="How long what events say is kept"
+    )
     engine: Annotated[Literal["threads"], BeforeValidator(_threads_only)] = "threads"
     outbound: Outbound = Outbound()
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)

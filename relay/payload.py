@@ -41,7 +41,7 @@ _OUTBOUND = frozenset({"outbound", "outgoing", "out", "sent", "send", "status"})
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _PHONE_SHAPE = re.compile(r"[+(]?[0-9][0-9 ().\-/]{4,30}")
 _NOT_DIGITS = re.compile(r"[^0-9]")
-_KEPT_CONTROLS = {ord(c): None for c in map(chr, range(32)) if c not in "\t\n\r"}
+_DROPPED_CONTROLS = {ord(c): None for c in map(chr, range(32)) if c not in "\t\n\r"}
 
 
 class Unreadable(ValueError):
@@ -52,6 +52,7 @@ class Unreadable(ValueError):
 class Payload:
     """What a request says: cleaned text, ready to be stored, routed and delivered."""
 
+    format: Format = "json"
     message_id: str | None = None
     type: str
     direction: str | None = None
@@ -147,6 +148,7 @@ def read_form(raw: bytes, *, query: str = "") -> Payload:
     known = {name.lower(): value for name, value in pairs}
     return Payload(
         message_id=_identifier(known.get("id")),
+        format="form",
         type=STATUS,
         recipient=number(known.get("recipient")),
         body=_text(known.get("message")),
@@ -160,7 +162,7 @@ def key(
     """Return the 32 bytes by which a resend of this event is known again."""
     if payload.message_id is None:
         return _digest(endpoint, "raw", raw.hex(), query)
-    if payload.type == STATUS:
+    if payload.format == "form":
         # One ID can mean several recipients, and be reported more than once.
         known = {name.lower(): _text(value) or "" for name, value in payload.fields.items()}
         said = known.get("success", ""), known.get("message", "")
@@ -226,7 +228,7 @@ def clean(text: str) -> str:
     """Return *text* as databases and vendors can take it: no NUL, no lone surrogates."""
     if text.isascii() and text.isprintable():
         return text
-    return text.translate(_KEPT_CONTROLS).encode("utf-8", "replace").decode()
+    return text.translate(_DROPPED_CONTROLS).encode("utf-8", "replace").decode()
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:

@@ -68,7 +68,7 @@ def test_a_single_item_is_committed_at_once() -> None:
         lambda items: [item + 1 for item in items], name="test", shared=Away
     )
 
-    assert group.submit(3) == 6
+    assert group.submit(3) == 4
 
     group.close()
 

@@ -107,6 +107,17 @@ def test_a_parked_conversation_waits_for_a_person(
     assert (delivery("m2").state, delivery("m3").state) == (State.WAITING, State.WAITING)
 
 
+def test_what_comes_to_a_parked_conversation_with_nobody_in_line_waits_too(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+
+    accept(inbox, "m2")
+
+    assert delivery("m2").state == State.WAITING
+
+
 def test_a_parked_conversation_holds_up_no_other(inbox: Inbox, queue: Queue) -> None:
     accept(inbox, "m1")
     finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
@@ -176,6 +187,20 @@ def test_a_late_delivery_that_dies_again_parks_nobody(
 
     assert delivery("m1").state == State.HELD
     assert delivery("m3").state == State.PENDING
+
+
+def test_a_late_delivery_that_ends_frees_no_parked_conversation(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    _revive(inbox, queue, "m1")
+    accept(inbox, "m2", "m3")
+    late, head = take(queue)
+    finish(queue, head, failed(Result.REFUSED), policy=HOLD)
+
+    finish(queue, late)
+
+    assert delivery("m1").state == State.DELIVERED
+    assert delivery("m3").state == State.WAITING
 
 
 def test_the_database_itself_allows_one_head_per_conversation(

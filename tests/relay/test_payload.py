@@ -423,6 +423,7 @@ class TestForms:
         payload = read(body, format="form")
 
         assert payload == Payload(
+            format="form",
             message_id="41340078",
             type=STATUS,
             recipient="+61412345678",
@@ -604,7 +605,7 @@ class TestKey:
         assert (keys[0] == keys[1]) is (one == other)
 
     def test_bytes_an_id_and_a_status_never_share_a_key(self) -> None:
-        status = Payload(type=STATUS, message_id="1")
+        status = Payload(format="form", type=STATUS, message_id="1")
         plain = Payload(type="T", message_id="1")
         nameless = Payload(type="T")
 
@@ -614,6 +615,14 @@ class TestKey:
         }
 
         assert len(keys) == 3
+
+    def test_json_that_calls_itself_a_status_is_known_by_the_fields_of_its_endpoint(self) -> None:
+        first, second = (Payload(type=STATUS, message_id="1", sender=s) for s in ("+61", "+62"))
+
+        def of(payload: Payload) -> bytes:
+            return key(payload, b"", endpoint="/a", dedupe_by=("messageId", "from"), query="")
+
+        assert of(first) != of(second)
 
 
 class TestMeaning:
