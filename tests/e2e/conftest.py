@@ -19,6 +19,9 @@ from typing import Any
 import pytest
 import requests
 
+from relay import views
+from relay.store import Database, Ledger
+
 SECRET = "a secret for tests"
 #: Seconds that anything may take on a loaded machine.
 PATIENCE = 45.0
@@ -211,10 +214,16 @@ class Relay:
             cwd=self.folder,
         )
 
-    def listed(self, command: str) -> list[dict[str, Any]]:
-        listed = self.command(command, "--json")
-        assert listed.returncode == 0, listed.stderr
-        return [json.loads(line) for line in listed.stdout.splitlines()]
+    def listed(self, what: str) -> list[dict[str, Any]]:
+        """Return what ``events --json`` or ``requests --json`` prints, without a process."""
+        database = Database(f"sqlite:///{self.folder / 'relay.db'}")
+        try:
+            ledger = Ledger(database)
+            if what == "events":
+                return [views.event_json(view) for view in ledger.events()]
+            return [views.request_json(request) for request in ledger.requests()]
+        finally:
+            database.close()
 
     def settled(self) -> list[dict[str, Any]]:
         """Wait until no delivery is on its way, and return the events."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -188,6 +189,22 @@ def test_legacy_status_notifications_come_with_basic_auth_in_body_or_url(relay):
     assert (event["type"], event["to"], event["message_id"]) == (
         "SMS_STATUS", "+61412345678", "52336014",
     )  # fmt: skip
+
+
+def test_events_and_requests_are_listed_for_people_and_for_programs(relay):
+    relay.start("web")
+    relay.post(EXAMPLE)
+    relay.post(EXAMPLE, secret="another secret")
+    wait_for(lambda: len(relay.listed("requests")) == 2)
+
+    for what in ("events", "requests"):
+        printed = relay.command(what, "--json")
+        assert [json.loads(line) for line in printed.stdout.splitlines()] == relay.listed(what)
+    table = relay.command("events").stdout
+    assert "abc123" in table
+    assert "SMS_REPLY" in table
+    assert relay.command("events", "--limit", "0").returncode == 2
+    assert "matches none of 1 secrets" in " ".join(relay.command("requests").stdout.split())
 
 
 def test_explain_tells_rules_attempts_and_what_is_next(relay, sandbox):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from fakes import Clock, Commits
+from fakes import Clock, Commits, be_impatient
 
 from relay import migrations
 from relay.store import Database, Inbox, Ledger, Queue
@@ -44,6 +44,7 @@ def path(tmp_path: Path, migrated: Path) -> Path:
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{path}")
+    be_impatient(database)
     yield database
     database.close()
 

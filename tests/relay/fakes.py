@@ -165,23 +165,22 @@ class Commits:
         self.count += 1
 
 
+def be_impatient(database: Database) -> None:
+    """Let *database* find soon that a stranger holds it."""
+
+    def prepare(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA busy_timeout = 50")
+
+    sa.event.listen(database.engine, "connect", prepare)
+
+
 @contextmanager
 def locked(database: Database) -> Iterator[None]:
     """Let a stranger, who does not know of our lock file, hold the database."""
-
-    def be_impatient(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA busy_timeout = 20")
-
-    sa.event.listen(database.engine, "connect", be_impatient)
-    database.engine.dispose()
     with closing(sqlite3.connect(database.path, isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            stranger.execute("ROLLBACK")
-    sa.event.remove(database.engine, "connect", be_impatient)
-    database.engine.dispose()
+        yield
+        stranger.execute("ROLLBACK")
 
 
 def take(

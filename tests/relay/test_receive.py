@@ -1,0 +1,215 @@
+"""The endpoints through Flask's own client: what is asked in which order, and what is told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import eventually, locked
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from relay.app import create_app
+from relay.config import load
+from relay.refusals import Refusals
+from relay.store import Database, Inbox, Ledger
+from relay.store.records import Request
+
+CONFIG = """\
+server: {max_body: 2KiB, trusted_proxies: 1}
+endpoints:
+  - {path: /signed, signing_secrets: [new, old]}
+  - {path: /hex, signing_secrets: [new], signature: {header: X-Other, encoding: hex}}
+  - {path: /form, format: form, basic_auth: {username: gofax, password: päss}}
+  - {path: /signed-form, format: form, signing_secrets: [new]}
+  - {path: /both, signing_secrets: [new], basic_auth: {username: gofax, password: pass}}
+  - {path: /open, allow_unsigned: true}
+  - {path: /slow, allow_unsigned: true, rate: 2/60s}
+"""
+BODY = json.dumps({"messageId": "m1", "eventType": "SMS_REPLY"}).encode()
+
+Post = Callable[..., TestResponse]
+
+
+@pytest.fixture
+def client(tmp_path: Path, database: Database, inbox: Inbox) -> Iterator[FlaskClient]:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    refusals = Refusals(inbox.refuse)
+    config = load(path, find_connector=lambda name: pytest.fail(name))
+    yield create_app(config, database=database, inbox=inbox, refusals=refusals).test_client()
+    refusals.close()
+
+
+@pytest.fixture
+def post(client: FlaskClient) -> Post:
+    def posted(path: str, body: bytes = BODY, **headers: str) -> TestResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return client.post(path, data=body, headers={"Content-Type": "application/json"} | named)
+
+    return posted
+
+
+def sign(body: bytes = BODY, secret: str = "new") -> str:
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def basic(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def last_request(database: Database) -> Request:
+    """Return the newest request of the log, once there is one."""
+    eventually(lambda: list(Ledger(database).requests()))
+    return list(Ledger(database).requests())[-1]
+
+
+@pytest.mark.parametrize(("secret", "number"), [("new", 1), ("old", 2)])
+def test_every_secret_is_tried_and_the_log_says_which_one_it_was(
+    post: Post, database: Database, secret: str, number: int
+) -> None:
+    answer = post("/signed", X_GoFax_Signature=sign(secret=secret))
+
+    assert answer.json == {"status": "accepted", "messageId": "m1"}
+    assert last_request(database).reason == f"signature matches secret {number}"
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "status"),
+    [
+        ("/signed", {}, 401),
+        ("/signed", {"X-GoFax-Signature": "0" * 64}, 401),
+        ("/signed", {"X-GoFax-Signature": sign(), "Content-Type": "text/plain"}, 415),
+        ("/signed", {"X-GoFax-Signature": sign(), "Content-Type": ""}, 415),
+        ("/signed", {"X-GoFax-Signature": sign(), "Content-Encoding": "br"}, 415),
+        ("/hex", {"X-Other": sign()}, 200),
+        ("/hex", {"X-Other": base64.b64encode(bytes.fromhex(sign())).decode()}, 401),
+        ("/hex", {"X-GoFax-Signature": sign()}, 401),
+        ("/both", {"X-GoFax-Signature": sign()}, 401),
+        ("/both", {"X-GoFax-Signature": sign(), "Authorization": basic("gofax", "pass")}, 200),
+        ("/both", {"Authorization": basic("gofax", "pass")}, 401),
+        ("/open", {}, 200),
+    ],
+)
+def test_a_request_is_answered_by_what_its_endpoint_asks_for(
+    client: FlaskClient, url: str, headers: Mapping[str, str], status: int
+) -> None:
+    headers = {"Content-Type": "application/json"} | dict(headers)
+
+    assert client.post(url, data=BODY, headers=headers).status_code == status
+
+
+def test_a_body_that_is_too_long_is_refused_by_its_length_or_by_reading(
+    client: FlaskClient, database: Database
+) -> None:
+    long = b'{"a": "' + b"x" * 3000 + b'"}'
+
+    announced = client.post("/open", data=long, content_type="application/json")
+    assert announced.status_code == 413
+    assert announced.headers["Connection"] == "close"
+    assert last_request(database).reason == f"{len(long)} bytes, more than 2048"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        (basic("gofax", "päss"), 200),
+        (basic("gofax", "pass"), 401),
+        (basic("gofäx", "päss"), 401),
+        ("Basic !!!", 401),
+        ("Basic " + base64.b64encode(b"no colon").decode(), 401),
+        ("Bearer abc", 401),
+    ],
+)
+def test_basic_authentication_is_checked_in_utf_8(
+    client: FlaskClient, given: str, status: int
+) -> None:
+    answer = client.post("/form", data={"ID": "1"}, headers={"Authorization": given})
+
+    assert answer.status_code == status
+    if status == 401:
+        assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
+
+
+def test_fields_in_the_url_of_a_signed_form_do_not_count(
+    client: FlaskClient, database: Database
+) -> None:
+    """A signature does not cover the URL: whoever has one signed form could say anything there."""
+    body = b"ID=1&Recipient=61412345678"
+    headers = {
+        "X-GoFax-Signature": sign(body),
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+
+    answer = client.post("/signed-form?Message=forged&ID=2", data=body, headers=headers)
+
+    assert answer.status_code == 200
+    [view] = Ledger(database).events()
+    assert (view.event.message_id, view.event.body) == ("1", None)
+
+
+def test_a_form_without_a_field_is_400(client: FlaskClient) -> None:
+    headers = {"Authorization": basic("gofax", "päss")}
+
+    answer = client.post(
+        "/form", data=b"", headers=headers, content_type="application/x-www-form-urlencoded"
+    )
+
+    assert answer.status_code == 400
+
+
+def test_too_many_requests_are_told_when_to_come_again(post: Post) -> None:
+    answers = [post("/slow") for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert 1 <= int(answers[2].headers["Retry-After"]) <= 60
+    assert post("/open").status_code == 200
+
+
+def test_a_store_that_is_away_is_503_and_nothing_is_acknowledged(
+    post: Post, database: Database
+) -> None:
+    with locked(database):
+        answer = post("/open")
+
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert list(Ledger(database).events()) == []
+    assert post("/open").json == {"status": "accepted", "messageId": "m1"}
+
+
+def test_the_address_is_the_callers_as_the_trusted_proxy_says(
+    post: Post, database: Database
+) -> None:
+    post("/open", X_Forwarded_For="203.0.113.9, 198.51.100.7")
+
+    assert last_request(database).remote == "198.51.100.7"
+
+
+def test_probes_say_whether_process_and_store_are_well(
+    client: FlaskClient, database: Database
+) -> None:
+    assert client.get("/livez").json == {"status": "alive"}
+    assert client.get("/readyz").json == {"status": "ready"}
+
+
+def test_unknown_paths_and_methods_are_answered_in_json(client: FlaskClient) -> None:
+    answers: dict[str, Any] = {
+        "nowhere": client.post("/nowhere"),
+        "method": client.get("/open"),
+        "options": client.options("/open"),
+    }
+
+    assert {name: a.status_code for name, a in answers.items()} == {
+        "nowhere": 404,
+        "method": 405,
+        "options": 405,
+    }
+    assert answers["method"].json == {"error": "method not allowed"}
+    assert answers["method"].headers["Allow"] == "POST"
