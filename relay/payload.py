@@ -235,7 +235,8 @@ def _json_object(raw: bytes) -> dict[str, Any] | None:
     """Parse a JSON object; None if it is one that Python cannot hold."""
     text = raw.decode(json.detect_encoding(raw), "replace")
     try:
-        parsed = json.loads(text, parse_int=_integer)
+        # Not strict: control characters may stand in texts as they are.
+        parsed = json.loads(text, parse_int=_integer, strict=False)
     except json.JSONDecodeError as error:
         raise Unreadable(f"not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -210,6 +210,12 @@ def attempt(outlet: Outlet, claim: Claim) -> Outcome:
         return outcome_of(error)
 
 
+def _report(attempt: Future[None]) -> None:
+    """Say it if an attempt could not be recorded; its lease will run out."""
+    if not attempt.cancelled() and (error := attempt.exception()):
+        log.error("attempt.not_recorded", exc_info=error)
+
+
 @dataclass(slots=True)
 class _Running:
     claim: Claim
@@ -245,7 +251,7 @@ class _Pool:
     def start(self, claim: Claim) -> None:
         patience = self.outlet.settings.deadline.total_seconds() + self.grace
         self._at_work[claim.attempt_id] = _Running(claim, time.monotonic() + patience)
-        self._threads.submit(self._run, claim)
+        self._threads.submit(self._run, claim).add_done_callback(_report)
 
     def running(self) -> Sequence[Claim]:
         """Return the claims whose attempts are within their deadline."""

@@ -125,6 +125,7 @@ ODD = {
     "duplicate keys": b'{"messageId": "first", "messageId": "twice"}',
     "NaN and Infinity": b'{"messageId": "nan", "a": NaN, "b": -Infinity}',
     "lone surrogates": b'{"messageId": "surrogate", "messageBody": "\\ud800 \\u0000 x"}',
+    "a NUL as it is": b'{"messageId": "nul", "messageBody": "a\x00b\x07"}',
     "bytes that are no UTF-8": b'{"messageId": "latin", "messageBody": "caf\xe9"}',
     "a byte order mark": b'\xef\xbb\xbf{"messageId": "bom"}',
     "UTF-16": '{"messageId": "utf-16"}'.encode("utf-16"),
