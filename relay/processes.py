@@ -216,6 +216,9 @@ def _load_app(config: Config, parent: int) -> Any:
     database = Database(config.store)
     inbox = Inbox(database)
     refusals = Refusals(inbox.refuse)
+    # What is imported lives as long as we do: no collection need look at it.
+    gc.collect()
+    gc.freeze()
     return create_app(config, database=database, inbox=inbox, refusals=refusals)
 
 
