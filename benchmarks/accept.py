@@ -18,13 +18,14 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -35,6 +36,9 @@ import requests
 
 SECRET = "benchmark"  # noqa: S105
 SERVER_CORE, LOAD_CORE = {0}, {min(1, (os.cpu_count() or 1) - 1)}
+
+#: More than any server here can take: no event may come twice, or it would be a duplicate.
+EVENTS_A_SECOND = 12_000
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
@@ -73,12 +77,10 @@ Server("app", address="127.0.0.1", port={port}, interface=Interfaces.WSGI, block
 WRK_SCRIPT = """\
 local lines = {{}}
 for line in io.lines("{requests}") do lines[#lines + 1] = line end
-local thread_number = 0
-function setup(thread) thread:set("first", thread_number); thread_number = thread_number + 1 end
-function init(args) at = first end
+function init(args) at = tonumber(args[1]) end
 function request()
   at = at + 1
-  local line = lines[(at - 1) % #lines + 1]
+  local line = lines[at]
   local signature, body = line:sub(1, 64), line:sub(66)
   return wrk.format("POST", "/webhooks/gofax",
     {{["Content-Type"] = "application/json", ["X-GoFax-Signature"] = signature}}, body)
@@ -104,10 +106,9 @@ class Round:
 
 def main() -> int:
     options = _options()
-    for tool in ("wrk",):
-        if shutil.which(tool) is None:
-            print(f"{tool} is needed (Debian: apt-get install {tool})", file=sys.stderr)
-            return 2
+    if shutil.which("wrk") is None:
+        print("wrk is needed (Debian: apt-get install wrk)", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         report = measure(folder, options)
@@ -120,8 +121,8 @@ def main() -> int:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     rounds: dict[str, list[Round]] = {"accept": [], "verify": []}
-    needed = int(options.seconds * options.rounds * 2 * 12_000)
-    script = _write_load(folder, min(needed, 400_000))
+    share = options.seconds * EVENTS_A_SECOND
+    script = _write_load(folder, share * options.rounds)
     (folder / "config.yaml").write_text(CONFIG.format(port=_free_port(), secret=SECRET))
     verify_port = _free_port()
     (folder / "verify.py").write_text(VERIFY_ONLY.format(port=verify_port, secret=SECRET))
@@ -134,9 +135,11 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         ) as verify,
     ):
         memory = _pss(accept)
-        for _ in range(options.rounds):
-            rounds["verify"].append(_load(script, verify, verify_port, options))
-            rounds["accept"].append(_load(script, accept, accept_port, options))
+        for number in range(options.rounds):
+            first = number * share
+            rounds["verify"].append(_load(script, verify, verify_port, options, first=first))
+            rounds["accept"].append(_load(script, accept, accept_port, options, first=first))
+        stored = _stored(folder / "relay.db")
     middle = {name: _median(each) for name, each in rounds.items()}
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -147,12 +150,16 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             middle["verify"].cpu_us_per_request / middle["accept"].cpu_us_per_request, 3
         ),
         "web_pss_mib": round(memory, 1),
+        "stored": stored,
         **{name: asdict(each) for name, each in middle.items()},
         "rounds": {name: [asdict(each) for each in all_] for name, all_ in rounds.items()},
     }
 
 
-def _load(script: Path, server: psutil.Process, port: int, options: argparse.Namespace) -> Round:
+def _load(
+    script: Path, server: psutil.Process, port: int, options: argparse.Namespace, *, first: int = 0
+) -> Round:
+    """Post the prepared events from number *first* on: none twice, or it would be a duplicate."""
     before = _cpu_seconds(server)
     done = subprocess.run(
         [
@@ -163,6 +170,8 @@ def _load(script: Path, server: psutil.Process, port: int, options: argparse.Nam
             "-s",
             str(script),
             f"http://127.0.0.1:{port}/webhooks/gofax",
+            "--",
+            str(first),
         ],
         capture_output=True,
         text=True,
@@ -236,6 +245,16 @@ def _await(port: int) -> None:
     raise SystemExit(f"nothing answers on port {port}")
 
 
+def _stored(path: Path) -> Mapping[str, int]:
+    """Count what the accepted requests left: each an event with its delivery, none a duplicate."""
+    with closing(sqlite3.connect(path)) as db:
+        counts = db.execute(
+            "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries),"
+            " (SELECT sum(duplicates) FROM keys)"
+        ).fetchone()
+    return dict(zip(("events", "deliveries", "duplicates"), counts, strict=True))
+
+
 def _tree(process: psutil.Process) -> Sequence[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
@@ -271,6 +290,7 @@ def _print(report: Mapping[str, object]) -> None:
             f"{name:8} {row['requests_per_second']:8.0f} {row['cpu_us_per_request']:11.1f} "
             f"{row['p50_ms']:8.1f} {row['p99_ms']:8.1f} {row['errors']:7d}"
         )
+    print(f"stored: {report['stored']}")
     print(
         f"ratio of CPU per request, verify / accept: {report['ratio']}   "
         f"receiver idle: {report['web_pss_mib']} MiB PSS"

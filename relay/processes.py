@@ -72,6 +72,8 @@ def settle_port(config: Config) -> Config:
 def run_web(config: Config) -> None:
     """Serve HTTP in this process and one child until SIGTERM or SIGINT."""
     log.info("web.started", listen=config.server.listen)
+    # What is imported lives as long as we do: frozen before the fork, its memory stays shared.
+    gc.freeze()
     server = Server(
         "relay",
         address=config.server.host,
@@ -216,9 +218,6 @@ def _load_app(config: Config, parent: int) -> Any:
     database = Database(config.store)
     inbox = Inbox(database)
     refusals = Refusals(inbox.refuse)
-    # What is imported lives as long as we do: no collection need look at it.
-    gc.collect()
-    gc.freeze()
     return create_app(config, database=database, inbox=inbox, refusals=refusals)
 
 
