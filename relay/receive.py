@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from structlog.typing import FilteringBoundLogger
 
 from relay import payload, routing, signature
 from relay.config import Config, Endpoint
@@ -25,8 +26,6 @@ from relay.routing import Route
 from relay.store import Inbox, StoreUnavailable
 from relay.store.records import Arrival, Request
 from relay.units import RateLimit
-
-log = structlog.get_logger()
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 #: Headers that are never kept: credentials, and HTTP_PROXY, which a server that puts its own
@@ -90,6 +89,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
             refusals=refusals,
             rates=rates,
             secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
+            log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
         made.add_url_rule(
             endpoint.path,
@@ -113,6 +113,7 @@ class Receiver:
     refusals: Refusals
     rates: _Rates
     secrets: Sequence[bytes]
+    log: FilteringBoundLogger
 
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
@@ -267,10 +268,9 @@ class Receiver:
     def _log(
         self, incoming: _Incoming, status: int, outcome: str, started: float, **fields: Any
     ) -> None:
-        log.info(
+        self.log.info(
             "request.received",
             request_id=incoming.id,
-            endpoint=self.endpoint.name,
             remote=incoming.remote,
             status=status,
             outcome=outcome,

@@ -17,7 +17,13 @@ from relay.store import schema
 from relay.store.database import Database, Prepared, StoreUnavailable
 from relay.store.groups import Closed, Group
 from relay.store.records import Acceptance, Arrival, Request
-from relay.store.rows import EVENT_COLUMNS, REQUEST_COLUMNS, event_row, request_row
+from relay.store.rows import (
+    EVENT_COLUMNS,
+    REQUEST_COLUMNS,
+    accepted_row,
+    event_row,
+    request_row,
+)
 
 #: How many refused requests are kept; the oldest make room.
 REFUSED_KEPT = 10_000
@@ -73,7 +79,8 @@ class Inbox:
                 if id(arrival) not in settled:
                     settled[id(arrival)] = self._accept_known(db, arrival)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
-            self._sql.requests.many(db, map(_settled_row, arrivals, acceptances))
+            requests = [arrival.request for arrival in arrivals]
+            self._sql.requests.many(db, map(accepted_row, requests, acceptances))
             return acceptances
 
     def _accept_known(self, db: sa.Connection, arrival: Arrival) -> Acceptance:
@@ -291,11 +298,6 @@ def _busy(db: sa.Connection, lane_ids: Iterable[str]) -> set[str]:
     """Return the lanes in which somebody is in line, or that wait for a person."""
     found = db.execute(_BUSY, {"lane_ids": list(lane_ids)}).scalar_one()
     return set(found.split(",")) if found else set()
-
-
-def _settled_row(arrival: Arrival, acceptance: Acceptance) -> tuple[Any, ...]:
-    status, event_id = acceptance.status, acceptance.event_id
-    return request_row(replace(arrival.request, outcome=status, event_id=event_id))
 
 
 def _store_secret(database: Database) -> bytes:

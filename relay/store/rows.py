@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from connectors.base import Event
 from relay import payload, routing
-from relay.store.records import Arrival, Request
+from relay.store.records import Acceptance, Arrival, Request
 
 #: What an event and its row have in common.
 _SHARED = (
@@ -22,9 +22,10 @@ _SHARED = (
 _shared = attrgetter(*_SHARED)
 EVENT_COLUMNS = (*_SHARED, "standing", "format", "key", "raw", "query", "routing")
 
-_PLAIN = tuple(each.name for each in fields(Request) if each.name != "headers")
+_SETTLED = ("outcome", "event_id", "headers")
+_PLAIN = tuple(each.name for each in fields(Request) if each.name not in _SETTLED)
 _plain = attrgetter(*_PLAIN)
-REQUEST_COLUMNS = (*_PLAIN, "headers")
+REQUEST_COLUMNS = (*_PLAIN, *_SETTLED)
 
 
 def event_row(arrival: Arrival, standing: str) -> tuple[Any, ...]:
@@ -42,7 +43,13 @@ def event_row(arrival: Arrival, standing: str) -> tuple[Any, ...]:
 
 def request_row(request: Request) -> tuple[Any, ...]:
     """Write a request as the values of :data:`REQUEST_COLUMNS`."""
-    return (*_plain(request), json.dumps(request.headers))
+    return (*_plain(request), request.outcome, request.event_id, json.dumps(request.headers))
+
+
+def accepted_row(request: Request, acceptance: Acceptance) -> tuple[Any, ...]:
+    """Write a request of which it is known now what came of it."""
+    headers = json.dumps(request.headers)
+    return (*_plain(request), acceptance.status, acceptance.event_id, headers)
 
 
 def load_event(row: sa.RowMapping, *, prefix: str = "") -> Event:
