@@ -151,12 +151,13 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     Examples: gofax-relay explain abc123
               gofax-relay explain evt_0193a1b2c3d4… --json
     """
-    view = _ledger(config).event(event)
+    ledger = _ledger(config)
+    view = ledger.event(event)
     if view is None:
         raise click.ClickException(
             f'no event "{event}" in {config.store}; gofax-relay events lists what there is'
         )
-    views.explain(view, as_json=as_json)
+    views.explain(view, pauses=ledger.pauses(), as_json=as_json)
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,16 @@ from relay.config import Config, Endpoint
 from relay.delivery import State
 from relay.registry import Outlet
 from relay.store import Ledger
-from relay.store.records import AttemptView, DeliveryView, EventView, Request
+from relay.store.records import (
+    AttemptView,
+    DeliveryView,
+    DestinationPause,
+    EventView,
+    Request,
+)
+
+#: Columns of a table that no terminal bounds.
+WIDTH = 200
 
 SIGNS = {
     State.DELIVERED: "✓",
@@ -71,10 +81,10 @@ def show_requests(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
     _print_table(table, empty="no requests yet")
 
 
-def explain(view: EventView, *, as_json: bool) -> None:
+def explain(view: EventView, *, pauses: Mapping[str, DestinationPause], as_json: bool) -> None:
     """Print everything that is known of an event."""
     if as_json:
-        _print_json(_explanation(view))
+        _print_json(_explanation(view, pauses))
         return
     event = view.event
     click.echo(f"{event.id}  {event.type}  {event.sender or '-'} → {event.recipient or '-'}")
@@ -88,7 +98,7 @@ def explain(view: EventView, *, as_json: bool) -> None:
         )
     _explain_routes(view)
     for delivery in view.deliveries:
-        _explain_delivery(delivery)
+        _explain_delivery(delivery, pauses.get(delivery.destination))
     if not view.deliveries:
         click.echo("no deliveries: " + _why_none(view))
 
@@ -194,9 +204,13 @@ def _attempt_json(attempt: AttemptView) -> dict[str, Any]:
     }
 
 
-def _explanation(view: EventView) -> dict[str, Any]:
+def _explanation(view: EventView, pauses: Mapping[str, DestinationPause]) -> dict[str, Any]:
     deliveries = [
-        {**_delivery_json(each), "history": [_attempt_json(a) for a in each.history]}
+        {
+            **_delivery_json(each),
+            "history": [_attempt_json(attempt) for attempt in each.history],
+            "next": _next(each, pauses.get(each.destination)),
+        }
         for each in view.deliveries
     ]
     return {
@@ -219,7 +233,7 @@ def _explain_routes(view: EventView) -> None:
             )
 
 
-def _explain_delivery(delivery: DeliveryView) -> None:
+def _explain_delivery(delivery: DeliveryView, pause: DestinationPause | None) -> None:
     late = ", late" if delivery.late else ""
     click.echo(f"delivery to {delivery.destination}: {delivery.state.value}{late}")
     for attempt in delivery.history:
@@ -227,11 +241,19 @@ def _explain_delivery(delivery: DeliveryView) -> None:
         result = attempt.result or "running, or lost"
         detail = f": {attempt.detail}" if attempt.detail else ""
         click.echo(f"  attempt {_time(attempt.started_at)} {result}{again}{detail}")
-    click.echo(f"  {_next(delivery)}")
+    click.echo(f"  {_next(delivery, pause)}")
 
 
-def _next(delivery: DeliveryView) -> str:
+def _next(delivery: DeliveryView, pause: DestinationPause | None) -> str:
     """Say what happens next, and when."""
+    if pause is not None and delivery.state in (State.PENDING, State.WAITING):
+        again = (
+            f"one delivery is tried at {_time(pause.until)}" if pause.until else "until resumed"
+        )
+        return (
+            f"next: nothing while {delivery.destination} is paused ({pause.cause}, since "
+            f"{_time(pause.since)}); {again}"
+        )
     match delivery.state:
         case State.WAITING:
             return "next: when the deliveries before it in its conversation are done"
@@ -289,7 +311,9 @@ def _table(*names: str) -> Table:
 
 def _print_table(table: Table, *, empty: str) -> None:
     if table.row_count:
-        Console(soft_wrap=False, highlight=False, markup=False, emoji=False).print(table)
+        # What goes to a file or another program has no edge at which to fold.
+        width = None if sys.stdout.isatty() else WIDTH
+        Console(width=width, highlight=False, markup=False, emoji=False).print(table)
     else:
         click.echo(empty)
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from relay.delivery import State
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.records import AttemptView, DeliveryView, EventView, Request
-from relay.store.rows import load_event, load_request
+from relay.store.records import AttemptView, DeliveryView, DestinationPause, EventView, Request
+from relay.store.rows import load_event, load_pauses, load_request
 
 #: Events are read in pages of this size, so that a listing does not hold a transaction open.
 _PAGE = 200
@@ -56,6 +56,11 @@ class Ledger:
         while rows := self._rows(wanted.where(seq > last)):
             yield from map(load_request, rows)
             last = rows[-1]["seq"]
+
+    def pauses(self) -> Mapping[str, DestinationPause]:
+        """Return the destinations that are not being served now."""
+        with self._database.reading() as db:
+            return load_pauses(db)
 
     def backlog(self) -> Mapping[str, Mapping[str, int]]:
         """Return how many deliveries each destination has in each state."""

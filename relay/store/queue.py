@@ -13,7 +13,7 @@ from relay.store import schema
 from relay.store.database import Database, StoreUnavailable
 from relay.store.groups import Group
 from relay.store.records import Claim, DestinationPause, Record
-from relay.store.rows import load_event
+from relay.store.rows import load_event, load_pauses
 from relay.units import RateLimit
 
 _deliveries, _lanes, _events = schema.deliveries, schema.lanes, schema.events
@@ -105,8 +105,7 @@ class Queue:
     def pauses(self) -> Mapping[str, DestinationPause]:
         """Return the destinations that are not being served now."""
         with self._database.reading() as db:
-            rows = db.execute(sa.select(schema.destinations)).mappings()
-            return {row["name"]: DestinationPause(**row) for row in rows}
+            return load_pauses(db)
 
     def close(self) -> None:
         """Write what was recorded."""

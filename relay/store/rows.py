@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from connectors.base import Event
 from relay import payload, routing
-from relay.store.records import Acceptance, Arrival, Request
+from relay.store import schema
+from relay.store.records import Acceptance, Arrival, DestinationPause, Request
 
 #: What an event and its row have in common.
 _SHARED = (
@@ -60,6 +61,12 @@ def load_event(row: sa.RowMapping, *, prefix: str = "") -> Event:
         row[prefix + "raw"], format=row[prefix + "format"], query=row[prefix + "query"]
     )
     return Event(**columns, metadata=read.metadata, payload=read.fields)
+
+
+def load_pauses(db: sa.Connection) -> dict[str, DestinationPause]:
+    """Read the destinations that are not being served now."""
+    rows = db.execute(sa.select(schema.destinations)).mappings()
+    return {row["name"]: DestinationPause(**row) for row in rows}
 
 
 def load_request(row: sa.RowMapping) -> Request:

@@ -222,6 +222,25 @@ def test_explain_tells_rules_attempts_and_what_is_next(relay, sandbox):
     assert "done: " in explained
 
 
+def test_explain_says_that_a_destination_is_paused_and_when_it_is_tried_again(relay, sandbox):
+    relay.start()
+    sandbox.fault(system="teams", status=401)
+    relay.post(EXAMPLE)
+
+    def refused() -> bool:
+        [event] = relay.listed("events")
+        return any("401" in (d["error"] or "") for d in event["deliveries"])
+
+    wait_for(refused)
+    explained = relay.command("explain", "abc123").stdout
+
+    assert "next: nothing while front-desk is paused (unauthorized, since " in explained
+    assert "one delivery is tried at " in explained
+    [event] = relay.listed("events")
+    paused = next(d for d in event["deliveries"] if d["destination"] == "front-desk")
+    assert (paused["state"], paused["attempts"]) == ("pending", 0)
+
+
 def test_a_config_with_faults_starts_nothing_and_names_them_all(relay):
     relay.config.write_text(
         "server: {lisen: x}\nendpoints:\n  - path: /hook\nroutes:\n  - to: [nowhere]\n"
