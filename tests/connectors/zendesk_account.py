@@ -24,7 +24,8 @@ from connectors.zendesk import Zendesk
 OURS = "+61700000000"
 #: In two pieces, so that nobody takes it for a real one.
 SECRET = "not-a-" + "real-one-4711"
-keys = (f"key-{number}" for number in itertools.count())
+# Shared by fifty threads: unlike a generator, a map over a count may be.
+keys = map("key-{}".format, itertools.count())
 
 
 @dataclass(frozen=True, kw_only=True)
