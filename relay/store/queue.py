@@ -128,6 +128,15 @@ class Queue:
         with self._database.reading() as db:
             return _load(db, schema.IN_FLIGHT, _d.node == self._node, now=now)
 
+    def hasten(self, now: datetime) -> None:
+        """Make due what no attempt was made at: a later time is one of a clock since put back."""
+        with self._database.writing() as db:
+            db.execute(
+                sa.update(_deliveries)
+                .where(schema.PENDING, _d.due_at > now, _d.claims == 0)
+                .values(due_at=now)
+            )
+
     def pauses(self) -> Mapping[str, Pause]:
         """Return the destinations that are not being served now."""
         with self._database.reading() as db:
