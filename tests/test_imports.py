@@ -27,7 +27,7 @@ DOORS = {
     "granian": {"relay.processes"},
     "orjson": {"relay.jsontext"},
     "limits": {"relay.receive"},
-    "click": {"relay.cli", "relay.views", "sender"},
+    "click": {"relay.cli", "relay.arguments", "relay.housekeeping", "relay.views", "sender"},
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
@@ -39,10 +39,10 @@ DOORS = {
 FLOORS = [
     {"units", "ids", "jsontext", "nodes", "clock"},
     {"payload", "routing", "signature", "delivery", "logs"},
-    {"document", "config", "store", "migrations", "refusals"},
+    {"document", "config", "store", "migrations", "refusals", "pruner"},
     {"registry"},
-    {"receive", "worker", "views", "console", "api"},
-    {"app", "cluster", "demo"},
+    {"receive", "worker", "views", "console", "api", "doctor", "arguments"},
+    {"app", "cluster", "demo", "housekeeping"},
     {"processes"},
     {"cli"},
 ]
