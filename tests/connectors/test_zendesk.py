@@ -214,7 +214,7 @@ def test_ticket_closed_between_reading_and_writing_gets_a_follow_up(
 
 def test_merged_ticket_is_not_followed_up(account: Account, zendesk: Zendesk) -> None:
     thread = deliver(zendesk).thread
-    account.stand_in.close_ticket(int(thread or 0), merged=True)
+    account.stand_in.merge_ticket(int(thread or 0))
 
     receipt = deliver(zendesk, thread=thread)
 
@@ -227,7 +227,7 @@ def test_message_after_a_merge_goes_into_the_open_ticket_of_the_conversation(
     account: Account, zendesk: Zendesk
 ) -> None:
     merged = deliver(zendesk).thread
-    account.stand_in.close_ticket(int(merged or 0), merged=True)
+    account.stand_in.merge_ticket(int(merged or 0))
     current = deliver(zendesk, thread=merged).thread
 
     receipt = deliver(zendesk, thread=merged)

@@ -324,7 +324,7 @@ def test_client_credentials_are_asked_for_what_we_need(account: Account, zendesk
 
 
 def test_access_token_is_renewed_before_its_end(account: Account, zendesk: Zendesk) -> None:
-    account.stand_in.token_life = 2.0
+    account.stand_in.settings.token_life = 2.0
     thread = deliver(zendesk).thread
     account.calls.clear()
     until, deliveries = time.monotonic() + 10, 0
@@ -344,7 +344,7 @@ def test_revoked_access_token_is_replaced_once_and_the_call_repeated(
     account: Account, zendesk: Zendesk
 ) -> None:
     thread = deliver(zendesk).thread
-    account.stand_in.expire_tokens()
+    account.stand_in.revoke_tokens()
 
     deliver(zendesk, thread=thread)
 
@@ -357,7 +357,7 @@ def test_token_refused_to_many_threads_is_replaced_once(
     account: Account, zendesk: Zendesk
 ) -> None:
     deliver(zendesk)
-    account.stand_in.expire_tokens()
+    account.stand_in.revoke_tokens()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: deliver(zendesk), range(16)))

@@ -60,7 +60,7 @@ def test_granted_token_opens_the_api_until_it_expires(account: Account) -> None:
     headers = {"Authorization": f"Bearer {granted['access_token']}"}
 
     before = call(account, "GET", "api/v2/tickets", headers=headers)
-    account.stand_in.expire_tokens()
+    account.stand_in.revoke_tokens()
     after = call(account, "GET", "api/v2/tickets", headers=headers)
 
     assert (granted["token_type"], granted["expires_in"]) == ("bearer", 1800)
