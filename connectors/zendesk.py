@@ -134,13 +134,13 @@ class Zendesk(Connector[ZendeskOptions]):
         self, desk: Desk, message: Message, *, thread: str | None, repeat: bool
     ) -> Receipt | None:
         known = desk.ticket(thread, message) if thread else None
-        if known is not None:
-            done = desk.written(known, message, repeat=repeat)
-            if done is not None:
-                return done
-            if self._takes(known, message):
-                return _comment(desk, known, message)
+        if known is not None and self._takes(known, message) and not repeat:
+            done = desk.written(known, message, repeat=False)
+            return done or _comment(desk, known, message)
         tickets = desk.tickets(message)
+        if known is not None:
+            # It may be archived, and then the list does not name it.
+            tickets = [known, *(each for each in tickets if each.id != known.id)]
         done = _written(desk, tickets, message, repeat=repeat)
         if done is not None:
             return done
@@ -149,8 +149,7 @@ class Zendesk(Connector[ZendeskOptions]):
             return _comment(desk, current, message)
         if self._asks_for_silence(message):
             return None
-        # A list does not name archived tickets; the thread may.
-        return self._create(desk, message, after=[*tickets, *([known] if known else [])])
+        return self._create(desk, message, after=tickets)
 
     def _takes(self, ticket: Ticket, message: Message) -> bool:
         """Say whether *message* goes into *ticket* rather than into a new one."""
@@ -191,7 +190,7 @@ def _comment(desk: Desk, ticket: Ticket, message: Message) -> Receipt:
 def _written(
     desk: Desk, tickets: Sequence[Ticket], message: Message, *, repeat: bool
 ) -> Receipt | None:
-    """Say where in *tickets* an earlier attempt left *message*; the newest come first."""
+    """Say where in the first *tickets* an earlier attempt left *message*."""
     for ticket in tickets[:SEARCHED]:
         done = desk.written(ticket, message, repeat=repeat)
         if done is not None:
