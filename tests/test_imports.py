@@ -31,7 +31,13 @@ DOORS = {
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
-    "zenpy": {"connectors.zendesk", "connectors.zendesk_desk", "connectors.zendesk_session"},
+    "zenpy": {
+        "connectors.zendesk",
+        "connectors.zendesk_answers",
+        "connectors.zendesk_desk",
+        "connectors.zendesk_people",
+        "connectors.zendesk_session",
+    },
     "pymsteams": {"connectors.teams"},
 }
 

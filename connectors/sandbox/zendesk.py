@@ -104,6 +104,11 @@ class StandIn:
         with self._lock:
             return self._users.end_users()
 
+    def add_user(self, fields: Json) -> Json:
+        """Make a profile, as staff do."""
+        with self._lock:
+            return dict(self._users.add(fields))
+
     def close_ticket(self, number: int) -> None:
         """Close a ticket, as an automation does."""
         with self._lock:
