@@ -42,10 +42,10 @@ class Desk:
             return None
         try:
             with answers(Transient):
-                ticket = expect(self._zenpy.tickets(id=int(thread)), Ticket)
+                ticket: Ticket = expect(self._zenpy.tickets(id=int(thread)), Ticket)
+                return ticket if _belongs(ticket, message) else None
         except Gone:
             return None
-        return ticket if _belongs(ticket, message) else None
 
     def tickets(self, message: Message) -> Sequence[Ticket]:
         """List the tickets of the conversation, newest first."""
@@ -137,6 +137,8 @@ class Desk:
 
 def _belongs(ticket: Ticket, message: Message) -> bool:
     """Ids start anew in a fresh account, where the same one is a stranger's ticket."""
+    if type(ticket.requester_id) is not int:
+        raise ValueError("a ticket of nobody, in whose name nothing can be said")
     return (
         str(ticket.external_id).casefold() == message.conversation_id.casefold()
         and ticket.status != "deleted"

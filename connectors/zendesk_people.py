@@ -9,7 +9,7 @@ from itertools import islice
 from zenpy import Zenpy
 from zenpy.lib.api_objects import Identity, User
 
-from connectors.base import Refused, Transient
+from connectors.base import Refused, Transient, Unauthorized
 from connectors.zendesk_answers import answers, expect, expect_all
 from connectors.zendesk_message import Message
 from connectors.zendesk_session import Gone
@@ -56,7 +56,10 @@ class People:
                 tags = [str(each) for each in change(person, [tag])]
         except Gone as error:
             raise Transient("the customer's profile was deleted just now", status=404) from error
-        except Refused as error:
+        except (Refused, Unauthorized) as error:
+            if isinstance(error, Unauthorized) and error.status != 403:
+                raise
+            # Other events can do without, so this is no reason to stop them.
             raise Refused(
                 f"the customer cannot be marked with {tag}: {error} (tags on users are turned on "
                 "in Admin Center under People; or set opt_out_tag: null)",
@@ -69,7 +72,7 @@ class People:
         """Find the profile of an earlier delivery; saving it again would undo a renaming."""
         try:
             found = expect_all(self._zenpy.users(external_ids=[message.person_id]), User)
-            return next((int(user.id) for user in found), None)
+            return next((int(user.id) for user in found if user.active is not False), None)
         except Gone:
             return None
 
@@ -86,14 +89,18 @@ class People:
 
     def _adopt(self, person: int, external_id: str) -> None:
         # So that the next delivery need not search, in an index that lags behind. Where that is
-        # refused the number will do.
-        with suppress(Refused):
+        # refused the number will do; if nothing may be done at all, the next request says so.
+        with suppress(Refused, Unauthorized):
             self._zenpy.users.update(User(id=person, external_id=external_id))
 
     def _with_phone(self, phone: str) -> User | None:
         """Choose among those who have the number: a direct line first, then the oldest."""
         found = expect_all(self._zenpy.users.search(query=phone), User)
-        users = [user for user in islice(found, 100) if user.role == "end-user"]
+        users = [
+            user
+            for user in islice(found, 100)
+            if user.role == "end-user" and user.active is not False
+        ]
         plain = [user for user in users if _is(user.phone, phone)]
         others = [user for user in users if user not in plain][:LOOKED_INTO]
         having = plain or [user for user in others if self._has_identity(user, phone)]

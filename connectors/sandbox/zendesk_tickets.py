@@ -25,6 +25,21 @@ PLAIN_FIELDS = (
     "ticket_form_id",
 )
 MERGED = "closed_by_merge"
+#: What tickets have too, and nothing here makes use of.
+UNUSED: Json = {
+    "allow_channelback": False,
+    "collaborator_ids": [],
+    "due_at": None,
+    "email_cc_ids": [],
+    "follower_ids": [],
+    "from_messaging_channel": False,
+    "has_incidents": False,
+    "organization_id": None,
+    "problem_id": None,
+    "recipient": None,
+    "satisfaction_rating": None,
+    "sharing_agreement_ids": [],
+}
 
 
 class Note(Protocol):
@@ -151,8 +166,11 @@ class Tickets:
         rel = "follow_up" if source else None
         tags = asked.get("tags") or (source["tags"] if source else [])
         ticket: Json = {name: asked.get(name) for name in PLAIN_FIELDS}
-        return ticket | {
+        return {
+            **ticket,
+            **UNUSED,
             "id": self._new_id(),
+            "raw_subject": ticket["subject"],
             "via": {"channel": "api", "source": {"from": origin, "to": {}, "rel": rel}},
             "status": asked.get("status") or "new",
             "description": comment.get("body"),

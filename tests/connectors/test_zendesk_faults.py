@@ -306,3 +306,17 @@ def test_account_that_cannot_be_reached_is_transient() -> None:
         with pytest.raises(Transient):
             zendesk.check()
         zendesk.close()
+
+
+@pytest.mark.parametrize("requester", ["null", '"7"'])
+def test_ticket_of_nobody_is_not_written_to_in_the_agents_name(
+    account: Account, zendesk: Zendesk, requester: str
+) -> None:
+    thread = deliver(zendesk).thread
+    conversation = account.stand_in.tickets()[0]["external_id"]
+    stale = '{"ticket": {"id": %s, "status": "open", "external_id": "%s", "requester_id": %s}}'
+    body = stale % (thread, conversation, requester)
+    account.expect("GET", f"/{thread}", status=200, body=body)
+
+    assert type(fails(zendesk, thread=thread)) is Transient
+    assert account.made("PUT") == []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from zendesk_account import OURS, Account, deliver, opened
 
-from connectors import Refused, Throttled, Transient
+from connectors import DeliveryError, Refused, Throttled, Transient, Unauthorized
 from connectors.testing import sample_event
 from connectors.zendesk import Zendesk
 
@@ -64,11 +65,12 @@ def test_profile_with_an_id_of_the_companys_keeps_it(account: Account, zendesk: 
     assert requester(account) == made["id"]
 
 
+@pytest.mark.parametrize("status", [403, 404, 422])
 def test_profile_that_may_not_be_changed_serves_all_the_same(
-    account: Account, zendesk: Zendesk
+    account: Account, zendesk: Zendesk, status: int
 ) -> None:
     made = staffs(account, "Jane Citizen", phone="+61400000000")
-    account.expect("PUT", f"/users/{made['id']}", status=422, body='{"error": "RecordInvalid"}')
+    account.expect("PUT", f"/users/{made['id']}", status=status, body='{"error": "Invalid"}')
 
     deliver(zendesk)
 
@@ -148,6 +150,17 @@ def test_profile_made_at_the_same_moment_elsewhere_is_taken(
 
     assert requester(account) == made["id"]
     assert len(account.stand_in.users()) == 1
+
+
+def test_deleted_profile_is_nobody(account: Account, zendesk: Zendesk) -> None:
+    made = staffs(account, "Jane Citizen", phone="+61400000000")
+    account.search_finds(made | {"active": False})
+    listed = {"users": [made | {"active": False}], "count": 1, "next_page": None}
+    account.expect("GET", "/show_many", status=200, body=json.dumps(listed))
+
+    deliver(zendesk)
+
+    assert requester(account) != made["id"]
 
 
 def test_unknown_customer_is_skipped_if_asked_for(account: Account) -> None:
@@ -338,12 +351,13 @@ def test_stop_that_we_sent_marks_nobody(account: Account, zendesk: Zendesk) -> N
     assert marks(account) == [[]]
 
 
+@pytest.mark.parametrize("status", [400, 403, 422])
 def test_mark_that_cannot_be_set_is_refused_before_anything_is_written(
-    account: Account, zendesk: Zendesk
+    account: Account, zendesk: Zendesk, status: int
 ) -> None:
     thread = deliver(zendesk).thread
     person = account.stand_in.users()[0]["id"]
-    account.expect("PUT", f"/users/{person}/tags", status=422, body='{"error": "RecordInvalid"}')
+    account.expect("PUT", f"/users/{person}/tags", status=status, body='{"error": "Invalid"}')
 
     with pytest.raises(Refused, match="tags on users are turned on"):
         deliver(zendesk, sample_event(**STOP), thread=thread)
@@ -389,3 +403,19 @@ def test_limit_on_updates_of_a_user_holds_up_the_conversation(
         deliver(zendesk, sample_event(**START))
 
     assert caught.value.scope == "conversation"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, Unauthorized), (404, Transient), (429, Throttled), (503, Transient)]
+)
+def test_mark_that_fails_for_now_is_not_given_up(
+    account: Account, zendesk: Zendesk, status: int, kind: type[DeliveryError]
+) -> None:
+    thread = deliver(zendesk).thread
+    person = account.stand_in.users()[0]["id"]
+    account.expect("PUT", f"/users/{person}/tags", status=status, times=2)
+
+    with pytest.raises(kind):
+        deliver(zendesk, sample_event(**STOP), thread=thread)
+
+    assert len(account.comments(thread)) == 1
