@@ -80,7 +80,7 @@ def _fitted(words: str) -> str:
     return _cut(inert(words))
 
 
-def _value(value: FieldValue, event: Event, *, field: str) -> bool | int | float | str | list[str]:
+def _value(value: FieldValue, event: Event, *, field: str) -> object:
     if isinstance(value, Template):
         return render(value, event, field=field, escape=inert)
     return value

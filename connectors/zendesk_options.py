@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
 from connectors.base import Options
 from connectors.templates import Template
@@ -14,8 +14,27 @@ from connectors.zendesk_session import PRINTABLE
 WAYS_IN = (("client_id", "client_secret"), ("access_token",), ("email", "api_token"))
 
 Id = Annotated[int, Field(ge=1)]
-Tag = Annotated[str, Field(pattern=r"^[^\s,]+$", max_length=255)]
-FieldValue = bool | int | float | Template | list[str]
+TagName = Annotated[str, Field(pattern=r"^[^\s,]+$", max_length=255)]
+
+_KINDS = {str: "text", Template: "text", bool: "switch", int: "number", float: "number"}
+
+
+def _kind_of(value: object) -> str | None:
+    return "list" if isinstance(value, list) else _KINDS.get(type(value))
+
+
+# By the kind of the value, so that a wrong one leads to one error instead of five.
+FieldValue = Annotated[
+    Annotated[Template, Tag("text")]
+    | Annotated[bool, Tag("switch")]
+    | Annotated[int | float, Tag("number")]
+    | Annotated[list[str], Tag("list")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="custom_field",
+        custom_error_message="write a text, a number, true or false, or a list of texts",
+    ),
+]
 
 
 class ZendeskOptions(Options):
@@ -58,7 +77,7 @@ class ZendeskOptions(Options):
         description="true: customers may see what they wrote; false: internal notes. "
         "What they did not write is an internal note in any case.",
     )
-    tags: list[Tag] = Field(
+    tags: list[TagName] = Field(
         default=["sms", "gofax"],
         description="Tags of every ticket we make or add to; for triggers to leave out.",
     )
@@ -84,7 +103,7 @@ class ZendeskOptions(Options):
         default="create",
         description="When no end user has the customer's number: create one, or skip the event.",
     )
-    opt_out_tag: Tag | None = Field(
+    opt_out_tag: TagName | None = Field(
         default="sms_opt_out",
         description="Tag that STOP puts on the customer's profile and START takes off; "
         "null: none.",

@@ -292,6 +292,13 @@ def test_secrets_and_texts_are_in_no_error_no_repr_and_no_log(
         (SIGN_IN | {"tags": ["two words"]}, "tags"),
         (SIGN_IN | {"priority": "highest"}, "priority"),
         (SIGN_IN | {"colour": "red"}, "colour"),
+        (SIGN_IN | {"status": "closed"}, "status"),
+        (SIGN_IN | {"group_id": 0}, "group_id"),
+        (SIGN_IN | {"subject": "{{ custmer }}"}, "did you mean customer"),
+        (SIGN_IN | {"custom_fields": {"abc": 1}}, "custom_fields.abc"),
+        (SIGN_IN | {"custom_fields": {7: None}}, "write a text, a number, true or false, or a"),
+        (SIGN_IN | {"custom_fields": {7: "{{ text"}}, "custom_fields.7.text"),
+        (SIGN_IN | {"on_stop": "mark", "opt_out_tag": None}, "needs an opt_out_tag"),
     ],
 )
 def test_options_that_cannot_work_say_why(options: dict[str, Any], word: str) -> None:
