@@ -84,8 +84,7 @@ class TestSearchNeverFinds(EffectsInZendesk):
 
 
 def _profiles(account: ZendeskAccount) -> list[Effect]:
-    users = account.users()
-    adopted = [user for user in users if user["name"] == "Known" and user["external_id"]]
-    return [Effect("profile", str(user["name"])) for user in users] + [
-        Effect("adoption", str(user["external_id"])) for user in adopted
-    ]
+    """Name the profiles that deliveries made, and those of staff's that they adopted."""
+    made = [user for user in account.users() if user["external_id"]]
+    kinds = ["adoption" if user["name"] == "Known" else "profile" for user in made]
+    return [Effect(kind, user["external_id"]) for kind, user in zip(kinds, made, strict=True)]
