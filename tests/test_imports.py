@@ -28,10 +28,17 @@ DOORS = {
     "orjson": {"relay.jsontext"},
     "limits": {"relay.receive"},
     "click": {"relay.cli", "relay.arguments", "relay.housekeeping", "relay.views", "sender"},
+    "jinja2": {"connectors.templates", "connectors.filters"},
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
-    "zenpy": {"connectors.zendesk", "connectors.zendesk_desk", "connectors.zendesk_session"},
+    "zenpy": {
+        "connectors.zendesk",
+        "connectors.zendesk_answers",
+        "connectors.zendesk_desk",
+        "connectors.zendesk_people",
+        "connectors.zendesk_session",
+    },
     "pymsteams": {"connectors.teams"},
 }
 
