@@ -26,7 +26,7 @@ DOORS = {
     "werkzeug": WEB,
     "granian": {"relay.processes"},
     "limits": {"relay.receive"},
-    "click": {"relay.cli", "relay.views", "sender"},
+    "click": {"relay.cli", "relay.kit", "relay.views", "sender"},
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
@@ -36,11 +36,11 @@ DOORS = {
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "logs", "nodes"},
+    {"units", "ids", "logs", "nodes", "scaffold"},
     {"payload", "routing", "signature", "delivery"},
     {"document", "config", "store", "migrations", "refusals"},
-    {"registry"},
-    {"receive", "worker", "views", "console", "api"},
+    {"registry", "config_schema"},
+    {"receive", "worker", "views", "console", "api", "kit"},
     {"app", "cluster", "demo"},
     {"processes"},
     {"cli"},
