@@ -15,3 +15,13 @@ def missing(what: str, reason: str) -> None:
     if what in REQUIRED:
         pytest.fail(f"{what} is required here: {reason}")
     pytest.skip(f"needs {what}: {reason}")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chaos", "what goes wrong in tests/chaos")
+    group.addoption(
+        "--chaos-seeds", type=int, default=5, metavar="N", help="run the seeds 1 to N (default: 5)"
+    )
+    group.addoption(
+        "--chaos-seed", type=int, action="append", metavar="S", help="run this seed, any number"
+    )
