@@ -81,7 +81,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a caller that was killed in the middle of a call is what we are here for."""
+        """Say nothing: callers that die in the middle of a call are what this is for."""
 
 
 class _Handler(BaseHTTPRequestHandler):

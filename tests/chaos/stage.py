@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -228,6 +229,8 @@ def message(
 @contextmanager
 def running_sandbox() -> Iterator[str]:
     """Serve the stand-ins over HTTP from a thread of this process; give their address."""
+    # It writes a line for each call; nobody has to read hundreds of them.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = sandbox.serve(port=0)
     thread = threading.Thread(target=server.serve_forever, name="sandbox")
     thread.start()
