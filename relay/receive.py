@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
-from relay import payload, routing, signature
+from relay import jsontext, payload, routing, signature
 from relay.config import Config, Endpoint
 from relay.ids import new_id
 from relay.payload import Unreadable
@@ -342,4 +341,4 @@ def _same(given: str | None, wanted: str) -> bool:
 
 
 def _json(status: int, answer: dict[str, Any]) -> Response:
-    return Response(json.dumps(answer) + "\n", status, mimetype="application/json")
+    return Response(jsontext.dumps(answer) + "\n", status, content_type="application/json")

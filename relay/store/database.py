@@ -7,11 +7,13 @@ takes a file lock, on which processes queue up, and then begins an immediate tra
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +89,9 @@ class Prepared:
         self._columns = columns
         # The compiler writes columns in the order of the table: that of the values has to follow.
         order: Sequence[str] | None = getattr(compiled, "positiontup", None)
-        self._take = None if order is None else [columns.index(name) for name in order]
+        self._take = None if order is None else itemgetter(*map(columns.index, order))
         binders = {at: _binder(table, name, dialect) for at, name in enumerate(columns)}
-        self._binders = {at: bind for at, bind in binders.items() if bind}
+        self._binders = [(at, bind) for at, bind in binders.items() if bind]
 
     def many(self, connection: sa.Connection, rows: Iterable[Sequence[Any]]) -> int:
         """Insert *rows*, each with its values in the order of *columns*; return how many."""
@@ -99,15 +101,15 @@ class Prepared:
             return connection.exec_driver_sql(self._sql, named).rowcount
         start = inserted = 0
         for size in _powers_of_two(len(values)):
-            chunk = values[start : start + size]
-            flat = tuple(each[at] for each in chunk for at in self._take)
+            chunk = map(self._take, values[start : start + size])
+            flat = tuple(itertools.chain.from_iterable(chunk))
             inserted += connection.exec_driver_sql(self._of_rows(size), flat).rowcount
             start += size
         return inserted
 
     def _bound(self, row: Sequence[Any]) -> Sequence[Any]:
         bound = list(row)
-        for at, bind in self._binders.items():
+        for at, bind in self._binders:
             bound[at] = bind(bound[at])
         return bound
 

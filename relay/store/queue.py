@@ -299,6 +299,7 @@ def _note_health(database: Database, db: sa.Connection, record: Record) -> None:
     if pause is not None:
         insert = database.insert(table).values(
             name=name,
+            failures=0,
             cause=pause.cause,
             reason=pause.reason,
             since=record.ended_at,
