@@ -140,10 +140,11 @@ class Relay:
         *,
         name: str | None = None,
         before: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "relay.cli"),
         environ: Mapping[str, str] | None = None,
     ) -> Process:
         """Start *command*, with *before* in front of it, without waiting for anything."""
-        whole = [*before, sys.executable, "-m", "relay.cli", command, "--config", str(self.config)]
+        whole = [*before, sys.executable, *program, command, "--config", str(self.config)]
         log = self.folder / f"{len(self.processes) + 1}-{name or command}.log"
         process = Process(whole, log=log, environ=environ)
         self.processes.append(process)
