@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -16,7 +16,9 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
+from connectors.base import Event
 from relay import jsontext, payload, routing, signature
+from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
 from relay.ids import new_id
 from relay.payload import Unreadable
@@ -78,16 +80,19 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
+    clock = SteadyClock()
     for endpoint in config.endpoints:
         receiver = Receiver(
             endpoint=endpoint,
             routes=config.routes,
             max_body=config.server.max_body,
             rate_per_address=config.server.rate_per_address,
+            dedupe_horizon=config.dedupe_horizon,
             inbox=inbox,
             refusals=refusals,
             rates=rates,
             secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
+            clock=clock,
             log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
         made.add_url_rule(
@@ -108,15 +113,17 @@ class Receiver:
     routes: Sequence[Route]
     max_body: int
     rate_per_address: RateLimit | None
+    dedupe_horizon: timedelta | None
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
     secrets: Sequence[bytes]
+    clock: Callable[[], datetime]
     log: FilteringBoundLogger
 
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
-        incoming = _Incoming(environ=request.environ, at=datetime.now(UTC))
+        incoming = _Incoming(environ=request.environ, at=self.clock())
         started = time.monotonic()
         try:
             answer = self._accepted(incoming)
@@ -158,8 +165,15 @@ class Receiver:
             key=key,
             meaning=payload.meaning(read),
             match=routing.match(event, self.routes),
+            standing="stale" if self._is_stale(event) else "accepted",
             on_duplicate=endpoint.on_duplicate,
         )
+
+    def _is_stale(self, event: Event) -> bool:
+        """Return whether *event* is so old that its key may have been forgotten."""
+        if self.dedupe_horizon is None or event.occurred_at is None:
+            return False
+        return event.received_at - event.occurred_at > self.dedupe_horizon
 
     def _check_rate(self, incoming: _Incoming) -> None:
         for limit, who in (

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 
 import structlog
 
 from connectors.base import DeliveryError
+from relay.clock import SteadyClock
 from relay.delivery import Outcome, Result, decide, delivered, outcome_of
 from relay.registry import Outlet
 from relay.store import Queue, StoreUnavailable
@@ -50,12 +51,12 @@ class Worker:
         outlets: Mapping[str, Outlet],
         queue: Queue,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         rng: Random | None = None,
         pace: Pace = Pace(),
     ) -> None:
         self._queue = queue
-        self._clock = clock
+        self._clock = clock or SteadyClock()
         self._rng = rng or Random()
         self._pace = pace
         self._stop = threading.Event()
@@ -197,7 +198,9 @@ class Worker:
 
     def _take_back(self) -> None:
         """Settle the claims that this node held when it was killed."""
-        claims = self._queue.abandoned(self._clock())
+        now = self._clock()
+        self._queue.hasten(now)
+        claims = self._queue.abandoned(now)
         self._settle_lost(claims, "the worker was killed in the middle of it")
 
     def _settle_lost(self, claims: Sequence[Claim], detail: str) -> None:

@@ -58,6 +58,7 @@ class Queue:
 
         Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
         """
+        self._database.require_room(share=0.5)
         with self._database.writing() as db:
             if rate:
                 limit = min(limit, _within(rate, db, destination, now))
@@ -127,6 +128,15 @@ class Queue:
         """Return the claims that this node still holds from an earlier life."""
         with self._database.reading() as db:
             return _load(db, schema.IN_FLIGHT, _d.node == self._node, now=now)
+
+    def hasten(self, now: datetime) -> None:
+        """Make due what no attempt was made at: a later time is one of a clock since put back."""
+        with self._database.writing() as db:
+            db.execute(
+                sa.update(_deliveries)
+                .where(schema.PENDING, _d.due_at > now, _d.claims == 0)
+                .values(due_at=now)
+            )
 
     def pauses(self) -> Mapping[str, Pause]:
         """Return the destinations that are not being served now."""
