@@ -27,11 +27,18 @@ DOORS = {
     "granian": {"relay.processes"},
     "orjson": {"relay.jsontext"},
     "limits": {"relay.receive"},
-    "click": {"relay.cli", "relay.views", "sender"},
+    "click": {"relay.cli", "relay.arguments", "relay.housekeeping", "relay.views", "sender"},
+    "jinja2": {"connectors.templates", "connectors.filters"},
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
-    "zenpy": {"connectors.zendesk", "connectors.zendesk_desk", "connectors.zendesk_session"},
+    "zenpy": {
+        "connectors.zendesk",
+        "connectors.zendesk_answers",
+        "connectors.zendesk_desk",
+        "connectors.zendesk_people",
+        "connectors.zendesk_session",
+    },
     "pymsteams": {"connectors.teams"},
 }
 
@@ -39,10 +46,10 @@ DOORS = {
 FLOORS = [
     {"units", "ids", "jsontext", "nodes", "clock"},
     {"payload", "routing", "signature", "delivery", "logs"},
-    {"document", "config", "store", "migrations", "refusals"},
+    {"document", "config", "store", "migrations", "refusals", "pruner"},
     {"registry"},
-    {"receive", "worker", "views", "console", "api"},
-    {"app", "cluster", "demo"},
+    {"receive", "worker", "views", "console", "api", "doctor", "arguments"},
+    {"app", "cluster", "demo", "housekeeping"},
     {"processes"},
     {"cli"},
 ]
