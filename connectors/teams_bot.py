@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
-from pydantic import SecretStr
 
 from connectors import cards
 from connectors.base import (
     Ambiguous,
     DeliveryError,
+    Event,
     Receipt,
     Refused,
     Transient,
@@ -24,6 +24,7 @@ from connectors.base import (
 )
 from connectors.http import Http, error_for
 from connectors.teams_answers import error_code, json_object
+from connectors.teams_options import TeamsOptions
 from connectors.teams_token import BotToken
 
 Json = dict[str, Any]
@@ -48,61 +49,58 @@ REMEDIES = {
 class Bot:
     """Posts as a bot into one channel; safe to use from many threads."""
 
-    def __init__(
-        self,
-        *,
-        channel: str,
-        tenant: str,
-        service_url: str,
-        login_url: str,
-        client_id: str,
-        secret: SecretStr,
-        http: Http,
-    ) -> None:
-        self._channel = channel
-        self._tenant = tenant
-        self._url = f"{service_url.rstrip('/')}/v3/conversations"
+    def __init__(self, options: TeamsOptions, http: Http) -> None:
+        assert options.channel and options.tenant_id and options.client_id
+        assert options.client_secret is not None
+        self._options = options
+        self._channel = options.channel
+        self._tenant = options.tenant_id
+        self._url = f"{options.service_url}/v3/conversations"
         self._session = http.session()
-        token_url = f"{login_url.rstrip('/')}/{quote(tenant, safe='')}/oauth2/v2.0/token"
-        self._token = BotToken(token_url, client_id=client_id, secret=secret, http=http)
+        self._token = BotToken(
+            f"{options.login_url}/{self._tenant}/oauth2/v2.0/token",
+            client_id=options.client_id,
+            secret=options.client_secret,
+            http=http,
+        )
 
-    def is_ours(self, thread: str | None) -> bool:
-        """Say whether *thread* is one of this channel; a config may have moved to another."""
-        return bool(thread) and str(thread).startswith(f"{self._channel};messageid=")
-
-    def post(self, activity: Json, *, thread: str | None, ends_at: float) -> Receipt:
-        """Answer in *thread*, or start one if there is none (any more).
+    def post(self, event: Event, *, thread: str | None, repeat: bool) -> Receipt:
+        """Answer in *thread* with a card for *event*, or start one if there is none (any more).
 
         Raises :class:`DeliveryError`.
         """
-        if thread is not None and self.is_ours(thread):
-            receipt = self._reply(activity, thread=thread, ends_at=ends_at)
+        # A thread of another channel: the destination has moved since.
+        if thread is not None and thread.startswith(f"{self._channel};messageid="):
+            receipt = self._reply(self._activity(event, repeat, in_thread=True), thread=thread)
             if receipt is not None:
                 return receipt
-        return self._start(activity, ends_at=ends_at)
+        return self._start(self._activity(event, repeat, in_thread=False))
 
-    def check(self, *, ends_at: float) -> str:
+    def check(self) -> str:
         """Look the channel up, change nothing, and say what was found."""
         url = f"{self._url}/{quote(self._channel, safe='')}/pagedmembers?pageSize=50"
-        error = _fault(self._call("GET", url, ends_at=ends_at), safe=True)
+        error = _fault(self._call("GET", url), safe=True)
         if isinstance(error, Refused):
             raise Unauthorized(str(error), status=error.status)
         if error is not None:
             raise error
-        return "the bot is in the channel's team"
+        return f"{urlsplit(self._url).hostname}: the bot is in the team of the channel"
 
     def close(self) -> None:
         self._session.close()
         self._token.close()
 
-    def _start(self, activity: Json, *, ends_at: float) -> Receipt:
+    def _activity(self, event: Event, repeat: bool, *, in_thread: bool) -> Json:
+        return cards.activity(event, options=self._options, repeat=repeat, in_thread=in_thread)
+
+    def _start(self, activity: Json) -> Receipt:
         asked = {
             "isGroup": True,
             "tenantId": self._tenant,
             "channelData": {"channel": {"id": self._channel}, "tenant": {"id": self._tenant}},
             "activity": activity,
         }
-        response = self._call("POST", self._url, asked, ends_at=ends_at)
+        response = self._call("POST", self._url, asked)
         if response.status_code == 400 and error_code(response) == "BadSyntax":
             # What can be wrong with its syntax is the same for every event.
             said = "answered 400: BadSyntax: check channel and tenant_id"
@@ -111,21 +109,19 @@ class Bot:
         root = _root(response)
         return Receipt(reference=root, thread=f"{self._channel};messageid={root}")
 
-    def _reply(self, activity: Json, *, thread: str, ends_at: float) -> Receipt | None:
+    def _reply(self, activity: Json, *, thread: str) -> Receipt | None:
         url = f"{self._url}/{quote(thread, safe='')}/activities"
-        response = self._call("POST", url, activity, ends_at=ends_at)
+        response = self._call("POST", url, activity)
         if response.status_code in GONE:
             return None
         _raise_fault(response)
         return Receipt(reference=_reply_id(response), thread=thread)
 
-    def _call(
-        self, method: str, url: str, body: Json | None = None, *, ends_at: float
-    ) -> requests.Response:
-        header = self._token.header(ends_at=ends_at)
+    def _call(self, method: str, url: str, body: Json | None = None) -> requests.Response:
+        header = self._token.header()
         response = self._send(method, url, body, header=header)
         if response.status_code == 401:
-            header = self._token.header(ends_at=ends_at, refused=header)
+            header = self._token.header(refused=header)
             response = self._send(method, url, body, header=header)
         return response
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from connectors.base import DeliveryError, Refused, Transient, Unauthorized
 from connectors.http import Http, error_for
 from connectors.teams_answers import json_object
+from connectors.wire import current
 
 #: What the token is for, in Microsoft's public cloud.
 SCOPE = "https://api.botframework.com/.default"
@@ -43,12 +44,12 @@ class BotToken:
         self._header: str | None = None
         self._renew_at = 0.0
 
-    def header(self, *, ends_at: float, refused: str | None = None) -> str:
-        """Return an Authorization header other than *refused*, by *ends_at* (monotonic).
+    def header(self, *, refused: str | None = None) -> str:
+        """Return an Authorization header other than *refused*, within the caller's deadline.
 
         Many threads that ask at once share one request. Raises :class:`DeliveryError`.
         """
-        if not self._lock.acquire(timeout=max(0.0, ends_at - time.monotonic())):
+        if not self._lock.acquire(timeout=_patience(self._http)):
             raise Transient("no access token in time: another delivery still waits for one")
         try:
             if self._header in (None, refused) or time.monotonic() >= self._renew_at:
@@ -84,6 +85,12 @@ class BotToken:
         if error is not None:
             raise error
         return response
+
+
+def _patience(http: Http) -> float:
+    """Return the seconds that are left of the call that is under way."""
+    call = current.get()
+    return max(0.0, call.ends_at - time.monotonic()) if call else http.default_deadline
 
 
 def _fault(response: requests.Response) -> DeliveryError | None:

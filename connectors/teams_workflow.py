@@ -14,9 +14,10 @@ import pymsteams
 import requests
 
 from connectors import cards
-from connectors.base import Ambiguous, DeliveryError, Receipt, Unauthorized
-from connectors.http import Session, error_for
+from connectors.base import Ambiguous, DeliveryError, Event, Receipt, Unauthorized
+from connectors.http import Http, Session, error_for
 from connectors.teams_answers import error_code, json_object
+from connectors.teams_options import TeamsOptions
 
 #: Hosts whose addresses Microsoft has switched off, or said that it would.
 RETIRED_HOSTS = {
@@ -28,25 +29,45 @@ RUN_HISTORY = "the flow's run history in Power Automate may say more"
 SWITCHED_OFF = ("WorkflowTriggerIsNotEnabled", "WorkflowNotFound")
 GONE = (404, 410)
 WRITTEN_STATUS = re.compile(rb"HTTP error (\d{3})", re.IGNORECASE)
-LONGEST_THREAD = 500
+_THREAD = re.compile(r"[!-~]{1,500}")
 
 
 class Workflow:
     """Posts to the webhook of one Workflow; safe to use from many threads."""
 
-    def __init__(self, url: str, *, session: Session) -> None:
-        self._url = url
-        self._session = session
+    def __init__(self, options: TeamsOptions, http: Http) -> None:
+        assert options.url is not None
+        self._options = options
+        self._url = options.url.get_secret_value()
+        self._session = http.session()
 
-    def post(self, message: dict[str, Any], *, thread: str | None) -> Receipt:
-        """Hand *message* to the flow. Raises :class:`DeliveryError`."""
+    def post(self, event: Event, *, thread: str | None, repeat: bool) -> Receipt:
+        """Hand a card for *event* to the flow. Raises :class:`DeliveryError`."""
         post = _Post(self._url, session=self._session)
-        post.payload = message
+        post.payload = self._message(event, thread=thread, repeat=repeat)
         post.send()
         response = post.last_http_response
         return Receipt(
             reference=f"accepted ({response.status_code}), not confirmed",
-            thread=_thread(response) or thread,
+            thread=_thread(response) if self._options.send_conversation else None,
+        )
+
+    def _message(self, event: Event, *, thread: str | None, repeat: bool) -> dict[str, Any]:
+        options = self._options
+        if not options.send_conversation:
+            return cards.message(event, options=options, shape=options.shape, repeat=repeat)
+        conversation = {
+            "id": event.conversation,
+            "customer": event.customer,
+            "ours": event.ours,
+            "thread": thread,
+        }
+        return cards.message(
+            event,
+            options=options,
+            repeat=repeat,
+            in_thread=thread is not None,
+            beside={"conversation": conversation},
         )
 
     def check(self) -> str:
@@ -96,8 +117,7 @@ class _Post(pymsteams.connectorcard):  # type: ignore[misc]  # pymsteams has no 
 def _thread(response: requests.Response) -> str | None:
     """Return the thread that a flow of one's own names in its answer."""
     named = (json_object(response) or {}).get("thread")
-    is_usable = isinstance(named, str) and 0 < len(named) <= LONGEST_THREAD
-    return str(named) if is_usable else None
+    return named if isinstance(named, str) and _THREAD.fullmatch(named) else None
 
 
 def _error(response: requests.Response) -> DeliveryError | None:

@@ -30,9 +30,11 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
+from connectors.cards import CardOptions
 from connectors.http import Http
 from connectors.sandbox import serve
-from connectors.teams import Teams, TeamsOptions
+from connectors.teams import Teams
+from connectors.teams_options import TeamsOptions
 from connectors.testing import sample_event
 from connectors.text import NO_BODY
 
@@ -90,8 +92,10 @@ def records(sandbox_url: str) -> list[dict[str, Any]]:
     return found
 
 
-def card(event: Event | None = None, *, repeat: bool = False) -> dict[str, Any]:
-    return cards.message(event or sample_event(), shape="card", repeat=repeat)
+def card(event: Event | None = None, *, repeat: bool = False, **options: Any) -> dict[str, Any]:
+    return cards.message(
+        event or sample_event(), options=CardOptions(**options), shape="card", repeat=repeat
+    )
 
 
 def words(shown: dict[str, Any]) -> str:
@@ -474,7 +478,7 @@ class TestTheCard:
         validated(card(sample_event(url="https://relay.example/console/events/e1"), repeat=True))
 
     def test_is_of_version_1_4_in_an_envelope(self) -> None:
-        message = cards.message(sample_event(), shape="envelope", repeat=False)
+        message = cards.message(sample_event(), options=CardOptions())
 
         (attachment,) = message["attachments"]
         assert message["type"] == "message"
@@ -608,7 +612,7 @@ class TestLongTexts:
     def test_fill_the_message_and_no_more(self) -> None:
         event = sample_event(body="x" * 100_000)
 
-        size = len(cards.encode(cards.message(event, shape="envelope", repeat=True)))
+        size = len(cards.encode(cards.message(event, options=CardOptions(), repeat=True)))
 
         assert cards.LIMIT - 8 < size <= cards.LIMIT
 
