@@ -242,7 +242,7 @@ class TestTokens:
 
         with RawServer(stall) as server, ThreadPoolExecutor(1) as pool:
             connector = raw_bot(server)
-            first = pool.submit(deliver, connector, deadline=3.0)
+            first = pool.submit(deliver, connector, deadline=1.0)
             assert asked.wait(10)
             with pytest.raises(Transient, match="another delivery"):
                 deliver(connector, deadline=0.2)
