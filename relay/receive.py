@@ -17,12 +17,13 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
-from relay import payload, routing, signature
+from relay import payload, routing, sentiment, signature
 from relay.config import Config, Endpoint
 from relay.ids import new_id
 from relay.payload import Unreadable
 from relay.refusals import Refusals
 from relay.routing import Route
+from relay.sentiment import Judge
 from relay.store import Inbox, StoreUnavailable
 from relay.store.records import Arrival, Request
 from relay.units import RateLimit
@@ -79,6 +80,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
+    judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
         receiver = Receiver(
             endpoint=endpoint,
@@ -88,6 +90,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
             inbox=inbox,
             refusals=refusals,
             rates=rates,
+            judge=judge,
             secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
             log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
@@ -112,6 +115,7 @@ class Receiver:
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
+    judge: Judge | None
     secrets: Sequence[bytes]
     log: FilteringBoundLogger
 
@@ -146,7 +150,9 @@ class Receiver:
 
     def _arrival(self, noted: Request, read: payload.Payload, raw: bytes, query: str) -> Arrival:
         endpoint = self.endpoint
-        event = read.event(id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at)
+        event = read.event(
+            id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at, judge=self.judge
+        )
         key = payload.key(
             read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
         )

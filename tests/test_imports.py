@@ -37,7 +37,7 @@ DOORS = {
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "logs", "nodes"},
+    {"units", "ids", "logs", "nodes", "sentiment"},
     {"payload", "routing", "signature", "delivery"},
     {"document", "config", "store", "migrations", "refusals"},
     {"registry"},
@@ -46,7 +46,14 @@ FLOORS = [
     {"processes"},
     {"cli"},
 ]
-PURE = {"relay.units", "relay.payload", "relay.routing", "relay.signature", "relay.delivery"}
+PURE = {
+    "relay.units",
+    "relay.payload",
+    "relay.sentiment",
+    "relay.routing",
+    "relay.signature",
+    "relay.delivery",
+}
 
 
 def _trees() -> dict[str, ast.Module]:
