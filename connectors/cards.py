@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, GetCoreSchemaHandler, field_validator
+from pydantic_core import CoreSchema
 
 from connectors.base import Event, Options, Refused
 from connectors.templates import Template, render
@@ -48,6 +49,16 @@ class CardTemplate(Template):
     extra = ("in_thread",)
 
 
+class Facts(dict[str, CardTemplate]):
+    """Lines of a card's table by name; its own type, so that a JSON Schema can show a default."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return handler(dict[str, CardTemplate])
+
+
 class Person(Options):
     """Somebody to mention."""
 
@@ -66,13 +77,15 @@ class CardOptions(Options):
     text: CardTemplate = Field(
         default=CardTemplate("{{ text }}"), description="Template of what stands below it."
     )
-    facts: dict[str, CardTemplate] = Field(
-        default={
-            "From": CardTemplate("{{ sender if not in_thread }}"),
-            "To": CardTemplate("{{ recipient if not in_thread }}"),
-            "Time": CardTemplate("{{ time | date }}"),
-            "Sentiment": CardTemplate("{{ sentiment }}"),
-        },
+    facts: Facts = Field(
+        default=Facts(
+            {
+                "From": CardTemplate("{{ sender if not in_thread }}"),
+                "To": CardTemplate("{{ recipient if not in_thread }}"),
+                "Time": CardTemplate("{{ time | date }}"),
+                "Sentiment": CardTemplate("{{ sentiment }}"),
+            }
+        ),
         description="Lines of the table: a name and a template each; what comes out empty is "
         "left out. `in_thread` is true where the card answers in a thread.",
     )
