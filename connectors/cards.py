@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,6 +58,9 @@ class Facts(dict[str, CardTemplate]):
     ) -> CoreSchema:
         return handler(dict[str, CardTemplate])
 
+    def __str__(self) -> str:
+        return json.dumps({name: template.source for name, template in self.items()})
+
 
 class Person(Options):
     """Somebody to mention."""
@@ -89,13 +92,13 @@ class CardOptions(Options):
         description="Lines of the table: a name and a template each; what comes out empty is "
         "left out. `in_thread` is true where the card answers in a thread.",
     )
-    mentions: tuple[Person, ...] = Field(
-        default=(), description="People whom each card mentions: `id` and `name`."
+    mentions: list[Person] = Field(
+        default=[], description="People whom each card mentions: `id` and `name` of each."
     )
 
     @field_validator("mentions")
     @classmethod
-    def _distinct(cls, people: tuple[Person, ...]) -> tuple[Person, ...]:
+    def _distinct(cls, people: list[Person]) -> list[Person]:
         if len({person.name for person in people}) < len(people):
             raise ValueError("two people have the same name; Teams tells them apart by it")
         return people
@@ -109,7 +112,7 @@ class _Parts:
     words: str
     facts: Mapping[str, str]
     small_print: str
-    people: tuple[Person, ...]
+    people: Sequence[Person]
     url: str | None
 
 
@@ -220,7 +223,7 @@ def _actions(url: str | None) -> Json:
     return {"actions": [{"type": "Action.OpenUrl", "title": "Open in gofax-relay", "url": url}]}
 
 
-def _entities(people: tuple[Person, ...]) -> Json:
+def _entities(people: Sequence[Person]) -> Json:
     if not people:
         return {}
     entities = [

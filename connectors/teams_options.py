@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from connectors import cards
+from connectors.base import Options
 
 #: Addresses of Microsoft's public cloud.
 SERVICE_URL = "https://smba.trafficmanager.net/teams"
@@ -23,8 +24,8 @@ _BY_MODE = {
 _NEEDED = {"workflow": ("url",), "bot": ("tenant_id", "client_id", "client_secret", "channel")}
 
 
-class TeamsOptions(cards.CardOptions):
-    """What a destination of connector ``teams`` may say."""
+class Place(Options):
+    """Where cards go, and as whom they are posted."""
 
     mode: Literal["workflow", "bot"] = Field(
         default="workflow",
@@ -91,7 +92,7 @@ class TeamsOptions(cards.CardOptions):
         return found[0]
 
     @model_validator(mode="after")
-    def _complete(self) -> TeamsOptions:
+    def _complete(self) -> Self:
         missing = [key for key in _NEEDED[self.mode] if getattr(self, key) is None]
         if missing:
             raise ValueError(f"mode {self.mode} needs {' and '.join(missing)}")
@@ -104,6 +105,11 @@ class TeamsOptions(cards.CardOptions):
         if self.send_conversation and self.shape == "card":
             raise ValueError("send_conversation needs shape envelope: a bare card has no room")
         return self
+
+
+# Fields of the last base come first.
+class TeamsOptions(cards.CardOptions, Place):
+    """What a destination of connector ``teams`` may say."""
 
 
 def _fault(url: str, *, what: str) -> str | None:

@@ -32,7 +32,7 @@ DOORS = {
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
     "zenpy": {"connectors.zendesk", "connectors.zendesk_desk", "connectors.zendesk_session"},
-    "pymsteams": {"connectors.teams"},
+    "pymsteams": {"connectors.teams_workflow"},
 }
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
