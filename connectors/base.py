@@ -168,5 +168,15 @@ class Connector(ABC, Generic[OptionsT]):
         Raises :class:`Unauthorized` or :class:`Transient`.
         """
 
+    def setup(self) -> str:
+        """Make in the system, once, what deliveries there rely on, and say what was made.
+
+        ``gofax-relay connectors setup`` calls it; a person may do so twice. What is there
+        already stays as it is.
+
+        Raises :class:`DeliveryError`.
+        """
+        return "nothing to set up"
+
     def close(self) -> None:
         """Release connections; may be called more than once."""
