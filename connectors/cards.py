@@ -39,6 +39,7 @@ _MEANINGFUL = re.compile(r"(<(?=/?\s*at\b)|\{(?=\{\s*(?:date|time)\b))", re.IGNO
 _STACKED = re.compile(f"([{_ACCENTS}]{{4}})[{_ACCENTS}]+")
 _DIRECTED = re.compile("[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]")
 _DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_NAME = re.compile(r"[^<>\x00-\x1f]{1,100}")
 _PLAIN = re.compile(r"\+?[^\W_]+(?:(?:, |[ :-])[^\W_]+)*")
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
@@ -66,9 +67,14 @@ class Person(Options):
     """Somebody to mention."""
 
     id: str = Field(min_length=1, description="Sign-in name (UPN) or Entra object id.")
-    name: str = Field(
-        pattern=r"^[^<>\x00-\x1f]{1,100}$", description="The name that the card shows."
-    )
+    name: str = Field(description="The name that the card shows.")
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("must be one line of 1 to 100 characters without < and >")
+        return name
 
 
 class CardOptions(Options):
@@ -134,14 +140,14 @@ def message(
     def wrapped(card: Json) -> Json:
         return card if shape == "card" else _envelope(card) | dict(beside or {})
 
-    return _fitted(parts, wrapped)
+    return _fitted(parts, wrapped, event=event)
 
 
 def activity(event: Event, *, options: CardOptions, repeat: bool, in_thread: bool) -> Json:
     """Build the message that a bot posts for *event*. Raises :class:`Refused`."""
     parts = _parts(event, options, repeat=repeat, in_thread=in_thread)
     # The summary is what notifications say instead of "sent a card".
-    return _fitted(parts, lambda card: _envelope(card) | {"summary": parts.title})
+    return _fitted(parts, lambda card: _envelope(card) | {"summary": parts.title}, event=event)
 
 
 def encode(payload: Json) -> bytes:
@@ -167,7 +173,7 @@ def _parts(event: Event, options: CardOptions, *, repeat: bool, in_thread: bool)
     )
 
 
-def _fitted(parts: _Parts, wrapped: Callable[[Json], Json]) -> Json:
+def _fitted(parts: _Parts, wrapped: Callable[[Json], Json], *, event: Event) -> Json:
     """Keep as much of the text as the limit allows."""
 
     def build(kept: int) -> Json:
@@ -181,7 +187,8 @@ def _fitted(parts: _Parts, wrapped: Callable[[Json], Json]) -> Json:
         return build(whole)
     kept = bisect_right(range(whole), LIMIT, key=size) - 1
     if kept < 0:
-        raise Refused("facts: without any text, the card is larger than the 28 KB of Teams")
+        said = "too much for the 28 KB of Teams, even without the text"
+        raise Refused(f"facts: event {event.id}: {said}")
     return build(kept)
 
 

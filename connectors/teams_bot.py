@@ -54,12 +54,12 @@ class Bot:
         assert options.client_secret is not None
         self._options = options
         self._channel = options.channel
-        self._tenant = options.tenant_id
+        self._tenant = str(options.tenant_id)
         self._url = f"{options.service_url}/v3/conversations"
         self._session = http.session()
         self._token = BotToken(
             f"{options.login_url}/{self._tenant}/oauth2/v2.0/token",
-            client_id=options.client_id,
+            client_id=str(options.client_id),
             secret=options.client_secret,
             http=http,
         )

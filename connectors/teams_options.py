@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -15,8 +16,7 @@ from connectors.base import Options
 SERVICE_URL = "https://smba.trafficmanager.net/teams"
 LOGIN_URL = "https://login.microsoftonline.com"
 
-_CHANNEL = re.compile(r"19:[A-Za-z0-9_.@-]{1,200}")
-_UUID = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
+_CHANNEL = re.compile(r"19:[A-Za-z0-9_.-]{1,200}@thread\.[a-z0-9]{1,20}")
 _BY_MODE = {
     "workflow": ("url", "shape", "send_conversation"),
     "bot": ("tenant_id", "client_id", "client_secret", "channel", "service_url", "login_url"),
@@ -45,12 +45,10 @@ class Place(Options):
         description="workflow: give the flow the conversation and its thread beside the card, "
         "for flows that answer in threads.",
     )
-    tenant_id: str | None = Field(
-        default=None, pattern=_UUID, description="bot: id of the Microsoft 365 tenant."
+    tenant_id: UUID | None = Field(
+        default=None, description="bot: id of the Microsoft 365 tenant."
     )
-    client_id: str | None = Field(
-        default=None, pattern=_UUID, description="bot: application id of the bot."
-    )
+    client_id: UUID | None = Field(default=None, description="bot: application id of the bot.")
     client_secret: SecretStr | None = Field(
         default=None, min_length=1, description="bot: client secret of the application."
     )
@@ -85,9 +83,9 @@ class Place(Options):
         """Take the id out of a link such as ``https://teams.microsoft.com/l/channel/19%3A…``."""
         if channel is None:
             return None
-        found = _CHANNEL.search(unquote(channel))
-        whole = channel if channel.startswith("19:") else found and found[0]
-        if not found or found[0] != whole:
+        is_link = channel.startswith("https://")
+        found = _CHANNEL.search(unquote(channel)) if is_link else _CHANNEL.fullmatch(channel)
+        if not found:
             raise ValueError("is neither a channel's link nor an id such as 19:…@thread.tacv2")
         return found[0]
 

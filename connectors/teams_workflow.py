@@ -43,7 +43,9 @@ class Workflow:
 
     def post(self, event: Event, *, thread: str | None, repeat: bool) -> Receipt:
         """Hand a card for *event* to the flow. Raises :class:`DeliveryError`."""
-        post = _Post(self._url, session=self._session)
+        # A flow that answers itself may have posted before it failed.
+        acts = self._options.send_conversation
+        post = _Post(self._url, session=self._session, acts_first=acts)
         post.payload = self._message(event, thread=thread, repeat=repeat)
         post.send()
         response = post.last_http_response
@@ -90,9 +92,10 @@ class _Post(pymsteams.connectorcard):  # type: ignore[misc]  # pymsteams has no 
 
     last_http_response: requests.Response
 
-    def __init__(self, url: str, *, session: Session) -> None:
+    def __init__(self, url: str, *, session: Session, acts_first: bool) -> None:
         super().__init__(url)
         self._session = session
+        self._acts_first = acts_first
 
     def send(self) -> bool:
         request = self._session.prepare_request(
@@ -106,7 +109,7 @@ class _Post(pymsteams.connectorcard):  # type: ignore[misc]  # pymsteams has no 
         # Preparing normalises the address, but the address is signed.
         request.url = self.hookurl
         self.last_http_response = self._session.send(request)
-        if error := _error(self.last_http_response):
+        if error := _error(self.last_http_response, acts_first=self._acts_first):
             raise error
         return True
 
@@ -120,7 +123,7 @@ def _thread(response: requests.Response) -> str | None:
     return named if isinstance(named, str) and _THREAD.fullmatch(named) else None
 
 
-def _error(response: requests.Response) -> DeliveryError | None:
+def _error(response: requests.Response, *, acts_first: bool) -> DeliveryError | None:
     """Read the answer as Teams means it; None if the card was accepted."""
     status, code = _status(response), error_code(response)
     if status in GONE or code in SWITCHED_OFF:
@@ -129,7 +132,8 @@ def _error(response: requests.Response) -> DeliveryError | None:
         said = f"answered {status}: the flow is gone or switched off, or its address changed"
         return Unauthorized(said, status=status)
     detail = "; ".join(filter(None, [code, RUN_HISTORY if status == 400 else ""]))
-    error = error_for(status, headers=response.headers, detail=detail, safe=True)
+    safe = not acts_first or status == 503
+    error = error_for(status, headers=response.headers, detail=detail, safe=safe)
     if error is None and not _is_acceptance(response):
         said = f"answered {status} with something that no Workflow says; {RUN_HISTORY}"
         return Ambiguous(said, status=status)

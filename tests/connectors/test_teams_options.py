@@ -79,8 +79,9 @@ def test_a_channel_may_be_given_by_its_link(channel: str) -> None:
 
 @pytest.mark.parametrize(
     "channel",
-    ["", "Front desk", "19:", "19:a;messageid=1", "19:a b", "https://example.com/channel"],
-)
+    ["", "Front desk", "19:", "19:a@thread.tacv2;messageid=1", "19:a b@thread.tacv2", "19:a",
+     "https://example.com/channel", "https://example.com/?at=19:30"],
+)  # fmt: skip
 def test_what_names_no_channel_is_a_fault(channel: str) -> None:
     with pytest.raises(ValidationError) as raised:
         bot(channel=channel)

@@ -422,6 +422,17 @@ class TestThreadsOfAFlow:
             "thread": "th-1",
         }
 
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(500, Ambiguous), (502, Ambiguous), (503, Transient)]
+    )
+    def test_a_flow_that_fails_may_have_posted(
+        self, status: int, kind: type[DeliveryError]
+    ) -> None:
+        with RawServer(answer(status)) as server, pytest.raises(DeliveryError) as raised:
+            deliver(server.url + FLOW, send_conversation=True)
+
+        assert type(raised.value) is kind
+
     def test_a_flow_is_told_nothing_unless_it_is_to_be(self) -> None:
         with RawServer(answer(200, body=b'{"thread": "th-1"}')) as server:
             receipt = deliver(server.url + FLOW)
