@@ -161,6 +161,7 @@ def event_json(view: EventView) -> dict[str, Any]:
         "conversation": event.conversation,
         "body": event.body,
         "keyword": event.keyword,
+        "sentiment": event.sentiment,
         "duplicates": view.duplicates,
         "deliveries": [_delivery_json(delivery) for delivery in view.deliveries],
     }

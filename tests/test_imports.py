@@ -46,12 +46,12 @@ DOORS = {
         "connectors.zendesk_people",
         "connectors.zendesk_session",
     },
-    "pymsteams": {"connectors.teams"},
+    "pymsteams": {"connectors.teams_workflow"},
 }
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "jsontext", "logs", "nodes", "clock", "scaffold"},
+    {"units", "ids", "jsontext", "logs", "nodes", "clock", "scaffold", "sentiment"},
     {"payload", "routing", "signature", "delivery"},
     {"document", "config", "store", "migrations", "refusals", "pruner"},
     {"registry", "config_schema"},
@@ -60,7 +60,14 @@ FLOORS = [
     {"processes"},
     {"cli"},
 ]
-PURE = {"relay.units", "relay.payload", "relay.routing", "relay.signature", "relay.delivery"}
+PURE = {
+    "relay.units",
+    "relay.payload",
+    "relay.sentiment",
+    "relay.routing",
+    "relay.signature",
+    "relay.delivery",
+}
 
 
 def _trees() -> dict[str, ast.Module]:

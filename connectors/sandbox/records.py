@@ -18,7 +18,7 @@ class Record:
     number: int
     #: ``hubspot``, ``zendesk`` or ``teams``.
     system: str
-    #: ``communication``, ``ticket``, ``comment``, ``tag`` or ``card``.
+    #: ``communication``, ``ticket``, ``comment``, ``tag``, ``card`` or ``reply``.
     kind: str
     #: What a person reads there.
     text: str
