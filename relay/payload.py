@@ -248,8 +248,7 @@ def _json_object(raw: bytes) -> dict[str, Any] | None:
     """Parse a JSON object; None if it is one that Python cannot hold."""
     text = raw.decode(json.detect_encoding(raw), "replace")
     try:
-        # Not strict: control characters may stand in texts as they are.
-        parsed = json.loads(text, parse_int=_integer, strict=False)
+        parsed = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise Unreadable(f"not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError:
@@ -264,6 +263,10 @@ def _json_object(raw: bytes) -> dict[str, Any] | None:
 def _integer(digits: str) -> int | str:
     # Python refuses to read more than 4,300 digits; no field of ours needs a number that long.
     return int(digits) if len(digits) <= 1000 else digits
+
+
+#: Not strict: control characters may stand in texts as they are.
+_DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
 
 
 def _pairs(part: str) -> list[tuple[str, str]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hmac
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -17,7 +16,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
-from relay import payload, routing, sentiment, signature
+from relay import jsontext, payload, routing, sentiment, signature
+from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
 from relay.ids import new_id
 from relay.payload import Unreadable
@@ -81,6 +81,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
     made = Blueprint("receive", __name__)
     rates = _Rates()
     judge = sentiment.vader() if config.sentiment else None
+    clock = SteadyClock()
     for endpoint in config.endpoints:
         receiver = Receiver(
             endpoint=endpoint,
@@ -92,6 +93,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
             rates=rates,
             judge=judge,
             secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
+            clock=clock,
             log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
         made.add_url_rule(
@@ -117,11 +119,12 @@ class Receiver:
     rates: _Rates
     judge: Judge | None
     secrets: Sequence[bytes]
+    clock: Callable[[], datetime]
     log: FilteringBoundLogger
 
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
-        incoming = _Incoming(environ=request.environ, at=datetime.now(UTC))
+        incoming = _Incoming(environ=request.environ, at=self.clock())
         started = time.monotonic()
         try:
             answer = self._accepted(incoming)
@@ -348,4 +351,4 @@ def _same(given: str | None, wanted: str) -> bool:
 
 
 def _json(status: int, answer: dict[str, Any]) -> Response:
-    return Response(json.dumps(answer) + "\n", status, mimetype="application/json")
+    return Response(jsontext.dumps(answer) + "\n", status, content_type="application/json")

@@ -25,6 +25,7 @@ DOORS = {
     "flask": WEB,
     "werkzeug": WEB,
     "granian": {"relay.processes"},
+    "orjson": {"relay.jsontext"},
     "limits": {"relay.receive"},
     "jinja2": {"connectors.templates", "connectors.filters"},
     "click": {"relay.cli", "relay.views", "sender"},
@@ -37,8 +38,8 @@ DOORS = {
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "logs", "nodes", "sentiment"},
-    {"payload", "routing", "signature", "delivery"},
+    {"units", "ids", "jsontext", "nodes", "clock", "sentiment"},
+    {"payload", "routing", "signature", "delivery", "logs"},
     {"document", "config", "store", "migrations", "refusals"},
     {"registry"},
     {"receive", "worker", "views", "console", "api"},

@@ -20,7 +20,6 @@ from relay.store.records import Acceptance, Arrival, Request
 from relay.store.rows import (
     EVENT_COLUMNS,
     REQUEST_COLUMNS,
-    accepted_row,
     event_row,
     request_row,
 )
@@ -79,9 +78,20 @@ class Inbox:
                 if id(arrival) not in settled:
                     settled[id(arrival)] = self._accept_known(db, arrival)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
-            requests = [arrival.request for arrival in arrivals]
-            self._sql.requests.many(db, map(accepted_row, requests, acceptances))
+            self._note_requests(db, arrivals, acceptances)
             return acceptances
+
+    def _note_requests(
+        self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]
+    ) -> None:
+        """Keep the requests that brought no event; those that did are kept with it."""
+        known = [
+            replace(arrival.request, outcome=acceptance.status, event_id=acceptance.event_id)
+            for arrival, acceptance in zip(arrivals, acceptances, strict=True)
+            if acceptance.event_id != arrival.event.id
+        ]
+        if known:
+            self._sql.requests.many(db, map(request_row, known))
 
     def _accept_known(self, db: sa.Connection, arrival: Arrival) -> Acceptance:
         """Treat an arrival whose key we have: a duplicate, or a conflict."""
@@ -250,10 +260,15 @@ class _Statements:
     @classmethod
     def of(cls, database: Database) -> _Statements:
         lanes = database.insert(schema.lanes)
-        # An update that changes nothing: unlike DO NOTHING it locks the row.
-        locked = lanes.on_conflict_do_update(
-            index_elements=[schema.lanes.c.id], set_={"destination": lanes.excluded.destination}
-        )
+        if database.is_sqlite:
+            # Whoever writes is alone: there is no row to lock.
+            locked = lanes.on_conflict_do_nothing()
+        else:
+            # An update that changes nothing: unlike DO NOTHING it locks the row.
+            locked = lanes.on_conflict_do_update(
+                index_elements=[schema.lanes.c.id],
+                set_={"destination": lanes.excluded.destination},
+            )
         keys = database.insert(schema.keys).on_conflict_do_nothing()
         return cls(
             keys=database.prepare(keys, columns=_KEY_COLUMNS),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from relay.delivery import State
+from relay.delivery import Pause, State
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.records import AttemptView, DeliveryView, DestinationPause, EventView, Request
-from relay.store.rows import load_event, load_pauses, load_request
+from relay.store.records import AttemptView, DeliveryView, EventView, Request
+from relay.store.rows import load_event, load_pauses, load_request, request_of
 
 #: Events are read in pages of this size, so that a listing does not hold a transaction open.
 _PAGE = 200
@@ -50,14 +52,36 @@ class Ledger:
 
     def requests(self, *, limit: int | None = None) -> Iterator[Request]:
         """Yield the newest *limit* requests (all, if None), oldest first."""
-        seq = schema.requests.c.seq
-        last = self._before_newest(seq, limit)
-        wanted = sa.select(schema.requests).order_by(seq).limit(_PAGE)
-        while rows := self._rows(wanted.where(seq > last)):
-            yield from map(load_request, rows)
+        if limit is None:
+            yield from self._merged(after_event=0, after_request=0)
+            return
+        # Each kind has at most *limit* of the newest.
+        found = self._merged(
+            after_event=self._before_newest(schema.events.c.seq, limit),
+            after_request=self._before_newest(schema.requests.c.seq, limit),
+        )
+        yield from deque(found, maxlen=limit)
+
+    def _merged(self, *, after_event: int, after_request: int) -> Iterator[Request]:
+        """Yield the requests that brought events and those that did not, by their time."""
+        events, requests = schema.events.c, schema.requests.c
+        brought = self._all(_brought(), events.seq, after_event, request_of)
+        others = self._all(sa.select(schema.requests), requests.seq, after_request, load_request)
+        return heapq.merge(brought, others, key=lambda request: request.at)
+
+    def _all(
+        self,
+        wanted: sa.Select[Any],
+        seq: sa.Column[Any],
+        last: int,
+        load: Callable[[sa.RowMapping], Request],
+    ) -> Iterator[Request]:
+        """Yield rows page by page."""
+        while rows := self._rows(wanted.where(seq > last).order_by(seq).limit(_PAGE)):
+            yield from map(load, rows)
             last = rows[-1]["seq"]
 
-    def pauses(self) -> Mapping[str, DestinationPause]:
+    def pauses(self) -> Mapping[str, Pause]:
         """Return the destinations that are not being served now."""
         with self._database.reading() as db:
             return load_pauses(db)
@@ -99,7 +123,7 @@ class Ledger:
                     duplicates=row["duplicates"] or 0,
                     deliveries=deliveries.get(row["id"], ()),
                     routing=json.loads(row["routing"]),
-                    requests=requests.get(row["id"], ()),
+                    requests=_with_first(row, requests.get(row["id"], ())) if whole else (),
                 ),
             )
             for row in rows
@@ -110,6 +134,14 @@ def _events() -> sa.Select[Any]:
     events, keys = schema.events, schema.keys
     joined = events.outerjoin(keys, events.c.key == keys.c.key)
     return sa.select(events, keys.c.duplicates).select_from(joined)
+
+
+def _brought() -> sa.Select[Any]:
+    """Select what a request left with its event, leaving the payloads where they are."""
+    c = schema.events.c
+    columns = (c.seq, c.id, c.standing, c.endpoint, c.message_id, c.received_at,
+               c.request_id, c.remote, c.reason, c.headers)  # fmt: skip
+    return sa.select(*columns).where(c.request_id.is_not(None))
 
 
 def _deliveries(
@@ -158,6 +190,10 @@ def _history(
             )
         )
     return found
+
+
+def _with_first(row: sa.RowMapping, others: Sequence[Request]) -> Sequence[Request]:
+    return others if row["request_id"] is None else [request_of(row), *others]
 
 
 def _requests(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Request]]:
