@@ -28,7 +28,7 @@ DOORS = {
     "orjson": {"relay.jsontext"},
     "limits": {"relay.receive"},
     "jinja2": {"connectors.templates", "connectors.filters"},
-    "click": {"relay.cli", "relay.views", "sender"},
+    "click": {"relay.cli", "relay.kit", "relay.views", "sender"},
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
@@ -38,11 +38,11 @@ DOORS = {
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "jsontext", "nodes", "clock", "sentiment"},
+    {"units", "ids", "jsontext", "nodes", "clock", "sentiment", "scaffold"},
     {"payload", "routing", "signature", "delivery", "logs"},
     {"document", "config", "store", "migrations", "refusals"},
-    {"registry"},
-    {"receive", "worker", "views", "console", "api"},
+    {"registry", "config_schema"},
+    {"receive", "worker", "views", "console", "api", "kit"},
     {"app", "cluster", "demo"},
     {"processes"},
     {"cli"},
