@@ -1,4 +1,4 @@
-"""One Flask application with the three stand-ins, their records, and the faults to inject."""
+"""One Flask application with the stand-ins, their records, and the faults to inject."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from flask.typing import ResponseReturnValue
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from connectors.sandbox import hubspot, teams, zendesk
+from connectors.sandbox import hubspot, teams, webhook, zendesk
 from connectors.sandbox.records import Fault, Records
 
-STAND_INS = {"hubspot": hubspot, "zendesk": zendesk, "teams": teams}
+STAND_INS = {"hubspot": hubspot, "zendesk": zendesk, "teams": teams, "webhook": webhook}
 #: The page has a stylesheet of its own and nothing else: no script can run in it.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
@@ -43,14 +43,14 @@ class Trouble(BaseModel):
 class FaultOrder(Trouble):
     """What ``POST /faults`` takes: a fault, and whom it meets how often."""
 
-    system: Literal["hubspot", "zendesk", "teams"]
+    system: Literal["hubspot", "zendesk", "teams", "webhook"]
     times: int = Field(default=1, ge=1, le=10_000)
     path: str = ""
     method: Annotated[str, AfterValidator(str.upper)] = Field(default="", pattern="^[A-Za-z]*$")
 
 
 def create_app(records: Records | None = None, **special: Any) -> Flask:
-    """Build the sandbox with empty stand-ins at ``/hubspot``, ``/zendesk`` and ``/teams``.
+    """Build the sandbox with an empty stand-in for each system, at ``/hubspot`` and so on.
 
     *special*: stand-ins by name that were made with *records* and settings of their own.
     """

@@ -16,9 +16,9 @@ class Record:
 
     #: Counts up over all systems: the order of arrival.
     number: int
-    #: ``hubspot``, ``zendesk`` or ``teams``.
+    #: ``hubspot``, ``zendesk``, ``teams`` or ``webhook``.
     system: str
-    #: ``communication``, ``ticket``, ``comment``, ``tag``, ``card`` or ``reply``.
+    #: ``communication``, ``ticket``, ``comment``, ``tag``, ``card``, ``reply`` or ``event``.
     kind: str
     #: What a person reads there.
     text: str

@@ -145,7 +145,7 @@ def test_events_of_an_older_schema_stay(database: Database) -> None:
     inbox.accept(arrival("m1"))
     inbox.close()
     with database.writing() as db:
-        command.downgrade(migrations._config(db), "0001")
+        command.downgrade(migrations._config(db), "0002")
         assert "sentiment" not in {each["name"] for each in sa.inspect(db).get_columns("events")}
 
     migrations.upgrade(database)
