@@ -62,6 +62,8 @@ class Event:
     conversation: str
     #: Its page in the console, if there is one to link to.
     url: str | None = None
+    #: How the text sounds, if the config asks for that; None if it does not, or has no text.
+    sentiment: Literal["positive", "neutral", "negative"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

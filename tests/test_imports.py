@@ -26,6 +26,7 @@ DOORS = {
     "werkzeug": WEB,
     "granian": {"relay.processes"},
     "limits": {"relay.receive"},
+    "jinja2": {"connectors.templates", "connectors.filters"},
     "click": {"relay.cli", "relay.views", "sender"},
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
