@@ -17,7 +17,7 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
 
-from connectors.sandbox import hubspot_page as page
+from connectors.sandbox import hubspot_page as shown
 from connectors.sandbox.hubspot_inbox import Inbox
 from connectors.sandbox.hubspot_limits import Limits, Settings
 from connectors.sandbox.hubspot_objects import Object, Objects
@@ -44,7 +44,11 @@ from connectors.sandbox.records import Records
 ACCOUNT_ID = 12345678
 MAX_UNIQUE = 10
 #: Kinds whose making is an effect that people see, with the property that says it.
-TEXTS = {"communications": "hs_communication_body", "tickets": "subject", "tasks": "hs_task_subject"}
+TEXTS = {
+    "communications": "hs_communication_body",
+    "tickets": "subject",
+    "tasks": "hs_task_subject",
+}
 #: Paths that do not count as calls of HubSpot.
 OWN = "/sandbox"
 
@@ -116,18 +120,23 @@ class StandIn:
             routes.add_url_rule(path, view.__name__, self._locked(view), methods=[method])
         return routes
 
-    def page(self) -> tuple[page.Timeline, ...]:
+    def page(self) -> tuple[shown.Timeline, ...]:
         """Return every contact with what happened to it, oldest contact first."""
         with self._lock:
             return tuple(self._timeline(each) for each in self._objects["contacts"].all())
 
-    def _timeline(self, contact: Object) -> page.Timeline:
+    def linked(self, kind: str, given: str, to: str) -> list[str]:
+        """Return the ids of what an object is associated with, in the order of association."""
+        with self._lock:
+            return list(self._links.get((kind, given, to), []))
+
+    def _timeline(self, contact: Object) -> shown.Timeline:
         def linked(kind: str) -> list[Object]:
-            ids = self._links.get(("contacts", contact.id, kind), [])
+            ids = self.linked("contacts", contact.id, kind)
             found = [self._objects[kind].find(each) for each in ids]
             return [each for each in found if each is not None]
 
-        return page.timeline(
+        return shown.timeline(
             contact,
             communications=linked("communications"),
             tickets=linked("tickets"),
@@ -197,8 +206,8 @@ class StandIn:
             self._records.add(
                 system="hubspot",
                 kind=kind.removesuffix("s"),
-                text=page.plain(made.properties.get(TEXTS[kind], "")),
-                conversation=page.number_of(contact) if contact else "",
+                text=shown.plain(made.properties.get(TEXTS[kind], "")),
+                conversation=shown.number_of(contact) if contact else "",
                 reference=made.id,
             )
 
@@ -247,8 +256,8 @@ class StandIn:
         for each in filters:
             filter_of(each, objects.known)
         found = objects.search(groups, lag=timedelta(seconds=self.settings.search_lag))
-        shown = [each.shown(names) for each in found[: asked.get("limit", 10)]]
-        return {"total": len(found), "results": shown}
+        results = [each.shown(names) for each in found[: asked.get("limit", 10)]]
+        return {"total": len(found), "results": results}
 
     def _read_batch(self, kind: str) -> ResponseReturnValue:
         asked = asked_for()
@@ -358,7 +367,7 @@ class StandIn:
                 system="hubspot",
                 kind="message",
                 text=message["text"],
-                conversation=page.number_of(found) if found else "",
+                conversation=shown.number_of(found) if found else "",
                 reference=message["id"],
             )
         return message, 201

@@ -11,7 +11,10 @@ from connectors.sandbox.hubspot_rules import invalid, not_found, required
 Json = dict[str, Any]
 #: The channel that the account's app has registered, and the inbox that it may feed.
 CHANNEL_ID, INBOX_ID = "601", "701"
-IDENTIFIERS = {"CHANNEL_SPECIFIC_OPAQUE_ID", "HS_EMAIL_ADDRESS", "HS_PHONE_NUMBER", "HS_SHORT_CODE"}
+IDENTIFIERS = {
+    *("CHANNEL_SPECIFIC_OPAQUE_ID", "HS_EMAIL_ADDRESS"),
+    *("HS_PHONE_NUMBER", "HS_SHORT_CODE"),
+}
 
 
 class Inbox:

@@ -85,9 +85,7 @@ class Limits:
         return {f"X-HubSpot-RateLimit-{name}": str(value) for name, value in said.items()}
 
 
-def _count(
-    calls: deque[float], now: float, window: float, most: int | None, policy: str
-) -> None:
+def _count(calls: deque[float], now: float, window: float, most: int | None, policy: str) -> None:
     while calls and calls[0] <= now - window:
         calls.popleft()
     if most is not None and len(calls) >= most:

@@ -107,5 +107,6 @@ class Objects:
     def _claim(self, claimant: Object, name: str, value: str) -> None:
         holder = self.find(value, by=name)
         if holder is not None and holder is not claimant:
-            said = f"Cannot set {name}={value} on {claimant.id}. {holder.id} already has that value."
+            cannot = f"Cannot set {name}={value} on {claimant.id}"
+            said = f"{cannot}. {holder.id} already has that value."
             raise invalid_value(name, "CONFLICTING_UNIQUE_VALUE", said)

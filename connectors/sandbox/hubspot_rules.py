@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -180,9 +180,7 @@ def values_of(asked: Mapping[str, Any], known: Mapping[str, Property]) -> dict[s
     for name, value in values.items():
         definition = known.get(name)
         if definition is None:
-            raise invalid_value(
-                name, "PROPERTY_DOESNT_EXIST", f'Property "{name}" does not exist'
-            )
+            raise invalid_value(name, "PROPERTY_DOESNT_EXIST", f'Property "{name}" does not exist')
         if definition.read_only:
             raise invalid_value(name, "READ_ONLY_VALUE", f'"{name}" is a read only property')
         if definition.type == "bool" and value not in ("true", "false", ""):
@@ -227,8 +225,8 @@ def _validate_task(values: Mapping[str, str]) -> None:
     _expect_length(values, "hs_task_body")
 
 
-def _expect_one_of(values: Mapping[str, str], name: str, allowed: Iterable[str]) -> None:
-    if values.get(name) not in allowed:
+def _expect_one_of(values: Mapping[str, str], name: str, allowed: Collection[str]) -> None:
+    if values.get(name, "") not in allowed:
         said = f"{values.get(name)} was not one of the allowed options: {sorted(allowed)}"
         raise invalid_value(name, "INVALID_OPTION", said)
 

@@ -1,0 +1,138 @@
+"""One ticket per conversation in HubSpot: found, made, reopened or followed by a new one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from connectors.base import Ambiguous, Event, Refused, Transient
+from connectors.hubspot_api import Api, Conflict, dicts, properties, record_id, text
+from connectors.hubspot_contacts import Contacts
+from connectors.hubspot_options import TICKET_PROPERTY, TicketOptions
+from connectors.hubspot_timeline import associated, entry_body, subject
+from connectors.templates import render
+from connectors.text import spoken
+
+TICKETS = "/crm/objects/2026-09/tickets"
+PIPELINES = "/crm/pipelines/2026-09/tickets"
+TICKET_TO_CONTACT = 16
+#: Seconds for which the stages of a pipeline are taken as known.
+STAGES_KEPT = 600.0
+
+Json = dict[str, Any]
+
+
+class Tickets:
+    """Keeps the ticket of each conversation."""
+
+    def __init__(
+        self, api: Api, options: TicketOptions, *, contacts: Contacts, owner: str | None
+    ) -> None:
+        self.api = api
+        self.options = options
+        self.contacts = contacts
+        self.owner = owner
+        self._stages: dict[str, tuple[float, list[Json]]] = {}
+
+    def current(self, event: Event) -> str | None:
+        """Return the ticket of the event's conversation, open or closed; None without one."""
+        found = self._read(event.conversation)
+        return record_id(found) if found else None
+
+    def open(self, event: Event, *, contact: str, mark: str) -> str:
+        """Return an open ticket of the event's conversation, with *contact* as its contact."""
+        found = self._read(event.conversation)
+        if found is not None and self._is_closed(found):
+            if self.options.when_closed == "reopen":
+                return self._reopened(found)
+            self._let_go(record_id(found), event.conversation)
+            found = None
+        if found is not None:
+            return record_id(found)
+        return self._made(event, contact=contact, mark=mark)
+
+    def stages(self, pipeline: str) -> list[Json]:
+        """Return the stages of *pipeline* in their order; none if there is no such pipeline."""
+        kept = self._stages.get(pipeline)
+        if kept is None or kept[0] < time.monotonic():
+            kept = (time.monotonic() + STAGES_KEPT, self._asked_stages(pipeline))
+            self._stages[pipeline] = kept
+        return kept[1]
+
+    def _asked_stages(self, pipeline: str) -> list[Json]:
+        try:
+            answer = self.api.call("GET", PIPELINES + "/{id}", ids={"id": pipeline})
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return []
+        return sorted(dicts(answer, "stages"), key=_order)
+
+    def _read(self, conversation: str) -> Json | None:
+        query = {"idProperty": TICKET_PROPERTY, "properties": "hs_pipeline,hs_pipeline_stage"}
+        try:
+            row = self.api.call("GET", TICKETS + "/{id}", ids={"id": conversation}, query=query)
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return None
+        record_id(row)
+        return dict(row)
+
+    def _is_closed(self, ticket: Json) -> bool:
+        stage = text(properties(ticket), "hs_pipeline_stage")
+        stages = self.stages(text(properties(ticket), "hs_pipeline") or self.options.pipeline)
+        return any(text(each, "id") == stage and not _is_open(each) for each in stages)
+
+    def _reopened(self, ticket: Json) -> str:
+        """Move the ticket to the stage for new ones, or to the first of its own pipeline."""
+        pipeline = text(properties(ticket), "hs_pipeline") or self.options.pipeline
+        stage = self.options.stage
+        if pipeline != self.options.pipeline:
+            ids = [text(each, "id") for each in self.stages(pipeline) if _is_open(each)]
+            stage = next(filter(None, ids), stage)
+        values = {"hs_pipeline": pipeline, "hs_pipeline_stage": stage}
+        self._write(record_id(ticket), values)
+        return record_id(ticket)
+
+    def _let_go(self, ticket: str, conversation: str) -> None:
+        """Let a closed ticket be one of the conversation's past ones."""
+        self._write(ticket, {TICKET_PROPERTY: f"{conversation} (past: {ticket})"})
+
+    def _write(self, ticket: str, values: dict[str, str]) -> None:
+        body = {"properties": values}
+        self.api.call("PATCH", TICKETS + "/{id}", ids={"id": ticket}, body=body)
+
+    def _made(self, event: Event, *, contact: str, mark: str) -> str:
+        values = {
+            TICKET_PROPERTY: event.conversation,
+            "hs_pipeline": self.options.pipeline,
+            "hs_pipeline_stage": self.options.stage,
+            "subject": subject(render(self.options.subject, event, field="ticket.subject")),
+            "content": entry_body(spoken(event), mark=mark),
+            "hs_ticket_priority": self.options.priority,
+            "hubspot_owner_id": self.contacts.owner(contact) or self.owner,
+        }
+        filled = {name: value for name, value in values.items() if value is not None}
+        body = {"properties": filled, "associations": [associated(contact, TICKET_TO_CONTACT)]}
+        try:
+            # The unique property lets no second ticket be made, so a lost answer may be repeated.
+            made = self.api.call("POST", TICKETS, body=body)
+        except Conflict as conflict:
+            found = self._read(event.conversation)
+            if found is None:
+                raise Transient("another ticket has just taken the conversation") from conflict
+            return record_id(found)
+        if text(made, "id") is None:
+            raise Ambiguous("a ticket was sent, but the answer names none")
+        return record_id(made)
+
+
+def _is_open(stage: Json) -> bool:
+    metadata = stage.get("metadata")
+    return not (isinstance(metadata, dict) and metadata.get("ticketState") == "CLOSED")
+
+
+def _order(stage: Json) -> int:
+    order = stage.get("displayOrder")
+    return order if isinstance(order, int) else 0
