@@ -22,8 +22,8 @@ class Object:
     """One contact, communication, ticket or task."""
 
     id: str
+    created_at: datetime
     properties: dict[str, str] = field(default_factory=dict)
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     #: What it was, and since when: the search index comes behind.
     history: list[tuple[datetime, dict[str, str]]] = field(default_factory=list)
 
@@ -48,12 +48,18 @@ class Objects:
     """All objects of one kind."""
 
     def __init__(
-        self, known: dict[str, Property], *, new_id: Callable[[], str], country: str
+        self,
+        known: dict[str, Property],
+        *,
+        new_id: Callable[[], str],
+        country: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """*country*: of the account, and so of numbers that do not say theirs."""
         self.known = known
         self._new_id = new_id
         self._country = country
+        self._clock = clock
         self._objects: dict[str, Object] = {}
         self._gone: list[tuple[datetime, Object]] = []
 
@@ -73,7 +79,7 @@ class Objects:
 
     def add(self, values: Mapping[str, str]) -> Object:
         """Make an object."""
-        made = Object(id=self._new_id())
+        made = Object(id=self._new_id(), created_at=self._clock())
         self.write(made, values)
         self._objects[made.id] = made
         return made
@@ -86,17 +92,17 @@ class Objects:
         changed.properties |= values
         for name in CALCULATED.keys() & values.keys():
             changed.properties |= calculated(name, values[name], country=self._country)
-        changed.history.append((datetime.now(UTC), dict(changed.properties)))
+        changed.history.append((self._clock(), dict(changed.properties)))
 
     def remove(self, given: str) -> None:
         """Archive an object; HubSpot answers alike whether there was one or not."""
         gone = self._objects.pop(given, None)
         if gone is not None:
-            self._gone.append((datetime.now(UTC), gone))
+            self._gone.append((self._clock(), gone))
 
     def search(self, groups: list[Mapping[str, Any]], *, lag: timedelta) -> list[Object]:
         """Find objects as they were *lag* ago."""
-        latest = datetime.now(UTC) - lag
+        latest = self._clock() - lag
         forgotten = [each for gone_at, each in self._gone if gone_at > latest]
         return [
             each
