@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from flask import Blueprint, Flask, Response, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from connectors.sandbox import hubspot, teams, zendesk
 from connectors.sandbox.records import Fault, Records
@@ -41,13 +43,16 @@ class FaultOrder(BaseModel):
         return Fault(**self.model_dump(exclude={"system", "times"}))
 
 
-def create_app() -> Flask:
-    """Build the sandbox with empty stand-ins at ``/hubspot``, ``/zendesk`` and ``/teams``."""
+def create_app(records: Records | None = None, **special: Any) -> Flask:
+    """Build the sandbox with empty stand-ins at ``/hubspot``, ``/zendesk`` and ``/teams``.
+
+    *special*: stand-ins by name that were made with *records* and settings of their own.
+    """
     app = Flask(__name__)
-    records = Records()
+    records = records or Records()
     pages: dict[str, Callable[[], object]] = {}
     for name, module in STAND_INS.items():
-        stand_in = module.StandIn(records)
+        stand_in = special.get(name) or module.StandIn(records)
         pages[name] = stand_in.page
         blueprint: Blueprint = stand_in.blueprint()
         meet_faults(blueprint, records, system=name)
@@ -81,6 +86,27 @@ def serve(*, host: str = "127.0.0.1", port: int = 8090) -> BaseWSGIServer:
     Raises OSError if the port is taken.
     """
     return make_server(host, port, create_app(), threaded=True)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log nothing: what a caller asked for may hold secrets."""
+
+
+@contextmanager
+def serving(app: Flask | None = None) -> Iterator[str]:
+    """Serve *app*, or a sandbox of its own, on a free port; yields its address."""
+    server = make_server(
+        "127.0.0.1", 0, app or create_app(), threaded=True, request_handler=_Quiet
+    )
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def meet_faults(blueprint: Blueprint, records: Records, *, system: str) -> None:

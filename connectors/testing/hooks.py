@@ -1,0 +1,110 @@
+"""What a suite is told about its connector: the hooks and declarations of every check."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import distributions
+from typing import Any, ClassVar
+
+import pytest
+
+from connectors.base import Connector, DeliveryError
+from connectors.testing.bench import Bench, StandIn
+
+CHECK = re.compile(r"test_(C\d\d_\w+)")
+
+
+class Hooks:
+    """The part of a suite that its author writes."""
+
+    #: The class to check.
+    connector: ClassVar[type[Connector[Any]]]
+    #: Checks that cannot hold, with the reason: ``{"C03": "…"}`` for a whole id,
+    #: ``{"C07_tls_error": "…"}`` for one check of it.
+    exempt: ClassVar[Mapping[str, str]] = {}
+    #: False for connectors that speak another protocol; the checks of HTTP then do not apply.
+    over_http: ClassVar[bool] = True
+    #: Statuses that mean something else in this system than elsewhere.
+    verdicts: ClassVar[Mapping[int, type[DeliveryError] | tuple[type[DeliveryError], ...]]] = {}
+    #: Parts of paths where tokens are fetched: a refusal there is Unauthorized, whatever it is.
+    token_paths: ClassVar[tuple[str, ...]] = ()
+    #: True if the system's 2xx has no content that could be looked at.
+    takes_any_2xx: ClassVar[bool] = False
+    #: Option as errors shall name it → options in which its template is :data:`BROKEN`.
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: Seconds that an attempt may take in the checks.
+    deadline: ClassVar[float] = 10.0
+    #: Source files whose every line is a place to be killed at; only without HTTP. By default
+    #: the module of the connector.
+    files: ClassVar[tuple[str, ...]] = ()
+
+    def options(self, url: str) -> Mapping[str, Any]:
+        """Return options, as the YAML would have them, for a system that answers at *url*."""
+        raise NotImplementedError("say which options reach a system at url")
+
+    def stand_in(self) -> AbstractContextManager[StandIn]:
+        """Start what plays the system, fresh and empty, and stop it at the end."""
+        raise NotImplementedError("start what plays the system")
+
+    def docs(self) -> str:
+        """Return the page that documents the connector: by default its package's README."""
+        for distribution in distributions():
+            for entry in distribution.entry_points:
+                module = entry.value.partition(":")[0]
+                if entry.group == "gofax_relay.connectors" and module == self.connector.__module__:
+                    return distribution.read_text("METADATA") or ""
+        return ""
+
+    @contextmanager
+    def bench(self, **changes: Any) -> Iterator[Bench]:
+        """Start the stand-in, and set the connector to work with it; *changes* are options."""
+        with self.stand_in() as stand_in:
+            yield Bench(
+                self.connector,
+                lambda url: {**self.options(url), **changes},
+                stand_in,
+                over_http=self.over_http,
+                deadline=self.deadline,
+            )
+
+    @pytest.fixture(autouse=True)
+    def _declared(self, request: pytest.FixtureRequest) -> None:
+        """Leave out what is declared not to hold."""
+        found = CHECK.match(request.node.name)
+        if not found:
+            return
+        for name, reason in self.exempt.items():
+            if found[1] == name or found[1].startswith(f"{name}_"):
+                pytest.skip(f"{name}, exempt: {reason}")
+
+
+def over_http_only(suite: Hooks) -> None:
+    """Leave out a check that is about HTTP."""
+    if not suite.over_http:
+        pytest.skip("not applicable: the connector does not speak HTTP")
+
+
+class Findings:
+    """Collects what is wrong, so that one run names all of it."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def expect(self, held: object, words: str) -> None:
+        """Note *words* unless *held* is true."""
+        if not held:
+            self._found.append(words)
+
+    def report(self) -> None:
+        """Fail if anything was noted."""
+        if self._found:
+            pytest.fail("\n".join(dict.fromkeys(self._found)), pytrace=False)
+
+
+def told(outcome: object) -> str:
+    """Say in words what an attempt came to."""
+    if isinstance(outcome, Exception):
+        return f"raised {type(outcome).__name__}({outcome})"
+    return f"returned {outcome}"
