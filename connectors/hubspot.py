@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -22,9 +21,10 @@ from connectors.hubspot_contacts import CONTACTS, Contacts, e164
 from connectors.hubspot_inbox import Inbox
 from connectors.hubspot_options import HubSpotOptions
 from connectors.hubspot_setup import Setup
+from connectors.hubspot_sms import Sms, is_from_customer, subject
 from connectors.hubspot_tasks import Tasks
 from connectors.hubspot_tickets import Tickets
-from connectors.hubspot_timeline import Timeline, entry_body, marker, moment, stamp
+from connectors.hubspot_timeline import Timeline
 from connectors.templates import render
 
 ACCOUNT = "/account-info/2026-09/details"
@@ -52,7 +52,7 @@ class HubSpot(Connector[HubSpotOptions]):
             phones=options.phone_properties,
             may_create=options.unknown_contact == "create",
         )
-        self._timeline = Timeline(self._api)
+        self._timeline = Timeline(self._api, owner=options.owner_id)
         people: dict[str, Any] = {"contacts": self._contacts, "owner": options.owner_id}
         self._tickets = Tickets(self._api, options.ticket, **people) if options.ticket else None
         self._tasks = Tasks(self._timeline, options.task, **people) if options.task else None
@@ -62,12 +62,13 @@ class HubSpot(Connector[HubSpotOptions]):
         self, event: Event, *, key: str, thread: str | None, repeat: bool, deadline: float
     ) -> Receipt:
         """Bring *event* once to its customer's contact; that contact is the thread."""
+        sms = self._written(event, key=key, repeat=repeat)
         with self.http.within(deadline):
             if thread is not None and is_id(thread):
-                receipt = self._bring(event, contact=thread, key=key, repeat=repeat)
+                receipt = self._bring(sms, contact=thread)
                 if receipt is not None:
                     return receipt
-            return self._bring_to_found(event, key=key, repeat=repeat)
+            return self._bring_to_found(sms)
 
     def check(self) -> str:
         """Read contacts, change nothing, and say which account answers and what it lacks."""
@@ -106,8 +107,22 @@ class HubSpot(Connector[HubSpotOptions]):
             advice = f" (its time_zone is {zone})"
         return f"HubSpot account {text(details, 'portalId') or '(unnamed)'}{advice}"
 
-    def _bring_to_found(self, event: Event, *, key: str, repeat: bool) -> Receipt:
-        number = e164(event.customer)
+    def _written(self, event: Event, *, key: str, repeat: bool) -> Sms:
+        """Fill in every template before the first request: one that fails leaves nothing."""
+        ticket, task = self.options.ticket, self.options.task
+        return Sms(
+            event=event,
+            key=key,
+            repeat=repeat,
+            words=render(self.options.text, event, field="text"),
+            ticket=subject(render(ticket.subject, event, field="ticket.subject"))
+            if ticket
+            else "",
+            task=subject(render(task.subject, event, field="task.subject")) if task else "",
+        )
+
+    def _bring_to_found(self, sms: Sms) -> Receipt:
+        number = e164(sms.event.customer)
         if number is None and self.options.unknown_contact == "skip":
             return Receipt(reference="skipped: the event names no phone number of a customer")
         if number is None:
@@ -115,79 +130,54 @@ class HubSpot(Connector[HubSpotOptions]):
         contact = self._contacts.find(number)
         if contact is None:
             return Receipt(reference="skipped: no contact has the customer's number")
-        receipt = self._bring(event, contact=contact, key=key, repeat=repeat)
+        receipt = self._bring(sms, contact=contact)
         if receipt is None:
             raise Transient(f"contact {contact} disappeared while the entry was made")
         return receipt
 
-    def _bring(self, event: Event, *, contact: str, key: str, repeat: bool) -> Receipt | None:
-        """Bring *event* to *contact*; None if there is no such contact (any more)."""
+    def _bring(self, sms: Sms, *, contact: str) -> Receipt | None:
+        """Bring the SMS to *contact*; None if there is no such contact (any more)."""
         try:
             # An inbox knows conversations of a number of ours, which status events do not name.
-            if self._inbox is not None and event.ours is not None:
-                return self._published(self._inbox, event, contact=contact, key=key, repeat=repeat)
-            return self._logged(event, contact=contact, mark=marker(key), repeat=repeat)
+            if self._inbox is not None and sms.event.ours is not None:
+                return self._published(self._inbox, sms, contact=contact)
+            return self._logged(sms, contact=contact)
         except Refused as error:
             if error.status not in (400, 404) or self._contacts.exists(contact):
                 raise
             return None
 
-    def _published(
-        self, inbox: Inbox, event: Event, *, contact: str, key: str, repeat: bool
-    ) -> Receipt:
-        self._mark_opt_out(event, contact=contact)
-        message = inbox.publish(event, contact=contact, key=key, repeat=repeat)
-        return Receipt(reference=message, thread=contact)
+    def _published(self, inbox: Inbox, sms: Sms, *, contact: str) -> Receipt:
+        self._mark_opt_out(sms.event, contact=contact)
+        return Receipt(reference=inbox.publish(sms, contact=contact), thread=contact)
 
-    def _logged(self, event: Event, *, contact: str, mark: str, repeat: bool) -> Receipt:
-        """Log *event*; last of all, so that who finds the entry knows that the rest was done."""
+    def _logged(self, sms: Sms, *, contact: str) -> Receipt:
+        """Log the SMS; last of all, so that who finds the entry knows that the rest was done."""
         row = None
-        if repeat:
-            row = self._timeline.find(contact, mark=mark, since=event.received_at)
+        if sms.repeat:
+            row = self._timeline.find(contact, mark=sms.mark, since=sms.event.received_at)
         if row is None:
-            values = self._entry(event, mark=mark)
-            self._mark_opt_out(event, contact=contact)
-            ticket = self._ticket(event, contact=contact, mark=mark)
-            if self._tasks is not None and _wants_answer(event):
-                self._tasks.remind(event, contact=contact, ticket=ticket, mark=mark)
-            row = self._timeline.add("communications", values, contact=contact, ticket=ticket)
+            self._mark_opt_out(sms.event, contact=contact)
+            ticket = self._ticket(sms, contact=contact)
+            if self._tasks is not None and sms.wants_answer():
+                self._tasks.remind(sms, contact=contact, ticket=ticket)
+            row = self._timeline.log(sms, contact=contact, ticket=ticket)
         return Receipt(reference=str(row["id"]), url=_link(row), thread=contact)
 
-    def _entry(self, event: Event, *, mark: str) -> Mapping[str, str]:
-        words = render(self.options.text, event, field="text")
-        owner = self.options.owner_id
-        return {
-            "hs_communication_channel_type": "SMS",
-            "hs_communication_logged_from": "CRM",
-            "hs_communication_body": entry_body(words, mark=mark),
-            "hs_timestamp": stamp(moment(event)),
-        } | ({"hubspot_owner_id": owner} if owner else {})
-
-    def _ticket(self, event: Event, *, contact: str, mark: str) -> str | None:
+    def _ticket(self, sms: Sms, *, contact: str) -> str | None:
         if self._tickets is None:
             return None
-        if not _wants_answer(event):
-            return self._tickets.current(event)
-        return self._tickets.open(event, contact=contact, mark=mark)
+        if not sms.wants_answer():
+            return self._tickets.current(sms)
+        return self._tickets.open(sms, contact=contact)
 
     def _mark_opt_out(self, event: Event, *, contact: str) -> None:
         """Say on every contact with the number whether its owner wants no more SMS."""
         name, keyword = self.options.opt_out_property, event.keyword
-        if name is None or keyword not in ("STOP", "START") or not _is_from_customer(event):
+        if name is None or keyword not in ("STOP", "START") or not is_from_customer(event):
             return
         values = {name: "true" if keyword == "STOP" else "false"}
         self._contacts.mark(e164(event.customer), contact=contact, values=values)
-
-
-def _is_from_customer(event: Event) -> bool:
-    return event.customer is not None and event.sender == event.customer
-
-
-def _wants_answer(event: Event) -> bool:
-    """Say whether somebody should look: STOP and START, receipts and our own texts want nobody."""
-    if event.type == "SMS_STATUS" or event.keyword in ("STOP", "START"):
-        return False
-    return _is_from_customer(event)
 
 
 def _link(record: object) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from connectors.base import Ambiguous, Event, Refused, Transient, Unauthorized
+from connectors.base import Ambiguous, Refused, Transient, Unauthorized
 from connectors.hubspot_api import Api, dicts, text
 from connectors.hubspot_options import InboxOptions
-from connectors.hubspot_timeline import digest, moment, stamp
+from connectors.hubspot_sms import Sms, cleaned, digest, is_from_customer, moment, stamp
 from connectors.text import spoken
 
 CHANNELS = "/conversations/custom-channels/2026-09/{channel}"
@@ -23,27 +23,28 @@ class Inbox:
         self.options = options
         self._channel = {"channel": options.channel_id}
 
-    def publish(self, event: Event, *, contact: str, key: str, repeat: bool) -> str:
+    def publish(self, sms: Sms, *, contact: str) -> str:
         """Publish the SMS once, and return the id of the message."""
+        event = sms.event
         account = self._account(event.ours or "")
-        incoming = event.sender == event.customer
+        incoming = is_from_customer(event)
         asked = {
             "attachments": [],
             "channelAccountId": account,
             "messageDirection": "INCOMING" if incoming else "OUTGOING",
             "senders": [_party(event.customer if incoming else event.ours)],
             "recipients": [_party(event.ours if incoming else event.customer)],
-            "text": spoken(event),
+            "text": cleaned(spoken(event)),
             "timestamp": stamp(moment(event)),
             "integrationThreadId": event.conversation,
-            "integrationIdempotencyId": digest(key),
+            "integrationIdempotencyId": digest(sms.key),
             "associateWithContactId": int(contact),
         }
         try:
             # HubSpot lets one idempotency id make one message, so a lost answer may be repeated.
             made = self.api.call("POST", CHANNELS + "/messages", ids=self._channel, body=asked)
         except Refused as error:
-            if not (repeat and error.status == 409):
+            if not (sms.repeat and error.status == 409):
                 raise
             return "published by an earlier attempt"
         published = text(made, "id")

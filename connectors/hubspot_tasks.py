@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from connectors.base import Event
 from connectors.hubspot_api import properties, text
 from connectors.hubspot_contacts import Contacts
 from connectors.hubspot_options import TaskOptions
-from connectors.hubspot_timeline import Timeline, digest, entry_body, moment, stamp, subject
-from connectors.templates import render
+from connectors.hubspot_sms import Sms, digest, entry_body, moment, stamp
+from connectors.hubspot_timeline import Timeline
 from connectors.text import parties, spoken
 
 FINISHED = "COMPLETED"
@@ -27,16 +26,17 @@ class Tasks:
         self.contacts = contacts
         self.owner = owner
 
-    def remind(self, event: Event, *, contact: str, ticket: str | None, mark: str) -> None:
-        """Make a task for *event*, unless an earlier one of its conversation still waits."""
+    def remind(self, sms: Sms, *, contact: str, ticket: str | None) -> None:
+        """Make a task for the SMS, unless an earlier one of its conversation still waits."""
+        event = sms.event
         conversation = f"conversation {digest(event.conversation)}"
-        if self._is_there(contact, mark=mark, conversation=conversation):
+        if self._is_there(contact, mark=sms.mark, conversation=conversation):
             return
         words = f"{parties(event)}\n\n{spoken(event)}"
         due = moment(event) + timedelta(hours=self.options.due_in_hours)
         values = {
-            "hs_task_subject": subject(render(self.options.subject, event, field="task.subject")),
-            "hs_task_body": entry_body(words, mark=f"{mark}, {conversation}"),
+            "hs_task_subject": sms.task,
+            "hs_task_body": entry_body(words, mark=f"{sms.mark}, {conversation}"),
             "hs_task_status": "NOT_STARTED",
             "hs_task_type": "TODO",
             "hs_timestamp": stamp(due),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from connectors.base import Ambiguous, Event, Refused, Transient
+from connectors.base import Ambiguous, Refused, Transient
 from connectors.hubspot_api import Api, Conflict, dicts, properties, record_id, text
 from connectors.hubspot_contacts import Contacts
 from connectors.hubspot_options import TICKET_PROPERTY, TicketOptions
-from connectors.hubspot_timeline import associated, entry_body, subject
-from connectors.templates import render
+from connectors.hubspot_sms import Sms, entry_body
+from connectors.hubspot_timeline import associated
 from connectors.text import spoken
 
 TICKETS = "/crm/objects/2026-09/tickets"
@@ -34,22 +34,22 @@ class Tickets:
         self.owner = owner
         self._stages: dict[str, tuple[float, list[Json]]] = {}
 
-    def current(self, event: Event) -> str | None:
-        """Return the ticket of the event's conversation, open or closed; None without one."""
-        found = self._read(event.conversation)
+    def current(self, sms: Sms) -> str | None:
+        """Return the ticket of the conversation, open or closed; None without one."""
+        found = self._read(sms.event.conversation)
         return record_id(found) if found else None
 
-    def open(self, event: Event, *, contact: str, mark: str) -> str:
-        """Return an open ticket of the event's conversation, with *contact* as its contact."""
-        found = self._read(event.conversation)
+    def open(self, sms: Sms, *, contact: str) -> str:
+        """Return an open ticket of the conversation; a new one is about *contact*."""
+        found = self._read(sms.event.conversation)
         if found is not None and self._is_closed(found):
             if self.options.when_closed == "reopen":
                 return self._reopened(found)
-            self._let_go(record_id(found), event.conversation)
+            self._let_go(record_id(found), sms.event.conversation)
             found = None
         if found is not None:
             return record_id(found)
-        return self._made(event, contact=contact, mark=mark)
+        return self._made(sms, contact=contact)
 
     def stages(self, pipeline: str) -> list[Json]:
         """Return the stages of *pipeline* in their order; none if there is no such pipeline."""
@@ -103,13 +103,13 @@ class Tickets:
         body = {"properties": values}
         self.api.call("PATCH", TICKETS + "/{id}", ids={"id": ticket}, body=body)
 
-    def _made(self, event: Event, *, contact: str, mark: str) -> str:
+    def _made(self, sms: Sms, *, contact: str) -> str:
         values = {
-            TICKET_PROPERTY: event.conversation,
+            TICKET_PROPERTY: sms.event.conversation,
             "hs_pipeline": self.options.pipeline,
             "hs_pipeline_stage": self.options.stage,
-            "subject": subject(render(self.options.subject, event, field="ticket.subject")),
-            "content": entry_body(spoken(event), mark=mark),
+            "subject": sms.ticket,
+            "content": entry_body(spoken(sms.event), mark=sms.mark),
             "hs_ticket_priority": self.options.priority,
             "hubspot_owner_id": self.contacts.owner(contact) or self.owner,
         }
@@ -119,7 +119,7 @@ class Tickets:
             # The unique property lets no second ticket be made, so a lost answer may be repeated.
             made = self.api.call("POST", TICKETS, body=body)
         except Conflict as conflict:
-            found = self._read(event.conversation)
+            found = self._read(sms.event.conversation)
             if found is None:
                 raise Transient("another ticket has just taken the conversation") from conflict
             return record_id(found)

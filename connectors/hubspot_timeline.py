@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import html
-import re
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from itertools import accumulate
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from connectors.base import Ambiguous, Event
+from connectors.base import Ambiguous
 from connectors.hubspot_api import Api, dicts, is_id, properties, text
+from connectors.hubspot_sms import Sms, entry_body, moment, stamp
 
 OBJECTS = "/crm/objects/2026-09"
 ASSOCIATIONS = "/crm/associations/2026-09/contacts"
@@ -21,23 +17,18 @@ Kind = Literal["communications", "tasks"]
 #: HubSpot's ids of the associations from an entry to its contact and its ticket.
 TO_CONTACT: Mapping[Kind, int] = {"communications": 81, "tasks": 204}
 TO_TICKET: Mapping[Kind, int] = {"communications": 83, "tasks": 230}
-#: Longest text that HubSpot takes for an entry, mark-up included.
-MAX_BODY = 65_536
-LONGEST_SUBJECT = 255
 #: Most records in one batch read.
 BATCH = 100
 #: How far HubSpot's clock and ours may differ while we look for an entry made since an event.
 CLOCK_SLACK = timedelta(days=1)
-CUT_NOTE = "… (shortened: HubSpot takes no more in one entry)"
-
-_NOT_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 class Timeline:
     """Reads and writes what stands on contacts' timelines."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, *, owner: str | None) -> None:
         self.api = api
+        self.owner = owner
 
     def find(self, contact: str, *, mark: str, since: datetime) -> dict[str, Any] | None:
         """Find the communication that an earlier attempt made, newest first."""
@@ -49,6 +40,16 @@ class Timeline:
             if rows and all(_is_older(row, since - CLOCK_SLACK) for row in rows):
                 break
         return None
+
+    def log(self, sms: Sms, *, contact: str, ticket: str | None) -> dict[str, Any]:
+        """Make the communication; HubSpot has no fields for direction and numbers."""
+        values = {
+            "hs_communication_channel_type": "SMS",
+            "hs_communication_logged_from": "CRM",
+            "hs_communication_body": entry_body(sms.words, mark=sms.mark),
+            "hs_timestamp": stamp(moment(sms.event)),
+        } | ({"hubspot_owner_id": self.owner} if self.owner else {})
+        return self.add("communications", values, contact=contact, ticket=ticket)
 
     def newest(
         self, kind: Kind, *, contact: str, names: list[str]
@@ -94,66 +95,6 @@ def associated(record: str, kind: int) -> dict[str, Any]:
     """Name a record to associate a new one with."""
     types = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": kind}]
     return {"to": {"id": record}, "types": types}
-
-
-def marker(key: str) -> str:
-    """Return the words by which an entry is found again."""
-    return f"gofax-relay {digest(key)}"
-
-
-def digest(words: str) -> str:
-    """Return a short word that stands for *words*."""
-    return hashlib.sha256(words.encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def entry_body(words: str, *, mark: str) -> str:
-    """Write *words*, or as many as HubSpot takes, and *mark* as HTML."""
-    after = _html(f"\n\n{mark}")
-    return _fitted(words, room=MAX_BODY - size(after)) + after
-
-
-def subject(words: str) -> str:
-    """Return *words* as one line that is not too long for a heading."""
-    line = " ".join(_cleaned(words).split()) or "SMS"
-    return line if len(line) <= LONGEST_SUBJECT else f"{line[: LONGEST_SUBJECT - 1]}…"
-
-
-def moment(event: Event) -> datetime:
-    """Return when it happened; a sender's clock that is plainly wrong does not count."""
-    happened = event.occurred_at
-    if happened is None or happened.year < 2000 or happened > event.received_at:
-        happened = event.received_at
-    return happened.astimezone(UTC)
-
-
-def stamp(when: datetime) -> str:
-    """Write a time as HubSpot does."""
-    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def size(words: str) -> int:
-    """Return the length of *words* as HubSpot may count it."""
-    # UTF-16 units: the count of most JVM systems, and never less than that of characters.
-    return len(words.encode("utf-16-le", "replace")) // 2
-
-
-def _fitted(words: str, *, room: int) -> str:
-    """Write as many *words* as fit, and say so if these are not all."""
-    written = _html(words)
-    if size(written) <= room:
-        return written
-    words = _cleaned(words)
-    sizes = list(accumulate(size(_html(character)) for character in words))
-    return _html(words[: bisect_right(sizes, room - size(_html(CUT_NOTE)))] + CUT_NOTE)
-
-
-def _html(words: str) -> str:
-    return html.escape(_cleaned(words)).replace("\n", "<br>")
-
-
-def _cleaned(words: str) -> str:
-    words = words.replace("\r\n", "\n").replace("\r", "\n")
-    return _NOT_IN_TEXT.sub("\N{REPLACEMENT CHARACTER}", words)
 
 
 def _is_older(record: Mapping[str, Any], when: datetime) -> bool:
