@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from connectors import sandbox as stand_ins
-from relay import logs, migrations, processes, registry, views
+from relay import config_schema, kit, logs, migrations, processes, registry, views
 from relay.config import Config, load
 from relay.demo import Demo
 from relay.document import ConfigError
@@ -62,6 +63,9 @@ def cli() -> None:
     """
 
 
+cli.add_command(kit.connectors)
+
+
 @cli.command()
 @config_option
 def serve(config: Config) -> None:
@@ -97,15 +101,36 @@ def work(config: Config) -> None:
     processes.run_worker(config)
 
 
+def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    found = registry.installed()
+    for each in found:
+        if each.fault:
+            click.echo(f"{each.fault} (its options are left open)", err=True)
+    described = config_schema.schema({each.name: each.connector for each in found})
+    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    context.exit()
+
+
 @cli.command()
 @config_option
 @click.option("--live", is_flag=True, help="Ask each destination whether its credentials work.")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of the file, for editors, and stop.",
+)
 def check(config: Config, live: bool) -> None:
     """Validate the config and print what each route would do.
 
     \b
     Examples: gofax-relay check
               gofax-relay check --live
+              gofax-relay check --schema > config.schema.json
     """
     click.echo(views.plan(config))
     if live and not views.check_live(registry.build(config)):
@@ -179,6 +204,26 @@ def sandbox(port: int, host: str) -> None:
     click.echo(f"sandbox on http://{host}:{server.port}/")
     processes.run_until_stopped(server.serve_forever, server.shutdown)
     server.server_close()
+
+
+@kit.connectors.command()
+@click.argument("name")
+@config_option
+def setup(name: str, config: Config) -> None:
+    """Make in each system what connector NAME relies on there; NAME may be a destination too.
+
+    \b
+    Example: gofax-relay connectors setup hubspot
+    """
+    meant = {
+        key: each for key, each in config.destinations.items() if name in (key, each.connector)
+    }
+    if not meant:
+        raise click.ClickException(
+            f"the config has no destination {name}, and none of connector {name}"
+        )
+    if not views.set_up(registry.build(config.model_copy(update={"destinations": meant}))):
+        sys.exit(FAILED)
 
 
 @cli.command()

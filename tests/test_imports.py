@@ -27,7 +27,7 @@ DOORS = {
     "granian": {"relay.processes"},
     "limits": {"relay.receive"},
     "jinja2": {"connectors.templates", "connectors.filters"},
-    "click": {"relay.cli", "relay.views", "sender"},
+    "click": {"relay.cli", "relay.kit", "relay.views", "sender"},
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
@@ -37,11 +37,11 @@ DOORS = {
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "logs", "nodes"},
+    {"units", "ids", "logs", "nodes", "scaffold"},
     {"payload", "routing", "signature", "delivery"},
     {"document", "config", "store", "migrations", "refusals"},
-    {"registry"},
-    {"receive", "worker", "views", "console", "api"},
+    {"registry", "config_schema"},
+    {"receive", "worker", "views", "console", "api", "kit"},
     {"app", "cluster", "demo"},
     {"processes"},
     {"cli"},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import distributions
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -50,12 +52,11 @@ class Hooks:
 
     def docs(self) -> str:
         """Return the page that documents the connector: by default its package's README."""
-        for distribution in distributions():
-            for entry in distribution.entry_points:
-                module = entry.value.partition(":")[0]
-                if entry.group == "gofax_relay.connectors" and module == self.connector.__module__:
-                    return distribution.read_text("METADATA") or ""
-        return ""
+        package = self.connector.__module__.partition(".")[0]
+        for entry in entry_points(group="gofax_relay.connectors"):
+            if entry.dist and entry.module.partition(".")[0] == package:
+                return entry.dist.read_text("METADATA") or ""
+        return _readme_above(Path(str(sys.modules[self.connector.__module__].__file__)))
 
     @contextmanager
     def bench(self, **changes: Any) -> Iterator[Bench]:
@@ -78,6 +79,12 @@ class Hooks:
         for name, reason in self.exempt.items():
             if found[1] == name or found[1].startswith(f"{name}_"):
                 pytest.skip(f"{name}, exempt: {reason}")
+
+
+def _readme_above(path: Path) -> str:
+    """Return the README of the project that *path* is part of, if it is not installed."""
+    found = [each / "README.md" for each in path.parents if (each / "pyproject.toml").exists()]
+    return found[0].read_text(encoding="utf-8") if found and found[0].exists() else ""
 
 
 def over_http_only(suite: Hooks) -> None:

@@ -258,6 +258,40 @@ class TestFaults:
         assert post(client, message(), "/teams/first").status_code == 202
         assert post(client, message(), "/teams/second").status_code == 500
 
+    def test_wait_for_their_method(self, client: FlaskClient) -> None:
+        headers = {"Authorization": "Bearer test"}
+        fault = {"system": "hubspot", "status": 502, "method": "post"}
+        assert client.post("/faults", json=fault).status_code == 204
+
+        read = client.get("/hubspot/account-info/2026-09/details", headers=headers)
+        written = client.post("/hubspot/crm/objects/2026-09/contacts", json={}, headers=headers)
+
+        assert (read.status_code, written.status_code) == (200, 502)
+
+    def test_may_be_taken_back(self, client: FlaskClient) -> None:
+        self.inject(client, status=500, times=10_000)
+
+        assert client.delete("/faults").status_code == 204
+
+        assert post(client, message()).status_code == 202
+
+    def test_may_be_brought_along_by_a_request(self, client: FlaskClient) -> None:
+        fault = json.dumps({"status": 504, "act": True, "headers": {"X-Said": "so"}})
+
+        met = client.post("/teams", data=message(), headers={"X-Sandbox-Fault": fault})
+        spared = post(client, message())
+
+        assert (met.status_code, met.headers["X-Said"]) == (504, "so")
+        assert spared.status_code == 202
+        assert len(records(client)) == 2
+
+    @pytest.mark.parametrize("fault", ["", "500", "{", '{"status": 99}', '{"times": 2}'])
+    def test_brought_along_must_make_sense(self, client: FlaskClient, fault: str) -> None:
+        answered = client.post("/teams", data=message(), headers={"X-Sandbox-Fault": fault})
+
+        assert answered.status_code == (400 if fault else 202)
+        assert len(records(client)) == (0 if fault else 1)
+
     def test_concern_one_system(self, client: FlaskClient) -> None:
         assert client.post("/faults", json={"system": "zendesk", "status": 500}).status_code == 204
 
@@ -274,6 +308,7 @@ class TestFaults:
             {"system": "teams", "status": "bad"},
             {"system": "teams", "status": 500, "times": 0},
             {"system": "teams", "wait": 3600},
+            {"system": "teams", "method": "GET /"},
         ],
     )
     def test_that_make_no_sense_are_refused(self, client: FlaskClient, fault: Any) -> None:
