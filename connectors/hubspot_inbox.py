@@ -36,7 +36,7 @@ class Inbox:
             "recipients": [_party(event.ours if incoming else event.customer)],
             "text": cleaned(spoken(event)),
             "timestamp": stamp(moment(event)),
-            "integrationThreadId": event.conversation,
+            "integrationThreadId": sms.conversation,
             "integrationIdempotencyId": digest(sms.key),
             "associateWithContactId": int(contact),
         }

@@ -19,6 +19,8 @@ CUT_NOTE = "… (shortened: HubSpot takes no more in one entry)"
 
 _NOT_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
+_NUMBERS = re.compile(r"\+[0-9]{7,15}~(\+[0-9]{7,15}|[A-Za-z0-9 ]{1,20})?")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sms:
@@ -39,6 +41,12 @@ class Sms:
     def mark(self) -> str:
         """The words by which an entry is found again."""
         return f"gofax-relay {digest(self.key)}"
+
+    @property
+    def conversation(self) -> str:
+        """What HubSpot knows the conversation by: its numbers, or a word for what is none."""
+        said = self.event.conversation
+        return said if _NUMBERS.fullmatch(said) else digest(said)
 
     def wants_answer(self) -> bool:
         """Say whether somebody should look: nobody need for receipts, STOP, or our own texts."""

@@ -36,16 +36,16 @@ class Tickets:
 
     def current(self, sms: Sms) -> str | None:
         """Return the ticket of the conversation, open or closed; None without one."""
-        found = self._read(sms.event.conversation)
+        found = self._read(sms.conversation)
         return record_id(found) if found else None
 
     def open(self, sms: Sms, *, contact: str) -> str:
         """Return an open ticket of the conversation; a new one is about *contact*."""
-        found = self._read(sms.event.conversation)
+        found = self._read(sms.conversation)
         if found is not None and self._is_closed(found):
             if self.options.when_closed == "reopen":
                 return self._reopened(found)
-            self._let_go(record_id(found), sms.event.conversation)
+            self._let_go(record_id(found), sms.conversation)
             found = None
         if found is not None:
             return record_id(found)
@@ -105,7 +105,7 @@ class Tickets:
 
     def _made(self, sms: Sms, *, contact: str) -> str:
         values = {
-            TICKET_PROPERTY: sms.event.conversation,
+            TICKET_PROPERTY: sms.conversation,
             "hs_pipeline": self.options.pipeline,
             "hs_pipeline_stage": self.options.stage,
             "subject": sms.ticket,
@@ -119,7 +119,7 @@ class Tickets:
             # The unique property lets no second ticket be made, so a lost answer may be repeated.
             made = self.api.call("POST", TICKETS, body=body)
         except Conflict as conflict:
-            found = self._read(sms.event.conversation)
+            found = self._read(sms.conversation)
             if found is None:
                 raise Transient("another ticket has just taken the conversation") from conflict
             return record_id(found)

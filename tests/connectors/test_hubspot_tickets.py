@@ -81,6 +81,17 @@ class TestTicket:
 
         assert len(portal.timeline().tickets) == 2
 
+    @pytest.mark.parametrize("ours", ["A/B?c#%2F", "x" * 5000, "Ünïcødé\x00", "../..", ""])
+    def test_a_number_of_ours_that_is_none_has_a_ticket_all_the_same(
+        self, portal: Portal, ours: str
+    ) -> None:
+        connector = portal.connector(ticket={})
+
+        for key in ("one", "two"):
+            deliver(connector, sample_event(ours=ours), key=key)
+
+        assert len(portal.rows("tickets")) == 1
+
     def test_new_tickets_are_as_configured(self, portal: Portal) -> None:
         ticket = {"stage": "2", "priority": "HIGH", "subject": "{{ text }}\n{{ customer }}"}
         connector = portal.connector(ticket=ticket, owner_id="501")
