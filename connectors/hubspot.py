@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from connectors.base import (
@@ -19,15 +22,17 @@ from connectors.http import Http
 from connectors.hubspot_api import Api, is_id, text
 from connectors.hubspot_contacts import CONTACTS, Contacts, e164
 from connectors.hubspot_inbox import Inbox
-from connectors.hubspot_options import HubSpotOptions
+from connectors.hubspot_options import HubSpotOptions, TaskOptions, TicketOptions
 from connectors.hubspot_setup import Setup
-from connectors.hubspot_sms import Sms, is_from_customer, subject
+from connectors.hubspot_sms import Sms, is_from_customer, subject, wants_answer
 from connectors.hubspot_tasks import Tasks
 from connectors.hubspot_tickets import Tickets
 from connectors.hubspot_timeline import Timeline
 from connectors.templates import render
 
 ACCOUNT = "/account-info/2026-09/details"
+#: Characters by which a quotation is known; shorter texts, such as "ok", stand everywhere.
+QUOTE, SHORTEST_QUOTE = 8, 4
 
 
 class HubSpot(Connector[HubSpotOptions]):
@@ -51,19 +56,25 @@ class HubSpot(Connector[HubSpotOptions]):
             unique_property=options.unique_property,
             phones=options.phone_properties,
             may_create=options.unknown_contact == "create",
+            owner=options.owner_id,
         )
         self._timeline = Timeline(self._api, owner=options.owner_id)
-        people: dict[str, Any] = {"contacts": self._contacts, "owner": options.owner_id}
-        self._tickets = Tickets(self._api, options.ticket, **people) if options.ticket else None
-        self._tasks = Tasks(self._timeline, options.task, **people) if options.task else None
-        self._inbox = Inbox(self._api, options.inbox) if options.inbox else None
+        self._tickets: Tickets | None = None
+        self._tasks: Tasks | None = None
+        self._inbox: Inbox | None = None
+        if options.ticket:
+            self._tickets = Tickets(self._api, options.ticket, contacts=self._contacts)
+        if options.task:
+            self._tasks = Tasks(self._timeline, options.task, contacts=self._contacts)
+        if options.inbox:
+            self._inbox = Inbox(self._api, options.inbox)
 
     def deliver(
         self, event: Event, *, key: str, thread: str | None, repeat: bool, deadline: float
     ) -> Receipt:
         """Bring *event* once to its customer's contact; that contact is the thread."""
         sms = self._written(event, key=key, repeat=repeat)
-        with self.http.within(deadline):
+        with self.http.within(deadline), _unquoted(event):
             if thread is not None and is_id(thread):
                 receipt = self._bring(sms, contact=thread)
                 if receipt is not None:
@@ -110,15 +121,15 @@ class HubSpot(Connector[HubSpotOptions]):
     def _written(self, event: Event, *, key: str, repeat: bool) -> Sms:
         """Fill in every template before the first request: one that fails leaves nothing."""
         ticket, task = self.options.ticket, self.options.task
+        if not wants_answer(event):
+            ticket = task = None
         return Sms(
             event=event,
             key=key,
             repeat=repeat,
             words=render(self.options.text, event, field="text"),
-            ticket=subject(render(ticket.subject, event, field="ticket.subject"))
-            if ticket
-            else "",
-            task=subject(render(task.subject, event, field="task.subject")) if task else "",
+            ticket=_subject(ticket, event, field="ticket.subject"),
+            task=_subject(task, event, field="task.subject"),
         )
 
     def _bring_to_found(self, sms: Sms) -> Receipt:
@@ -159,7 +170,7 @@ class HubSpot(Connector[HubSpotOptions]):
         if row is None:
             self._mark_opt_out(sms.event, contact=contact)
             ticket = self._ticket(sms, contact=contact)
-            if self._tasks is not None and sms.wants_answer():
+            if self._tasks is not None and wants_answer(sms.event):
                 self._tasks.remind(sms, contact=contact, ticket=ticket)
             row = self._timeline.log(sms, contact=contact, ticket=ticket)
         return Receipt(reference=str(row["id"]), url=_link(row), thread=contact)
@@ -167,7 +178,7 @@ class HubSpot(Connector[HubSpotOptions]):
     def _ticket(self, sms: Sms, *, contact: str) -> str | None:
         if self._tickets is None:
             return None
-        if not sms.wants_answer():
+        if not wants_answer(sms.event):
             return self._tickets.current(sms)
         return self._tickets.open(sms, contact=contact)
 
@@ -178,6 +189,25 @@ class HubSpot(Connector[HubSpotOptions]):
             return
         values = {name: "true" if keyword == "STOP" else "false"}
         self._contacts.mark(e164(event.customer), contact=contact, values=values)
+
+
+def _subject(options: TicketOptions | TaskOptions | None, event: Event, *, field: str) -> str:
+    return subject(render(options.subject, event, field=field)) if options else ""
+
+
+@contextmanager
+def _unquoted(event: Event) -> Iterator[None]:
+    """Take the customer's words out of errors: HubSpot's refusals quote what they refuse."""
+    try:
+        yield
+    except DeliveryError as error:
+        message = str(error)
+        for words in (event.body or "", html.escape(event.body or "")):
+            begin = words.strip()[:QUOTE]
+            if len(begin) >= SHORTEST_QUOTE and begin in message:
+                message = f"{message.partition(begin)[0]}(text)"
+        error.args = (message,)
+        raise
 
 
 def _link(record: object) -> str | None:

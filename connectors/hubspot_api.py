@@ -38,6 +38,10 @@ class Conflict(Refused):
     """Another record has the unique value."""
 
 
+class NoOwner(Unauthorized):
+    """Nobody in the account has the id that a record was to be owned by."""
+
+
 class NoProperty(Refused):
     """The account lacks the unique property, or it is not unique."""
 
@@ -145,6 +149,8 @@ class Api:
         words = set(re.findall(r"[a-z][a-z0-9_]*", body)) if status == 400 else set()
         if self._unique_property in words:
             return NoProperty(message, status=status)
+        if "hubspot_owner_id" in words:
+            return NoOwner(f"{message} (is owner_id right?)", status=status)
         for name in sorted(words & self._blame.keys()):
             return Unauthorized(f"{message} ({self._blame[name]})", status=status)
         return None

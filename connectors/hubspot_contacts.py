@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import phonenumbers
 
 from connectors.base import Ambiguous, Refused, Transient
-from connectors.hubspot_api import Api, Conflict, NoProperty, properties, record_id, text
+from connectors.hubspot_api import Api, Conflict, NoOwner, NoProperty, properties, record_id, text
 
 CONTACTS = "/crm/objects/2026-09/contacts"
 #: Phone properties of which HubSpot makes others: as E.164, and without the country code.
@@ -16,19 +16,30 @@ CALCULATED = {
     "phone": ("hs_calculated_phone_number", "hs_searchable_calculated_phone_number"),
     "mobilephone": ("hs_calculated_mobile_number", "hs_searchable_calculated_mobile_number"),
 }
+OWNER = "hubspot_owner_id"
 #: Most groups of filters in one search; they are alternatives.
 GROUPS = 5
 #: Most records in one batch.
 BATCH = 100
+
+Made = TypeVar("Made")
 
 
 class Contacts:
     """Finds the one contact of a phone number, or makes it."""
 
     def __init__(
-        self, api: Api, *, unique_property: str, phones: Sequence[str], may_create: bool
+        self,
+        api: Api,
+        *,
+        unique_property: str,
+        phones: Sequence[str],
+        may_create: bool,
+        owner: str | None,
     ) -> None:
+        """*owner*: who has what belongs to contacts without an owner."""
         self.api = api
+        self.default_owner = owner
         self.key = unique_property
         self.phones = tuple(dict.fromkeys(phones))
         self.may_create = may_create
@@ -49,11 +60,23 @@ class Contacts:
         """Say whether there is a contact with this very id: one that was merged has another."""
         return self._read(contact) == contact
 
-    def owner(self, contact: str) -> str | None:
-        """Return the id of the contact's owner in HubSpot."""
-        path, name = CONTACTS + "/{id}", "hubspot_owner_id"
-        row = self.api.call("GET", path, ids={"id": contact}, query={"properties": name})
-        return text(properties(row), name)
+    def owned(self, contact: str, make: Callable[[Mapping[str, str]], Made]) -> Made:
+        """Let *make* make something that the owner of *contact* shall have.
+
+        HubSpot refuses owners who have left; then it is the configured one's.
+        """
+        owner = self._owner(contact)
+        if owner is not None and owner != self.default_owner:
+            try:
+                return make({OWNER: owner})
+            except NoOwner:
+                pass
+        return make({OWNER: self.default_owner} if self.default_owner else {})
+
+    def _owner(self, contact: str) -> str | None:
+        path = CONTACTS + "/{id}"
+        row = self.api.call("GET", path, ids={"id": contact}, query={"properties": OWNER})
+        return text(properties(row), OWNER)
 
     def mark(self, number: str | None, *, contact: str, values: Mapping[str, str]) -> None:
         """Write *values* on *contact* and on every other one that has *number*."""

@@ -157,7 +157,6 @@ class HubSpotOptions(Options):
         # The first two can be at fault for one event: they are written, too.
         searched = set(self.phone_properties) - {"phone", "mobilephone"}
         blamed = dict.fromkeys(searched, "are phone_properties right?")
-        blamed["hubspot_owner_id"] = "is owner_id right?"
         if self.ticket:
             blamed["hs_pipeline"] = "is ticket.pipeline right?"
             blamed["hs_pipeline_stage"] = "is ticket.stage right?"

@@ -48,11 +48,12 @@ class Sms:
         said = self.event.conversation
         return said if _NUMBERS.fullmatch(said) else digest(said)
 
-    def wants_answer(self) -> bool:
-        """Say whether somebody should look: nobody need for receipts, STOP, or our own texts."""
-        if self.event.type == "SMS_STATUS" or self.event.keyword in ("STOP", "START"):
-            return False
-        return is_from_customer(self.event)
+
+def wants_answer(event: Event) -> bool:
+    """Say whether somebody should look: nobody need for receipts, STOP, or our own texts."""
+    if event.type == "SMS_STATUS" or event.keyword in ("STOP", "START"):
+        return False
+    return is_from_customer(event)
 
 
 def is_from_customer(event: Event) -> bool:

@@ -18,13 +18,10 @@ FINISHED = "COMPLETED"
 class Tasks:
     """Keeps at most one unfinished task per conversation."""
 
-    def __init__(
-        self, timeline: Timeline, options: TaskOptions, *, contacts: Contacts, owner: str | None
-    ) -> None:
+    def __init__(self, timeline: Timeline, options: TaskOptions, *, contacts: Contacts) -> None:
         self.timeline = timeline
         self.options = options
         self.contacts = contacts
-        self.owner = owner
 
     def remind(self, sms: Sms, *, contact: str, ticket: str | None) -> None:
         """Make a task for the SMS, unless an earlier one of its conversation still waits."""
@@ -41,9 +38,12 @@ class Tasks:
             "hs_task_type": "TODO",
             "hs_timestamp": stamp(due),
         }
-        owner = self.contacts.owner(contact) or self.owner
-        values |= {"hubspot_owner_id": owner} if owner else {}
-        self.timeline.add("tasks", values, contact=contact, ticket=ticket)
+        self.contacts.owned(
+            contact,
+            lambda owner: self.timeline.add(
+                "tasks", {**values, **owner}, contact=contact, ticket=ticket
+            ),
+        )
 
     def _is_there(self, contact: str, *, mark: str, conversation: str) -> bool:
         """Look at the contact's newest tasks; always, because only that makes one of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from connectors.base import Ambiguous, Refused, Transient
@@ -25,13 +26,10 @@ Json = dict[str, Any]
 class Tickets:
     """Keeps the ticket of each conversation."""
 
-    def __init__(
-        self, api: Api, options: TicketOptions, *, contacts: Contacts, owner: str | None
-    ) -> None:
+    def __init__(self, api: Api, options: TicketOptions, *, contacts: Contacts) -> None:
         self.api = api
         self.options = options
         self.contacts = contacts
-        self.owner = owner
         self._stages: dict[str, tuple[float, list[Json]]] = {}
 
     def current(self, sms: Sms) -> str | None:
@@ -110,14 +108,18 @@ class Tickets:
             "hs_pipeline_stage": self.options.stage,
             "subject": sms.ticket,
             "content": entry_body(spoken(sms.event), mark=sms.mark),
-            "hs_ticket_priority": self.options.priority,
-            "hubspot_owner_id": self.contacts.owner(contact) or self.owner,
         }
-        filled = {name: value for name, value in values.items() if value is not None}
-        body = {"properties": filled, "associations": [associated(contact, TICKET_TO_CONTACT)]}
+        if self.options.priority:
+            values["hs_ticket_priority"] = self.options.priority
+        links = [associated(contact, TICKET_TO_CONTACT)]
+
+        def make(owner: Mapping[str, str]) -> Any:
+            # The unique property lets no second ticket be made: a lost answer may be repeated.
+            body = {"properties": {**values, **owner}, "associations": links}
+            return self.api.call("POST", TICKETS, body=body)
+
         try:
-            # The unique property lets no second ticket be made, so a lost answer may be repeated.
-            made = self.api.call("POST", TICKETS, body=body)
+            made = self.contacts.owned(contact, make)
         except Conflict as conflict:
             found = self._read(sms.conversation)
             if found is None:

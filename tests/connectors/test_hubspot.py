@@ -850,6 +850,31 @@ class TestSecrets:
         assert "9421" not in said
         assert NUMBER not in said
 
+    @pytest.mark.parametrize("quoted", ["{}", "SMS reply ... {} ...", "{} and so on"])
+    @pytest.mark.parametrize(
+        ("body", "written"),
+        [("my pin is 9421", "my pin is 9421"), ("<b> & 9421", "&lt;b&gt; &amp; 9421")],
+    )
+    def test_what_people_wrote_is_left_out_of_errors(
+        self, portal: Portal, quoted: str, body: str, written: str
+    ) -> None:
+        connector = portal.connector(ticket={}, task={})
+        for kind in ("tickets", "tasks", "communications"):
+            said = f'not valid: "{quoted.format(written)}"'
+            portal.fail(400, only=f"POST /crm/objects/2026-09/{kind}", body={"message": said})
+
+            with pytest.raises(Refused, match=r"not valid: .*\(text\)") as caught:
+                deliver(connector, sample_event(body=body))
+
+            assert "9421" not in str(caught.value)
+
+    @pytest.mark.parametrize("body", [None, "", "ok", "v"])
+    def test_what_says_nothing_leaves_errors_whole(self, portal: Portal, body: str | None) -> None:
+        portal.fail(400, path="communications", body={"message": "is not valid, ok"})
+
+        with pytest.raises(Refused, match="is not valid, ok"):
+            deliver(portal.connector(), sample_event(body=body))
+
     def test_phone_numbers_are_left_out_of_errors(self, portal: Portal) -> None:
         portal.fail(400, path=UPSERT, body={"message": f"{NUMBER} is not valid"})
 

@@ -291,6 +291,27 @@ class TestTask:
 
         assert portal.rows("tasks")[0]["properties"].get("hubspot_owner_id") == owner
 
+    def test_an_owner_who_has_left_is_replaced(self, portal: Portal) -> None:
+        portal.contact(phone=NUMBER)
+        left = {"id": "1", "properties": {"hubspot_owner_id": "404"}}
+        connector = portal.connector(task={}, ticket={}, owner_id="501")
+        thread = deliver(connector, QUIET["START"], key="key-0").thread
+        portal.fail(200, only=f"GET {CONTACTS}/{thread}", body=left)
+        portal.fail(200, only=f"GET {CONTACTS}/{thread}", body=left)
+
+        deliver(connector, thread=thread)
+
+        owners = [row["properties"]["hubspot_owner_id"] for row in portal.rows("tickets")]
+        owners += [row["properties"]["hubspot_owner_id"] for row in portal.rows("tasks")]
+        assert owners == ["501", "501"]
+        assert [len(portal.made(kind)) for kind in ("ticket", "task")] == [1, 1]
+
+    def test_an_owner_who_is_configured_and_not_there_pauses_the_destination(
+        self, portal: Portal
+    ) -> None:
+        with pytest.raises(Unauthorized, match="is owner_id right"):
+            deliver(portal.connector(task={}, owner_id="404"))
+
     def test_one_waits_at_a_time(self, portal: Portal) -> None:
         connector = portal.connector(task={})
         thread = None
@@ -327,6 +348,16 @@ class TestTask:
 
         [ticket], [task] = portal.rows("tickets"), portal.rows("tasks")
         assert portal.stand_in.linked("tickets", ticket["id"], "tasks") == [task["id"]]
+
+    def test_a_template_that_only_replies_can_fill_in_stops_no_receipts(
+        self, portal: Portal
+    ) -> None:
+        connector = portal.connector(task={"subject": "{{ metadata.campaign }}"})
+
+        deliver(connector, status())
+
+        with pytest.raises(Refused, match=r"^task\.subject: "):
+            deliver(connector, key="key-2")
 
 
 class TestOptOut:
