@@ -42,6 +42,14 @@ class Hooks:
     #: the module of the connector.
     files: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, reason in cls.exempt.items():
+            if not any(_is_of(name, each) for each in dir(cls)):
+                raise TypeError(f"{cls.__name__}.exempt: there is no check {name}")
+            if len(reason.split()) < 3:
+                raise TypeError(f"{cls.__name__}.exempt: say why {name} cannot hold")
+
     def options(self, url: str) -> Mapping[str, Any]:
         """Return options, as the YAML would have them, for a system that answers at *url*."""
         raise NotImplementedError("say which options reach a system at url")
@@ -73,12 +81,15 @@ class Hooks:
     @pytest.fixture(autouse=True)
     def _declared(self, request: pytest.FixtureRequest) -> None:
         """Leave out what is declared not to hold."""
-        found = CHECK.match(request.node.name)
-        if not found:
-            return
         for name, reason in self.exempt.items():
-            if found[1] == name or found[1].startswith(f"{name}_"):
-                pytest.skip(f"{name}, exempt: {reason}")
+            if _is_of(name, request.node.name):
+                pytest.skip(f"exempt: {reason}")
+
+
+def _is_of(name: str, test: str) -> bool:
+    """Say whether *test* is the check *name*, or one of those with that id."""
+    found = CHECK.match(test)
+    return found is not None and f"{found[1]}_".startswith(f"{name}_")
 
 
 def _readme_above(path: Path) -> str:
