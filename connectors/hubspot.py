@@ -83,29 +83,29 @@ class HubSpot(Connector[HubSpotOptions]):
 
     def check(self) -> str:
         """Read contacts, change nothing, and say which account answers and what it lacks."""
+        setup = Setup(self._api, self.options, tickets=self._tickets, inbox=self._inbox)
         with self.http.within(self.http.default_deadline):
             try:
                 self._api.rows("GET", CONTACTS, query={"limit": 1})
-                faults = list(self._setup().faults())
-                account = self._account()
+                faults = list(setup.faults())
+                said = f"{self._account()}: the service key may read contacts{setup.caution()}"
             except Refused as error:
                 raise Unauthorized(f"{error} (is base_url right?)", status=error.status) from error
             except Throttled as error:
                 raise Transient(str(error), status=error.status) from error
-        lacking = f"; but {'; '.join(faults)} (gofax-relay connectors setup)" if faults else ""
-        return f"{account}: the service key may read contacts{lacking}"
+        if faults:
+            raise Unauthorized("; ".join(faults))
+        return said
 
     def setup(self) -> str:
         """Make the properties that deliveries rely on, and connect our numbers to the inbox."""
         with self.http.within(self.http.default_deadline):
-            return self._setup().run()
+            setup = Setup(self._api, self.options, tickets=self._tickets, inbox=self._inbox)
+            return setup.run()
 
     def close(self) -> None:
         """Release connections."""
         self._api.close()
-
-    def _setup(self) -> Setup:
-        return Setup(self._api, self.options, tickets=self._tickets, inbox=self._inbox)
 
     def _account(self) -> str:
         try:

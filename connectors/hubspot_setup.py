@@ -11,6 +11,7 @@ from connectors.hubspot_inbox import Inbox, connected, is_usable
 from connectors.hubspot_options import HubSpotOptions
 from connectors.hubspot_tickets import Tickets
 
+SETUP = "run gofax-relay connectors setup"
 PROPERTIES = "/crm/properties/2026-09/{kind}"
 
 
@@ -30,18 +31,31 @@ class Setup:
         said = [self._ensured(kind, each) for kind, each in self.options.relied_on()]
         return "; ".join([*said, *self._connected()])
 
+    def caution(self) -> str:
+        """Say what deliveries can do without, at a price; empty if there is nothing."""
+        kind, wanted = self.options.relied_on()[0]
+        fault = self._fault(kind, wanted)
+        return f"; but {fault}, so one customer may get two contacts ({SETUP})" if fault else ""
+
     def faults(self) -> Iterator[str]:
-        """Say what is missing or wrong, in words that follow a colon."""
-        for kind, wanted in self.options.relied_on():
-            there = self._property(kind, wanted["name"])
-            if there is None:
-                yield f"{_called(kind, wanted)} is missing{_caution(kind)}"
-            elif wanted.get("hasUniqueValue") and there.get("hasUniqueValue") is False:
-                yield f"{_called(kind, wanted)} has no unique values"
+        """Say what is missing or wrong, so that deliveries cannot work."""
+        for kind, wanted in self.options.relied_on()[1:]:
+            fault = self._fault(kind, wanted)
+            if fault:
+                yield f"{fault} ({SETUP})"
         if self.tickets:
             yield from self._stage_faults(self.tickets)
         if self.inbox and not any(map(is_usable, self.inbox.accounts())):
-            yield f"channel {self.inbox.options.channel_id} has no account for any of our numbers"
+            channel = self.inbox.options.channel_id
+            yield f"channel {channel} has no account for any number of ours ({SETUP})"
+
+    def _fault(self, kind: str, wanted: dict[str, Any]) -> str:
+        there = self._property(kind, wanted["name"])
+        if there is None:
+            return f"{_called(kind, wanted)} is missing"
+        if wanted.get("hasUniqueValue") and there.get("hasUniqueValue") is False:
+            return f"{_called(kind, wanted)} has no unique values"
+        return ""
 
     def _stage_faults(self, tickets: Tickets) -> Iterator[str]:
         pipeline, stage = tickets.options.pipeline, tickets.options.stage
@@ -100,7 +114,3 @@ class Setup:
 
 def _called(kind: str, wanted: dict[str, Any]) -> str:
     return f"{kind.removesuffix('s')} property {wanted['name']}"
-
-
-def _caution(kind: str) -> str:
-    return ", so one customer may get two contacts" if kind == "contacts" else ""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
@@ -42,6 +41,8 @@ from connectors.sandbox.hubspot_rules import (
 from connectors.sandbox.records import Records
 
 ACCOUNT_ID = 12345678
+#: Where the account is; clocks never change there.
+ZONE, OFFSET = "Australia/Brisbane", timezone(timedelta(hours=10))
 MAX_UNIQUE = 10
 #: Kinds whose making is an effect that people see, with the property that says it.
 TEXTS = {
@@ -64,17 +65,15 @@ class StandIn:
         associations_a_page: int = 500,
         accounts_a_page: int = 100,
         country: str = "AU",
-        zone: str = "Australia/Brisbane",
         prepared: bool = True,
     ) -> None:
-        """*search_lag*: how far the search index comes behind; *country* and *zone*: of the
-        account; *prepared*: it has what ``gofax-relay connectors setup hubspot`` makes.
+        """*search_lag*: how far the search index comes behind; *country*: of the account;
+        *prepared*: it has what ``gofax-relay connectors setup hubspot`` makes.
         """
         self.settings = Settings(search_lag=search_lag.total_seconds())
         self._records = records
         self._associations_a_page = associations_a_page
-        self._zone = zone
-        self._limits = Limits(self.settings, zone=ZoneInfo(zone))
+        self._limits = Limits(self.settings, zone=OFFSET)
         self._lock = threading.RLock()
         # A restarted stand-in must not give an old id to another contact.
         self._first_id = int(time.time()) * 100_000
@@ -176,7 +175,7 @@ class StandIn:
         return {
             "portalId": ACCOUNT_ID,
             "accountType": "DEVELOPER_TEST",
-            "timeZone": self._zone,
+            "timeZone": ZONE,
             "companyCurrency": "AUD",
             "additionalCurrencies": [],
             "dataHostingLocation": "ap1",

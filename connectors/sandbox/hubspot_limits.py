@@ -7,8 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime, tzinfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,7 +43,7 @@ class Limits:
         self,
         settings: Settings,
         *,
-        zone: ZoneInfo,
+        zone: tzinfo,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings

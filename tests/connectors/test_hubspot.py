@@ -910,7 +910,6 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("options", "lacking"),
         [
-            ({"unique_property": "sms_opted_out"}, "sms_opted_out has no unique values"),
             ({"opt_out_property": "no_sms"}, "contact property no_sms is missing"),
             ({"ticket": {"pipeline": "77"}}, "no ticket pipeline 77"),
             ({"ticket": {"stage": "9"}}, "pipeline 0 has no stage 9 (have: 1 New, 2 Waiting"),
@@ -920,11 +919,25 @@ class TestCheck:
     def test_says_what_the_account_lacks(
         self, portal: Portal, options: dict[str, Any], lacking: str
     ) -> None:
-        assert lacking in portal.connector(**options).check()
+        with pytest.raises(Unauthorized) as caught:
+            portal.connector(**options).check()
+
+        assert lacking in str(caught.value)
+
+    def test_all_that_is_lacking_is_said_at_once(self, open_portal: Open) -> None:
+        portal = open_portal(prepared=False)
+
+        with pytest.raises(Unauthorized, match=r"no_sms is missing.*; ticket .* is missing"):
+            portal.connector(opt_out_property="no_sms", ticket={}).check()
 
     def test_tells_a_wrong_channel(self, portal: Portal) -> None:
         with pytest.raises(Unauthorized, match=r"inbox\.channel_id"):
             portal.connector(inbox={"channel_id": "5"}).check()
+
+    def test_says_that_the_property_is_not_unique(self, portal: Portal) -> None:
+        said = portal.connector(unique_property="sms_opted_out").check()
+
+        assert "sms_opted_out has no unique values, so one customer may get two" in said
 
     def test_does_not_need_the_scope_for_the_account(self, portal: Portal) -> None:
         portal.fail(403, path="account-info")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -223,7 +222,7 @@ class TestLimits:
     def test_windows_move_on(self) -> None:
         now = [0.0]
         settings = Settings(ten_secondly=2)
-        limits = Limits(settings, zone=ZoneInfo("UTC"), clock=lambda: now[0])
+        limits = Limits(settings, zone=UTC, clock=lambda: now[0])
         for moment in (0.0, 5.0):
             now[0] = moment
             limits.admit(search=False)
