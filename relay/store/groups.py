@@ -131,7 +131,7 @@ class Group(Generic[ItemT, ResultT]):
                 ticket.result = result
 
     def _turn_away(self, error: Exception) -> None:
-        """Give those in line the error that is everybody's: they have waited long enough for it."""
+        """Give those in line the error that is everybody's: they have waited long enough."""
         for _ in range(self._waiting.qsize()):
             ticket = self._waiting.get()
             if ticket is None:
