@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
 from relay import jsontext, payload, routing, signature
+from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
 from relay.ids import new_id
 from relay.payload import Unreadable
@@ -78,6 +79,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
+    clock = SteadyClock()
     for endpoint in config.endpoints:
         receiver = Receiver(
             endpoint=endpoint,
@@ -88,6 +90,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
             refusals=refusals,
             rates=rates,
             secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
+            clock=clock,
             log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
         made.add_url_rule(
@@ -112,11 +115,12 @@ class Receiver:
     refusals: Refusals
     rates: _Rates
     secrets: Sequence[bytes]
+    clock: Callable[[], datetime]
     log: FilteringBoundLogger
 
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
-        incoming = _Incoming(environ=request.environ, at=datetime.now(UTC))
+        incoming = _Incoming(environ=request.environ, at=self.clock())
         started = time.monotonic()
         try:
             answer = self._accepted(incoming)

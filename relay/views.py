@@ -14,13 +14,12 @@ from rich.table import Table
 
 from connectors.base import DeliveryError
 from relay.config import Config, Endpoint
-from relay.delivery import State
+from relay.delivery import Pause, State
 from relay.registry import Outlet
 from relay.store import Ledger
 from relay.store.records import (
     AttemptView,
     DeliveryView,
-    DestinationPause,
     EventView,
     Request,
 )
@@ -81,7 +80,7 @@ def show_requests(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
     _print_table(table, empty="no requests yet")
 
 
-def explain(view: EventView, *, pauses: Mapping[str, DestinationPause], as_json: bool) -> None:
+def explain(view: EventView, *, pauses: Mapping[str, Pause], as_json: bool) -> None:
     """Print everything that is known of an event."""
     if as_json:
         _print_json(_explanation(view, pauses))
@@ -204,7 +203,7 @@ def _attempt_json(attempt: AttemptView) -> dict[str, Any]:
     }
 
 
-def _explanation(view: EventView, pauses: Mapping[str, DestinationPause]) -> dict[str, Any]:
+def _explanation(view: EventView, pauses: Mapping[str, Pause]) -> dict[str, Any]:
     deliveries = [
         {
             **_delivery_json(each),
@@ -233,7 +232,7 @@ def _explain_routes(view: EventView) -> None:
             )
 
 
-def _explain_delivery(delivery: DeliveryView, pause: DestinationPause | None) -> None:
+def _explain_delivery(delivery: DeliveryView, pause: Pause | None) -> None:
     late = ", late" if delivery.late else ""
     click.echo(f"delivery to {delivery.destination}: {delivery.state.value}{late}")
     for attempt in delivery.history:
@@ -244,7 +243,7 @@ def _explain_delivery(delivery: DeliveryView, pause: DestinationPause | None) ->
     click.echo(f"  {_next(delivery, pause)}")
 
 
-def _next(delivery: DeliveryView, pause: DestinationPause | None) -> str:
+def _next(delivery: DeliveryView, pause: Pause | None) -> str:
     """Say what happens next, and when."""
     if pause is not None and delivery.state in (State.PENDING, State.WAITING):
         again = (

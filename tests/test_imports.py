@@ -37,7 +37,7 @@ DOORS = {
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "jsontext", "nodes"},
+    {"units", "ids", "jsontext", "nodes", "clock"},
     {"payload", "routing", "signature", "delivery", "logs"},
     {"document", "config", "store", "migrations", "refusals"},
     {"registry"},

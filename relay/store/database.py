@@ -6,11 +6,9 @@ takes a file lock, on which processes queue up, and then begins an immediate tra
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
@@ -19,6 +17,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+
+from relay.store.locks import Taken, WriteLock
 
 
 class StoreUnavailable(Exception):
@@ -36,7 +36,9 @@ class Database:
         if self.is_sqlite:
             os.close(_open_private(self.path))
         self.engine = sa.create_engine(url, pool_size=5, max_overflow=20, pool_pre_ping=False)
-        self._lock = WriteLock(Path(f"{self.path}.lock") if self.is_sqlite else None)
+        self._lock = WriteLock(
+            _open_private(Path(f"{self.path}.lock")) if self.is_sqlite else None
+        )
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -132,31 +134,6 @@ def _binder(table: sa.Table, name: str, dialect: sa.Dialect) -> Callable[[Any], 
     return table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
 
 
-class WriteLock:
-    """Lets one thread of one process write at a time; without a path it lets everybody."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._threads = threading.Lock()
-        self._file = None if path is None else _open_private(path)
-
-    def __enter__(self) -> None:
-        if self._file is None:
-            return
-        self._threads.acquire()
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *error: object) -> None:
-        if self._file is None:
-            return
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._threads.release()
-
-    def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
 def _open_private(path: Path) -> int:
     """Make the file readable for its owner only, before SQLite makes it for everybody."""
     try:
@@ -209,6 +186,6 @@ def _translated() -> Iterator[None]:
     except _FAULTS:
         raise
     # SQLAlchemy does not wrap what the listeners above get from the driver.
-    except (sa.exc.DBAPIError, sa.exc.TimeoutError, sqlite3.Error) as error:
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError, sqlite3.Error, Taken) as error:
         cause = getattr(error, "orig", None) or error
         raise StoreUnavailable(str(cause)) from error

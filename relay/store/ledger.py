@@ -10,10 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.delivery import State
+from relay.delivery import Pause, State
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.records import AttemptView, DeliveryView, DestinationPause, EventView, Request
+from relay.store.records import AttemptView, DeliveryView, EventView, Request
 from relay.store.rows import load_event, load_pauses, load_request, request_of
 
 #: Events are read in pages of this size, so that a listing does not hold a transaction open.
@@ -81,7 +81,7 @@ class Ledger:
             yield from map(load, rows)
             last = rows[-1]["seq"]
 
-    def pauses(self) -> Mapping[str, DestinationPause]:
+    def pauses(self) -> Mapping[str, Pause]:
         """Return the destinations that are not being served now."""
         with self._database.reading() as db:
             return load_pauses(db)

@@ -8,18 +8,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.delivery import PROBE_EVERY, Result, Standing, State
+from relay.delivery import Health, Pause, Result, Standing, State, granted, health_after
 from relay.store import schema
 from relay.store.database import Database, StoreUnavailable
 from relay.store.groups import Group
-from relay.store.records import Claim, DestinationPause, Record
-from relay.store.rows import load_event, load_pauses
+from relay.store.records import Claim, Record
+from relay.store.rows import health_row, load_event, load_health, load_pauses
 from relay.units import RateLimit
 
 _deliveries, _lanes, _events = schema.deliveries, schema.lanes, schema.events
 _d = _deliveries.c
 
-_NO_LIMIT = 1_000_000
+#: Of the deliveries that may start, every so many-th is the newest one that is due, so that a
+#: backlog delays nobody who writes now.
+NEWEST_SHARE = 2
+#: How many of the newest are looked at for one that is due.
+NEWEST_SEEN = 64
+#: By how much the clocks of two workers may differ for rates to be exact.
+SKEW = timedelta(seconds=5)
 
 
 class Queue:
@@ -28,6 +34,8 @@ class Queue:
     def __init__(self, database: Database, *, node: str) -> None:
         self._database = database
         self._node = node
+        #: Deliveries claimed so far, by destination: whose turn it is.
+        self._turns: dict[str, int] = {}
         self._group: Group[Record, None] = Group(
             self._record, name="record", shared=StoreUnavailable
         )
@@ -46,24 +54,23 @@ class Queue:
         lease: timedelta,
         now: datetime,
     ) -> Sequence[Claim]:
-        """Take up to *limit* due deliveries, oldest first, as rate and pauses grant.
+        """Take up to *limit* due deliveries as rate and pauses grant: oldest and newest in turn.
 
         Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
         """
         with self._database.writing() as db:
-            limit = min(limit, _granted(db, destination, rate, now))
+            if rate:
+                limit = min(limit, _within(rate, db, destination, now))
+            if limit > 0:
+                limit = min(limit, _may_start(self._database, db, destination, now, limit))
             if limit <= 0:
                 return []
-            chosen = (
-                sa.select(_d.seq)
-                .where(_d.destination == destination, schema.PENDING, _d.due_at <= now)
-                .order_by(_d.due_at, _d.seq)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
-            taken = db.scalars(
+            chosen = self._chosen(db, destination, limit=limit, now=now)
+            if not chosen:
+                return []
+            db.execute(
                 sa.update(_deliveries)
-                .where(_d.seq.in_(chosen.scalar_subquery()))
+                .where(_d.seq.in_(chosen))
                 .values(
                     state=State.IN_FLIGHT,
                     attempts=_d.attempts + 1,
@@ -71,13 +78,32 @@ class Queue:
                     node=self._node,
                     lease_until=now + lease,
                 )
-                .returning(_d.seq)
-            ).all()
-            claims = _load(db, _d.seq.in_(taken), now=now) if taken else []
-            if claims:
-                rows = [_attempt_row(claim, self._node) for claim in claims]
-                db.execute(sa.insert(schema.attempts), rows)
+            )
+            claims = _load(db, _d.seq.in_(chosen), now=now)
+            rows = [_attempt_row(claim, self._node) for claim in claims]
+            db.execute(sa.insert(schema.attempts), rows)
             return claims
+
+    def _chosen(
+        self, db: sa.Connection, destination: str, *, limit: int, now: datetime
+    ) -> Sequence[int]:
+        """Choose up to *limit* due deliveries and lock them."""
+        turn = self._turns.get(destination, 0)
+        newest = (turn + limit) // NEWEST_SHARE - turn // NEWEST_SHARE
+        due = sa.select(_d.seq).where(
+            _d.destination == destination, schema.PENDING, _d.due_at <= now
+        )
+        chosen: list[int] = []
+        if newest:
+            # Bounded, because none of many that wait for another attempt may be due.
+            seen = sa.select(_d.seq).where(_d.destination == destination, schema.PENDING)
+            seen = seen.order_by(_d.seq.desc()).limit(NEWEST_SEEN)
+            wanted = due.where(_d.seq.in_(seen.scalar_subquery())).order_by(_d.seq.desc())
+            chosen += db.scalars(wanted.limit(newest).with_for_update(skip_locked=True))
+        oldest = due.where(_d.seq.not_in(chosen)).order_by(_d.due_at, _d.seq)
+        chosen += db.scalars(oldest.limit(limit - len(chosen)).with_for_update(skip_locked=True))
+        self._turns[destination] = turn + len(chosen)
+        return chosen
 
     def record(self, record: Record) -> None:
         """Write how an attempt ended and what follows; a lost lease changes only the attempt."""
@@ -102,7 +128,16 @@ class Queue:
         with self._database.reading() as db:
             return _load(db, schema.IN_FLIGHT, _d.node == self._node, now=now)
 
-    def pauses(self) -> Mapping[str, DestinationPause]:
+    def hasten(self, now: datetime) -> None:
+        """Make due what no attempt was made at: a later time is one of a clock since put back."""
+        with self._database.writing() as db:
+            db.execute(
+                sa.update(_deliveries)
+                .where(schema.PENDING, _d.due_at > now, _d.claims == 0)
+                .values(due_at=now)
+            )
+
+    def pauses(self) -> Mapping[str, Pause]:
         """Return the destinations that are not being served now."""
         with self._database.reading() as db:
             return load_pauses(db)
@@ -121,7 +156,7 @@ class Queue:
                 _end_attempt(db, record, settled=settled)
                 if settled:
                     _remember(db, record)
-                    _note_health(self._database, db, record)
+            _note_health(self._database, db, records)
         return [None] * len(records)
 
 
@@ -133,28 +168,29 @@ def _due_one(destination: str, now: datetime) -> sa.Select[Any]:
     )
 
 
-def _granted(db: sa.Connection, destination: str, rate: RateLimit | None, now: datetime) -> int:
-    """Return how many deliveries may start now; while paused, one probe when it is time."""
+def _may_start(
+    database: Database, db: sa.Connection, destination: str, now: datetime, limit: int
+) -> int:
+    """Return how many of *limit* deliveries the destination's health lets start."""
     table = schema.destinations
-    this = table.c.name == destination
-    pause = db.execute(sa.select(table).where(this).with_for_update()).first()
-    if pause is not None and (pause.until is None or pause.until > now):
-        return 0
-    granted = _within(rate, db, destination, now) if rate else _NO_LIMIT
-    if pause is None or granted <= 0:
-        return granted
-    if pause.cause == "throttled":
-        db.execute(sa.delete(table).where(this))
-        return granted
-    db.execute(sa.update(table).where(this).values(until=now + PROBE_EVERY))
-    return 1
+    row = db.execute(sa.select(table).where(table.c.name == destination).with_for_update())
+    found = row.mappings().first()
+    if found is None:
+        return limit
+    before = load_health(found)
+    number, after = granted(before, now=now)
+    if after != before:
+        _write_health(database, db, destination, after)
+    return limit if number is None else number
 
 
 def _within(rate: RateLimit, db: sa.Connection, destination: str, now: datetime) -> int:
     """Return how many deliveries may start now without more than *rate* in any window."""
     table = schema.attempts.c
     started = sa.select(sa.func.count()).select_from(schema.attempts)
-    started = started.where(table.destination == destination, table.started_at > now - rate.period)
+    # What seems to have started in the future did so before the clock was put back.
+    window = table.started_at > now - rate.period, table.started_at <= now + SKEW
+    started = started.where(table.destination == destination, *window)
     return rate.count - int(db.execute(started).scalar_one())
 
 
@@ -192,6 +228,8 @@ def _claim(row: sa.RowMapping, now: datetime) -> Claim:
             failing_since=row["deliveries_failing_since"],
         ),
         claimed_at=now,
+        lease_until=row["deliveries_lease_until"],
+        trigger=row["deliveries_trigger"],
     )
 
 
@@ -205,7 +243,7 @@ def _attempt_row(claim: Claim, node: str) -> dict[str, Any]:
         "id": claim.attempt_id,
         "delivery_id": claim.delivery_id,
         "destination": claim.destination,
-        "trigger": "scheduled",
+        "trigger": claim.trigger,
         "node": node,
         "repeat": claim.standing.repeat,
         "started_at": claim.claimed_at,
@@ -230,7 +268,11 @@ def _settle(db: sa.Connection, record: Record) -> bool:
         values |= {"reference": receipt.reference, "url": receipt.url}
     claim = record.claim
     update = sa.update(_deliveries).where(_d.id == claim.delivery_id).values(values)
-    if db.execute(update.where(_d.claims == claim.number, schema.IN_FLIGHT)).rowcount:
+    ours = update.where(_d.claims == claim.number, schema.IN_FLIGHT)
+    if record.lost:
+        # Who renewed the lease since we looked is not lost.
+        ours = ours.where(_d.lease_until == claim.lease_until)
+    if db.execute(ours).rowcount:
         return True
     if record.outcome.result is not Result.DELIVERED:
         return False
@@ -292,27 +334,32 @@ def promote(db: sa.Connection, lane_id: str, *, now: datetime) -> None:
     )
 
 
-def _note_health(database: Database, db: sa.Connection, record: Record) -> None:
-    """Pause the destination as decided, or end its pause when a probe got through."""
+def _note_health(database: Database, db: sa.Connection, records: Sequence[Record]) -> None:
+    """Keep how the destinations of *records* do after them."""
     table = schema.destinations
-    name, pause = record.claim.destination, record.decision.pause
-    if pause is not None:
-        insert = database.insert(table).values(
-            name=name,
-            failures=0,
-            cause=pause.cause,
-            reason=pause.reason,
-            since=record.ended_at,
-            until=pause.until,
+    names = sorted({record.claim.destination for record in records})
+    known = sa.select(table).where(table.c.name.in_(names)).order_by(table.c.name)
+    rows = db.execute(known.with_for_update()).mappings()
+    before = {row["name"]: load_health(row) for row in rows}
+    after = dict(before)
+    for record in records:
+        name = record.claim.destination
+        after[name] = health_after(
+            after.get(name, Health()),
+            record.outcome,
+            claimed_at=record.claim.claimed_at,
+            now=record.ended_at,
         )
-        new = insert.excluded
-        db.execute(
-            insert.on_conflict_do_update(
-                index_elements=[table.c.name],
-                set_={"cause": new.cause, "reason": new.reason, "until": new.until},
-                where=table.c.cause != "operator",
-            )
-        )
-    elif record.outcome.result in (Result.DELIVERED, Result.REFUSED):
-        ended = sa.delete(table).where(table.c.name == name, table.c.cause == "unauthorized")
-        db.execute(ended.where(table.c.since <= record.claim.claimed_at))
+    for name, health in after.items():
+        if health != before.get(name, Health()):
+            _write_health(database, db, name, health)
+
+
+def _write_health(database: Database, db: sa.Connection, name: str, health: Health) -> None:
+    table = schema.destinations
+    if health == Health():
+        db.execute(sa.delete(table).where(table.c.name == name))
+        return
+    insert = database.insert(table).values(health_row(name, health))
+    changed = {each.name: insert.excluded[each.name] for each in table.c if not each.primary_key}
+    db.execute(insert.on_conflict_do_update(index_elements=[table.c.name], set_=changed))

@@ -79,6 +79,10 @@ class Claim:
     event: Event
     standing: Standing
     claimed_at: datetime
+    #: When the lease ends that this claim was seen with.
+    lease_until: datetime
+    #: Whether the relay or a person asked for this series of attempts.
+    trigger: str = "scheduled"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +93,11 @@ class Record:
     outcome: Outcome
     decision: Decision
     ended_at: datetime
+
+    @property
+    def lost(self) -> bool:
+        """Return whether this settles the claim of a worker that nobody hears of any more."""
+        return self.outcome.lost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,14 +142,3 @@ class EventView:
     #: What each route said when the event came.
     routing: Sequence[Mapping[str, Any]]
     requests: Sequence[Request] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DestinationPause:
-    """Why a destination is not being served, and until when."""
-
-    name: str
-    cause: str
-    reason: str
-    since: datetime
-    until: datetime | None

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from connectors.base import Event
 from relay import jsontext, payload, routing
+from relay.delivery import Health, Pause
 from relay.store import schema
-from relay.store.records import Arrival, DestinationPause, Request
+from relay.store.records import Arrival, Request
 
 #: What an event and its row have in common.
 _SHARED = (
@@ -64,17 +65,35 @@ def load_event(row: sa.RowMapping, *, prefix: str = "") -> Event:
     return Event(**columns, metadata=read.metadata, payload=read.fields)
 
 
-_PAUSE = fields(DestinationPause)
+def load_health(row: sa.RowMapping) -> Health:
+    """Make the health of a destination's row."""
+    if row["cause"] is None:
+        return Health(failures=row["failures"])
+    pause = Pause(
+        cause=row["cause"], reason=row["reason"] or "", since=row["since"], until=row["until"]
+    )
+    return Health(failures=row["failures"], pause=pause)
 
 
-def load_pauses(db: sa.Connection) -> dict[str, DestinationPause]:
+def health_row(name: str, health: Health) -> dict[str, Any]:
+    """Write the health of the destination *name* as values of its row."""
+    pause = health.pause
+    return {
+        "name": name,
+        "failures": health.failures,
+        "cause": pause and pause.cause,
+        "reason": pause and pause.reason,
+        "since": pause and pause.since,
+        "until": pause and pause.until,
+    }
+
+
+def load_pauses(db: sa.Connection) -> dict[str, Pause]:
     """Read the destinations that are not being served now."""
     table = schema.destinations
     rows = db.execute(sa.select(table).where(table.c.cause.is_not(None))).mappings()
-    return {
-        row["name"]: DestinationPause(**{each.name: row[each.name] for each in _PAUSE})
-        for row in rows
-    }
+    pauses = {row["name"]: load_health(row).pause for row in rows}
+    return {name: pause for name, pause in pauses.items() if pause is not None}
 
 
 def load_request(row: sa.RowMapping) -> Request:
