@@ -17,8 +17,9 @@ from typing import Literal
 from connectors.base import Event
 from relay.delivery import State
 
-#: A word of five or more characters with a digit in it, or a number of attempts.
-_PARTICULAR = re.compile(r"\b(?=\w*\d)[\w-]{5,}|(?<=\bafter )\d+(?= attempt)")
+#: A word of four or more characters with a digit in it (an HTTP status is shorter), or a number
+#: of attempts.
+_PARTICULAR = re.compile(r"\b(?=\w*\d)[\w-]{4,}|(?<=\bafter )\d+(?= attempt)")
 
 
 class Kind(StrEnum):

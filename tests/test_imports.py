@@ -38,7 +38,7 @@ DOORS = {
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
     {"units", "ids", "jsontext", "nodes", "clock"},
-    {"payload", "routing", "signature", "delivery", "logs"},
+    {"payload", "routing", "signature", "delivery", "remedy", "logs"},
     {"document", "config", "store", "migrations", "refusals"},
     {"registry"},
     {"receive", "worker", "views", "console", "api"},
@@ -46,7 +46,10 @@ FLOORS = [
     {"processes"},
     {"cli"},
 ]
-PURE = {"relay.units", "relay.payload", "relay.routing", "relay.signature", "relay.delivery"}
+PURE = {
+    "relay.units", "relay.payload", "relay.routing", "relay.signature", "relay.delivery",
+    "relay.remedy",
+}  # fmt: skip
 
 
 def _trees() -> dict[str, ast.Module]:

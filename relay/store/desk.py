@@ -255,20 +255,22 @@ def _do(db: sa.Connection, step: Step, act: Act) -> bool:
             return _renew(db, step, act)
 
 
-def _change(db: sa.Connection, step: Step, **values: Any) -> bool:
+def _change(
+    db: sa.Connection, step: Step, *where: sa.ColumnElement[bool], **values: Any
+) -> bool:
     """Change a delivery if nobody else did since it was seen."""
     case = step.case
     seen = _d.id == case.id, _d.state == case.state, _d.claims == case.claims
-    return bool(db.execute(sa.update(_deliveries).where(*seen).values(values)).rowcount)
+    return bool(db.execute(sa.update(_deliveries).where(*seen, *where).values(values)).rowcount)
 
 
 def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
-    # A lane that is parked has nobody at its head: whoever parks it may stand there again.
-    if not step.late and not _unpark(db, step.case):
-        return False
-    return _change(
+    parked = sa.select(1).where(_parked_by(step.case)).exists()
+    done = _change(
         db,
         step,
+        # A lane that is parked has nobody at its head: whoever parks it may stand there again.
+        *(() if step.late else (parked,)),
         state=State.PENDING,
         late=step.late,
         trigger="manual",
@@ -278,6 +280,9 @@ def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
         reason=None,
         ended_at=None,
     )
+    if done:
+        _unpark(db, step.case)
+    return done
 
 
 def _end(db: sa.Connection, step: Step, act: Act) -> bool:
@@ -291,9 +296,12 @@ def _end(db: sa.Connection, step: Step, act: Act) -> bool:
     return True
 
 
-def _unpark(db: sa.Connection, case: Case) -> bool:
-    parked = _lanes.c.id == case.lane_id, _lanes.c.parked_by == case.id
-    return bool(db.execute(sa.update(_lanes).where(*parked).values(parked_by=None)).rowcount)
+def _parked_by(case: Case) -> sa.ColumnElement[bool]:
+    return sa.and_(_lanes.c.id == case.lane_id, _lanes.c.parked_by == case.id)
+
+
+def _unpark(db: sa.Connection, case: Case) -> None:
+    db.execute(sa.update(_lanes).where(_parked_by(case)).values(parked_by=None))
 
 
 def _copy(db: sa.Connection, step: Step, act: Act) -> bool:
