@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 from connectors import sandbox as stand_ins
-from relay import logs, migrations, processes, registry, views
+from relay import explanation, logs, migrations, processes, registry, views
+from relay.clock import wall
 from relay.config import Config, load
 from relay.demo import Demo
 from relay.document import ConfigError
+from relay.explanation import Circumstances
 from relay.migrations import SchemaTooNew
 from relay.processes import PortTaken
 from relay.store import Database, Ledger, StoreUnavailable
@@ -157,7 +159,17 @@ def explain(event: str, config: Config, as_json: bool) -> None:
         raise click.ClickException(
             f'no event "{event}" in {config.store}; gofax-relay events lists what there is'
         )
-    views.explain(view, pauses=ledger.pauses(), as_json=as_json)
+    around = Circumstances(
+        now=wall(),
+        destinations=config.destinations,
+        pauses=ledger.pauses(),
+        pausers=ledger.pausers(),
+    )
+    if as_json:
+        views.print_json(explanation.as_json(view, around))
+        return
+    for line in explanation.lines(view, around):
+        click.echo(line)
 
 
 @cli.command()

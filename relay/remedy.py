@@ -1,8 +1,8 @@
 """What may a person do about a delivery or an event, and what becomes of it? Pure.
 
-    resend   one more series of attempts of one delivery
-    settle   a person knows how it ended: delivered, or dead
-    replay   one event through today's routes; adds what is missing
+resend   one more series of attempts of one delivery
+settle   a person knows how it ended: delivered, or dead
+replay   one event through today's routes; adds what is missing
 """
 
 from __future__ import annotations

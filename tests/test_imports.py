@@ -41,7 +41,7 @@ FLOORS = [
     {"payload", "routing", "signature", "delivery", "remedy", "logs"},
     {"document", "config", "store", "migrations", "refusals"},
     {"registry"},
-    {"receive", "worker", "views", "console", "api"},
+    {"receive", "worker", "views", "explanation", "console", "api"},
     {"app", "cluster", "demo"},
     {"processes"},
     {"cli"},

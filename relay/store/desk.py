@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from relay.delivery import State
 from relay.ids import new_id
-from relay.remedy import Case, Filed, Kind, Replay, Step, Turn, kind_of_reason
+from relay.remedy import Case, Filed, Kind, Latest, Replay, Step, Turn, kind_of_reason
 from relay.store import cases, schema
 from relay.store.cases import Wanted
 from relay.store.database import Database
@@ -58,7 +58,7 @@ class Desk:
         self._database = database
 
     def named(self, name: str) -> Sequence[Case]:
-        """Return the delivery *name*, or those of the event *name*, the newest to each destination.
+        """Return the delivery *name*, or the newest ones of the event or messageId *name*.
 
         Raises :class:`~relay.store.cases.Unknown`.
         """
@@ -148,11 +148,9 @@ class Desk:
         if wanted:
             with self._database.writing() as db:
                 _make_lanes(self._database, db, wanted)
-                for filed, turn in wanted:
-                    if _add(db, filed, turn, act):
-                        added.add((filed.event.id, turn.destination))
-                done = [each for each in wanted if (each[0].event.id, each[1].destination) in added]
+                done = [(filed, turn) for filed, turn in wanted if _add(db, filed, turn, act)]
                 _note(db, act, "replay", [_of_turn(filed, turn) for filed, turn in done])
+            added = {(filed.event.id, turn.destination) for filed, turn in done}
         return [
             [turn for turn in each.turns if (each.filed.event.id, turn.destination) in added]
             for each in replays
@@ -182,7 +180,7 @@ class Desk:
             return True
 
     def resume(self, destination: str, act: Act) -> str | None:
-        """Serve *destination* again, whatever the pause was for; return its cause, None if none."""
+        """Serve *destination* again; return what the pause was for, None if there was none."""
         table = schema.destinations
         with self._database.writing() as db:
             paused = table.c.name == destination, table.c.cause.is_not(None)
@@ -255,9 +253,7 @@ def _do(db: sa.Connection, step: Step, act: Act) -> bool:
             return _renew(db, step, act)
 
 
-def _change(
-    db: sa.Connection, step: Step, *where: sa.ColumnElement[bool], **values: Any
-) -> bool:
+def _change(db: sa.Connection, step: Step, *where: sa.ColumnElement[bool], **values: Any) -> bool:
     """Change a delivery if nobody else did since it was seen."""
     case = step.case
     seen = _d.id == case.id, _d.state == case.state, _d.claims == case.claims
@@ -332,10 +328,8 @@ def _add(db: sa.Connection, filed: Filed, turn: Turn, act: Act) -> bool:
     return True
 
 
-def _latest(db: sa.Connection, event_id: str, destination: str) -> sa.Row[Any] | None:
-    of = _d.event_id == event_id, _d.destination == destination
-    wanted = sa.select(_d.id, _d.state).where(*of).order_by(_d.seq.desc()).limit(1)
-    return db.execute(wanted).first()
+def _latest(db: sa.Connection, event_id: str, destination: str) -> Latest | None:
+    return cases.latest_of(db, [event_id]).get(event_id, {}).get(destination)
 
 
 def _insert(

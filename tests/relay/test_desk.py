@@ -44,7 +44,9 @@ def desk(database: Database) -> Desk:
     return Desk(database)
 
 
-def act(*, who: str = "anna", why: str | None = "the token was wrong", at: datetime = LATER) -> Act:
+def act(
+    *, who: str = "anna", why: str | None = "the token was wrong", at: datetime = LATER
+) -> Act:
     return Act(who=who, why=why, at=at)
 
 
@@ -117,9 +119,7 @@ def test_a_resend_keeps_in_mind_whether_an_attempt_may_have_acted(
     assert take_one(queue, now=LATER).standing.repeat is (result is Result.AMBIGUOUS)
 
 
-def test_a_resent_one_is_late_and_holds_up_nobody(
-    inbox: Inbox, queue: Queue, desk: Desk
-) -> None:
+def test_a_resent_one_is_late_and_holds_up_nobody(inbox: Inbox, queue: Queue, desk: Desk) -> None:
     accept(inbox, "m1", "m2", "m3")
     finish(queue, take_one(queue), failed(Result.REFUSED))
 
@@ -487,9 +487,7 @@ def _various(inbox: Inbox, queue: Queue) -> None:
             ("HTTP 400", "chat"),
         ]
     ):
-        new = arrival(
-            f"m{number}", customer=customer(number), at=NOON + number * MINUTE, to=(to,)
-        )
+        new = arrival(f"m{number}", customer=customer(number), at=NOON + number * MINUTE, to=(to,))
         inbox.accept(new)
         (claim,) = take(queue, destination=to, now=LATER)
         policy = HOLD if number == 3 else None
