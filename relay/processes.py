@@ -94,7 +94,7 @@ def run_web(config: Config) -> None:
 
 def run_worker(config: Config) -> None:
     """Deliver in this process until SIGTERM or SIGINT."""
-    database = Database(config.store)
+    database = Database(config.store, reserve=config.disk_reserve)
     node = NodeSlot(database.path).name
     queue = Queue(database, node=node)
     worker = Worker(registry.build(config), queue)
@@ -215,7 +215,7 @@ def _load_app(config: Config, parent: int) -> Any:
         # A thread that is woken then waits its turn. Otherwise each caller of a commit, woken by
         # it, takes the processor only to find that the interpreter is not free.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    database = Database(config.store)
+    database = Database(config.store, reserve=config.disk_reserve)
     inbox = Inbox(database)
     refusals = Refusals(inbox.refuse)
     return create_app(config, database=database, inbox=inbox, refusals=refusals)

@@ -6,7 +6,7 @@ import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
+from connectors.base import Event
 from relay import jsontext, payload, routing, signature
 from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
@@ -86,6 +87,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
             routes=config.routes,
             max_body=config.server.max_body,
             rate_per_address=config.server.rate_per_address,
+            dedupe_horizon=config.dedupe_horizon,
             inbox=inbox,
             refusals=refusals,
             rates=rates,
@@ -111,6 +113,7 @@ class Receiver:
     routes: Sequence[Route]
     max_body: int
     rate_per_address: RateLimit | None
+    dedupe_horizon: timedelta | None
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
@@ -162,8 +165,15 @@ class Receiver:
             key=key,
             meaning=payload.meaning(read),
             match=routing.match(event, self.routes),
+            standing="stale" if self._is_stale(event) else "accepted",
             on_duplicate=endpoint.on_duplicate,
         )
+
+    def _is_stale(self, event: Event) -> bool:
+        """Return whether *event* is so old that its key may have been forgotten."""
+        if self.dedupe_horizon is None or event.occurred_at is None:
+            return False
+        return event.received_at - event.occurred_at > self.dedupe_horizon
 
     def _check_rate(self, incoming: _Incoming) -> None:
         for limit, who in (

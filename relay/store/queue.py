@@ -58,6 +58,7 @@ class Queue:
 
         Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
         """
+        self._database.require_room(share=0.5)
         with self._database.writing() as db:
             if rate:
                 limit = min(limit, _within(rate, db, destination, now))

@@ -52,6 +52,8 @@ class Arrival:
     #: What a duplicate must have in common with the event, the text apart.
     meaning: bytes
     match: Match
+    #: What the event is if its key is new; what is stale is stored, and not delivered.
+    standing: Literal["accepted", "conflict", "stale"] = "accepted"
     on_duplicate: Literal["revive", "ignore"] = "revive"
 
 
