@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
 
 import click
 
 from connectors import sandbox as stand_ins
-from relay import explanation, logs, migrations, processes, registry, views
+from relay import explanation, logs, processes, registry, views, workbench
 from relay.clock import wall
-from relay.config import Config, load
+from relay.config import Config
 from relay.demo import Demo
-from relay.document import ConfigError
 from relay.explanation import Circumstances
-from relay.migrations import SchemaTooNew
+from relay.options import FAILED, config_option, json_option, limit_option, opened
 from relay.processes import PortTaken
-from relay.store import Database, Ledger, StoreUnavailable
-
-FAILED, USAGE = 1, 2
-
-
-class ConfigFile(click.ParamType[Config]):
-    """A path to a config file that is read and checked as soon as it is given."""
-
-    name = "file"
-
-    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Config:
-        if isinstance(value, Config):
-            return value
-        try:
-            return load(Path(value), find_connector=registry.find)
-        except ConfigError as error:
-            click.echo(error, err=True)
-            raise click.exceptions.Exit(USAGE) from error
-
-
-config_option = click.option(
-    "--config",
-    type=ConfigFile(),
-    default="config.yaml",
-    envvar="GOFAX_RELAY_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The YAML file with endpoints, destinations and routes.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-limit_option = click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.")
+from relay.store import Ledger, StoreUnavailable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -61,6 +28,7 @@ def cli() -> None:
     Run it:            gofax-relay serve --config config.yaml
     What came in:      gofax-relay events
     Why (not):         gofax-relay explain MESSAGE_ID
+    What stopped:      gofax-relay dead --group
     """
 
 
@@ -205,6 +173,17 @@ def demo(once: bool) -> None:
     sys.exit(Demo(say=click.echo).run(once=once))
 
 
+for command in (
+    workbench.dead,
+    workbench.resend,
+    workbench.replay,
+    workbench.settle,
+    workbench.pause,
+    workbench.resume,
+):
+    cli.add_command(command)
+
+
 def _listening(config: Config) -> Config:
     """Find out now whether the port can be had, not when the processes run."""
     try:
@@ -217,21 +196,11 @@ def _listening(config: Config) -> Config:
 
 def _prepare(config: Config) -> None:
     logs.configure()
-    _opened(config).close()
-
-
-def _opened(config: Config) -> Database:
-    """Open the store, its tables brought up to date."""
-    try:
-        database = Database(config.store)
-        migrations.upgrade(database)
-    except (SchemaTooNew, StoreUnavailable) as error:
-        raise click.ClickException(f"{config.store}: {error}") from error
-    return database
+    opened(config).close()
 
 
 def _ledger(config: Config) -> Ledger:
-    return Ledger(_opened(config))
+    return Ledger(opened(config))
 
 
 def main() -> None:

@@ -55,6 +55,8 @@ class Case:
     #: How often it was claimed: with the state, what a change insists on.
     claims: int
     reason: str | None
+    attempts: int
+    ended_at: datetime | None
     #: Its conversation waits for a person because of it.
     parks: bool
     #: The delivery that a person had made of it with --again.
