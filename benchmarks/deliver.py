@@ -1,8 +1,8 @@
 """How fast are deliveries, beside a bare loop of ``requests`` on as many threads?
 
 Fills a store, starts the real ``gofax-relay work`` and counts what a stand-in receives, at 0 and
-at 50 ms latency; the bare loop posts the same bodies to the same stand-in, in turn with the relay, so
-that the machine's mood hits both. Senders are on one core, the stand-in on the other.
+at 50 ms latency; the bare loop posts the same bodies to the same stand-in, in turn with the relay,
+so that the machine's mood hits both. Senders are on one core, the stand-in on the other.
 
     python benchmarks/deliver.py [--events 4000] [--rounds 3] [--threads 32] [--json]
     python benchmarks/deliver.py --receipt   time from 2xx to receipt at a steady rate

@@ -10,8 +10,22 @@ import click
 
 from connectors import sandbox as stand_ins
 from connectors.base import Rolls
-from relay import config_schema, housekeeping, kit, logs, processes, registry, views
-from relay.arguments import (
+from relay import (
+    config_schema,
+    explanation,
+    housekeeping,
+    kit,
+    logs,
+    processes,
+    registry,
+    views,
+    workbench,
+)
+from relay.clock import wall
+from relay.config import Config
+from relay.demo import Demo
+from relay.explanation import Circumstances
+from relay.options import (
     FAILED,
     config_option,
     json_option,
@@ -19,8 +33,6 @@ from relay.arguments import (
     limit_option,
     opened,
 )
-from relay.config import Config
-from relay.demo import Demo
 from relay.processes import PortTaken
 from relay.store import StoreUnavailable
 
@@ -36,6 +48,7 @@ def cli() -> None:
     Run it:            gofax-relay serve --config config.yaml
     What came in:      gofax-relay events
     Why (not):         gofax-relay explain MESSAGE_ID
+    What stopped:      gofax-relay dead --group
     """
 
 
@@ -158,7 +171,17 @@ def explain(event: str, config: Config, as_json: bool) -> None:
         raise click.ClickException(
             f'no event "{event}" in {config.store}; gofax-relay events lists what there is'
         )
-    views.explain(view, pauses=ledger.pauses(), as_json=as_json)
+    around = Circumstances(
+        now=wall(),
+        destinations=config.destinations,
+        pauses=ledger.pauses(),
+        pausers=ledger.pausers(),
+    )
+    if as_json:
+        views.print_json(explanation.as_json(view, around))
+        return
+    for line in explanation.lines(view, around):
+        click.echo(line)
 
 
 @cli.command()
@@ -252,7 +275,17 @@ def demo(once: bool) -> None:
     sys.exit(Demo(say=click.echo).run(once=once))
 
 
-for command in (housekeeping.prune, housekeeping.erase, housekeeping.doctor):
+for command in (
+    workbench.dead,
+    workbench.resend,
+    workbench.replay,
+    workbench.settle,
+    workbench.pause,
+    workbench.resume,
+    housekeeping.prune,
+    housekeeping.erase,
+    housekeeping.doctor,
+):
     cli.add_command(command)
 
 
