@@ -545,7 +545,10 @@ class Store(RuleBasedStateMachine):
         known = {row["event_id"]: row["duplicates"] for row in kept.values()}
         for message in self.world.messages.values():
             assert known[message.event_id] == message.duplicates
-        assert max(Counter(r["key"] for r in self.eyes.deliveries().values()).values(), default=1) == 1
+        assert (
+            max(Counter(r["key"] for r in self.eyes.deliveries().values()).values(), default=1)
+            == 1
+        )
 
     # The end of every story.
 
