@@ -5,50 +5,36 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import click
 
 from connectors import sandbox as stand_ins
 from connectors.base import Rolls
-from relay import config_schema, kit, logs, migrations, processes, registry, views
-from relay.config import Config, load
-from relay.demo import Demo
-from relay.document import ConfigError
-from relay.migrations import SchemaTooNew
-from relay.processes import PortTaken
-from relay.store import Database, Ledger, StoreUnavailable
-
-FAILED, USAGE = 1, 2
-
-
-class ConfigFile(click.ParamType[Config]):
-    """A path to a config file that is read and checked as soon as it is given."""
-
-    name = "file"
-
-    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Config:
-        if isinstance(value, Config):
-            return value
-        try:
-            return load(Path(value), find_connector=registry.find)
-        except ConfigError as error:
-            click.echo(error, err=True)
-            raise click.exceptions.Exit(USAGE) from error
-
-
-config_option = click.option(
-    "--config",
-    type=ConfigFile(),
-    default="config.yaml",
-    envvar="GOFAX_RELAY_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The YAML file with endpoints, destinations and routes.",
+from relay import (
+    config_schema,
+    explanation,
+    housekeeping,
+    kit,
+    logs,
+    processes,
+    registry,
+    views,
+    workbench,
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-limit_option = click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.")
+from relay.clock import wall
+from relay.config import Config
+from relay.demo import Demo
+from relay.explanation import Circumstances
+from relay.options import (
+    FAILED,
+    config_option,
+    json_option,
+    ledger_of,
+    limit_option,
+    opened,
+)
+from relay.processes import PortTaken
+from relay.store import StoreUnavailable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -62,6 +48,7 @@ def cli() -> None:
     Run it:            gofax-relay serve --config config.yaml
     What came in:      gofax-relay events
     Why (not):         gofax-relay explain MESSAGE_ID
+    What stopped:      gofax-relay dead --group
     """
 
 
@@ -150,7 +137,7 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay events --limit 20
               gofax-relay events --json | tail -1
     """
-    views.show_events(_ledger(config), as_json=as_json, limit=limit)
+    views.show_events(ledger_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -164,7 +151,7 @@ def requests(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay requests --limit 20
               gofax-relay requests --json | grep '"status": 401'
     """
-    views.show_requests(_ledger(config), as_json=as_json, limit=limit)
+    views.show_requests(ledger_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -178,13 +165,23 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     Examples: gofax-relay explain abc123
               gofax-relay explain evt_0193a1b2c3d4… --json
     """
-    ledger = _ledger(config)
+    ledger = ledger_of(config)
     view = ledger.event(event)
     if view is None:
         raise click.ClickException(
             f'no event "{event}" in {config.store}; gofax-relay events lists what there is'
         )
-    views.explain(view, pauses=ledger.pauses(), as_json=as_json)
+    around = Circumstances(
+        now=wall(),
+        destinations=config.destinations,
+        pauses=ledger.pauses(),
+        pausers=ledger.pausers(),
+    )
+    if as_json:
+        views.print_json(explanation.as_json(view, around))
+        return
+    for line in explanation.lines(view, around):
+        click.echo(line)
 
 
 @cli.command()
@@ -278,6 +275,20 @@ def demo(once: bool) -> None:
     sys.exit(Demo(say=click.echo).run(once=once))
 
 
+for command in (
+    workbench.dead,
+    workbench.resend,
+    workbench.replay,
+    workbench.settle,
+    workbench.pause,
+    workbench.resume,
+    housekeeping.prune,
+    housekeeping.erase,
+    housekeeping.doctor,
+):
+    cli.add_command(command)
+
+
 def _listening(config: Config) -> Config:
     """Find out now whether the port can be had, not when the processes run."""
     try:
@@ -290,21 +301,7 @@ def _listening(config: Config) -> Config:
 
 def _prepare(config: Config) -> None:
     logs.configure()
-    _opened(config).close()
-
-
-def _opened(config: Config) -> Database:
-    """Open the store, its tables brought up to date."""
-    try:
-        database = Database(config.store)
-        migrations.upgrade(database)
-    except (SchemaTooNew, StoreUnavailable) as error:
-        raise click.ClickException(f"{config.store}: {error}") from error
-    return database
-
-
-def _ledger(config: Config) -> Ledger:
-    return Ledger(_opened(config))
+    opened(config).close()
 
 
 def main() -> None:

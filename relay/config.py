@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -34,6 +34,8 @@ from relay.units import Duration, Rate, Size
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+#: Keys must be kept for longer than the sender keeps what can be resent.
+SHORTEST_HORIZON = timedelta(days=1)
 #: Paths that the relay keeps for itself.
 RESERVED = ("/api", "/console", "/livez", "/metrics", "/readyz")
 
@@ -236,6 +238,13 @@ class Config(Settings):
     store: str = Field("sqlite:///relay.db", description="URL of the database")
     retention: Annotated[Positive, Le(timedelta(days=36500))] = Field(
         timedelta(days=90), description="How long what events say is kept"
+    )
+    dedupe_horizon: Annotated[Duration, Ge(SHORTEST_HORIZON)] | None = Field(
+        None,
+        description="How long keys of events are kept; events older than that are stored as stale",
+    )
+    disk_reserve: Size = Field(
+        64 << 20, description="Room on the store's disk below which nothing new is taken in"
     )
     engine: Annotated[Literal["threads"], BeforeValidator(_threads_only)] = "threads"
     outbound: Outbound = Outbound()

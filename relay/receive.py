@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -16,7 +17,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
-from relay import jsontext, payload, routing, sentiment, signature
+from connectors.base import Event
+from relay import payload, routing, sentiment, signature
 from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
 from relay.ids import new_id
@@ -80,14 +82,15 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
-    judge = sentiment.vader() if config.sentiment else None
     clock = SteadyClock()
+    judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
         receiver = Receiver(
             endpoint=endpoint,
             routes=config.routes,
             max_body=config.server.max_body,
             rate_per_address=config.server.rate_per_address,
+            dedupe_horizon=config.dedupe_horizon,
             inbox=inbox,
             refusals=refusals,
             rates=rates,
@@ -114,6 +117,7 @@ class Receiver:
     routes: Sequence[Route]
     max_body: int
     rate_per_address: RateLimit | None
+    dedupe_horizon: timedelta | None
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
@@ -168,8 +172,15 @@ class Receiver:
             key=key,
             meaning=payload.meaning(read),
             match=routing.match(event, self.routes),
+            standing="stale" if self._is_stale(event) else "accepted",
             on_duplicate=endpoint.on_duplicate,
         )
+
+    def _is_stale(self, event: Event) -> bool:
+        """Return whether *event* is so old that its key may have been forgotten."""
+        if self.dedupe_horizon is None or event.occurred_at is None:
+            return False
+        return event.received_at - event.occurred_at > self.dedupe_horizon
 
     def _check_rate(self, incoming: _Incoming) -> None:
         for limit, who in (
@@ -351,4 +362,4 @@ def _same(given: str | None, wanted: str) -> bool:
 
 
 def _json(status: int, answer: dict[str, Any]) -> Response:
-    return Response(jsontext.dumps(answer) + "\n", status, content_type="application/json")
+    return Response(json.dumps(answer) + "\n", status, content_type="application/json")

@@ -26,7 +26,8 @@ class Installed:
     version: str
     #: ``module:Class``.
     origin: str
-    #: Where its conformance suite is, ``module:Class``; None if the package brings none.
+    #: Where its conformance suite is: ``module:Class``, or a module whose classes are all suites;
+    #: None if the package brings none.
     suite: str | None
     #: None if it cannot be loaded.
     connector: type[Connector[Any]] | None

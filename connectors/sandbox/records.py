@@ -18,7 +18,7 @@ class Record:
     number: int
     #: ``hubspot``, ``zendesk``, ``teams`` or ``webhook``.
     system: str
-    #: ``communication``, ``ticket``, ``comment``, ``card`` or ``event``.
+    #: ``communication``, ``ticket``, ``comment``, ``tag``, ``card``, ``reply`` or ``event``.
     kind: str
     #: What a person reads there.
     text: str

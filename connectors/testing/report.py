@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,23 +14,21 @@ WORDS = {"passed": "passed", "failed": "FAILED", "error": "ERROR", "skipped": "l
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Write one line for each check, in the order of their ids."""
-    lines = sorted(_lines(terminalreporter.stats))
-    if lines:
-        terminalreporter.section("checks")
-    for line in lines:
-        terminalreporter.write_line(line)
-
-
-def _lines(stats: dict[str, list[Any]]) -> Iterator[str]:
+    """Write one line for each check, in the order of their ids, for each suite."""
+    suites: dict[str, list[str]] = {}
     for outcome, word in WORDS.items():
-        for report in stats.get(outcome, []):
+        for report in terminalreporter.stats.get(outcome, []):
             if isinstance(report, pytest.TestReport):
-                yield f"{_title(report.nodeid)}: {word}{_reason(report)}"
+                path, _, name = report.nodeid.rpartition("::")
+                line = f"{_title(name)}: {word}{_reason(report)}"
+                suites.setdefault(path.rpartition("::")[2], []).append(line)
+    for suite, lines in sorted(suites.items()):
+        terminalreporter.section(f"checks of {suite}")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)
 
 
-def _title(nodeid: str) -> str:
-    name = nodeid.rpartition("::")[2]
+def _title(name: str) -> str:
     found = CHECK.match(name)
     return found[1].replace("_", " ") if found else name
 

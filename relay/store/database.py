@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from relay.store.disk import Disk
 from relay.store.locks import Taken, WriteLock
 
 
@@ -26,9 +27,13 @@ class StoreUnavailable(Exception):
 
 
 class Database:
-    """An engine with its write lock."""
+    """An engine with its write lock.
 
-    def __init__(self, url: str) -> None:
+    *reserve*: bytes of disk below which nothing new is taken in; half of it is kept for claims,
+    the rest for recording what was done.
+    """
+
+    def __init__(self, url: str, *, reserve: int = 0) -> None:
         self.url = sa.make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         #: The file of a SQLite store; what lies beside it is named after it.
@@ -36,9 +41,9 @@ class Database:
         if self.is_sqlite:
             os.close(_open_private(self.path))
         self.engine = sa.create_engine(url, pool_size=5, max_overflow=20, pool_pre_ping=False)
-        self._lock = WriteLock(
-            _open_private(Path(f"{self.path}.lock")) if self.is_sqlite else None
-        )
+        lock_file = _open_private(Path(f"{self.path}.lock")) if self.is_sqlite else None
+        self._lock = WriteLock(lock_file)
+        self._disk = Disk(self.path.parent, reserve=reserve) if self.is_sqlite else None
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -62,6 +67,11 @@ class Database:
         """Open a transaction whose loss in a power cut would not matter."""
         with _translated(), self._lock, self._unsynced.begin() as connection:
             yield connection
+
+    def require_room(self, *, share: float = 1.0) -> None:
+        """Raise :class:`StoreUnavailable` if the disk is below *share* of its reserve."""
+        if self._disk is not None and (lack := self._disk.lack(share=share)):
+            raise StoreUnavailable(lack)
 
     def insert(self, table: sa.Table) -> Any:
         """Return this dialect's INSERT, which knows ON CONFLICT."""
@@ -151,7 +161,7 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
-        "busy_timeout = 5000",
+        "busy_timeout = 2000",
         "temp_store = MEMORY",
         # 16 MiB instead of 2: the pages that random keys touch are found in memory for longer.
         "cache_size = -16384",

@@ -50,7 +50,11 @@ class Inbox:
             raise StoreUnavailable("shutting down") from error
 
     def refuse(self, requests: Sequence[Request]) -> None:
-        """Note refused requests in their ring; not synced, because nobody was told 200."""
+        """Note refused requests in their ring; not synced, because nobody was told 200.
+
+        Raises :class:`StoreUnavailable`.
+        """
+        self._database.require_room()
         with self._database.writing_unsynced() as db:
             self._sql.requests.many(db, map(request_row, requests))
             table = schema.requests.c
@@ -66,14 +70,16 @@ class Inbox:
         self._group.close()
 
     def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
+        self._database.require_room()
         with self._database.writing() as db:
             # Of equal keys in one batch the first is the event, the others are duplicates.
             first = {arrival.key: arrival for arrival in reversed(arrivals)}
             new = self._insert_keys(db, first.values())
             fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
-            self._insert_events(db, fresh, standing="accepted")
-            self._insert_deliveries(db, [(a.event.id, a) for a in fresh])
-            settled = {id(a): Acceptance(status="accepted", event_id=a.event.id) for a in fresh}
+            self._insert_events(db, fresh)
+            current = [a for a in fresh if a.standing == "accepted"]
+            self._insert_deliveries(db, [(a.event.id, a) for a in current])
+            settled = {id(a): Acceptance(status=a.standing, event_id=a.event.id) for a in fresh}
             for arrival in arrivals:
                 if id(arrival) not in settled:
                     settled[id(arrival)] = self._accept_known(db, arrival)
@@ -119,9 +125,9 @@ class Inbox:
     ) -> Acceptance:
         """Keep what contradicts a known event once, under a key of its own; deliver nothing."""
         key = hashlib.sha256(arrival.key + meaning + (mark or b"")).digest()
-        conflicting = replace(arrival, key=key)
+        conflicting = replace(arrival, key=key, standing="conflict")
         if self._insert_keys(db, [conflicting]):
-            self._insert_events(db, [conflicting], standing="conflict")
+            self._insert_events(db, [conflicting])
             return Acceptance(status="conflict", event_id=arrival.event.id)
         table = schema.keys
         kept = db.execute(
@@ -137,7 +143,10 @@ class Inbox:
         table = schema.deliveries.c
         states = db.execute(sa.select(table.state).where(table.event_id == event_id)).all()
         if not states:
-            stored = sa.select(schema.events.c.id).where(schema.events.c.id == event_id)
+            # An event that was stale, or has been purged, stays without effect.
+            stored = sa.select(schema.events.c.id).where(
+                schema.events.c.id == event_id, schema.events.c.standing == "accepted"
+            )
             if db.execute(stored).first():
                 self._insert_deliveries(db, [(event_id, arrival)])
             return
@@ -154,11 +163,9 @@ class Inbox:
         ours = {event_id for _, event_id, *_ in rows}
         return {row.key for row in found if row.event_id in ours}
 
-    def _insert_events(
-        self, db: sa.Connection, arrivals: Sequence[Arrival], *, standing: str
-    ) -> None:
+    def _insert_events(self, db: sa.Connection, arrivals: Sequence[Arrival]) -> None:
         if arrivals:
-            self._sql.events.many(db, [event_row(each, standing) for each in arrivals])
+            self._sql.events.many(db, map(event_row, arrivals))
 
     def _insert_deliveries(
         self, db: sa.Connection, arrivals: Sequence[tuple[str, Arrival]]
@@ -236,6 +243,7 @@ def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: A
         .where(table.c.state == State.DEAD, *where)
         .values(
             state=State.PENDING,
+            trigger="scheduled",
             late=True,
             due_at=now,
             attempts=0,

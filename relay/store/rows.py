@@ -33,12 +33,12 @@ _plain = attrgetter(*_PLAIN)
 REQUEST_COLUMNS = (*_PLAIN, "headers")
 
 
-def event_row(arrival: Arrival, standing: str) -> tuple[Any, ...]:
+def event_row(arrival: Arrival) -> tuple[Any, ...]:
     """Write an arrival as the values of :data:`EVENT_COLUMNS`."""
     request = arrival.request
     return (
         *_shared(arrival.event),
-        standing,
+        arrival.standing,
         arrival.format,
         arrival.key,
         arrival.raw,

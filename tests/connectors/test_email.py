@@ -213,7 +213,8 @@ def test_any_text_makes_a_message_that_can_be_read(subject: str, body: str) -> N
         "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
     }  # fmt: skip
     assert read["Message-ID"] == "<1@example.com>"
-    assert written.isascii() and b"\n" not in written.replace(b"\r\n", b"")
+    # A lone CR or LF could end a line for one server and not for the next.
+    assert written.isascii() and not set(b"\r\n") & set(written.replace(b"\r\n", b""))
 
 
 class TestThreads:

@@ -13,9 +13,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from connectors import cards
+from connectors.cards import CardOptions
 from connectors.sandbox import create_app
 from connectors.sandbox.records import Records
-from connectors.sandbox.teams import LARGEST, StandIn
+from connectors.sandbox.teams import StandIn
+from connectors.sandbox.teams_limits import LARGEST
 from connectors.testing import sample_event
 
 
@@ -33,7 +35,7 @@ def client() -> FlaskClient:
 
 
 def message(**changes: Any) -> bytes:
-    return cards.encode(cards.message(sample_event(**changes), shape="envelope", repeat=False))
+    return cards.encode(cards.message(sample_event(**changes), options=CardOptions()))
 
 
 def post(client: FlaskClient, posted: bytes, path: str = "/teams", **headers: str) -> TestResponse:
@@ -104,7 +106,7 @@ class TestTheTeamsChannel:
             b'{"text": "a MessageCard"}',
             message().replace(b"AdaptiveCard", b"MessageCard"),
             message().replace(b'"text":', b'"words":'),
-            cards.encode(cards.message(sample_event(), shape="card", repeat=False)),
+            cards.encode(cards.message(sample_event(), options=CardOptions(), shape="card")),
         ],
     )
     def test_refuses_another_shape(self, client: FlaskClient, posted: bytes) -> None:
@@ -112,7 +114,7 @@ class TestTheTeamsChannel:
         assert records(client) == []
 
     def test_wants_the_bare_card_on_a_bare_path(self, client: FlaskClient) -> None:
-        bare = cards.encode(cards.message(sample_event(), shape="card", repeat=False))
+        bare = cards.encode(cards.message(sample_event(), options=CardOptions(), shape="card"))
 
         assert post(client, bare, "/teams/bare").status_code == 202
         assert post(client, message(), "/teams/bare").status_code == 400

@@ -1,4 +1,7 @@
-"""A connector of somebody else's: written by ``connectors new``, installed, checked, and used."""
+"""A connector of somebody else's: written by ``connectors new``, installed, and used.
+
+That it passes its checks is shown where docs/connectors.md is done as it says.
+"""
 
 from __future__ import annotations
 
@@ -74,15 +77,6 @@ def test_it_is_listed_beside_ours(installed: Path, tmp_path: Path) -> None:
         ("base_url", False, False),
         ("token", True, True),
     ]
-
-
-def test_it_passes_the_checks(installed: Path, tmp_path: Path) -> None:
-    done = command("relay.cli", "connectors", "test", NAME, cwd=tmp_path)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "C17 a killed process leaves one effect of each kind: passed" in done.stdout
-    assert "C12 template errors name field and event: left out (not applicable" in done.stdout
-    assert "31 passed, 1 skipped" in done.stdout
 
 
 def test_it_delivers_when_a_route_names_it(
