@@ -27,10 +27,14 @@ class Fault(jinja2.TemplateRuntimeError):
     """A template cannot do what it asks for; the message holds nothing of the event."""
 
 
+class Json(str):
+    """A text that is JSON already: where the whole becomes JSON, it stays as it is."""
+
+
 def written(value: Any) -> str:
     """Write any value of an event for people; None is nothing."""
     if isinstance(value, str):
-        return str(value)
+        return value
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -88,8 +92,13 @@ def items(value: Any) -> list[tuple[Any, Any]]:
     return list(value.items())
 
 
-def tojson(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_jsonable, allow_nan=False)
+def tojson(value: Any) -> Json:
+    return Json(json.dumps(value, ensure_ascii=False, default=_jsonable, allow_nan=False))
+
+
+def in_json(words: str) -> str:
+    """Escape a value that stands between the quotes of a JSON text."""
+    return words if isinstance(words, Json) else json.dumps(words, ensure_ascii=False)[1:-1]
 
 
 def number(value: Any, fallback: float = 0.0) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
 
 from connectors import sandbox as stand_ins
-from relay import housekeeping, logs, processes, registry, views
+from relay import config_schema, housekeeping, kit, logs, processes, registry, views
 from relay.arguments import (
     FAILED,
     config_option,
@@ -34,6 +35,9 @@ def cli() -> None:
     What came in:      gofax-relay events
     Why (not):         gofax-relay explain MESSAGE_ID
     """
+
+
+cli.add_command(kit.connectors)
 
 
 @cli.command()
@@ -71,15 +75,36 @@ def work(config: Config) -> None:
     processes.run_worker(config)
 
 
+def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    found = registry.installed()
+    for each in found:
+        if each.fault:
+            click.echo(f"{each.fault} (its options are left open)", err=True)
+    described = config_schema.schema({each.name: each.connector for each in found})
+    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    context.exit()
+
+
 @cli.command()
 @config_option
 @click.option("--live", is_flag=True, help="Ask each destination whether its credentials work.")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of the file, for editors, and stop.",
+)
 def check(config: Config, live: bool) -> None:
     """Validate the config and print what each route would do.
 
     \b
     Examples: gofax-relay check
               gofax-relay check --live
+              gofax-relay check --schema > config.schema.json
     """
     click.echo(views.plan(config))
     if live and not views.check_live(registry.build(config)):
@@ -153,6 +178,26 @@ def sandbox(port: int, host: str) -> None:
     click.echo(f"sandbox on http://{host}:{server.port}/")
     processes.run_until_stopped(server.serve_forever, server.shutdown)
     server.server_close()
+
+
+@kit.connectors.command()
+@click.argument("name")
+@config_option
+def setup(name: str, config: Config) -> None:
+    """Make in each system what connector NAME relies on there; NAME may be a destination too.
+
+    \b
+    Example: gofax-relay connectors setup hubspot
+    """
+    meant = {
+        key: each for key, each in config.destinations.items() if name in (key, each.connector)
+    }
+    if not meant:
+        raise click.ClickException(
+            f"the config has no destination {name}, and none of connector {name}"
+        )
+    if not views.set_up(registry.build(config.model_copy(update={"destinations": meant}))):
+        sys.exit(FAILED)
 
 
 @cli.command()

@@ -27,7 +27,14 @@ DOORS = {
     "granian": {"relay.processes"},
     "orjson": {"relay.jsontext"},
     "limits": {"relay.receive"},
-    "click": {"relay.cli", "relay.arguments", "relay.housekeeping", "relay.views", "sender"},
+    "click": {
+        "relay.cli",
+        "relay.arguments",
+        "relay.housekeeping",
+        "relay.kit",
+        "relay.views",
+        "sender",
+    },
     "jinja2": {"connectors.templates", "connectors.filters"},
     "rich": {"relay.views", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
@@ -39,21 +46,28 @@ DOORS = {
         "connectors.zendesk_people",
         "connectors.zendesk_session",
     },
-    "pymsteams": {"connectors.teams"},
+    "pymsteams": {"connectors.teams_workflow"},
 }
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "jsontext", "nodes", "clock"},
-    {"payload", "routing", "signature", "delivery", "logs"},
+    {"units", "ids", "jsontext", "logs", "nodes", "clock", "scaffold", "sentiment"},
+    {"payload", "routing", "signature", "delivery"},
     {"document", "config", "store", "migrations", "refusals", "pruner"},
-    {"registry"},
-    {"receive", "worker", "views", "console", "api", "doctor", "arguments"},
+    {"registry", "config_schema"},
+    {"receive", "worker", "views", "console", "api", "doctor", "arguments", "kit"},
     {"app", "cluster", "demo", "housekeeping"},
     {"processes"},
     {"cli"},
 ]
-PURE = {"relay.units", "relay.payload", "relay.routing", "relay.signature", "relay.delivery"}
+PURE = {
+    "relay.units",
+    "relay.payload",
+    "relay.sentiment",
+    "relay.routing",
+    "relay.signature",
+    "relay.delivery",
+}
 
 
 def _trees() -> dict[str, ast.Module]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import distributions
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -40,6 +42,14 @@ class Hooks:
     #: the module of the connector.
     files: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, reason in cls.exempt.items():
+            if not any(_is_of(name, each) for each in dir(cls)):
+                raise TypeError(f"{cls.__name__}.exempt: there is no check {name}")
+            if len(reason.split()) < 3:
+                raise TypeError(f"{cls.__name__}.exempt: say why {name} cannot hold")
+
     def options(self, url: str) -> Mapping[str, Any]:
         """Return options, as the YAML would have them, for a system that answers at *url*."""
         raise NotImplementedError("say which options reach a system at url")
@@ -50,12 +60,11 @@ class Hooks:
 
     def docs(self) -> str:
         """Return the page that documents the connector: by default its package's README."""
-        for distribution in distributions():
-            for entry in distribution.entry_points:
-                module = entry.value.partition(":")[0]
-                if entry.group == "gofax_relay.connectors" and module == self.connector.__module__:
-                    return distribution.read_text("METADATA") or ""
-        return ""
+        package = self.connector.__module__.partition(".")[0]
+        for entry in entry_points(group="gofax_relay.connectors"):
+            if entry.dist and entry.module.partition(".")[0] == package:
+                return entry.dist.read_text("METADATA") or ""
+        return _readme_above(Path(str(sys.modules[self.connector.__module__].__file__)))
 
     @contextmanager
     def bench(self, **changes: Any) -> Iterator[Bench]:
@@ -72,12 +81,21 @@ class Hooks:
     @pytest.fixture(autouse=True)
     def _declared(self, request: pytest.FixtureRequest) -> None:
         """Leave out what is declared not to hold."""
-        found = CHECK.match(request.node.name)
-        if not found:
-            return
         for name, reason in self.exempt.items():
-            if found[1] == name or found[1].startswith(f"{name}_"):
-                pytest.skip(f"{name}, exempt: {reason}")
+            if _is_of(name, request.node.name):
+                pytest.skip(f"exempt: {reason}")
+
+
+def _is_of(name: str, test: str) -> bool:
+    """Say whether *test* is the check *name*, or one of those with that id."""
+    found = CHECK.match(test)
+    return found is not None and f"{found[1]}_".startswith(f"{name}_")
+
+
+def _readme_above(path: Path) -> str:
+    """Return the README of the project that *path* is part of, if it is not installed."""
+    found = [each / "README.md" for each in path.parents if (each / "pyproject.toml").exists()]
+    return found[0].read_text(encoding="utf-8") if found and found[0].exists() else ""
 
 
 def over_http_only(suite: Hooks) -> None:

@@ -189,12 +189,7 @@ def _lock_file(relay: Relay) -> Iterator[None]:
         yield
 
 
-NO_LIMIT = pytest.mark.xfail(
-    strict=True, reason="the lock file is waited for as long as senders wait for an answer"
-)
-
-
-@pytest.mark.parametrize("hold", [_transaction, pytest.param(_lock_file, marks=NO_LIMIT)])
+@pytest.mark.parametrize("hold", [_transaction, _lock_file])
 def test_a_locked_database_refuses_senders_in_time_and_loses_nothing(
     tmp_path: Path, stack: ExitStack, systems: str, hold: Callable[[Relay], Any]
 ) -> None:

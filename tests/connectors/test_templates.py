@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -270,6 +270,7 @@ def test_a_template_is_a_value() -> None:
     assert repr(template) == "Template('{{ body }}')"
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_comes_out_as_it_went_in(words: str) -> None:
     event = sample_event(body=words, occurred_at=datetime(2025, 1, 1, tzinfo=UTC))
@@ -278,6 +279,7 @@ def test_any_text_comes_out_as_it_went_in(words: str) -> None:
     assert rendered("{{ body }}", event) == sendable.encode("utf-8", "replace").decode()
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="{}%#-+~|.()[] \nabtexbody01'\"*/", max_size=60))
 def test_no_source_breaks_anything(source: str) -> None:
     try:
