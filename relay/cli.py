@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from connectors import sandbox as stand_ins
-from relay import config_schema, housekeeping, kit, logs, processes, registry, views
-from relay.arguments import (
+from connectors.base import Rolls
+from relay import (
+    config_schema,
+    explanation,
+    housekeeping,
+    kit,
+    logs,
+    processes,
+    registry,
+    views,
+    workbench,
+)
+from relay.clock import wall
+from relay.config import Config
+from relay.demo import Demo
+from relay.explanation import Circumstances
+from relay.options import (
     FAILED,
     config_option,
     json_option,
@@ -17,8 +33,6 @@ from relay.arguments import (
     limit_option,
     opened,
 )
-from relay.config import Config
-from relay.demo import Demo
 from relay.processes import PortTaken
 from relay.store import StoreUnavailable
 
@@ -34,6 +48,7 @@ def cli() -> None:
     Run it:            gofax-relay serve --config config.yaml
     What came in:      gofax-relay events
     Why (not):         gofax-relay explain MESSAGE_ID
+    What stopped:      gofax-relay dead --group
     """
 
 
@@ -156,7 +171,17 @@ def explain(event: str, config: Config, as_json: bool) -> None:
         raise click.ClickException(
             f'no event "{event}" in {config.store}; gofax-relay events lists what there is'
         )
-    views.explain(view, pauses=ledger.pauses(), as_json=as_json)
+    around = Circumstances(
+        now=wall(),
+        destinations=config.destinations,
+        pauses=ledger.pauses(),
+        pausers=ledger.pausers(),
+    )
+    if as_json:
+        views.print_json(explanation.as_json(view, around))
+        return
+    for line in explanation.lines(view, around):
+        click.echo(line)
 
 
 @cli.command()
@@ -200,6 +225,44 @@ def setup(name: str, config: Config) -> None:
         sys.exit(FAILED)
 
 
+@cli.group()
+def archive() -> None:
+    """Look after destinations that keep rows by day."""
+
+
+@archive.command()
+@config_option
+@click.option("--destination", help="The one to roll; default: all that can be rolled.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Days, today included, that stay as they are.",
+)
+def roll(config: Config, destination: str | None, keep: int) -> None:
+    """Make one Parquet file of each day's lines, and remove the lines.
+
+    \b
+    Examples: gofax-relay archive roll
+              gofax-relay archive roll --destination archive --keep 30
+    """
+    outlets = registry.build(config)
+    found = {
+        name: outlet.connector
+        for name, outlet in outlets.items()
+        if isinstance(outlet.connector, Rolls) and destination in (None, name)
+    }
+    if not found:
+        named = f'"{destination}"' if destination else "of connector archive"
+        raise click.ClickException(f"the config has no destination {named} that can be rolled")
+    good = views.roll(found, before=datetime.now(UTC).date() - timedelta(days=keep - 1))
+    for outlet in outlets.values():
+        outlet.connector.close()
+    if not good:
+        sys.exit(FAILED)
+
+
 @cli.command()
 @click.option("--once", is_flag=True, help="Exit when all is delivered.")
 def demo(once: bool) -> None:
@@ -212,7 +275,17 @@ def demo(once: bool) -> None:
     sys.exit(Demo(say=click.echo).run(once=once))
 
 
-for command in (housekeeping.prune, housekeeping.erase, housekeeping.doctor):
+for command in (
+    workbench.dead,
+    workbench.resend,
+    workbench.replay,
+    workbench.settle,
+    workbench.pause,
+    workbench.resume,
+    housekeeping.prune,
+    housekeeping.erase,
+    housekeeping.doctor,
+):
     cli.add_command(command)
 
 

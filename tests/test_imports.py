@@ -29,14 +29,20 @@ DOORS = {
     "limits": {"relay.receive"},
     "click": {
         "relay.cli",
-        "relay.arguments",
+        "relay.options",
         "relay.housekeeping",
         "relay.kit",
         "relay.views",
+        "relay.deskviews",
+        "relay.errands",
+        "relay.workbench",
         "sender",
     },
     "jinja2": {"connectors.templates", "connectors.filters"},
-    "rich": {"relay.views", "sender"},
+    "fsspec": {"connectors.archive_objects"},
+    "pyarrow": {"connectors.archive_parquet"},
+    "aiosmtpd": {"connectors.suites.mailbox"},
+    "rich": {"relay.views", "relay.bulk", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
     "zenpy": {
@@ -52,11 +58,24 @@ DOORS = {
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
     {"units", "ids", "jsontext", "logs", "nodes", "clock", "scaffold", "sentiment"},
-    {"payload", "routing", "signature", "delivery"},
+    {"payload", "routing", "signature", "delivery", "remedy"},
     {"document", "config", "store", "migrations", "refusals", "pruner"},
     {"registry", "config_schema"},
-    {"receive", "worker", "views", "console", "api", "doctor", "arguments", "kit"},
-    {"app", "cluster", "demo", "housekeeping"},
+    {"options", "bulk"},
+    {
+        "receive",
+        "worker",
+        "views",
+        "explanation",
+        "deskviews",
+        "errands",
+        "console",
+        "api",
+        "doctor",
+        "kit",
+    },
+    {"workbench", "housekeeping"},
+    {"app", "cluster", "demo"},
     {"processes"},
     {"cli"},
 ]
@@ -67,6 +86,7 @@ PURE = {
     "relay.routing",
     "relay.signature",
     "relay.delivery",
+    "relay.remedy",
 }
 
 

@@ -243,6 +243,7 @@ def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: A
         .where(table.c.state == State.DEAD, *where)
         .values(
             state=State.PENDING,
+            trigger="scheduled",
             late=True,
             due_at=now,
             attempts=0,
