@@ -62,6 +62,8 @@ class Event:
     conversation: str
     #: Its page in the console, if there is one to link to.
     url: str | None = None
+    #: How the text sounds, if the config asks for that; None if it does not, or has no text.
+    sentiment: Literal["positive", "neutral", "negative"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,6 +167,16 @@ class Connector(ABC, Generic[OptionsT]):
 
         Raises :class:`Unauthorized` or :class:`Transient`.
         """
+
+    def setup(self) -> str:
+        """Make in the system, once, what deliveries there rely on, and say what was made.
+
+        ``gofax-relay connectors setup`` calls it; a person may do so twice. What is there
+        already stays as it is.
+
+        Raises :class:`DeliveryError`.
+        """
+        return "nothing to set up"
 
     def close(self) -> None:
         """Release connections; may be called more than once."""

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
 
 from connectors import sandbox as stand_ins
-from relay import explanation, logs, processes, registry, views, workbench
+from relay import (
+    config_schema,
+    explanation,
+    housekeeping,
+    kit,
+    logs,
+    processes,
+    registry,
+    views,
+    workbench,
+)
+from relay.arguments import (
+    FAILED,
+    config_option,
+    json_option,
+    ledger_of,
+    limit_option,
+    opened,
+)
 from relay.clock import wall
 from relay.config import Config
 from relay.demo import Demo
 from relay.explanation import Circumstances
-from relay.options import FAILED, config_option, json_option, limit_option, opened
 from relay.processes import PortTaken
-from relay.store import Ledger, StoreUnavailable
+from relay.store import StoreUnavailable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -30,6 +48,9 @@ def cli() -> None:
     Why (not):         gofax-relay explain MESSAGE_ID
     What stopped:      gofax-relay dead --group
     """
+
+
+cli.add_command(kit.connectors)
 
 
 @cli.command()
@@ -67,15 +88,36 @@ def work(config: Config) -> None:
     processes.run_worker(config)
 
 
+def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    found = registry.installed()
+    for each in found:
+        if each.fault:
+            click.echo(f"{each.fault} (its options are left open)", err=True)
+    described = config_schema.schema({each.name: each.connector for each in found})
+    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    context.exit()
+
+
 @cli.command()
 @config_option
 @click.option("--live", is_flag=True, help="Ask each destination whether its credentials work.")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of the file, for editors, and stop.",
+)
 def check(config: Config, live: bool) -> None:
     """Validate the config and print what each route would do.
 
     \b
     Examples: gofax-relay check
               gofax-relay check --live
+              gofax-relay check --schema > config.schema.json
     """
     click.echo(views.plan(config))
     if live and not views.check_live(registry.build(config)):
@@ -93,7 +135,7 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay events --limit 20
               gofax-relay events --json | tail -1
     """
-    views.show_events(_ledger(config), as_json=as_json, limit=limit)
+    views.show_events(ledger_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -107,7 +149,7 @@ def requests(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay requests --limit 20
               gofax-relay requests --json | grep '"status": 401'
     """
-    views.show_requests(_ledger(config), as_json=as_json, limit=limit)
+    views.show_requests(ledger_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -121,7 +163,7 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     Examples: gofax-relay explain abc123
               gofax-relay explain evt_0193a1b2c3d4… --json
     """
-    ledger = _ledger(config)
+    ledger = ledger_of(config)
     view = ledger.event(event)
     if view is None:
         raise click.ClickException(
@@ -161,6 +203,26 @@ def sandbox(port: int, host: str) -> None:
     server.server_close()
 
 
+@kit.connectors.command()
+@click.argument("name")
+@config_option
+def setup(name: str, config: Config) -> None:
+    """Make in each system what connector NAME relies on there; NAME may be a destination too.
+
+    \b
+    Example: gofax-relay connectors setup hubspot
+    """
+    meant = {
+        key: each for key, each in config.destinations.items() if name in (key, each.connector)
+    }
+    if not meant:
+        raise click.ClickException(
+            f"the config has no destination {name}, and none of connector {name}"
+        )
+    if not views.set_up(registry.build(config.model_copy(update={"destinations": meant}))):
+        sys.exit(FAILED)
+
+
 @cli.command()
 @click.option("--once", is_flag=True, help="Exit when all is delivered.")
 def demo(once: bool) -> None:
@@ -174,6 +236,9 @@ def demo(once: bool) -> None:
 
 
 for command in (
+    housekeeping.prune,
+    housekeeping.erase,
+    housekeeping.doctor,
     workbench.dead,
     workbench.resend,
     workbench.replay,
@@ -197,10 +262,6 @@ def _listening(config: Config) -> Config:
 def _prepare(config: Config) -> None:
     logs.configure()
     opened(config).close()
-
-
-def _ledger(config: Config) -> Ledger:
-    return Ledger(opened(config))
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from connectors.base import Connector, Options
-from relay import document
+from relay import document, sentiment
 from relay.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.document import ConfigError, Document, Where
 from relay.payload import DedupeField, Format
@@ -225,6 +225,12 @@ def _threads_only(value: object) -> object:
     return value
 
 
+def _installed(value: str) -> str:
+    if fault := sentiment.missing():
+        raise ValueError(fault)
+    return value
+
+
 class Config(Settings):
     """The whole file."""
 
@@ -242,6 +248,9 @@ class Config(Settings):
     )
     engine: Annotated[Literal["threads"], BeforeValidator(_threads_only)] = "threads"
     outbound: Outbound = Outbound()
+    sentiment: Annotated[Literal["vader"], AfterValidator(_installed)] | None = Field(
+        None, description="What judges how texts sound; needs the extra sentiment"
+    )
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     destinations: Mapping[str, Destination] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
@@ -346,6 +355,9 @@ def _refer(read: Document, values: Mapping[str, Any]) -> None:
                 have = f"have: {', '.join(known)}" if known else "there are none"
                 where = ("routes", index, "to", position)
                 read.fault(where, f'no destination named "{name}" ({have})')
+        if not values.get("sentiment"):
+            for place in _named(route.get("when"), "sentiment", ("routes", index, "when")):
+                read.fault(place, "no event has one unless the file says sentiment: vader")
     _tell_apart(read, list(_mappings(values.get("endpoints"))))
 
 
@@ -362,6 +374,18 @@ def _tell_apart(read: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
             read.fault(("endpoints", index, "name"), f'two endpoints have the name "{name}"')
         paths.append(path)
         names.append(name)
+
+
+def _named(conditions: object, key: str, at: Where) -> Iterator[Where]:
+    """Yield every place at which *key* stands among *conditions*, those inside included."""
+    if isinstance(conditions, dict):
+        for name, inner in conditions.items():
+            if name == key:
+                yield (*at, name)
+            yield from _named(inner, key, (*at, name))
+    elif isinstance(conditions, list):
+        for position, inner in enumerate(conditions):
+            yield from _named(inner, key, (*at, position))
 
 
 def _mappings(given: object) -> Iterator[Mapping[str, Any]]:

@@ -25,10 +25,13 @@ from granian.server import Server
 
 from relay import registry
 from relay.app import create_app
+from relay.clock import SteadyClock
 from relay.config import Config
 from relay.nodes import NodeSlot
+from relay.pruner import Pruner
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Queue
+from relay.store.upkeep import Upkeep
 from relay.worker import Worker
 
 log = structlog.get_logger()
@@ -100,8 +103,16 @@ def run_worker(config: Config) -> None:
     worker = Worker(registry.build(config), queue)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
+    pruner = Pruner(
+        Upkeep(database),
+        retention=config.retention,
+        horizon=config.dedupe_horizon,
+        clock=SteadyClock(),
+    )
+    pruner.start()
     log.info("worker.started", node=node, destinations=list(config.destinations))
     worker.run()
+    pruner.close()
     left = worker.drain(DRAIN)
     queue.close()
     worker.close()

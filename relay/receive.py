@@ -17,13 +17,14 @@ from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
 from connectors.base import Event
-from relay import jsontext, payload, routing, signature
+from relay import jsontext, payload, routing, sentiment, signature
 from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
 from relay.ids import new_id
 from relay.payload import Unreadable
 from relay.refusals import Refusals
 from relay.routing import Route
+from relay.sentiment import Judge
 from relay.store import Inbox, StoreUnavailable
 from relay.store.records import Arrival, Request
 from relay.units import RateLimit
@@ -81,6 +82,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
     made = Blueprint("receive", __name__)
     rates = _Rates()
     clock = SteadyClock()
+    judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
         receiver = Receiver(
             endpoint=endpoint,
@@ -91,6 +93,7 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
             inbox=inbox,
             refusals=refusals,
             rates=rates,
+            judge=judge,
             secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
             clock=clock,
             log=structlog.get_logger().bind(endpoint=endpoint.name),
@@ -117,6 +120,7 @@ class Receiver:
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
+    judge: Judge | None
     secrets: Sequence[bytes]
     clock: Callable[[], datetime]
     log: FilteringBoundLogger
@@ -152,7 +156,9 @@ class Receiver:
 
     def _arrival(self, noted: Request, read: payload.Payload, raw: bytes, query: str) -> Arrival:
         endpoint = self.endpoint
-        event = read.event(id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at)
+        event = read.event(
+            id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at, judge=self.judge
+        )
         key = payload.key(
             read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from connectors.base import DeliveryError
+from connectors.base import Connector, DeliveryError
 from relay.config import Config, Endpoint
 from relay.delivery import State
 from relay.registry import Outlet
@@ -101,10 +101,19 @@ def plan(config: Config) -> str:
 
 def check_live(outlets: Mapping[str, Outlet]) -> bool:
     """Ask each destination whether we may come in; return whether all said yes."""
+    return _all_say(outlets, lambda connector: connector.check())
+
+
+def set_up(outlets: Mapping[str, Outlet]) -> bool:
+    """Make in each destination what its connector relies on; return whether all went well."""
+    return _all_say(outlets, lambda connector: connector.setup())
+
+
+def _all_say(outlets: Mapping[str, Outlet], ask: Callable[[Connector[Any]], str]) -> bool:
     good = True
     for name, outlet in outlets.items():
         try:
-            said = outlet.connector.check()
+            said = ask(outlet.connector)
             click.echo(f"✓ {name}: {said}")
         except DeliveryError as error:
             good = False
@@ -129,6 +138,7 @@ def event_json(view: EventView) -> dict[str, Any]:
         "conversation": event.conversation,
         "body": event.body,
         "keyword": event.keyword,
+        "sentiment": event.sentiment,
         "duplicates": view.duplicates,
         "deliveries": [delivery_json(delivery) for delivery in view.deliveries],
     }

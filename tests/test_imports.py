@@ -29,37 +29,50 @@ DOORS = {
     "limits": {"relay.receive"},
     "click": {
         "relay.cli",
-        "relay.options",
-        "relay.views",
+        "relay.arguments",
         "relay.deskviews",
         "relay.errands",
+        "relay.housekeeping",
+        "relay.kit",
+        "relay.views",
         "relay.workbench",
         "sender",
     },
+    "jinja2": {"connectors.templates", "connectors.filters"},
     "rich": {"relay.views", "relay.bulk", "sender"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
-    "zenpy": {"connectors.zendesk", "connectors.zendesk_desk", "connectors.zendesk_session"},
-    "pymsteams": {"connectors.teams"},
+    "zenpy": {
+        "connectors.zendesk",
+        "connectors.zendesk_answers",
+        "connectors.zendesk_desk",
+        "connectors.zendesk_people",
+        "connectors.zendesk_session",
+    },
+    "pymsteams": {"connectors.teams_workflow"},
 }
 
 #: The floors of the relay: a module imports what stands above it in here, or its own floor.
 FLOORS = [
-    {"units", "ids", "jsontext", "nodes", "clock"},
-    {"payload", "routing", "signature", "delivery", "remedy", "logs"},
-    {"document", "config", "store", "migrations", "refusals"},
-    {"registry"},
-    {"options", "bulk"},
-    {"receive", "worker", "views", "explanation", "deskviews", "errands", "console", "api"},
-    {"workbench"},
-    {"app", "cluster", "demo"},
+    {"units", "ids", "jsontext", "logs", "nodes", "clock", "scaffold", "sentiment"},
+    {"payload", "routing", "signature", "delivery", "remedy"},
+    {"document", "config", "store", "migrations", "refusals", "pruner", "bulk"},
+    {"registry", "config_schema"},
+    {"receive", "worker", "views", "console", "api", "doctor", "arguments", "kit"},
+    {"explanation", "deskviews", "errands"},
+    {"app", "cluster", "demo", "housekeeping", "workbench"},
     {"processes"},
     {"cli"},
 ]
 PURE = {
-    "relay.units", "relay.payload", "relay.routing", "relay.signature", "relay.delivery",
+    "relay.units",
+    "relay.payload",
+    "relay.sentiment",
+    "relay.routing",
+    "relay.signature",
+    "relay.delivery",
     "relay.remedy",
-}  # fmt: skip
+}
 
 
 def _trees() -> dict[str, ast.Module]:

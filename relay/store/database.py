@@ -161,7 +161,7 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
-        "busy_timeout = 5000",
+        "busy_timeout = 2000",
         "temp_store = MEMORY",
         # 16 MiB instead of 2: the pages that random keys touch are found in memory for longer.
         "cache_size = -16384",

@@ -119,6 +119,7 @@ class Group(Generic[ItemT, ResultT]):
         except self._shared as error:
             for ticket in tickets:
                 ticket.error = error
+            self._turn_away(error)
         except Exception as error:
             if len(tickets) == 1:
                 tickets[0].error = error
@@ -128,3 +129,13 @@ class Group(Generic[ItemT, ResultT]):
         else:
             for ticket, result in zip(tickets, results, strict=True):
                 ticket.result = result
+
+    def _turn_away(self, error: Exception) -> None:
+        """Give those in line the error that is everybody's: they have waited long enough."""
+        for _ in range(self._waiting.qsize()):
+            ticket = self._waiting.get()
+            if ticket is None:
+                self._waiting.put(None)
+                return
+            ticket.error = error
+            ticket.done.release()

@@ -7,8 +7,9 @@ import os
 import threading
 import time
 
-#: Seconds after which somebody who wants to write gives up waiting for another who does.
-LONGEST_TURN = 10.0
+#: Seconds after which somebody who wants to write gives up waiting for another who does. With
+#: SQLite's own wait it is less than the 5 s in which a sender wants its answer.
+LONGEST_TURN = 2.0
 #: Seconds between the first tries at a lock that is not free.
 _FIRST_TRIES = (0.0005, 0.001, 0.002)
 

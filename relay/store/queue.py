@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -149,9 +149,7 @@ class Queue:
 
     def _record(self, records: Sequence[Record]) -> Sequence[None]:
         with self._database.writing() as db:
-            lane_ids = sorted({record.claim.lane_id for record in records})
-            locked = sa.select(_lanes.c.id).where(_lanes.c.id.in_(lane_ids))
-            db.execute(locked.order_by(_lanes.c.id).with_for_update()).all()
+            lock_lanes(db, {record.claim.lane_id for record in records})
             for record in records:
                 settled = _settle(db, record)
                 _end_attempt(db, record, settled=settled)
@@ -316,6 +314,12 @@ def _remember(db: sa.Connection, record: Record) -> None:
         db.execute(sa.update(_lanes).where(lane, on_time).values(parked_by=name))
     elif decision.ends:
         promote(db, record.claim.lane_id, now=record.ended_at)
+
+
+def lock_lanes(db: sa.Connection, lane_ids: Iterable[str]) -> None:
+    """Lock lanes in the order of their keys, as everybody does who changes who is at a head."""
+    locked = sa.select(_lanes.c.id).where(_lanes.c.id.in_(sorted(lane_ids)))
+    db.execute(locked.order_by(_lanes.c.id).with_for_update()).all()
 
 
 def promote(db: sa.Connection, lane_id: str, *, now: datetime) -> None:

@@ -19,7 +19,8 @@ from relay.store.records import Arrival, Request
 #: What an event and its row have in common.
 _SHARED = (
     "id", "endpoint", "message_id", "type", "direction", "customer", "ours", "sender",
-    "recipient", "body", "keyword", "account_id", "conversation", "occurred_at", "received_at",
+    "recipient", "body", "keyword", "sentiment", "account_id", "conversation", "occurred_at",
+    "received_at",
 )  # fmt: skip
 _shared = attrgetter(*_SHARED)
 EVENT_COLUMNS = (

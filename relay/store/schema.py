@@ -102,6 +102,7 @@ events = Table(
     Column("recipient", Text),
     Column("body", Text),
     Column("keyword", Text),
+    Column("sentiment", Text),
     Column("account_id", Text),
     Column("conversation", Text, nullable=False),
     Column("occurred_at", UtcTime),

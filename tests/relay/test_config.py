@@ -891,7 +891,7 @@ class TestExample:
         self, example: Config, name: str
     ) -> None:
         destination = example.destinations[name]
-        credentials = {"subdomain", "client_id", "client_secret"}
+        credentials = {"subdomain", "client_id", "client_secret", "url"}
 
         for key, field in registry.find(destination.connector).Options.model_fields.items():
             if not field.is_required() and key not in credentials:

@@ -1,4 +1,4 @@
-"""The options that commands share, how their values are read, and the store behind them."""
+"""What the commands have in common: their options, and how they get at the store."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from relay.clock import wall
 from relay.config import Config, load
 from relay.document import ConfigError
 from relay.migrations import SchemaTooNew
-from relay.store import Database, StoreUnavailable
+from relay.store import Database, Ledger, StoreUnavailable
 from relay.units import RateLimit
 
-#: Exit codes.
 FAILED, USAGE = 1, 2
 
 
@@ -102,8 +101,13 @@ limit_option = click.option("--limit", type=click.IntRange(min=1), help="Only th
 def opened(config: Config) -> Database:
     """Open the store, its tables brought up to date."""
     try:
-        database = Database(config.store)
+        database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
     except (SchemaTooNew, StoreUnavailable) as error:
         raise click.ClickException(f"{config.store}: {error}") from error
     return database
+
+
+def ledger_of(config: Config) -> Ledger:
+    """Return what shows the store of *config*."""
+    return Ledger(opened(config))
