@@ -10,6 +10,7 @@ import click
 
 from sender.commands.log import log, resend
 from sender.commands.replay import replay, samples
+from sender.commands.scenario import scenario
 from sender.commands.send import send, test
 from sender.commands.webhooks import webhooks
 from sender.errors import SenderError
@@ -45,5 +46,5 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for _command in (send, test, webhooks, log, resend, replay, samples):
+for _command in (send, test, webhooks, log, resend, replay, samples, scenario):
     main.add_command(_command)

@@ -39,6 +39,7 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
         "certificate not accepted ({cause.verify_message}): it has to be of a public CA, and in "
         "the name of this host; for a test, --ca FILE trusts your own CA, --insecure anybody",
     ),
+    (ssl.SSLEOFError, _CUT),
     (ssl.SSLError, "no TLS ({cause}): does the receiver speak https on this port?"),
     (ConnectionError, _CUT),
     (IncompleteRead, _CUT),
