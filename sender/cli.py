@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sender.commands.load import load
 from sender.commands.log import log, resend
 from sender.commands.replay import replay, samples
 from sender.commands.scenario import scenario
@@ -46,5 +47,5 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for _command in (send, test, webhooks, log, resend, replay, samples, scenario):
+for _command in (send, test, webhooks, log, resend, replay, samples, scenario, load):
     main.add_command(_command)

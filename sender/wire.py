@@ -16,7 +16,6 @@ from sender.delivery import MAX_ANSWER, Answer, check_url, explain, shown
 from sender.errors import SenderError
 from sender.trust import Trust
 
-
 #: What sending raises when the other side has closed.
 _CLOSED = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 

@@ -28,6 +28,8 @@ DOORS = {
     "limits": {"relay.receive"},
     "click": {"relay.cli", "relay.views", "sender"},
     "rich": {"relay.views", "sender"},
+    "aiohttp": {"sender.load"},
+    "hdrh": {"sender.load"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
     "zenpy": {"connectors.zendesk", "connectors.zendesk_desk", "connectors.zendesk_session"},

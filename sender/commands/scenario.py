@@ -107,7 +107,7 @@ def run_(
       gofax-sender scenario run duplicate late --profile front-desk --junit scenarios.xml
     """
     chosen = _chosen(names, play_all=play_all)
-    target = _target(aim, profile, store)
+    target = target_of(aim, profile, store)
     relay = Relay(relay_config) if relay_config else None
     sandbox = Records(records) if records else None
     setting = Setting(
@@ -142,7 +142,8 @@ def _chosen(names: Sequence[str], *, play_all: bool) -> list[Scenario]:
     return [each for each in SCENARIOS if play_all or each.name in names]
 
 
-def _target(aim: Aim, profile: str | None, store: Store) -> Target:
+def target_of(aim: Aim, profile: str | None, store: Store) -> Target:
+    """Return the target that --url or --profile names."""
     if (aim.url is None) == (profile is None):
         raise click.UsageError(f"give {EXAMPLE_URL}, or --profile NAME")
     if profile is None:

@@ -50,3 +50,29 @@ def test_the_relay_passes_every_scenario(relay: Relay, sandbox: Sandbox, tmp_pat
         if check["what"].startswith("effects, by ")
     ]
     assert len(effects) > 2 * 20  # each scenario that was played, by both witnesses
+
+
+def test_every_event_of_a_load_is_in_the_relay_and_behind_it(
+    relay: Relay, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    relay.start()
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "sender", "load", "--json", "--timeout", "30"),
+            *("--url", f"{relay.url}/webhooks/gofax", "--secret", SECRET),
+            *("--rate", "100/s", "--count", "100", "--patience", str(PATIENCE)),
+            *("--relay-config", str(relay.config), "--records", f"{sandbox.url}/records"),
+        ],
+        env=os.environ | {"GOFAX_SENDER_STORE": str(tmp_path / "sender.db")},
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["accepted"] == 100
+    store, records = measured["verified"]
+    assert (store["found"], records["found"]) == (100, 100)
