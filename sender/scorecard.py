@@ -45,7 +45,7 @@ def show(outcomes: Sequence[Outcome]) -> None:
         click.secho(head, fg=COLOURS[each.verdict], nl=False)
         click.echo(f"{each.seconds:5.1f} s  {each.skipped or each.scenario.title}")
         if each.verdict == "failed":
-            _show_faults(each)
+            click.echo(_faults(each))
     click.echo(summary(outcomes))
 
 
@@ -95,12 +95,19 @@ def as_html(outcomes: Sequence[Outcome], *, url: str) -> str:
     )
 
 
-def _show_faults(outcome: Outcome) -> None:
+def described(outcome: Outcome) -> str:
+    """Describe a failed outcome in a few lines."""
+    return f"{outcome.scenario.name}: {outcome.scenario.title}\n{_faults(outcome)}"
+
+
+def _faults(outcome: Outcome) -> str:
+    lines = []
     for fault in outcome.faults:
-        click.echo(f"    wanted  {report.one_line(fault.what)}")
-        click.echo(f"    saw     {report.one_line(fault.saw)}")
-    click.echo(f"    right   {outcome.scenario.right}")
-    click.echo(f"    why     {outcome.scenario.why}")
+        lines.append(f"    wanted  {report.one_line(fault.what)}")
+        lines.append(f"    saw     {report.one_line(fault.saw)}")
+    lines.append(f"    right   {outcome.scenario.right}")
+    lines.append(f"    why     {outcome.scenario.why}")
+    return "\n".join(lines)
 
 
 def _fields(outcome: Outcome) -> dict[str, Any]:
