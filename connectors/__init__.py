@@ -15,7 +15,7 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
-from connectors.http import Http
+from connectors.http import Http, error_for
 
 __all__ = [
     "Ambiguous",
@@ -29,4 +29,5 @@ __all__ = [
     "Throttled",
     "Transient",
     "Unauthorized",
+    "error_for",
 ]

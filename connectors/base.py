@@ -13,10 +13,19 @@ Anything else that a connector raises counts as :class:`Ambiguous` and is logged
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from datetime import date, datetime, timedelta
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 from pydantic import BaseModel, ConfigDict
 
@@ -62,6 +71,8 @@ class Event:
     conversation: str
     #: Its page in the console, if there is one to link to.
     url: str | None = None
+    #: How the text sounds, if the config asks for that; None if it does not, or has no text.
+    sentiment: Literal["positive", "neutral", "negative"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,5 +177,26 @@ class Connector(ABC, Generic[OptionsT]):
         Raises :class:`Unauthorized` or :class:`Transient`.
         """
 
+    def setup(self) -> str:
+        """Make in the system, once, what deliveries there rely on, and say what was made.
+
+        ``gofax-relay connectors setup`` calls it; a person may do so twice. What is there
+        already stays as it is.
+
+        Raises :class:`DeliveryError`.
+        """
+        return "nothing to set up"
+
     def close(self) -> None:
         """Release connections; may be called more than once."""
+
+
+@runtime_checkable
+class Rolls(Protocol):
+    """What a connector has beside the rest if it keeps rows that can be put together by day."""
+
+    def roll(self, *, before: date) -> Iterator[str]:
+        """Put together each day *before*, and say so day by day.
+
+        Raises :class:`DeliveryError`.
+        """

@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from connectors import text
-from connectors.base import Event
+from pydantic import Field, GetCoreSchemaHandler, field_validator
+from pydantic_core import CoreSchema
+
+from connectors.base import Event, Options, Refused
+from connectors.templates import Template, render
 
 Json = dict[str, Any]
 #: ``envelope`` is what the templates of Workflows loop over; some flows want the bare card.
@@ -21,36 +25,171 @@ Shape = Literal["envelope", "card"]
 
 #: Bytes of JSON. Teams documents 28 KB, and not whether a KB is 1,000 or 1,024.
 LIMIT = 28_000
-#: Longest fact or title; what is longer is no phone number.
-LONGEST_FACT = 120
+#: Longest title, value in a fact, or id; what is longer is no phone number.
+LONGEST_VALUE = 120
 #: Joins without a visible gap, so that what follows loses its meaning and keeps its look.
 WORD_JOINER = "\u2060"
+#: What stands between these has its own direction, and changes that of nothing else.
+ISOLATE, END_OF_ISOLATE = "\u2068", "\u2069"
 
+_ACCENTS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MEANINGFUL = re.compile(r"(<(?=/?\s*at\b)|\{(?=\{\s*(?:date|time)\b))", re.IGNORECASE)
-_PLAIN = re.compile(r"\+?[A-Za-z0-9 ]+")
+#: More accents on one letter than any language writes paint over the lines around.
+_STACKED = re.compile(f"([{_ACCENTS}]{{4}})[{_ACCENTS}]+")
+_DIRECTED = re.compile("[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]")
+_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_NAME = re.compile(r"[^<>\x00-\x1f]{1,100}")
+_PLAIN = re.compile(r"\+?[^\W_]+(?:(?:, |[ :-])[^\W_]+)*")
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
-def message(event: Event, *, shape: Shape, repeat: bool) -> Json:
-    """Build what is posted for *event*, its text shortened if the whole would be too large."""
-    words = _clean(text.spoken(event))
+class CardTemplate(Template):
+    """A template of a card; it also knows whether the card answers in a thread."""
 
-    def build(kept: int) -> Json:
-        card = _card(event, words=_shortened(words, kept), repeat=repeat)
-        return card if shape == "card" else _envelope(card)
+    extra = ("in_thread",)
 
-    def size(kept: int) -> int:
-        return len(encode(build(kept)))
 
-    if size(len(words)) <= LIMIT:
-        return build(len(words))
-    return build(max(0, bisect_right(range(len(words)), LIMIT, key=size) - 1))
+class Facts(dict[str, CardTemplate]):
+    """Lines of a card's table by name; its own type, so that a JSON Schema can show a default."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return handler(dict[str, CardTemplate])
+
+    def __str__(self) -> str:
+        return json.dumps({name: template.source for name, template in self.items()})
+
+
+class Person(Options):
+    """Somebody to mention."""
+
+    id: str = Field(min_length=1, description="Sign-in name (UPN) or Entra object id.")
+    name: str = Field(description="The name that the card shows.")
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("must be one line of 1 to 100 characters without < and >")
+        return name
+
+
+class CardOptions(Options):
+    """What a destination may say about its cards."""
+
+    title: CardTemplate = Field(
+        default=CardTemplate("{{ title }}"), description="Template of the first line."
+    )
+    text: CardTemplate = Field(
+        default=CardTemplate("{{ text }}"), description="Template of what stands below it."
+    )
+    facts: Facts = Field(
+        default=Facts(
+            {
+                "From": CardTemplate("{{ sender if not in_thread }}"),
+                "To": CardTemplate("{{ recipient if not in_thread }}"),
+                "Time": CardTemplate("{{ time | date }}"),
+                "Sentiment": CardTemplate("{{ sentiment }}"),
+            }
+        ),
+        description="Lines of the table: a name and a template each; what comes out empty is "
+        "left out. `in_thread` is true where the card answers in a thread.",
+    )
+    mentions: list[Person] = Field(
+        default=[], description="People whom each card mentions: `id` and `name` of each."
+    )
+
+    @field_validator("mentions")
+    @classmethod
+    def _distinct(cls, people: list[Person]) -> list[Person]:
+        if len({person.name for person in people}) < len(people):
+            raise ValueError("two people have the same name; Teams tells them apart by it")
+        return people
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parts:
+    """Everything that a card says, ready to be put together."""
+
+    title: str
+    words: str
+    facts: Mapping[str, str]
+    small_print: str
+    people: Sequence[Person]
+    url: str | None
+
+
+def message(
+    event: Event,
+    *,
+    options: CardOptions,
+    shape: Shape = "envelope",
+    repeat: bool = False,
+    in_thread: bool = False,
+    beside: Mapping[str, Any] | None = None,
+) -> Json:
+    """Build what a Workflow is given for *event*, with *beside* next to the card.
+
+    The text is shortened if the whole would be too large. Raises :class:`Refused`.
+    """
+    parts = _parts(event, options, repeat=repeat, in_thread=in_thread)
+
+    def wrapped(card: Json) -> Json:
+        return card if shape == "card" else _envelope(card) | dict(beside or {})
+
+    return _fitted(parts, wrapped, event=event)
+
+
+def activity(event: Event, *, options: CardOptions, repeat: bool, in_thread: bool) -> Json:
+    """Build the message that a bot posts for *event*. Raises :class:`Refused`."""
+    parts = _parts(event, options, repeat=repeat, in_thread=in_thread)
+    # The summary is what notifications say instead of "sent a card".
+    return _fitted(parts, lambda card: _envelope(card) | {"summary": parts.title}, event=event)
 
 
 def encode(payload: Json) -> bytes:
     """Return the JSON that goes over the wire."""
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _parts(event: Event, options: CardOptions, *, repeat: bool, in_thread: bool) -> _Parts:
+    def filled(field: str, template: CardTemplate, **how: Any) -> str:
+        return render(template, event, field=field, in_thread=in_thread, **how)
+
+    facts = {
+        name: filled(f"facts.{name}", template, escape=_harmless).strip()
+        for name, template in options.facts.items()
+    }
+    return _Parts(
+        title=_brief(filled("title", options.title)),
+        words=_clean(filled("text", options.text)),
+        facts={name: value for name, value in facts.items() if value},
+        small_print=_small_print(event, repeat=repeat),
+        people=options.mentions,
+        url=event.url,
+    )
+
+
+def _fitted(parts: _Parts, wrapped: Callable[[Json], Json], *, event: Event) -> Json:
+    """Keep as much of the text as the limit allows."""
+
+    def build(kept: int) -> Json:
+        return wrapped(_card(parts, words=_shortened(parts.words, kept)))
+
+    def size(kept: int) -> int:
+        return len(encode(build(kept)))
+
+    whole = len(parts.words)
+    if size(whole) <= LIMIT:
+        return build(whole)
+    kept = bisect_right(range(whole), LIMIT, key=size) - 1
+    if kept < 0:
+        said = "too much for the 28 KB of Teams, even without the text"
+        raise Refused(f"facts: event {event.id}: {said}")
+    return build(kept)
 
 
 def _envelope(card: Json) -> Json:
@@ -62,64 +201,82 @@ def _envelope(card: Json) -> Json:
     return {"type": "message", "attachments": [attachment]}
 
 
-def _card(event: Event, *, words: str, repeat: bool) -> Json:
-    card: Json = {
+def _card(parts: _Parts, *, words: str) -> Json:
+    body = [_rich(parts.title, size="Medium", weight="Bolder"), _rich(_isolated(words))]
+    if parts.facts:
+        facts = [{"title": name, "value": value} for name, value in parts.facts.items()]
+        body.append({"type": "FactSet", "facts": facts})
+    if parts.people:
+        called = " ".join(f"<at>{person.name}</at>" for person in parts.people)
+        body.append({"type": "TextBlock", "text": called, "wrap": True})
+    body.append(_rich(parts.small_print, size="Small", isSubtle=True))
+    return {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "body": [
-            _rich(_brief(text.title(event)), size="Medium", weight="Bolder"),
-            _rich(words),
-            {"type": "FactSet", "facts": _facts(event)},
-            _rich(_small_print(event, repeat=repeat), size="Small", isSubtle=True),
-        ],
+        "body": body,
+        **_actions(parts.url),
+        **_entities(parts.people),
     }
-    if event.url:
-        card["actions"] = [
-            {"type": "Action.OpenUrl", "title": "Open in gofax-relay", "url": event.url}
-        ]
-    return card
 
 
 def _rich(words: str, **look: Any) -> Json:
     return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": words, **look}]}
 
 
-def _facts(event: Event) -> list[Json]:
-    numbers = {"From": event.sender, "To": event.recipient}
-    facts = {title: _escaped(_brief(number)) for title, number in numbers.items() if number}
-    facts["Time"] = _readable(event.occurred_at or event.received_at)
-    return [{"title": title, "value": value} for title, value in facts.items()]
+def _actions(url: str | None) -> Json:
+    if not url:
+        return {}
+    return {"actions": [{"type": "Action.OpenUrl", "title": "Open in gofax-relay", "url": url}]}
+
+
+def _entities(people: Sequence[Person]) -> Json:
+    if not people:
+        return {}
+    entities = [
+        {
+            "type": "mention",
+            "text": f"<at>{person.name}</at>",
+            "mentioned": {"id": person.id, "name": person.name},
+        }
+        for person in people
+    ]
+    return {"msteams": {"entities": entities}}
 
 
 def _small_print(event: Event, *, repeat: bool) -> str:
-    parts = [f"Message {event.message_id}" if event.message_id else f"Event {event.id}"]
-    if repeat:
-        parts.append("may be a repeat: an earlier attempt was not answered")
-    return _brief(" · ".join(parts))
-
-
-def _readable(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    named = f"Message {event.message_id}" if event.message_id else f"Event {event.id}"
+    doubt = " · may be a repeat: an earlier attempt was not answered" if repeat else ""
+    return _brief(named) + doubt
 
 
 def _clean(words: str) -> str:
     """Keep what JSON and a card can show, with meaning for people only."""
     words = words.replace("\r\n", "\n").replace("\r", "\n")
-    words = (
-        _UNSENDABLE.sub("", words).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    words = _UNSENDABLE.sub("", words).encode("utf-8", "replace").decode()
+    return _MEANINGFUL.sub(rf"\1{WORD_JOINER}", _STACKED.sub(r"\1", words))
+
+
+def _isolated(words: str) -> str:
+    """Give a line its own direction if it is written from the right, or would turn others."""
+    if not _DIRECTED.search(words):
+        return words
+    lines = (
+        f"{ISOLATE}{line}{END_OF_ISOLATE}" if _DIRECTED.search(line) else line
+        for line in words.split("\n")
     )
-    return _MEANINGFUL.sub(rf"\1{WORD_JOINER}", words)
+    return "\n".join(lines)
 
 
 def _brief(words: str) -> str:
-    line = " ".join(_clean(words).split())
-    return line if len(line) <= LONGEST_FACT else f"{line[:LONGEST_FACT]}…"
+    line = " ".join(_DIRECTIONS.sub("", _clean(words)).split())
+    return line if len(line) <= LONGEST_VALUE else f"{line[:LONGEST_VALUE]}…"
 
 
-def _escaped(words: str) -> str:
-    """Escape Markdown, which Teams applies to the values of facts."""
-    return words if _PLAIN.fullmatch(words) else _PUNCTUATION.sub(r"\\\1", words)
+def _harmless(words: str) -> str:
+    """Shorten and escape a value for a fact, where Teams reads Markdown."""
+    line = _brief(words)
+    return line if _PLAIN.fullmatch(line) else _PUNCTUATION.sub(r"\\\1", line)
 
 
 def _shortened(words: str, kept: int) -> str:

@@ -1,24 +1,17 @@
-"""Logs each SMS on the timeline of the customer's contact in HubSpot."""
+"""Brings each SMS to the customer's contact in HubSpot: on its timeline, or into the inbox."""
 
 from __future__ import annotations
 
-import hashlib
 import html
-import re
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from itertools import accumulate
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import AfterValidator, Field, SecretStr
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 from connectors.base import (
-    Ambiguous,
     Connector,
     DeliveryError,
     Event,
-    Options,
     Receipt,
     Refused,
     Throttled,
@@ -26,64 +19,24 @@ from connectors.base import (
     Unauthorized,
 )
 from connectors.http import Http
-from connectors.hubspot_api import Api, dicts, is_id, properties, text
+from connectors.hubspot_api import Api, is_id, text
 from connectors.hubspot_contacts import CONTACTS, Contacts, e164
-from connectors.text import parties, spoken, title
+from connectors.hubspot_inbox import Inbox
+from connectors.hubspot_options import HubSpotOptions, TaskOptions, TicketOptions
+from connectors.hubspot_setup import Setup
+from connectors.hubspot_sms import Sms, is_from_customer, subject, wants_answer
+from connectors.hubspot_tasks import Tasks
+from connectors.hubspot_tickets import Tickets
+from connectors.hubspot_timeline import Timeline
+from connectors.templates import render
 
-COMMUNICATIONS = "/crm/objects/2026-09/communications"
-ASSOCIATIONS = "/crm/associations/2026-09/contacts/communications"
 ACCOUNT = "/account-info/2026-09/details"
-
-#: HubSpot's id of the association from a communication to its contact.
-COMMUNICATION_TO_CONTACT = 81
-#: Longest text that HubSpot takes for a communication, mark-up included.
-MAX_BODY = 65_536
-#: Most records in one batch read.
-BATCH = 100
-#: How far HubSpot's clock and ours may differ while we look for an entry made since an event.
-CLOCK_SLACK = timedelta(days=1)
-CUT_NOTE = "… (shortened: HubSpot takes no more in one entry)"
-
-_NOT_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-
-
-def _fit_for_a_header(token: SecretStr) -> SecretStr:
-    # What a header cannot carry would be quoted in the error of the HTTP library.
-    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
-        raise ValueError("must be one word of printable ASCII characters")
-    return token
-
-
-class HubSpotOptions(Options):
-    """What a HubSpot destination can be told."""
-
-    access_token: Annotated[SecretStr, AfterValidator(_fit_for_a_header)] = Field(
-        description="Service key (Settings > Integrations > Service Keys) with the scopes "
-        "crm.objects.contacts.read and crm.objects.contacts.write."
-    )
-    base_url: str = Field(
-        default="https://api.hubapi.com",
-        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
-        description="Address of HubSpot's API, or of a stand-in.",
-    )
-    unknown_contact: Literal["create", "skip"] = Field(
-        default="create",
-        description="When no contact has the customer's number: create one, or skip the event.",
-    )
-    owner_id: str | None = Field(
-        default=None,
-        pattern=r"^[0-9]+$",
-        description="HubSpot id of the owner whom the timeline shows as the entry's creator.",
-    )
-    unique_property: str = Field(
-        default="sms_relay_phone",
-        pattern=r"^[a-z][a-z0-9_]*$",
-        description="Contact property with unique values that holds the customer's number.",
-    )
+#: Characters by which a quotation is known; shorter texts, such as "ok", stand everywhere.
+QUOTE, SHORTEST_QUOTE = 8, 4
 
 
 class HubSpot(Connector[HubSpotOptions]):
-    """Finds or creates the contact by phone number and logs the SMS as a communication."""
+    """Finds or creates the contact by phone number, and logs the SMS there once."""
 
     Options = HubSpotOptions
     default_rate: ClassVar[str | None] = "100/10s"
@@ -95,35 +48,60 @@ class HubSpot(Connector[HubSpotOptions]):
             token=options.access_token.get_secret_value(),
             unique_property=options.unique_property,
             http=http,
+            blame=options.blame(),
+            zone=ZoneInfo(options.time_zone) if options.time_zone else None,
         )
         self._contacts = Contacts(
             self._api,
             unique_property=options.unique_property,
+            phones=options.phone_properties,
             may_create=options.unknown_contact == "create",
+            owner=options.owner_id,
         )
+        self._timeline = Timeline(self._api, owner=options.owner_id)
+        self._tickets: Tickets | None = None
+        self._tasks: Tasks | None = None
+        self._inbox: Inbox | None = None
+        if options.ticket:
+            self._tickets = Tickets(self._api, options.ticket, contacts=self._contacts)
+        if options.task:
+            self._tasks = Tasks(self._timeline, options.task, contacts=self._contacts)
+        if options.inbox:
+            self._inbox = Inbox(self._api, options.inbox)
 
     def deliver(
         self, event: Event, *, key: str, thread: str | None, repeat: bool, deadline: float
     ) -> Receipt:
-        """Log *event* once on the timeline of its customer's contact."""
-        with self.http.within(deadline):
+        """Bring *event* once to its customer's contact; that contact is the thread."""
+        sms = self._written(event, key=key, repeat=repeat)
+        with self.http.within(deadline), _unquoted(event):
             if thread is not None and is_id(thread):
-                receipt = self._log(event, contact=thread, key=key, repeat=repeat)
+                receipt = self._bring(sms, contact=thread)
                 if receipt is not None:
                     return receipt
-            return self._log_on_found(event, key=key, repeat=repeat)
+            return self._bring_to_found(sms)
 
     def check(self) -> str:
-        """Read contacts, change nothing, and say which account answers."""
+        """Read contacts, change nothing, and say which account answers and what it lacks."""
+        setup = Setup(self._api, self.options, tickets=self._tickets, inbox=self._inbox)
         with self.http.within(self.http.default_deadline):
             try:
                 self._api.rows("GET", CONTACTS, query={"limit": 1})
-                keyed = self._contacts.are_keyed()
+                faults = list(setup.faults())
+                said = f"{self._account()}: the service key may read contacts{setup.caution()}"
             except Refused as error:
                 raise Unauthorized(f"{error} (is base_url right?)", status=error.status) from error
             except Throttled as error:
                 raise Transient(str(error), status=error.status) from error
-            return f"{self._account()}: the service key may read contacts{_caution(keyed)}"
+        if faults:
+            raise Unauthorized("; ".join(faults))
+        return said
+
+    def setup(self) -> str:
+        """Make the properties that deliveries rely on, and connect our numbers to the inbox."""
+        with self.http.within(self.http.default_deadline):
+            setup = Setup(self._api, self.options, tickets=self._tickets, inbox=self._inbox)
+            return setup.run()
 
     def close(self) -> None:
         """Release connections."""
@@ -134,10 +112,28 @@ class HubSpot(Connector[HubSpotOptions]):
             details = self._api.call("GET", ACCOUNT)
         except DeliveryError:
             return "HubSpot"
-        return f"HubSpot account {text(details, 'portalId') or '(unnamed)'}"
+        zone = text(details, "timeZone")
+        advice = ""
+        if zone and zone != self.options.time_zone:
+            advice = f" (its time_zone is {zone})"
+        return f"HubSpot account {text(details, 'portalId') or '(unnamed)'}{advice}"
 
-    def _log_on_found(self, event: Event, *, key: str, repeat: bool) -> Receipt:
-        number = e164(event.customer)
+    def _written(self, event: Event, *, key: str, repeat: bool) -> Sms:
+        """Fill in every template before the first request: one that fails leaves nothing."""
+        ticket, task = self.options.ticket, self.options.task
+        if not wants_answer(event):
+            ticket = task = None
+        return Sms(
+            event=event,
+            key=key,
+            repeat=repeat,
+            words=render(self.options.text, event, field="text"),
+            ticket=_subject(ticket, event, field="ticket.subject"),
+            task=_subject(task, event, field="task.subject"),
+        )
+
+    def _bring_to_found(self, sms: Sms) -> Receipt:
+        number = e164(sms.event.customer)
         if number is None and self.options.unknown_contact == "skip":
             return Receipt(reference="skipped: the event names no phone number of a customer")
         if number is None:
@@ -145,138 +141,75 @@ class HubSpot(Connector[HubSpotOptions]):
         contact = self._contacts.find(number)
         if contact is None:
             return Receipt(reference="skipped: no contact has the customer's number")
-        receipt = self._log(event, contact=contact, key=key, repeat=repeat)
+        receipt = self._bring(sms, contact=contact)
         if receipt is None:
             raise Transient(f"contact {contact} disappeared while the entry was made")
         return receipt
 
-    def _log(self, event: Event, *, contact: str, key: str, repeat: bool) -> Receipt | None:
-        """Log *event* on *contact*; None if there is no such contact (any more)."""
-        marker = _marker(key)
-        entry = _entry(event, contact=contact, marker=marker, owner=self.options.owner_id)
+    def _bring(self, sms: Sms, *, contact: str) -> Receipt | None:
+        """Bring the SMS to *contact*; None if there is no such contact (any more)."""
         try:
-            row = self._logged(contact, marker=marker, since=event.received_at) if repeat else None
-            if row is None:
-                row = self._api.call("POST", COMMUNICATIONS, body=entry, once=True)
+            # An inbox knows conversations of a number of ours, which status events do not name.
+            if self._inbox is not None and sms.event.ours is not None:
+                return self._published(self._inbox, sms, contact=contact)
+            return self._logged(sms, contact=contact)
         except Refused as error:
             if error.status not in (400, 404) or self._contacts.exists(contact):
                 raise
             return None
-        reference = text(row, "id")
-        if reference is None:
-            raise Ambiguous("a communication was sent, but the answer names none")
-        return Receipt(reference=reference, url=_link(row), thread=contact)
 
-    def _logged(self, contact: str, *, marker: str, since: datetime) -> Any:
-        """Find the entry that an earlier attempt made, newest first."""
-        ids = sorted(self._communications(contact), key=int, reverse=True)
-        for start in range(0, len(ids), BATCH):
-            rows = self._bodies(ids[start : start + BATCH])
-            for row in rows:
-                if marker in (text(properties(row), "hs_communication_body") or ""):
-                    return row
-            if rows and all(_is_older(row, since - CLOCK_SLACK) for row in rows):
-                break
-        return None
+    def _published(self, inbox: Inbox, sms: Sms, *, contact: str) -> Receipt:
+        self._mark_opt_out(sms.event, contact=contact)
+        return Receipt(reference=inbox.publish(sms, contact=contact), thread=contact)
 
-    def _bodies(self, ids: list[str]) -> list[dict[str, Any]]:
-        asked = {
-            "inputs": [{"id": each} for each in ids],
-            "properties": ["hs_communication_body", "hs_timestamp"],
-            "propertiesWithHistory": [],
-        }
-        return self._api.rows("POST", COMMUNICATIONS + "/batch/read", body=asked)
+    def _logged(self, sms: Sms, *, contact: str) -> Receipt:
+        """Log the SMS; last of all, so that who finds the entry knows that the rest was done."""
+        row = None
+        if sms.repeat:
+            row = self._timeline.find(contact, mark=sms.mark, since=sms.event.received_at)
+        if row is None:
+            self._mark_opt_out(sms.event, contact=contact)
+            ticket = self._ticket(sms, contact=contact)
+            if self._tasks is not None and wants_answer(sms.event):
+                self._tasks.remind(sms, contact=contact, ticket=ticket)
+            row = self._timeline.log(sms, contact=contact, ticket=ticket)
+        return Receipt(reference=str(row["id"]), url=_link(row), thread=contact)
 
-    def _communications(self, contact: str) -> Iterator[str]:
-        after: str | None = None
-        while True:
-            wanted = {"id": contact} | ({"after": after} if after else {})
-            rows = self._api.rows("POST", ASSOCIATIONS + "/batch/read", body={"inputs": [wanted]})
-            for row in rows:
-                found = (text(each, "toObjectId") for each in dicts(row, "to"))
-                yield from (each for each in found if each and is_id(each))
-            nexts = [row["paging"] for row in rows if isinstance(row.get("paging"), dict)]
-            after = next((text(each.get("next"), "after") for each in nexts), None)
-            if after is None:
-                return
+    def _ticket(self, sms: Sms, *, contact: str) -> str | None:
+        if self._tickets is None:
+            return None
+        if not wants_answer(sms.event):
+            return self._tickets.current(sms)
+        return self._tickets.open(sms, contact=contact)
+
+    def _mark_opt_out(self, event: Event, *, contact: str) -> None:
+        """Say on every contact with the number whether its owner wants no more SMS."""
+        name, keyword = self.options.opt_out_property, event.keyword
+        if name is None or keyword not in ("STOP", "START") or not is_from_customer(event):
+            return
+        values = {name: "true" if keyword == "STOP" else "false"}
+        self._contacts.mark(e164(event.customer), contact=contact, values=values)
 
 
-def _marker(key: str) -> str:
-    """Return the words by which an entry is found again."""
-    return f"gofax-relay {hashlib.sha256(key.encode()).hexdigest()[:16]}"
+def _subject(options: TicketOptions | TaskOptions | None, event: Event, *, field: str) -> str:
+    return subject(render(options.subject, event, field=field)) if options else ""
 
 
-def _entry(event: Event, *, contact: str, marker: str, owner: str | None) -> dict[str, Any]:
-    filled = {
-        "hs_communication_channel_type": "SMS",
-        "hs_communication_logged_from": "CRM",
-        "hs_communication_body": _body(event, marker=marker),
-        "hs_timestamp": _moment(event).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-    }
-    if owner is not None:
-        filled["hubspot_owner_id"] = owner
-    association = {
-        "associationCategory": "HUBSPOT_DEFINED",
-        "associationTypeId": COMMUNICATION_TO_CONTACT,
-    }
-    return {
-        "properties": filled,
-        "associations": [{"to": {"id": contact}, "types": [association]}],
-    }
-
-
-def _body(event: Event, *, marker: str) -> str:
-    """Write the entry; it has no fields for direction and numbers, so the text says them."""
-    before = _html(f"{title(event)} · {parties(event)}"[:500] + "\n\n")
-    after = _html(f"\n\n{marker}")
-    return before + _fitted(spoken(event), room=MAX_BODY - _size(before + after)) + after
-
-
-def _fitted(words: str, *, room: int) -> str:
-    """Write as many *words* as fit, and say so if these are not all."""
-    written = _html(words)
-    if _size(written) <= room:
-        return written
-    words = _cleaned(words)
-    sizes = list(accumulate(_size(_html(character)) for character in words))
-    return _html(words[: bisect_right(sizes, room - _size(_html(CUT_NOTE)))] + CUT_NOTE)
-
-
-def _html(words: str) -> str:
-    return html.escape(_cleaned(words)).replace("\n", "<br>")
-
-
-def _cleaned(words: str) -> str:
-    words = words.replace("\r\n", "\n").replace("\r", "\n")
-    return _NOT_IN_TEXT.sub("\N{REPLACEMENT CHARACTER}", words)
-
-
-def _size(words: str) -> int:
-    # UTF-16 units: the count of most JVM systems, and never less than that of characters.
-    return len(words.encode("utf-16-le")) // 2
-
-
-def _moment(event: Event) -> datetime:
-    """Return when it happened; a sender's clock that is plainly wrong does not count."""
-    happened = event.occurred_at
-    if happened is None or happened.year < 2000 or happened > event.received_at:
-        happened = event.received_at
-    return happened.astimezone(UTC)
-
-
-def _is_older(record: Mapping[str, Any], moment: datetime) -> bool:
+@contextmanager
+def _unquoted(event: Event) -> Iterator[None]:
+    """Take the customer's words out of errors: HubSpot's refusals quote what they refuse."""
     try:
-        return datetime.fromisoformat(text(record, "createdAt") or "") < moment
-    except (ValueError, TypeError):
-        return False
+        yield
+    except DeliveryError as error:
+        message = str(error)
+        for words in (event.body or "", html.escape(event.body or "")):
+            begin = words.strip()[:QUOTE]
+            if len(begin) >= SHORTEST_QUOTE and begin in message:
+                message = f"{message.partition(begin)[0]}(text)"
+        error.args = (message,)
+        raise
 
 
 def _link(record: object) -> str | None:
     url = text(record, "url") or ""
     return url if url.startswith(("https://", "http://")) else None
-
-
-def _caution(keyed: bool) -> str:
-    if keyed:
-        return ""
-    return ", but the unique property is missing, so one customer may get two contacts"

@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import requests
 from hubspot import Client
@@ -18,10 +19,12 @@ from urllib3 import Retry
 from connectors.base import DeliveryError, Refused, Throttled, Transient, Unauthorized
 from connectors.http import Http, Session, error_for, retry_after
 
-#: Waits per policy of a 429 that comes without Retry-After; DAILY is computed.
+#: Waits per policy of a 429 that comes without Retry-After; DAILY ends at midnight.
 POLICY_WAITS = {"SECONDLY": timedelta(seconds=1), "TEN_SECONDLY_ROLLING": timedelta(seconds=10)}
 LOCKED_WAIT = timedelta(seconds=2)
 MIGRATION_WAIT = timedelta(minutes=10)
+#: How soon to look again whether a new day has begun where the account is.
+DAILY_PROBE = timedelta(hours=1)
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 # The SDK gives None for a status that is not named here; "object" is the JSON as it came.
@@ -35,6 +38,10 @@ class Conflict(Refused):
     """Another record has the unique value."""
 
 
+class NoOwner(Unauthorized):
+    """Nobody in the account has the id that a record was to be owned by."""
+
+
 class NoProperty(Refused):
     """The account lacks the unique property, or it is not unique."""
 
@@ -42,10 +49,24 @@ class NoProperty(Refused):
 class Api:
     """Calls HubSpot with one token; safe to use from many threads."""
 
-    def __init__(self, *, base_url: str, token: str, unique_property: str, http: Http) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        token: str,
+        unique_property: str,
+        http: Http,
+        blame: Mapping[str, str] | None = None,
+        zone: ZoneInfo | None = None,
+    ) -> None:
+        """*blame*: names in refusals of whole configurations, with what to do then; *zone*: of
+        the account, if it is known.
+        """
         self.http = http
         self._token = token
         self._unique_property = unique_property
+        self._blame = dict(blame or {})
+        self._zone = zone
         self._session = http.session()
         client = Client.create(access_token=token, host=base_url.rstrip("/"), retry=Retry(total=0))
         # Each access to basic_api makes a new client and a new pool: this one is kept.
@@ -110,7 +131,7 @@ class Api:
         said, headers = _parsed(error.body), error.headers or {}
         detail = self._detail(said)
         message = f"answered {error.status}: {detail}" if detail else f"answered {error.status}"
-        throttled = _throttled(error.status, said, headers, message=message)
+        throttled = _throttled(error.status, said, headers, message=message, zone=self._zone)
         if throttled is not None:
             return throttled
         refusal = self._refusal(error.body or "", status=error.status, message=message)
@@ -124,10 +145,14 @@ class Api:
         message = message or self._detail(_parsed(body))
         if "CONFLICTING_UNIQUE_VALUE" in body:
             return Conflict(message, status=status)
-        if self._unique_property in body:
+        # Whole words: what is said of hs_pipeline_stage is not said of hs_pipeline.
+        words = set(re.findall(r"[a-z][a-z0-9_]*", body)) if status == 400 else set()
+        if self._unique_property in words:
             return NoProperty(message, status=status)
-        if "hubspot_owner_id" in body:
-            return Unauthorized(f"{message} (is owner_id right?)", status=status)
+        if "hubspot_owner_id" in words:
+            return NoOwner(f"{message} (is owner_id right?)", status=status)
+        for name in sorted(words & self._blame.keys()):
+            return Unauthorized(f"{message} ({self._blame[name]})", status=status)
         return None
 
     def _detail(self, said: Mapping[str, Any]) -> str:
@@ -194,7 +219,12 @@ def _scopes(said: Mapping[str, Any]) -> str:
 
 
 def _throttled(
-    status: int, said: Mapping[str, Any], headers: Mapping[str, str], *, message: str
+    status: int,
+    said: Mapping[str, Any],
+    headers: Mapping[str, str],
+    *,
+    message: str,
+    zone: ZoneInfo | None,
 ) -> Throttled | None:
     asked = retry_after(headers)
     if status == 423:
@@ -203,17 +233,25 @@ def _throttled(
     if status == 477:
         return Throttled(message, retry_after=asked or MIGRATION_WAIT, status=status)
     if status == 429:
-        wait = asked or _policy_wait(text(said, "policyName") or "", now=datetime.now(UTC))
+        wait = asked or policy_wait(_policy(said), now=datetime.now(UTC), zone=zone)
         return Throttled(message, retry_after=wait, status=status)
     return None
 
 
-def _policy_wait(policy: str, *, now: datetime) -> timedelta:
+def _policy(said: Mapping[str, Any]) -> str:
+    """Return the limit that was reached; searches name it in the message only."""
+    named = re.search(r"your (\w+) limit", text(said, "message") or "")
+    return (text(said, "policyName") or (named[1] if named else "")).upper()
+
+
+def policy_wait(policy: str, *, now: datetime, zone: ZoneInfo | None) -> timedelta:
+    """Return how long to keep away after the limit named *policy* was reached."""
     if policy != "DAILY":
         return POLICY_WAITS.get(policy, POLICY_WAITS["TEN_SECONDLY_ROLLING"])
-    # HubSpot counts to midnight in the account's zone, which we do not know; UTC comes near.
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return midnight - now
+    if zone is None:
+        return DAILY_PROBE
+    tomorrow = now.astimezone(zone).date() + timedelta(days=1)
+    return datetime.combine(tomorrow, time(), tzinfo=zone).astimezone(UTC) - now
 
 
 class _Pool:

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import phonenumbers
 
 from connectors.base import Ambiguous, Refused, Transient
-from connectors.hubspot_api import Api, Conflict, NoProperty, properties, record_id, text
+from connectors.hubspot_api import Api, Conflict, NoOwner, NoProperty, properties, record_id, text
 
 CONTACTS = "/crm/objects/2026-09/contacts"
-#: Phone properties that people fill in, and what HubSpot makes of them.
-PHONES = {"phone": "hs_calculated_phone_number", "mobilephone": "hs_calculated_mobile_number"}
+#: Phone properties of which HubSpot makes others: as E.164, and without the country code.
+CALCULATED = {
+    "phone": ("hs_calculated_phone_number", "hs_searchable_calculated_phone_number"),
+    "mobilephone": ("hs_calculated_mobile_number", "hs_searchable_calculated_mobile_number"),
+}
+OWNER = "hubspot_owner_id"
+#: Most groups of filters in one search; they are alternatives.
+GROUPS = 5
+#: Most records in one batch.
+BATCH = 100
+
+Made = TypeVar("Made")
 
 
 class Contacts:
     """Finds the one contact of a phone number, or makes it."""
 
-    def __init__(self, api: Api, *, unique_property: str, may_create: bool) -> None:
+    def __init__(
+        self,
+        api: Api,
+        *,
+        unique_property: str,
+        phones: Sequence[str],
+        may_create: bool,
+        owner: str | None,
+    ) -> None:
+        """*owner*: who has what belongs to contacts without an owner."""
         self.api = api
+        self.default_owner = owner
         self.key = unique_property
+        self.phones = tuple(dict.fromkeys(phones))
         self.may_create = may_create
 
     def find(self, number: str) -> str | None:
@@ -39,13 +60,31 @@ class Contacts:
         """Say whether there is a contact with this very id: one that was merged has another."""
         return self._read(contact) == contact
 
-    def are_keyed(self) -> bool:
-        """Say whether the account has the unique property."""
-        try:
-            self._keyed("+10000000000")
-        except NoProperty:
-            return False
-        return True
+    def owned(self, contact: str, make: Callable[[Mapping[str, str]], Made]) -> Made:
+        """Let *make* make something that the owner of *contact* shall have.
+
+        HubSpot refuses owners who have left; then it is the configured one's.
+        """
+        owner = self._owner(contact)
+        if owner is not None and owner != self.default_owner:
+            try:
+                return make({OWNER: owner})
+            except NoOwner:
+                pass
+        return make({OWNER: self.default_owner} if self.default_owner else {})
+
+    def _owner(self, contact: str) -> str | None:
+        path = CONTACTS + "/{id}"
+        row = self.api.call("GET", path, ids={"id": contact}, query={"properties": OWNER})
+        return text(properties(row), OWNER)
+
+    def mark(self, number: str | None, *, contact: str, values: Mapping[str, str]) -> None:
+        """Write *values* on *contact* and on every other one that has *number*."""
+        rows = self._matching(number, keyed=False) if number else []
+        ids = sorted({contact, *map(record_id, rows)}, key=int)
+        for start in range(0, len(ids), BATCH):
+            inputs = [{"id": id, "properties": dict(values)} for id in ids[start : start + BATCH]]
+            self.api.rows("POST", CONTACTS + "/batch/update", body={"inputs": inputs})
 
     def _read(self, contact: str, **query: str) -> str | None:
         try:
@@ -72,25 +111,47 @@ class Contacts:
         return None
 
     def _matching(self, number: str, *, keyed: bool) -> list[dict[str, Any]]:
-        national = phonenumbers.national_significant_number(phonenumbers.parse(number))
-        written = [number, number.removeprefix("+")]
-        filters: list[dict[str, Any]] = [
-            _equal("hs_searchable_calculated_phone_number", national),
-            _equal("hs_searchable_calculated_mobile_number", national),
-            {"propertyName": "phone", "operator": "IN", "values": written},
-            {"propertyName": "mobilephone", "operator": "IN", "values": written},
-        ]
-        asked = {
-            "filterGroups": [{"filters": [each]} for each in filters],
-            "properties": [*PHONES, *PHONES.values(), *([self.key] if keyed else [])],
-            "sorts": [],
-            "limit": 200,
-            "after": "0",
-        }
-        rows = self.api.rows("POST", CONTACTS + "/search", body=asked)
+        filters = self._filters(number)
+        computed = [CALCULATED[name][0] for name in self.phones if name in CALCULATED]
+        names = [*self.phones, *computed, *([self.key] if keyed else [])]
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(filters), GROUPS):
+            asked = {
+                "filterGroups": [{"filters": [each]} for each in filters[start : start + GROUPS]],
+                "properties": names,
+                "sorts": [],
+                "limit": 200,
+                "after": "0",
+            }
+            rows = self.api.rows("POST", CONTACTS + "/search", body=asked)
+            found |= {record_id(row): row for row in rows}
         # HubSpot searches without the country code, so two countries can collide.
-        matching = [row for row in rows if number in _numbers(properties(row))]
-        return sorted(matching, key=lambda row: int(record_id(row)))
+        matching = [id for id, row in found.items() if number in self._numbers(properties(row))]
+        return [found[id] for id in sorted(matching, key=int)]
+
+    def _filters(self, number: str) -> list[dict[str, Any]]:
+        """Return what to search for, one alternative each."""
+        parsed = phonenumbers.parse(number)
+        national = phonenumbers.national_significant_number(parsed)
+        spaced = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+        written = [number, number.removeprefix("+"), spaced]
+        searchable = [CALCULATED[name][1] for name in self.phones if name in CALCULATED]
+        return [
+            *({"propertyName": name, "operator": "EQ", "value": national} for name in searchable),
+            *({"propertyName": name, "operator": "IN", "values": written} for name in self.phones),
+        ]
+
+    def _numbers(self, record: Mapping[str, Any]) -> set[str | None]:
+        """Return the numbers of a contact as E.164, as far as their country is certain."""
+        found = set()
+        for name in self.phones:
+            written = (text(record, name) or "").strip()
+            if not written.startswith("+"):
+                # The country is HubSpot's guess, or else the number may have it without a plus.
+                calculated = text(record, CALCULATED[name][0]) if name in CALCULATED else None
+                written = "+" + (calculated or written).strip().removeprefix("+")
+            found.add(e164(written))
+        return found
 
     def _adopted(self, contact: str, number: str) -> str | None:
         """Mark *contact*; None if the search index named one that is gone."""
@@ -126,23 +187,6 @@ class Contacts:
         if contact is None:
             raise Transient("another contact has just taken the number") from conflict
         return contact
-
-
-def _equal(name: str, value: str) -> dict[str, str]:
-    return {"propertyName": name, "operator": "EQ", "value": value}
-
-
-def _numbers(record: Mapping[str, Any]) -> set[str | None]:
-    """Return the numbers of a contact as E.164, as far as their country is certain."""
-    found = set()
-    for name, calculated in PHONES.items():
-        written = text(record, name) or ""
-        if not written.strip().startswith("+"):
-            # The country is HubSpot's guess, or else the number may have it without a plus.
-            written = text(record, calculated) or written
-            written = "+" + written.strip().removeprefix("+")
-        found.add(e164(written))
-    return found
 
 
 def e164(number: str | None) -> str | None:

@@ -88,30 +88,37 @@ def _embedded(address: Address) -> Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
-def _open(connection: HTTPConnection, addresses: Addresses, *, tls: bool) -> socket.socket:
-    """Connect to the first permitted address of the host; the name is looked up once, here."""
-    host = connection._dns_host.strip("[]")
+def connect(
+    host: str,
+    port: int,
+    *,
+    addresses: Addresses,
+    tls: bool,
+    timeout: float,
+    socket_options: Any = None,
+) -> socket.socket:
+    """Connect to the first permitted address of *host*; the name is looked up once, here.
+
+    Each address may take *timeout* seconds, and no more than what is left of the whole call.
+    Raises :class:`Blocked`, gaierror if there is no such host, and OSError.
+    """
     try:
-        found = socket.getaddrinfo(host, connection.port, 0, socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise urllib3.exceptions.NameResolutionError(
-            connection.host, connection, socket.gaierror(str(error))
-        ) from error
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise socket.gaierror(str(error)) from error
     resolved = [str(each[4][0]).partition("%")[0] for each in found]
     permitted = [
         each for each in resolved if addresses.permits(ipaddress.ip_address(each), tls=tls)
     ]
     if not permitted:
         rule = "is not in outbound.allow"
-        kind = "a private address" if tls else "plain http, or a private address,"
-        raise Blocked(f"{connection.host} ({resolved[0]}): {kind} that {rule}")
+        kind = "a private address" if tls else "no TLS, or a private address,"
+        raise Blocked(f"{host} ({resolved[0]}): {kind} that {rule}")
     failure: OSError | None = None
     for address in permitted:
         try:
             return sockets.create_connection(
-                (address, connection.port),
-                _patience(connection),
-                socket_options=connection.socket_options,
+                (address, port), _patience(timeout), socket_options=socket_options
             )
         except OSError as error:
             failure = error
@@ -119,15 +126,29 @@ def _open(connection: HTTPConnection, addresses: Addresses, *, tls: bool) -> soc
     raise failure
 
 
-def _patience(connection: HTTPConnection) -> float:
-    """Return the seconds that connecting may take, of what the pool allows and what is left."""
+def _open(connection: HTTPConnection, addresses: Addresses, *, tls: bool) -> socket.socket:
     allowed = connection.timeout
     assert isinstance(allowed, (int, float))
+    try:
+        return connect(
+            connection._dns_host.strip("[]"),
+            connection.port,
+            addresses=addresses,
+            tls=tls,
+            timeout=allowed,
+            socket_options=connection.socket_options,
+        )
+    except socket.gaierror as error:
+        raise urllib3.exceptions.NameResolutionError(connection.host, connection, error) from error
+
+
+def _patience(allowed: float) -> float:
+    """Return the seconds that connecting may take, of what is allowed and what is left."""
     call = current.get()
     return min(allowed, call.remaining()) if call else allowed
 
 
-class _DeadlineReader(io.RawIOBase):
+class DeadlineReader(io.RawIOBase):
     """Reads a socket; each wait is bounded by what is left of the whole call."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -152,7 +173,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self.fp = io.BufferedReader(_DeadlineReader(sock))
+        self.fp = io.BufferedReader(DeadlineReader(sock))
 
 
 class _GuardedConnection(HTTPConnection):

@@ -6,104 +6,33 @@ import logging
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator, model_validator
 from zenpy.lib.api_objects import Ticket
 
-from connectors.base import (
-    Connector,
-    Event,
-    Options,
-    Receipt,
-    Refused,
-    Throttled,
-    Transient,
-    Unauthorized,
-)
+from connectors.base import Connector, Event, Receipt, Refused, Throttled, Transient, Unauthorized
 from connectors.http import Http
-from connectors.zendesk_desk import Desk, Message, compose
+from connectors.zendesk_desk import Desk
+from connectors.zendesk_message import Message, compose
+from connectors.zendesk_options import ZendeskOptions
 from connectors.zendesk_session import (
-    PRINTABLE,
+    Changed,
     Closed,
     Credentials,
     Gone,
+    KeyTaken,
     OAuthClient,
     Standing,
 )
 
-#: The ways to sign in, each by the options that it needs.
-WAYS_IN = (("client_id", "client_secret"), ("access_token",), ("email", "api_token"))
+__all__ = ["Zendesk", "ZendeskOptions"]
 
-
-class ZendeskOptions(Options):
-    """What the YAML of a Zendesk destination may say."""
-
-    subdomain: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$",
-        description="The account's name: acme, if agents sign in at acme.zendesk.com.",
-    )
-    client_id: str | None = Field(
-        default=None,
-        description="Identifier of a confidential OAuth client; goes with client_secret.",
-    )
-    client_secret: SecretStr | None = Field(
-        default=None, description="Secret of the OAuth client."
-    )
-    access_token: SecretStr | None = Field(
-        default=None, description="An OAuth access token that you manage, instead of a client."
-    )
-    email: str | None = Field(
-        default=None, description="E-mail address of the agent whom api_token stands for."
-    )
-    api_token: SecretStr | None = Field(
-        default=None, description="API token. Zendesk ends API tokens on 2027-04-30."
-    )
-    base_url: str | None = Field(
-        default=None,
-        pattern=r"^https?://[^@?#]+$",
-        description="Where Zendesk answers; by default https://SUBDOMAIN.zendesk.com.",
-    )
-    tags: list[Annotated[str, Field(pattern=r"^[^\s,]+$")]] = Field(
-        default=["sms", "gofax"],
-        description="Tags of every ticket we make or add to; for triggers to leave out.",
-    )
-    public: bool = Field(
-        default=True,
-        description="true: comments that the customer may see; false: internal notes.",
-    )
-    group_id: int | None = Field(default=None, description="Group that gets new tickets.")
-    priority: Literal["low", "normal", "high", "urgent"] | None = Field(
-        default=None, description="Priority of new tickets."
-    )
-
-    @property
-    def address(self) -> str:
-        """Where everything is, without a slash at its end."""
-        return (self.base_url or f"https://{self.subdomain}.zendesk.com").rstrip("/")
-
-    @field_validator("client_secret", "access_token", "api_token")
-    @classmethod
-    def _is_usable(cls, secret: SecretStr | None) -> SecretStr | None:
-        # A line break at the end is what reading a secret from a file leaves.
-        if secret is None:
-            return None
-        trimmed = secret.get_secret_value().strip()
-        if not PRINTABLE.fullmatch(trimmed):
-            raise ValueError("is empty or holds characters that are in no secret of Zendesk")
-        return SecretStr(trimmed)
-
-    @model_validator(mode="after")
-    def _has_one_way_in(self) -> Self:
-        begun = [way for way in WAYS_IN if any(getattr(self, name) for name in way)]
-        if len(begun) != 1 or not all(getattr(self, name) for name in begun[0]):
-            raise ValueError(
-                "give exactly one way to sign in: client_id and client_secret, "
-                "or access_token, or email and api_token"
-            )
-        return self
+#: How often a ticket is read anew because somebody else wrote to it first.
+READINGS = 3
+#: How many of a conversation's tickets are searched for what an earlier attempt wrote.
+SEARCHED = 5
 
 
 class Zendesk(Connector[ZendeskOptions]):
@@ -124,12 +53,14 @@ class Zendesk(Connector[ZendeskOptions]):
     def deliver(
         self, event: Event, *, key: str, thread: str | None, repeat: bool, deadline: float
     ) -> Receipt:
-        message = compose(event, key=key)
+        message = compose(event, key=key, options=self.options)
         with self._desk(deadline) as desk:
-            ticket = desk.ticket(thread, message) if thread else None
-            if ticket is None:
-                return self._find_or_create(desk, message, repeat=repeat)
-            return self._continue(desk, message, ticket, repeat=repeat)
+            # First, because it may be done twice: if the rest fails, nothing is to be undone.
+            person = self._mark(desk, message)
+            if self._asks_for_silence(message) and self.options.on_stop == "mark":
+                return self._marked(person, thread=thread)
+            written = self._write(desk, message, thread=thread, repeat=repeat)
+            return written or self._marked(person, thread=thread)
 
     def check(self) -> str:
         try:
@@ -162,33 +93,109 @@ class Zendesk(Connector[ZendeskOptions]):
         finally:
             self._idle.append(desk)
 
-    def _continue(self, desk: Desk, message: Message, ticket: Ticket, *, repeat: bool) -> Receipt:
+    def _asks_for_silence(self, message: Message) -> bool:
+        return message.opts_out is True and self.options.on_stop != "message"
+
+    def _mark(self, desk: Desk, message: Message) -> int | None:
+        """Note on the customer's profile what STOP or START says, and return whose it is."""
+        tag = self.options.opt_out_tag
+        if tag is None or message.opts_out is None:
+            return None
+        person = desk.people.find(message)
+        if person is None and message.opts_out and self.options.unknown_customer == "create":
+            person = desk.people.make(message)
+        if person is not None:
+            desk.people.mark(person, tag=tag, present=message.opts_out)
+        return person
+
+    def _marked(self, person: int | None, *, thread: str | None) -> Receipt:
+        if person is None:
+            return Receipt(
+                reference="skipped: STOP, with no open ticket and nobody to mark", thread=thread
+            )
+        return Receipt(
+            reference=f"user {person} tagged {self.options.opt_out_tag}",
+            url=f"{self.options.address}/agent/users/{person}",
+            thread=thread,
+        )
+
+    def _write(
+        self, desk: Desk, message: Message, *, thread: str | None, repeat: bool
+    ) -> Receipt | None:
+        """Bring *message* into a ticket; None if it is a STOP and no ticket is open."""
+        for _ in range(READINGS):
+            try:
+                return self._write_as_read(desk, message, thread=thread, repeat=repeat)
+            except _Overtaken as error:
+                overtaken = error
+        raise Transient(f"the ticket changes faster than it can be read: {overtaken}", status=409)
+
+    def _write_as_read(
+        self, desk: Desk, message: Message, *, thread: str | None, repeat: bool
+    ) -> Receipt | None:
+        known = desk.ticket(thread, message) if thread else None
+        if known is not None and self._takes(known, message) and not repeat:
+            done = desk.written(known, message, repeat=False)
+            return done or _comment(desk, known, message)
+        tickets = desk.tickets(message)
+        if known is not None:
+            # It may be archived, and then the list does not name it.
+            tickets = [known, *(each for each in tickets if each.id != known.id)]
+        done = _written(desk, tickets, message, repeat=repeat)
+        if done is not None:
+            return done
+        current = next((each for each in tickets if self._takes(each, message)), None)
+        if current is not None:
+            return _comment(desk, current, message)
+        if self._asks_for_silence(message):
+            return None
+        return self._create(desk, message, after=tickets)
+
+    def _takes(self, ticket: Ticket, message: Message) -> bool:
+        """Say whether *message* goes into *ticket* rather than into a new one."""
+        if ticket.status == "solved" and message.from_customer:
+            return self.options.when_solved == "reopen" and not self._asks_for_silence(message)
+        return bool(ticket.status != "closed")
+
+    def _create(self, desk: Desk, message: Message, *, after: Sequence[Ticket]) -> Receipt:
+        person = desk.people.find(message)
+        if person is None and self.options.unknown_customer == "skip":
+            return Receipt(reference="skipped: no end user has the customer's number")
+        try:
+            return desk.create(message, person=person or desk.people.make(message), after=after)
+        except KeyTaken as error:
+            # An earlier attempt asked for this ticket in other words, before somebody changed
+            # the options or the customer's profile.
+            done = _written(desk, desk.tickets(message), message, repeat=False)
+            if done is not None:
+                return done
+            raise Transient(
+                "an earlier attempt asked for a ticket with other fields, and Zendesk remembers "
+                f"it for two hours: {error}",
+                status=error.status,
+            ) from error
+
+
+class _Overtaken(Exception):
+    """Somebody else changed the ticket between our reading and our writing."""
+
+
+def _comment(desk: Desk, ticket: Ticket, message: Message) -> Receipt:
+    try:
+        return desk.comment(ticket, message)
+    except (Closed, Gone, Changed) as error:
+        raise _Overtaken(str(error)) from error
+
+
+def _written(
+    desk: Desk, tickets: Sequence[Ticket], message: Message, *, repeat: bool
+) -> Receipt | None:
+    """Say where in the first *tickets* an earlier attempt left *message*."""
+    for ticket in tickets[:SEARCHED]:
         done = desk.written(ticket, message, repeat=repeat)
         if done is not None:
             return done
-        if ticket.status == "closed":
-            return self._find_or_create(desk, message, repeat=repeat, before=ticket)
-        try:
-            return desk.comment(ticket, message)
-        except (Closed, Gone):
-            return self._find_or_create(desk, message, repeat=repeat, before=ticket)
-
-    def _find_or_create(
-        self, desk: Desk, message: Message, *, repeat: bool, before: Ticket | None = None
-    ) -> Receipt:
-        tickets = desk.tickets(message)
-        # A lost answer may have left the message in any of them; the newest come first.
-        for ticket in tickets[:5]:
-            done = desk.written(ticket, message, repeat=repeat)
-            if done is not None:
-                return done
-        current = next((each for each in tickets if each.status != "closed"), None)
-        if current is None:
-            return desk.create(message, after=[*tickets, *([before] if before else [])])
-        try:
-            return desk.comment(current, message)
-        except (Closed, Gone) as error:
-            raise Transient(f"ticket {current.id} was closed just now", status=422) from error
+    return None
 
 
 def _credentials(options: ZendeskOptions, http: Http) -> Credentials:

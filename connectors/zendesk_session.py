@@ -34,6 +34,14 @@ class Closed(Refused):
     """The ticket is closed: it takes no comments."""
 
 
+class Changed(Transient):
+    """Somebody else wrote first; nothing happened."""
+
+
+class KeyTaken(Refused):
+    """The idempotency key was used with another body, less than two hours ago."""
+
+
 class ZendeskSession(Session):
     """What zenpy talks through: our address, our credentials, our errors."""
 
@@ -93,7 +101,8 @@ def _is_repeatable(request: requests.PreparedRequest) -> bool:
     return (
         request.method in SAFE_METHODS
         or "Idempotency-Key" in request.headers
-        or urlsplit(request.url or "").path.endswith("/users/create_or_update.json")
+        # Everything that we do to users may be done twice.
+        or urlsplit(request.url or "").path.startswith("/api/v2/users/")
     )
 
 
@@ -106,20 +115,22 @@ def _fault(response: requests.Response, *, safe: bool) -> DeliveryError | None:
     if status == 404:
         return Gone(message, status=status)
     if status == 409:
-        return Transient(message, status=status)
+        return Changed(message, status=status)
+    if status == 400 and "IdempotentRequestError" in detail:
+        return KeyTaken(message, status=status)
     if status == 422 and "closed prevents" in detail:
         return Closed(message, status=status)
     error = error_for(status, headers=response.headers, detail=detail, safe=safe)
-    if isinstance(error, Throttled) and _limits_one_ticket(response):
+    if isinstance(error, Throttled) and _limits_one_conversation(response):
         wait = error.retry_after
         return Throttled(message, retry_after=wait, scope="conversation", status=status)
     return error
 
 
-def _limits_one_ticket(response: requests.Response) -> bool:
-    """Tell the limit on updates of a ticket from the account's, which is counted down to 0."""
+def _limits_one_conversation(response: requests.Response) -> bool:
+    """Tell the limits on updates of one ticket or user from the account's, counted down to 0."""
     left = response.headers.get("X-Rate-Limit-Remaining")
-    return response.request.method == "PUT" and left != "0"
+    return response.request.method in ("PUT", "DELETE") and left != "0"
 
 
 def _detail(response: requests.Response) -> str:

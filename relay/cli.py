@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from pathlib import Path
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from connectors import sandbox as stand_ins
-from relay import logs, migrations, processes, registry, views
-from relay.config import Config, load
-from relay.demo import Demo
-from relay.document import ConfigError
-from relay.migrations import SchemaTooNew
-from relay.processes import PortTaken
-from relay.store import Database, Ledger, StoreUnavailable
-
-FAILED, USAGE = 1, 2
-
-
-class ConfigFile(click.ParamType[Config]):
-    """A path to a config file that is read and checked as soon as it is given."""
-
-    name = "file"
-
-    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Config:
-        if isinstance(value, Config):
-            return value
-        try:
-            return load(Path(value), find_connector=registry.find)
-        except ConfigError as error:
-            click.echo(error, err=True)
-            raise click.exceptions.Exit(USAGE) from error
-
-
-config_option = click.option(
-    "--config",
-    type=ConfigFile(),
-    default="config.yaml",
-    envvar="GOFAX_RELAY_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The YAML file with endpoints, destinations and routes.",
+from connectors.base import Rolls
+from relay import (
+    config_schema,
+    explanation,
+    housekeeping,
+    kit,
+    logs,
+    processes,
+    registry,
+    views,
+    workbench,
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-limit_option = click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.")
+from relay.clock import wall
+from relay.config import Config
+from relay.demo import Demo
+from relay.explanation import Circumstances
+from relay.options import (
+    FAILED,
+    config_option,
+    json_option,
+    ledger_of,
+    limit_option,
+    opened,
+)
+from relay.processes import PortTaken
+from relay.store import StoreUnavailable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,7 +48,11 @@ def cli() -> None:
     Run it:            gofax-relay serve --config config.yaml
     What came in:      gofax-relay events
     Why (not):         gofax-relay explain MESSAGE_ID
+    What stopped:      gofax-relay dead --group
     """
+
+
+cli.add_command(kit.connectors)
 
 
 @cli.command()
@@ -97,15 +90,36 @@ def work(config: Config) -> None:
     processes.run_worker(config)
 
 
+def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    found = registry.installed()
+    for each in found:
+        if each.fault:
+            click.echo(f"{each.fault} (its options are left open)", err=True)
+    described = config_schema.schema({each.name: each.connector for each in found})
+    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    context.exit()
+
+
 @cli.command()
 @config_option
 @click.option("--live", is_flag=True, help="Ask each destination whether its credentials work.")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of the file, for editors, and stop.",
+)
 def check(config: Config, live: bool) -> None:
     """Validate the config and print what each route would do.
 
     \b
     Examples: gofax-relay check
               gofax-relay check --live
+              gofax-relay check --schema > config.schema.json
     """
     click.echo(views.plan(config))
     if live and not views.check_live(registry.build(config)):
@@ -123,7 +137,7 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay events --limit 20
               gofax-relay events --json | tail -1
     """
-    views.show_events(_ledger(config), as_json=as_json, limit=limit)
+    views.show_events(ledger_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -137,7 +151,7 @@ def requests(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay requests --limit 20
               gofax-relay requests --json | grep '"status": 401'
     """
-    views.show_requests(_ledger(config), as_json=as_json, limit=limit)
+    views.show_requests(ledger_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -151,13 +165,23 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     Examples: gofax-relay explain abc123
               gofax-relay explain evt_0193a1b2c3d4… --json
     """
-    ledger = _ledger(config)
+    ledger = ledger_of(config)
     view = ledger.event(event)
     if view is None:
         raise click.ClickException(
             f'no event "{event}" in {config.store}; gofax-relay events lists what there is'
         )
-    views.explain(view, pauses=ledger.pauses(), as_json=as_json)
+    around = Circumstances(
+        now=wall(),
+        destinations=config.destinations,
+        pauses=ledger.pauses(),
+        pausers=ledger.pausers(),
+    )
+    if as_json:
+        views.print_json(explanation.as_json(view, around))
+        return
+    for line in explanation.lines(view, around):
+        click.echo(line)
 
 
 @cli.command()
@@ -181,6 +205,64 @@ def sandbox(port: int, host: str) -> None:
     server.server_close()
 
 
+@kit.connectors.command()
+@click.argument("name")
+@config_option
+def setup(name: str, config: Config) -> None:
+    """Make in each system what connector NAME relies on there; NAME may be a destination too.
+
+    \b
+    Example: gofax-relay connectors setup hubspot
+    """
+    meant = {
+        key: each for key, each in config.destinations.items() if name in (key, each.connector)
+    }
+    if not meant:
+        raise click.ClickException(
+            f"the config has no destination {name}, and none of connector {name}"
+        )
+    if not views.set_up(registry.build(config.model_copy(update={"destinations": meant}))):
+        sys.exit(FAILED)
+
+
+@cli.group()
+def archive() -> None:
+    """Look after destinations that keep rows by day."""
+
+
+@archive.command()
+@config_option
+@click.option("--destination", help="The one to roll; default: all that can be rolled.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Days, today included, that stay as they are.",
+)
+def roll(config: Config, destination: str | None, keep: int) -> None:
+    """Make one Parquet file of each day's lines, and remove the lines.
+
+    \b
+    Examples: gofax-relay archive roll
+              gofax-relay archive roll --destination archive --keep 30
+    """
+    outlets = registry.build(config)
+    found = {
+        name: outlet.connector
+        for name, outlet in outlets.items()
+        if isinstance(outlet.connector, Rolls) and destination in (None, name)
+    }
+    if not found:
+        named = f'"{destination}"' if destination else "of connector archive"
+        raise click.ClickException(f"the config has no destination {named} that can be rolled")
+    good = views.roll(found, before=datetime.now(UTC).date() - timedelta(days=keep - 1))
+    for outlet in outlets.values():
+        outlet.connector.close()
+    if not good:
+        sys.exit(FAILED)
+
+
 @cli.command()
 @click.option("--once", is_flag=True, help="Exit when all is delivered.")
 def demo(once: bool) -> None:
@@ -191,6 +273,20 @@ def demo(once: bool) -> None:
               gofax-relay demo --once
     """
     sys.exit(Demo(say=click.echo).run(once=once))
+
+
+for command in (
+    workbench.dead,
+    workbench.resend,
+    workbench.replay,
+    workbench.settle,
+    workbench.pause,
+    workbench.resume,
+    housekeeping.prune,
+    housekeeping.erase,
+    housekeeping.doctor,
+):
+    cli.add_command(command)
 
 
 def _listening(config: Config) -> Config:
@@ -205,21 +301,7 @@ def _listening(config: Config) -> Config:
 
 def _prepare(config: Config) -> None:
     logs.configure()
-    _opened(config).close()
-
-
-def _opened(config: Config) -> Database:
-    """Open the store, its tables brought up to date."""
-    try:
-        database = Database(config.store)
-        migrations.upgrade(database)
-    except (SchemaTooNew, StoreUnavailable) as error:
-        raise click.ClickException(f"{config.store}: {error}") from error
-    return database
-
-
-def _ledger(config: Config) -> Ledger:
-    return Ledger(_opened(config))
+    opened(config).close()
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from connectors.base import Connector, Options
-from relay import document
+from relay import document, sentiment
 from relay.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.document import ConfigError, Document, Where
 from relay.payload import DedupeField, Format
@@ -34,6 +34,8 @@ from relay.units import Duration, Rate, Size
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+#: Keys must be kept for longer than the sender keeps what can be resent.
+SHORTEST_HORIZON = timedelta(days=1)
 #: Paths that the relay keeps for itself.
 RESERVED = ("/api", "/console", "/livez", "/metrics", "/readyz")
 
@@ -223,6 +225,12 @@ def _threads_only(value: object) -> object:
     return value
 
 
+def _installed(value: str) -> str:
+    if fault := sentiment.missing():
+        raise ValueError(fault)
+    return value
+
+
 class Config(Settings):
     """The whole file."""
 
@@ -231,8 +239,18 @@ class Config(Settings):
     retention: Annotated[Positive, Le(timedelta(days=36500))] = Field(
         timedelta(days=90), description="How long what events say is kept"
     )
+    dedupe_horizon: Annotated[Duration, Ge(SHORTEST_HORIZON)] | None = Field(
+        None,
+        description="How long keys of events are kept; events older than that are stored as stale",
+    )
+    disk_reserve: Size = Field(
+        64 << 20, description="Room on the store's disk below which nothing new is taken in"
+    )
     engine: Annotated[Literal["threads"], BeforeValidator(_threads_only)] = "threads"
     outbound: Outbound = Outbound()
+    sentiment: Annotated[Literal["vader"], AfterValidator(_installed)] | None = Field(
+        None, description="What judges how texts sound; needs the extra sentiment"
+    )
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     destinations: Mapping[str, Destination] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
@@ -307,7 +325,14 @@ def _destination(
     except LookupError as error:
         read.fault((*at, "connector"), str(error))
     else:
-        options = _checked(connector.Options, rest, at=at, read=read, also=_common_keys())
+        options = _checked(
+            connector.Options,
+            rest,
+            at=at,
+            read=read,
+            also=_common_keys(),
+            context={"folder": read.path.absolute().parent},
+        )
         own.setdefault("rate", connector.default_rate)
         own.setdefault("concurrency", connector.default_concurrency)
     return _checked(Destination, {**own, "options": options or Options()}, at=at, read=read)
@@ -337,6 +362,9 @@ def _refer(read: Document, values: Mapping[str, Any]) -> None:
                 have = f"have: {', '.join(known)}" if known else "there are none"
                 where = ("routes", index, "to", position)
                 read.fault(where, f'no destination named "{name}" ({have})')
+        if not values.get("sentiment"):
+            for place in _named(route.get("when"), "sentiment", ("routes", index, "when")):
+                read.fault(place, "no event has one unless the file says sentiment: vader")
     _tell_apart(read, list(_mappings(values.get("endpoints"))))
 
 
@@ -353,6 +381,18 @@ def _tell_apart(read: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
             read.fault(("endpoints", index, "name"), f'two endpoints have the name "{name}"')
         paths.append(path)
         names.append(name)
+
+
+def _named(conditions: object, key: str, at: Where) -> Iterator[Where]:
+    """Yield every place at which *key* stands among *conditions*, those inside included."""
+    if isinstance(conditions, dict):
+        for name, inner in conditions.items():
+            if name == key:
+                yield (*at, name)
+            yield from _named(inner, key, (*at, name))
+    elif isinstance(conditions, list):
+        for position, inner in enumerate(conditions):
+            yield from _named(inner, key, (*at, position))
 
 
 def _mappings(given: object) -> Iterator[Mapping[str, Any]]:

@@ -36,6 +36,12 @@ DEFAULT_SCHEDULE = tuple(
 DEFAULT_WINDOW = timedelta(days=3)
 #: How often a paused destination is tried with one delivery.
 PROBE_EVERY = timedelta(minutes=5)
+#: So many attempts in a row that fail mean that the destination is down, not the deliveries.
+BREAKS_AFTER = 10
+#: How long it is then left alone: at first, and at most, doubled in between.
+SHORTEST_BREAK, LONGEST_BREAK = timedelta(seconds=15), timedelta(minutes=5)
+#: A probe that was not heard of for so long is lost.
+LONGEST_PROBE = timedelta(minutes=1)
 #: A Retry-After is believed within these bounds.
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(hours=24)
 #: The wait when a destination throttles and does not say for how long.
@@ -77,6 +83,8 @@ class Outcome:
     retry_after: timedelta | None = None
     scope: Literal["conversation", "destination"] = "destination"
     receipt: Receipt | None = None
+    #: Nobody saw the end: the worker was lost, which says nothing about the destination.
+    lost: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,13 +114,28 @@ class Standing:
     failing_since: datetime | None
 
 
+#: Why a destination is not being served.
+Cause = Literal["operator", "unauthorized", "throttled", "failing"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pause:
     """The whole destination has to wait."""
 
-    until: datetime
+    cause: Cause
     reason: str
-    cause: Literal["unauthorized", "throttled"]
+    since: datetime
+    #: When to try with one delivery; None: when a person says so.
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """How a destination does, as all workers know it."""
+
+    #: Attempts that failed one after the other, with no success in between.
+    failures: int = 0
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +153,6 @@ class Decision:
     reason: str = ""
     #: Its conversation waits until a person has settled it.
     parks: bool = False
-    pause: Pause | None = None
 
     @property
     def ends(self) -> bool:
@@ -194,8 +216,7 @@ def decide(
         case Result.THROTTLED:
             return _wait(standing, outcome, now=now)
         case Result.UNAUTHORIZED:
-            pause = Pause(until=now + PROBE_EVERY, reason=outcome.detail, cause="unauthorized")
-            return _unharmed(standing, due_at=now, pause=pause)
+            return _unharmed(standing, due_at=now)
         case Result.AMBIGUOUS if policy.on_ambiguous == "hold":
             reason = f"ambiguous: {outcome.detail}"
             return _end(State.HELD, standing, reason=reason)
@@ -219,22 +240,21 @@ def _retry(
 
 
 def _wait(standing: Standing, outcome: Outcome, *, now: datetime) -> Decision:
-    wait = outcome.retry_after or DEFAULT_WAIT
-    until = now + min(max(wait, SHORTEST_WAIT), LONGEST_WAIT)
-    pause = None
-    if outcome.scope == "destination":
-        pause = Pause(until=until, reason=outcome.detail, cause="throttled")
-    return _unharmed(standing, due_at=until, pause=pause)
+    return _unharmed(standing, due_at=now + _asked_for(outcome))
 
 
-def _unharmed(standing: Standing, *, due_at: datetime, pause: Pause | None) -> Decision:
+def _asked_for(outcome: Outcome) -> timedelta:
+    """Return how long a throttling destination wants to be left alone, within reason."""
+    return min(max(outcome.retry_after or DEFAULT_WAIT, SHORTEST_WAIT), LONGEST_WAIT)
+
+
+def _unharmed(standing: Standing, *, due_at: datetime) -> Decision:
     return Decision(
         state=State.PENDING,
         due_at=due_at,
         attempts=standing.attempts - 1,
         repeat=standing.repeat,
         failing_since=standing.failing_since,
-        pause=pause,
     )
 
 
@@ -246,3 +266,66 @@ def _dead(standing: Standing, policy: Policy, reason: str) -> Decision:
 
 def _end(state: State, standing: Standing, *, reason: str = "") -> Decision:
     return Decision(state=state, attempts=standing.attempts, repeat=standing.repeat, reason=reason)
+
+
+def health_after(
+    health: Health, outcome: Outcome, *, claimed_at: datetime, now: datetime
+) -> Health:
+    """Say how the destination does after an attempt, claimed at *claimed_at*, that ended *now*."""
+    pause = health.pause
+    if outcome.lost or (pause is not None and pause.cause == "operator"):
+        return health
+    match outcome.result:
+        case Result.DELIVERED | Result.REFUSED:
+            # What was begun before the pause says nothing about what is behind it.
+            outlasts = pause is not None and (
+                pause.cause == "throttled" or claimed_at < pause.since
+            )
+            return Health(pause=pause if outlasts else None)
+        case Result.UNAUTHORIZED:
+            return _paused(health, "unauthorized", outcome, now=now, wait=PROBE_EVERY)
+        case Result.THROTTLED:
+            if outcome.scope == "conversation":
+                return health
+            return _paused(health, "throttled", outcome, now=now, wait=_asked_for(outcome))
+    if pause is not None and claimed_at < pause.since:
+        return health
+    failing = replace(health, failures=health.failures + 1)
+    if failing.failures < BREAKS_AFTER:
+        return failing
+    if pause is not None and pause.cause == "unauthorized":
+        return failing
+    wait = _break_of(failing.failures)
+    return _paused(failing, "failing", outcome, now=now, wait=wait)
+
+
+def granted(health: Health, *, now: datetime) -> tuple[int | None, Health]:
+    """Return how many deliveries may start *now* (None: any number), and the health after that.
+
+    When a pause is over, one delivery is tried; if it is never heard of, another one later.
+    """
+    pause = health.pause
+    if pause is None:
+        return None, health
+    if pause.until is None or pause.until > now:
+        return 0, health
+    if pause.cause == "throttled":
+        return None, replace(health, pause=None)
+    wait = PROBE_EVERY if pause.cause == "unauthorized" else LONGEST_PROBE
+    return 1, replace(health, pause=replace(pause, until=now + wait))
+
+
+def _break_of(failures: int) -> timedelta:
+    """Return how long a destination is left alone that failed so often."""
+    doublings = min(failures - BREAKS_AFTER, 10)
+    return min(SHORTEST_BREAK * (1 << doublings), LONGEST_BREAK)
+
+
+def _paused(
+    health: Health, cause: Cause, outcome: Outcome, *, now: datetime, wait: timedelta
+) -> Health:
+    since = now
+    if health.pause is not None and health.pause.cause == cause:
+        since = health.pause.since
+    pause = Pause(cause=cause, reason=outcome.detail, since=since, until=now + wait)
+    return replace(health, pause=pause)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import sys
@@ -15,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
+
+from relay import jsontext
 
 #: Foreign loggers whose DEBUG and INFO lines hold bodies and addresses.
 NOISY = ("urllib3", "hubspot", "zenpy", "alembic", "werkzeug")
@@ -95,9 +96,6 @@ def _hand_over(_: object, __: str, fields: Fields) -> tuple[tuple[Fields], dict[
     return (fields,), {}
 
 
-_encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
-
-
 def _rendered(at: float, fields: Fields) -> str:
     moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return _encode({"timestamp": moment, **fields}) + "\n"
+    return jsontext.dumps({"timestamp": moment, **fields}) + "\n"

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import phonenumbers
 
 from connectors.base import Event
+from relay.sentiment import Judge
 
 Format = Literal["json", "form"]
 DedupeField = Literal["messageId", "eventType", "direction", "from", "to"]
@@ -29,13 +30,19 @@ HOME_REGION = "AU"
 UNREADABLE = "UNREADABLE"
 STATUS = "SMS_STATUS"
 
-#: Synonyms by which customers opt out, opt in and ask for help (HubSpot's consent page).
+#: Synonyms by which customers opt out, opt in and ask for help: the five words of the CTIA for
+#: STOP, the seven of the FCC (47 CFR 64.1200(a)(10)), and what Twilio and HubSpot add. Not YES,
+#: which carriers take for START: here it is far more often an answer to a question.
 KEYWORDS = {
     "STOP": "STOP", "STOPALL": "STOP", "UNSUBSCRIBE": "STOP", "CANCEL": "STOP", "END": "STOP",
-    "QUIT": "STOP", "OPTOUT": "STOP", "OPT OUT": "STOP", "OPT-OUT": "STOP",
+    "QUIT": "STOP", "REVOKE": "STOP", "STOP ALL": "STOP", "OPTOUT": "STOP",
+    "OPT OUT": "STOP", "OPT-OUT": "STOP",
     "START": "START", "UNSTOP": "START", "OPTIN": "START", "OPT IN": "START", "OPT-IN": "START",
     "HELP": "HELP", "INFO": "HELP",
 }  # fmt: skip
+
+#: Signs that people, and their phones, put around a word. It may be written all the same.
+_AROUND_KEYWORDS = " .,;:!…'\"\u2018\u2019\u201c\u201d()[]<>*-"
 
 _OUTBOUND = frozenset({"outbound", "outgoing", "out", "sent", "send", "status"})
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -83,10 +90,15 @@ class Payload:
 
     @property
     def keyword(self) -> str | None:
-        return KEYWORDS.get(self.body.strip(" \t\r\n.!\"'").upper()) if self.body else None
+        if not self.body or len(self.body) > 40:
+            return None
+        words = " ".join(self.body.upper().split()).strip(_AROUND_KEYWORDS)
+        return KEYWORDS.get(words)
 
-    def event(self, *, id: str, endpoint: str, received_at: datetime) -> Event:
-        """Make the event that routes and connectors see."""
+    def event(
+        self, *, id: str, endpoint: str, received_at: datetime, judge: Judge | None = None
+    ) -> Event:
+        """Make the event that routes and connectors see; *judge* says how its text sounds."""
         customer, ours = self.customer, self.ours
         return Event(
             id=id,
@@ -106,6 +118,7 @@ class Payload:
             metadata=self.metadata,
             payload=self.fields,
             conversation=f"{customer or ''}~{ours or ''}",
+            sentiment=judge(self.body) if judge and self.body and not self.outbound else None,
         )
 
 
@@ -235,8 +248,7 @@ def _json_object(raw: bytes) -> dict[str, Any] | None:
     """Parse a JSON object; None if it is one that Python cannot hold."""
     text = raw.decode(json.detect_encoding(raw), "replace")
     try:
-        # Not strict: control characters may stand in texts as they are.
-        parsed = json.loads(text, parse_int=_integer, strict=False)
+        parsed = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise Unreadable(f"not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError:
@@ -251,6 +263,10 @@ def _json_object(raw: bytes) -> dict[str, Any] | None:
 def _integer(digits: str) -> int | str:
     # Python refuses to read more than 4,300 digits; no field of ours needs a number that long.
     return int(digits) if len(digits) <= 1000 else digits
+
+
+#: Not strict: control characters may stand in texts as they are.
+_DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
 
 
 def _pairs(part: str) -> list[tuple[str, str]]:

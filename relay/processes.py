@@ -25,10 +25,13 @@ from granian.server import Server
 
 from relay import registry
 from relay.app import create_app
+from relay.clock import SteadyClock
 from relay.config import Config
 from relay.nodes import NodeSlot
+from relay.pruner import Pruner
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Queue
+from relay.store.upkeep import Upkeep
 from relay.worker import Worker
 
 log = structlog.get_logger()
@@ -94,14 +97,22 @@ def run_web(config: Config) -> None:
 
 def run_worker(config: Config) -> None:
     """Deliver in this process until SIGTERM or SIGINT."""
-    database = Database(config.store)
+    database = Database(config.store, reserve=config.disk_reserve)
     node = NodeSlot(database.path).name
     queue = Queue(database, node=node)
     worker = Worker(registry.build(config), queue)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
+    pruner = Pruner(
+        Upkeep(database),
+        retention=config.retention,
+        horizon=config.dedupe_horizon,
+        clock=SteadyClock(),
+    )
+    pruner.start()
     log.info("worker.started", node=node, destinations=list(config.destinations))
     worker.run()
+    pruner.close()
     left = worker.drain(DRAIN)
     queue.close()
     worker.close()
@@ -215,7 +226,7 @@ def _load_app(config: Config, parent: int) -> Any:
         # A thread that is woken then waits its turn. Otherwise each caller of a commit, woken by
         # it, takes the processor only to find that the interpreter is not free.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    database = Database(config.store)
+    database = Database(config.store, reserve=config.disk_reserve)
     inbox = Inbox(database)
     refusals = Refusals(inbox.refuse)
     return create_app(config, database=database, inbox=inbox, refusals=refusals)

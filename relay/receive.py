@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -17,12 +17,15 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
-from relay import payload, routing, signature
+from connectors.base import Event
+from relay import payload, routing, sentiment, signature
+from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
 from relay.ids import new_id
 from relay.payload import Unreadable
 from relay.refusals import Refusals
 from relay.routing import Route
+from relay.sentiment import Judge
 from relay.store import Inbox, StoreUnavailable
 from relay.store.records import Arrival, Request
 from relay.units import RateLimit
@@ -79,16 +82,21 @@ def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
+    clock = SteadyClock()
+    judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
         receiver = Receiver(
             endpoint=endpoint,
             routes=config.routes,
             max_body=config.server.max_body,
             rate_per_address=config.server.rate_per_address,
+            dedupe_horizon=config.dedupe_horizon,
             inbox=inbox,
             refusals=refusals,
             rates=rates,
+            judge=judge,
             secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
+            clock=clock,
             log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
         made.add_url_rule(
@@ -109,15 +117,18 @@ class Receiver:
     routes: Sequence[Route]
     max_body: int
     rate_per_address: RateLimit | None
+    dedupe_horizon: timedelta | None
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
+    judge: Judge | None
     secrets: Sequence[bytes]
+    clock: Callable[[], datetime]
     log: FilteringBoundLogger
 
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
-        incoming = _Incoming(environ=request.environ, at=datetime.now(UTC))
+        incoming = _Incoming(environ=request.environ, at=self.clock())
         started = time.monotonic()
         try:
             answer = self._accepted(incoming)
@@ -146,7 +157,9 @@ class Receiver:
 
     def _arrival(self, noted: Request, read: payload.Payload, raw: bytes, query: str) -> Arrival:
         endpoint = self.endpoint
-        event = read.event(id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at)
+        event = read.event(
+            id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at, judge=self.judge
+        )
         key = payload.key(
             read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
         )
@@ -159,8 +172,15 @@ class Receiver:
             key=key,
             meaning=payload.meaning(read),
             match=routing.match(event, self.routes),
+            standing="stale" if self._is_stale(event) else "accepted",
             on_duplicate=endpoint.on_duplicate,
         )
+
+    def _is_stale(self, event: Event) -> bool:
+        """Return whether *event* is so old that its key may have been forgotten."""
+        if self.dedupe_horizon is None or event.occurred_at is None:
+            return False
+        return event.received_at - event.occurred_at > self.dedupe_horizon
 
     def _check_rate(self, incoming: _Incoming) -> None:
         for limit, who in (
@@ -342,4 +362,4 @@ def _same(given: str | None, wanted: str) -> bool:
 
 
 def _json(status: int, answer: dict[str, Any]) -> Response:
-    return Response(json.dumps(answer) + "\n", status, mimetype="application/json")
+    return Response(json.dumps(answer) + "\n", status, content_type="application/json")

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from connectors.base import Event
 from relay.payload import UNREADABLE, number
+from relay.sentiment import Sentiment
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ class When(BaseModel):
     account: OneOrMore[Word] = Field(None, description="metadata.accountId")
     body: OneOrMore[Pattern] = Field(None, description="Regular expression found in the text")
     keyword: OneOrMore[Word] = Field(None, description="STOP, START or HELP")
+    sentiment: OneOrMore[Sentiment] = Field(None, description="How the text sounds")
     has_body: bool | None = Field(None, description="Whether the text was sent along")
     any_: tuple[When, ...] | None = Field(None, alias="any", description="One of these holds")
     all_: tuple[When, ...] | None = Field(None, alias="all", description="Each of these holds")
@@ -179,6 +181,7 @@ def _values(event: Event) -> Mapping[str, str | None]:
         "to": event.recipient,
         "account": event.account_id,
         "keyword": event.keyword,
+        "sentiment": event.sentiment,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, PositiveInt
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -65,6 +65,11 @@ def rate(value: object) -> RateLimit:
     return RateLimit(int(found[1]), period)
 
 
-Duration = Annotated[timedelta, BeforeValidator(duration)]
-Size = Annotated[int, BeforeValidator(size)]
-Rate = Annotated[RateLimit, BeforeValidator(rate)]
+#: How each is written, for the JSON Schema of the file.
+_DurationText = Annotated[str, Field(pattern=rf"^\s*{_DURATION.pattern}\s*$")]
+_SizeText = Annotated[str, Field(pattern=r"^\s*\d+\s*([KkMmGg]?[Ii]?[Bb])\s*$")] | PositiveInt
+_RateText = Annotated[str, Field(pattern=rf"^\s*{_RATE.pattern}\s*$")]
+
+Duration = Annotated[timedelta, BeforeValidator(duration, json_schema_input_type=_DurationText)]
+Size = Annotated[int, BeforeValidator(size, json_schema_input_type=_SizeText)]
+Rate = Annotated[RateLimit, BeforeValidator(rate, json_schema_input_type=_RateText)]

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 
 import structlog
 
 from connectors.base import DeliveryError
+from relay.clock import SteadyClock
 from relay.delivery import Outcome, Result, decide, delivered, outcome_of
 from relay.registry import Outlet
 from relay.store import Queue, StoreUnavailable
@@ -28,7 +29,10 @@ class Pace:
     """How long a worker waits for what, in seconds."""
 
     #: Between renewals of leases, and between looks for lost ones.
-    heartbeat: float = 10.0
+    heartbeat: float = 5.0
+    #: For which a lease that has run out must not have been renewed, to be lost: longer than a
+    #: heartbeat, so that a clock that was put forward takes no lease from anybody.
+    patience: float = 12.0
     #: Between looks for due deliveries when there was nothing to do.
     poll: float = 0.05
     #: Before a destination is asked again that granted nothing: paused, or at its rate.
@@ -47,12 +51,12 @@ class Worker:
         outlets: Mapping[str, Outlet],
         queue: Queue,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         rng: Random | None = None,
         pace: Pace = Pace(),
     ) -> None:
         self._queue = queue
-        self._clock = clock
+        self._clock = clock or SteadyClock()
         self._rng = rng or Random()
         self._pace = pace
         self._stop = threading.Event()
@@ -61,6 +65,8 @@ class Worker:
         self._pools = {
             name: _Pool(outlet, self._attempt, pace.grace) for name, outlet in outlets.items()
         }
+        #: Leases that may be lost, and since when they look it.
+        self._suspects: dict[tuple[str, datetime], float] = {}
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def run(self) -> None:
@@ -176,15 +182,29 @@ class Worker:
 
     def _reap(self) -> None:
         """Settle the claims that somebody lost."""
-        self._settle_lost(self._queue.lost(self._clock()), "the worker was lost (lease ran out)")
+        now, moment = self._clock(), time.monotonic()
+        patience = timedelta(seconds=self._pace.patience)
+        found = {
+            (claim.attempt_id, claim.lease_until): claim
+            for claim in self._queue.lost(now + patience)
+        }
+        self._suspects = {lease: self._suspects.get(lease, moment) for lease in found}
+        lost = [
+            claim
+            for lease, claim in found.items()
+            if claim.lease_until < now and moment - self._suspects[lease] >= self._pace.patience
+        ]
+        self._settle_lost(lost, "the worker was lost (lease ran out)")
 
     def _take_back(self) -> None:
         """Settle the claims that this node held when it was killed."""
-        claims = self._queue.abandoned(self._clock())
+        now = self._clock()
+        self._queue.hasten(now)
+        claims = self._queue.abandoned(now)
         self._settle_lost(claims, "the worker was killed in the middle of it")
 
     def _settle_lost(self, claims: Sequence[Claim], detail: str) -> None:
-        outcome = Outcome(result=Result.AMBIGUOUS, detail=detail)
+        outcome = Outcome(result=Result.AMBIGUOUS, detail=detail, lost=True)
         for claim in claims:
             pool = self._pools.get(claim.destination)
             if pool is not None:

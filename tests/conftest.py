@@ -1,12 +1,13 @@
-"""What every test may use: servers that must not be missing in CI."""
+"""What every test may use: servers and tools that must not be missing in CI."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
-#: Servers that a run insists on: what is missing then fails instead of being skipped.
+#: Servers and tools that a run insists on: what is missing then fails instead of being skipped.
 REQUIRED = frozenset(filter(None, os.environ.get("GOFAX_TEST_REQUIRE", "").split(",")))
 
 
@@ -15,3 +16,19 @@ def missing(what: str, reason: str) -> None:
     if what in REQUIRED:
         pytest.fail(f"{what} is required here: {reason}")
     pytest.skip(f"needs {what}: {reason}")
+
+
+@pytest.fixture(name="missing")
+def how_to_miss() -> Callable[[str, str], None]:
+    """Give :func:`missing` to tests in folders whose conftest is another."""
+    return missing
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chaos", "what goes wrong in tests/chaos")
+    group.addoption(
+        "--chaos-seeds", type=int, default=5, metavar="N", help="run the seeds 1 to N (default: 5)"
+    )
+    group.addoption(
+        "--chaos-seed", type=int, action="append", metavar="S", help="run this seed, any number"
+    )

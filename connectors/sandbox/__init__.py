@@ -1,5 +1,5 @@
 """Local stand-ins of HubSpot, Zendesk and Teams, for the demo, for tests and for integrators."""
 
-from connectors.sandbox.app import create_app, serve
+from connectors.sandbox.app import create_app, serve, serving
 
-__all__ = ["create_app", "serve"]
+__all__ = ["create_app", "serve", "serving"]

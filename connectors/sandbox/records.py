@@ -16,9 +16,9 @@ class Record:
 
     #: Counts up over all systems: the order of arrival.
     number: int
-    #: ``hubspot``, ``zendesk`` or ``teams``.
+    #: ``hubspot``, ``zendesk``, ``teams`` or ``webhook``.
     system: str
-    #: ``communication``, ``ticket``, ``comment`` or ``card``.
+    #: ``communication``, ``ticket``, ``comment``, ``tag``, ``card``, ``reply`` or ``event``.
     kind: str
     #: What a person reads there.
     text: str
@@ -44,6 +44,12 @@ class Fault:
     act: bool = False
     #: Only requests whose path contains this meet the fault.
     path: str = ""
+    #: Only requests of this method do; empty: of any.
+    method: str = ""
+
+    def meets(self, method: str, path: str) -> bool:
+        """Say whether a request is one of those that the fault is for."""
+        return self.path in path and self.method in ("", method)
 
 
 class Records:
@@ -86,11 +92,16 @@ class Records:
         with self._lock:
             self._faults.setdefault(system, []).extend([fault] * times)
 
-    def next_fault(self, system: str, path: str) -> Fault | None:
-        """Take the first fault that waits for a request to *path*."""
+    def next_fault(self, system: str, *, method: str, path: str) -> Fault | None:
+        """Take the first fault that waits for a request of *method* to *path*."""
         with self._lock:
             waiting = self._faults.get(system, [])
             for index, fault in enumerate(waiting):
-                if fault.path in path:
+                if fault.meets(method, path):
                     return waiting.pop(index)
         return None
+
+    def forget_faults(self) -> None:
+        """Let nothing more go wrong that has not gone wrong yet."""
+        with self._lock:
+            self._faults.clear()

@@ -1,9 +1,8 @@
-"""What Zendesk's API says and in which shape: pages, errors, and the fields of users."""
+"""What Zendesk's API says and in which shape: pages, errors, times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,34 +11,21 @@ from flask import request, url_for
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """One comment, as the sandbox's page shows it."""
-
-    author: str
-    text: str
-    public: bool
-    created_at: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Thread:
-    """One ticket with its comments, as the sandbox's page shows it."""
-
-    number: int
-    subject: str
-    status: str
-    tags: tuple[str, ...]
-    requester: str
-    lines: tuple[Line, ...]
-
-
 class Refusal(Exception):
     """An answer of Zendesk that is an error."""
 
-    def __init__(self, status: int, error: str, description: str = "", **more: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        description: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(error)
         self.status = status
+        self.headers = dict(headers or {})
         self.body = {"error": error} | ({"description": description} if description else {}) | more
 
 
@@ -73,28 +59,14 @@ def cut_page(rows: Iterable[Json], name: str) -> Mapping[str, Any]:
     }
 
 
-def user_fields(asked: Json) -> Json:
-    """Pick what a caller may set of a user."""
-    names = ("name", "email", "external_id", "phone", "role")
-    return {name: asked[name] for name in names if name in asked}
-
-
-def mentions(user: Json, query: str) -> bool:
-    """Say whether a search for *query* finds *user*."""
-    texts = (user["name"], user["email"], user["phone"])
-    return any(query.casefold() in (text or "").casefold() for text in texts)
-
-
-def is_same(one: str | None, other: str | None) -> bool:
+def is_same(one: object, other: object) -> bool:
     """Compare as Zendesk compares external ids and addresses; nothing is like nothing."""
     return bool(one) and bool(other) and str(one).casefold() == str(other).casefold()
 
 
-def customer_of(user: Json) -> str:
-    """Return the number of *user*, or the name of one who has none."""
-    digits = (user["external_id"] or "").removeprefix("sms-")
-    name: str = user["name"]
-    return user["phone"] or (f"+{digits}" if digits.isdecimal() else name)
+def not_found() -> Refusal:
+    """Make the answer about what is not there (any more)."""
+    return Refusal(404, "RecordNotFound", "Not found")
 
 
 def invalid(field: str, description: str) -> Refusal:

@@ -6,17 +6,20 @@ takes a file lock, on which processes queue up, and then begins an immediate tra
 
 from __future__ import annotations
 
-import fcntl
+import itertools
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+
+from relay.store.disk import Disk
+from relay.store.locks import Taken, WriteLock
 
 
 class StoreUnavailable(Exception):
@@ -24,9 +27,13 @@ class StoreUnavailable(Exception):
 
 
 class Database:
-    """An engine with its write lock."""
+    """An engine with its write lock.
 
-    def __init__(self, url: str) -> None:
+    *reserve*: bytes of disk below which nothing new is taken in; half of it is kept for claims,
+    the rest for recording what was done.
+    """
+
+    def __init__(self, url: str, *, reserve: int = 0) -> None:
         self.url = sa.make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         #: The file of a SQLite store; what lies beside it is named after it.
@@ -34,7 +41,9 @@ class Database:
         if self.is_sqlite:
             os.close(_open_private(self.path))
         self.engine = sa.create_engine(url, pool_size=5, max_overflow=20, pool_pre_ping=False)
-        self._lock = WriteLock(Path(f"{self.path}.lock") if self.is_sqlite else None)
+        lock_file = _open_private(Path(f"{self.path}.lock")) if self.is_sqlite else None
+        self._lock = WriteLock(lock_file)
+        self._disk = Disk(self.path.parent, reserve=reserve) if self.is_sqlite else None
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -58,6 +67,11 @@ class Database:
         """Open a transaction whose loss in a power cut would not matter."""
         with _translated(), self._lock, self._unsynced.begin() as connection:
             yield connection
+
+    def require_room(self, *, share: float = 1.0) -> None:
+        """Raise :class:`StoreUnavailable` if the disk is below *share* of its reserve."""
+        if self._disk is not None and (lack := self._disk.lack(share=share)):
+            raise StoreUnavailable(lack)
 
     def insert(self, table: sa.Table) -> Any:
         """Return this dialect's INSERT, which knows ON CONFLICT."""
@@ -87,9 +101,9 @@ class Prepared:
         self._columns = columns
         # The compiler writes columns in the order of the table: that of the values has to follow.
         order: Sequence[str] | None = getattr(compiled, "positiontup", None)
-        self._take = None if order is None else [columns.index(name) for name in order]
+        self._take = None if order is None else itemgetter(*map(columns.index, order))
         binders = {at: _binder(table, name, dialect) for at, name in enumerate(columns)}
-        self._binders = {at: bind for at, bind in binders.items() if bind}
+        self._binders = [(at, bind) for at, bind in binders.items() if bind]
 
     def many(self, connection: sa.Connection, rows: Iterable[Sequence[Any]]) -> int:
         """Insert *rows*, each with its values in the order of *columns*; return how many."""
@@ -99,15 +113,15 @@ class Prepared:
             return connection.exec_driver_sql(self._sql, named).rowcount
         start = inserted = 0
         for size in _powers_of_two(len(values)):
-            chunk = values[start : start + size]
-            flat = tuple(each[at] for each in chunk for at in self._take)
+            chunk = map(self._take, values[start : start + size])
+            flat = tuple(itertools.chain.from_iterable(chunk))
             inserted += connection.exec_driver_sql(self._of_rows(size), flat).rowcount
             start += size
         return inserted
 
     def _bound(self, row: Sequence[Any]) -> Sequence[Any]:
         bound = list(row)
-        for at, bind in self._binders.items():
+        for at, bind in self._binders:
             bound[at] = bind(bound[at])
         return bound
 
@@ -130,31 +144,6 @@ def _binder(table: sa.Table, name: str, dialect: sa.Dialect) -> Callable[[Any], 
     return table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
 
 
-class WriteLock:
-    """Lets one thread of one process write at a time; without a path it lets everybody."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._threads = threading.Lock()
-        self._file = None if path is None else _open_private(path)
-
-    def __enter__(self) -> None:
-        if self._file is None:
-            return
-        self._threads.acquire()
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *error: object) -> None:
-        if self._file is None:
-            return
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._threads.release()
-
-    def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
 def _open_private(path: Path) -> int:
     """Make the file readable for its owner only, before SQLite makes it for everybody."""
     try:
@@ -172,7 +161,7 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
-        "busy_timeout = 5000",
+        "busy_timeout = 2000",
         "temp_store = MEMORY",
         # 16 MiB instead of 2: the pages that random keys touch are found in memory for longer.
         "cache_size = -16384",
@@ -207,6 +196,6 @@ def _translated() -> Iterator[None]:
     except _FAULTS:
         raise
     # SQLAlchemy does not wrap what the listeners above get from the driver.
-    except (sa.exc.DBAPIError, sa.exc.TimeoutError, sqlite3.Error) as error:
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError, sqlite3.Error, Taken) as error:
         cause = getattr(error, "orig", None) or error
         raise StoreUnavailable(str(cause)) from error

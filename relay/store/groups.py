@@ -11,8 +11,10 @@ from typing import Generic, TypeVar
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
-#: Seconds that a commit waits for company while callers come together.
+#: Seconds within which another caller must come for a commit to go on waiting for company.
 GATHER = 0.002
+#: Seconds after which a commit waits no longer.
+LONGEST_GATHER = 0.02
 
 
 class Closed(Exception):
@@ -91,8 +93,7 @@ class Group(Generic[ItemT, ResultT]):
         """Wait for one ticket and take those that have come meanwhile; none means the end."""
         ticket = self._waiting.get()
         if ticket is not None and self._company:
-            # Others are about: a commit costs so much more than an item that waiting saves.
-            time.sleep(GATHER)
+            self._await_company()
         tickets = []
         while ticket is not None:
             tickets.append(ticket)
@@ -104,12 +105,21 @@ class Group(Generic[ItemT, ResultT]):
             self._waiting.put(None)
         return tickets
 
+    def _await_company(self) -> None:
+        """Wait while more come: a commit costs so much more than an item that waiting saves."""
+        ends_at = time.monotonic() + LONGEST_GATHER
+        before = -1
+        while before < (gathered := self._waiting.qsize()) and time.monotonic() < ends_at:
+            before = gathered
+            time.sleep(GATHER)
+
     def _settle(self, tickets: Sequence[_Ticket[ItemT, ResultT]]) -> None:
         try:
             results = self._commit([ticket.item for ticket in tickets])
         except self._shared as error:
             for ticket in tickets:
                 ticket.error = error
+            self._turn_away(error)
         except Exception as error:
             if len(tickets) == 1:
                 tickets[0].error = error
@@ -119,3 +129,13 @@ class Group(Generic[ItemT, ResultT]):
         else:
             for ticket, result in zip(tickets, results, strict=True):
                 ticket.result = result
+
+    def _turn_away(self, error: Exception) -> None:
+        """Give those in line the error that is everybody's: they have waited long enough."""
+        for _ in range(self._waiting.qsize()):
+            ticket = self._waiting.get()
+            if ticket is None:
+                self._waiting.put(None)
+                return
+            ticket.error = error
+            ticket.done.release()

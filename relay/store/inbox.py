@@ -20,7 +20,6 @@ from relay.store.records import Acceptance, Arrival, Request
 from relay.store.rows import (
     EVENT_COLUMNS,
     REQUEST_COLUMNS,
-    accepted_row,
     event_row,
     request_row,
 )
@@ -51,7 +50,11 @@ class Inbox:
             raise StoreUnavailable("shutting down") from error
 
     def refuse(self, requests: Sequence[Request]) -> None:
-        """Note refused requests in their ring; not synced, because nobody was told 200."""
+        """Note refused requests in their ring; not synced, because nobody was told 200.
+
+        Raises :class:`StoreUnavailable`.
+        """
+        self._database.require_room()
         with self._database.writing_unsynced() as db:
             self._sql.requests.many(db, map(request_row, requests))
             table = schema.requests.c
@@ -67,21 +70,34 @@ class Inbox:
         self._group.close()
 
     def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
+        self._database.require_room()
         with self._database.writing() as db:
             # Of equal keys in one batch the first is the event, the others are duplicates.
             first = {arrival.key: arrival for arrival in reversed(arrivals)}
             new = self._insert_keys(db, first.values())
             fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
-            self._insert_events(db, fresh, standing="accepted")
-            self._insert_deliveries(db, [(a.event.id, a) for a in fresh])
-            settled = {id(a): Acceptance(status="accepted", event_id=a.event.id) for a in fresh}
+            self._insert_events(db, fresh)
+            current = [a for a in fresh if a.standing == "accepted"]
+            self._insert_deliveries(db, [(a.event.id, a) for a in current])
+            settled = {id(a): Acceptance(status=a.standing, event_id=a.event.id) for a in fresh}
             for arrival in arrivals:
                 if id(arrival) not in settled:
                     settled[id(arrival)] = self._accept_known(db, arrival)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
-            requests = [arrival.request for arrival in arrivals]
-            self._sql.requests.many(db, map(accepted_row, requests, acceptances))
+            self._note_requests(db, arrivals, acceptances)
             return acceptances
+
+    def _note_requests(
+        self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]
+    ) -> None:
+        """Keep the requests that brought no event; those that did are kept with it."""
+        known = [
+            replace(arrival.request, outcome=acceptance.status, event_id=acceptance.event_id)
+            for arrival, acceptance in zip(arrivals, acceptances, strict=True)
+            if acceptance.event_id != arrival.event.id
+        ]
+        if known:
+            self._sql.requests.many(db, map(request_row, known))
 
     def _accept_known(self, db: sa.Connection, arrival: Arrival) -> Acceptance:
         """Treat an arrival whose key we have: a duplicate, or a conflict."""
@@ -109,9 +125,9 @@ class Inbox:
     ) -> Acceptance:
         """Keep what contradicts a known event once, under a key of its own; deliver nothing."""
         key = hashlib.sha256(arrival.key + meaning + (mark or b"")).digest()
-        conflicting = replace(arrival, key=key)
+        conflicting = replace(arrival, key=key, standing="conflict")
         if self._insert_keys(db, [conflicting]):
-            self._insert_events(db, [conflicting], standing="conflict")
+            self._insert_events(db, [conflicting])
             return Acceptance(status="conflict", event_id=arrival.event.id)
         table = schema.keys
         kept = db.execute(
@@ -127,7 +143,10 @@ class Inbox:
         table = schema.deliveries.c
         states = db.execute(sa.select(table.state).where(table.event_id == event_id)).all()
         if not states:
-            stored = sa.select(schema.events.c.id).where(schema.events.c.id == event_id)
+            # An event that was stale, or has been purged, stays without effect.
+            stored = sa.select(schema.events.c.id).where(
+                schema.events.c.id == event_id, schema.events.c.standing == "accepted"
+            )
             if db.execute(stored).first():
                 self._insert_deliveries(db, [(event_id, arrival)])
             return
@@ -144,11 +163,9 @@ class Inbox:
         ours = {event_id for _, event_id, *_ in rows}
         return {row.key for row in found if row.event_id in ours}
 
-    def _insert_events(
-        self, db: sa.Connection, arrivals: Sequence[Arrival], *, standing: str
-    ) -> None:
+    def _insert_events(self, db: sa.Connection, arrivals: Sequence[Arrival]) -> None:
         if arrivals:
-            self._sql.events.many(db, [event_row(each, standing) for each in arrivals])
+            self._sql.events.many(db, map(event_row, arrivals))
 
     def _insert_deliveries(
         self, db: sa.Connection, arrivals: Sequence[tuple[str, Arrival]]
@@ -226,6 +243,7 @@ def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: A
         .where(table.c.state == State.DEAD, *where)
         .values(
             state=State.PENDING,
+            trigger="scheduled",
             late=True,
             due_at=now,
             attempts=0,
@@ -250,10 +268,15 @@ class _Statements:
     @classmethod
     def of(cls, database: Database) -> _Statements:
         lanes = database.insert(schema.lanes)
-        # An update that changes nothing: unlike DO NOTHING it locks the row.
-        locked = lanes.on_conflict_do_update(
-            index_elements=[schema.lanes.c.id], set_={"destination": lanes.excluded.destination}
-        )
+        if database.is_sqlite:
+            # Whoever writes is alone: there is no row to lock.
+            locked = lanes.on_conflict_do_nothing()
+        else:
+            # An update that changes nothing: unlike DO NOTHING it locks the row.
+            locked = lanes.on_conflict_do_update(
+                index_elements=[schema.lanes.c.id],
+                set_={"destination": lanes.excluded.destination},
+            )
         keys = database.insert(schema.keys).on_conflict_do_nothing()
         return cls(
             keys=database.prepare(keys, columns=_KEY_COLUMNS),

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 
-from relay.delivery import State
+from relay.delivery import Pause, State
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.records import AttemptView, DeliveryView, DestinationPause, EventView, Request
-from relay.store.rows import load_event, load_pauses, load_request
+from relay.store.records import (
+    ActionView,
+    Ahead,
+    AttemptView,
+    DeliveryView,
+    EventView,
+    Request,
+)
+from relay.store.rows import load_event, load_pauses, load_request, request_of
 
 #: Events are read in pages of this size, so that a listing does not hold a transaction open.
 _PAGE = 200
@@ -50,17 +60,49 @@ class Ledger:
 
     def requests(self, *, limit: int | None = None) -> Iterator[Request]:
         """Yield the newest *limit* requests (all, if None), oldest first."""
-        seq = schema.requests.c.seq
-        last = self._before_newest(seq, limit)
-        wanted = sa.select(schema.requests).order_by(seq).limit(_PAGE)
-        while rows := self._rows(wanted.where(seq > last)):
-            yield from map(load_request, rows)
+        if limit is None:
+            yield from self._merged(after_event=0, after_request=0)
+            return
+        # Each kind has at most *limit* of the newest.
+        found = self._merged(
+            after_event=self._before_newest(schema.events.c.seq, limit),
+            after_request=self._before_newest(schema.requests.c.seq, limit),
+        )
+        yield from deque(found, maxlen=limit)
+
+    def _merged(self, *, after_event: int, after_request: int) -> Iterator[Request]:
+        """Yield the requests that brought events and those that did not, by their time."""
+        events, requests = schema.events.c, schema.requests.c
+        brought = self._all(_brought(), events.seq, after_event, request_of)
+        others = self._all(sa.select(schema.requests), requests.seq, after_request, load_request)
+        return heapq.merge(brought, others, key=lambda request: request.at)
+
+    def _all(
+        self,
+        wanted: sa.Select[Any],
+        seq: sa.Column[Any],
+        last: int,
+        load: Callable[[sa.RowMapping], Request],
+    ) -> Iterator[Request]:
+        """Yield rows page by page."""
+        while rows := self._rows(wanted.where(seq > last).order_by(seq).limit(_PAGE)):
+            yield from map(load, rows)
             last = rows[-1]["seq"]
 
-    def pauses(self) -> Mapping[str, DestinationPause]:
+    def pauses(self) -> Mapping[str, Pause]:
         """Return the destinations that are not being served now."""
         with self._database.reading() as db:
             return load_pauses(db)
+
+    def pausers(self) -> Mapping[str, str]:
+        """Return who paused the destinations that a person paused."""
+        table = schema.actions.c
+        last = sa.select(table.who).where(table.event_id.is_(None), table.what == "pause")
+        last = last.order_by(table.seq.desc()).limit(1)
+        with self._database.reading() as db:
+            paused = [name for name, each in load_pauses(db).items() if each.cause == "operator"]
+            found = {name: db.scalar(last.where(table.destination == name)) for name in paused}
+        return {name: who for name, who in found.items() if who is not None}
 
     def backlog(self) -> Mapping[str, Mapping[str, int]]:
         """Return how many deliveries each destination has in each state."""
@@ -90,6 +132,8 @@ class Ledger:
             ids = [row["id"] for row in rows]
             deliveries = _deliveries(db, ids, whole=whole)
             requests = _requests(db, ids) if whole else {}
+            actions = _actions(db, ids) if whole else {}
+            others = {row["id"]: _contradictions(db, row) for row in rows} if whole else {}
         return [
             (
                 row["seq"],
@@ -99,7 +143,9 @@ class Ledger:
                     duplicates=row["duplicates"] or 0,
                     deliveries=deliveries.get(row["id"], ()),
                     routing=json.loads(row["routing"]),
-                    requests=requests.get(row["id"], ()),
+                    requests=_with_first(row, requests.get(row["id"], ())) if whole else (),
+                    actions=actions.get(row["id"], ()),
+                    **others.get(row["id"], {}),
                 ),
             )
             for row in rows
@@ -112,6 +158,14 @@ def _events() -> sa.Select[Any]:
     return sa.select(events, keys.c.duplicates).select_from(joined)
 
 
+def _brought() -> sa.Select[Any]:
+    """Select what a request left with its event, leaving the payloads where they are."""
+    c = schema.events.c
+    columns = (c.seq, c.id, c.standing, c.endpoint, c.message_id, c.received_at,
+               c.request_id, c.remote, c.reason, c.headers)  # fmt: skip
+    return sa.select(*columns).where(c.request_id.is_not(None))
+
+
 def _deliveries(
     db: sa.Connection, event_ids: Sequence[str], *, whole: bool
 ) -> Mapping[str, Sequence[DeliveryView]]:
@@ -119,6 +173,7 @@ def _deliveries(
     wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
     rows = db.execute(wanted).mappings().all()
     history = _history(db, [row["id"] for row in rows]) if whole else {}
+    places = {row["id"]: _place(db, row) for row in rows} if whole else {}
     found: dict[str, list[DeliveryView]] = {}
     for row in rows:
         found.setdefault(row["event_id"], []).append(
@@ -132,7 +187,13 @@ def _deliveries(
                 error=row["reason"],
                 due_at=row["due_at"],
                 late=row["late"],
+                trigger=row["trigger"],
+                failing_since=row["failing_since"],
+                node=row["node"],
+                lease_until=row["lease_until"],
+                ended_at=row["ended_at"],
                 history=history.get(row["id"], ()),
+                **places.get(row["id"], {}),
             )
         )
     return found
@@ -155,9 +216,74 @@ def _history(
                 result=row["result"],
                 detail=row["detail"],
                 status=row["status"],
+                trigger=row["trigger"],
             )
         )
     return found
+
+
+def _place(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
+    """Return the thread of a delivery's conversation, and what it waits for in there."""
+    lanes = schema.lanes
+    lane = db.execute(sa.select(lanes).where(lanes.c.id == row["lane_id"])).one()
+    waits = row["state"] == State.WAITING
+    return {
+        "thread": lane.thread,
+        "parks": lane.parked_by == row["id"],
+        "ahead": _ahead(db, row, lane.parked_by) if waits else None,
+    }
+
+
+def _ahead(db: sa.Connection, row: sa.RowMapping, parked_by: str | None) -> Ahead | None:
+    """Find what the waiting delivery *row* waits for; None if there is nothing."""
+    d, e = schema.deliveries.c, schema.events.c
+    line = d.lane_id == row["lane_id"], schema.IN_LINE, d.seq < row["seq"]
+    number = db.execute(sa.select(sa.func.count()).where(*line)).scalar_one()
+    columns = (d.id, d.event_id, d.state, d.due_at, d.reason, e.message_id)
+    wanted = sa.select(*columns).join(schema.events, e.id == d.event_id)
+    if parked_by is None:
+        wanted = wanted.where(*line).order_by(d.seq).limit(1)
+    else:
+        wanted = wanted.where(d.id == parked_by)
+    head = db.execute(wanted).first()
+    return head and Ahead(
+        delivery_id=head.id,
+        message_id=head.message_id,
+        event_id=head.event_id,
+        state=State(head.state),
+        due_at=head.due_at,
+        reason=head.reason,
+        parks=parked_by is not None,
+        number=number + (parked_by is not None),
+    )
+
+
+def _actions(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[ActionView]]:
+    table = schema.actions
+    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
+    found: dict[str, list[ActionView]] = {}
+    for row in db.execute(wanted).mappings():
+        found.setdefault(row["event_id"], []).append(
+            ActionView(**{each.name: row[each.name] for each in fields(ActionView)})
+        )
+    return found
+
+
+def _contradictions(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
+    """Return what a conflict contradicts, or which conflicts contradict an event."""
+    if row["message_id"] is None:
+        return {}
+    c = schema.events.c
+    same = sa.select(c.id).where(c.message_id == row["message_id"], c.endpoint == row["endpoint"])
+    if row["standing"] == "conflict":
+        known = same.where(c.standing != "conflict").order_by(c.seq).limit(1)
+        return {"contradicts": db.scalar(known)}
+    conflicts = same.where(c.standing == "conflict").order_by(c.seq)
+    return {"contradicted_by": db.scalars(conflicts).all()}
+
+
+def _with_first(row: sa.RowMapping, others: Sequence[Request]) -> Sequence[Request]:
+    return others if row["request_id"] is None else [request_of(row), *others]
 
 
 def _requests(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Request]]:

@@ -8,18 +8,66 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.delivery import PROBE_EVERY, Result, Standing, State
-from relay.store import schema
+from relay.delivery import Pause, Standing, State
+from relay.store import health, schema
 from relay.store.database import Database, StoreUnavailable
 from relay.store.groups import Group
-from relay.store.records import Claim, DestinationPause, Record
+from relay.store.lanes import lock_lanes
+from relay.store.records import Claim, Record
+from relay.store.results import record_all
 from relay.store.rows import load_event, load_pauses
 from relay.units import RateLimit
+
+#: Of the deliveries that may start, every so many-th is the newest one that is due, so that a
+#: backlog delays nobody who writes now.
+NEWEST_SHARE = 2
+#: How many of the newest are looked at for one that is due.
+NEWEST_SEEN = 64
 
 _deliveries, _lanes, _events = schema.deliveries, schema.lanes, schema.events
 _d = _deliveries.c
 
-_NO_LIMIT = 1_000_000
+_ATTEMPT_COLUMNS = (
+    "id", "delivery_id", "destination", "trigger", "node", "repeat", "started_at",
+)  # fmt: skip
+
+_PENDING_HERE = sa.select(_d.seq).where(_d.destination == sa.bindparam("b_name"), schema.PENDING)
+_DUE = _PENDING_HERE.where(_d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
+_DUE_ONE = _DUE.limit(1)
+# Bounded, because none of many that wait for another attempt may be due.
+_NEWEST = (
+    _DUE.where(
+        _d.seq.in_(_PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).scalar_subquery())
+    )
+    .order_by(_d.seq.desc())
+    .limit(sa.bindparam("b_limit"))
+    .with_for_update(skip_locked=True)
+)
+_OLDEST = (
+    _DUE.order_by(_d.due_at, _d.seq)
+    .limit(sa.bindparam("b_limit"))
+    .with_for_update(skip_locked=True)
+)
+_THESE = _d.seq.in_(sa.bindparam("b_seqs", expanding=True))
+_CLAIM = (
+    sa.update(_deliveries)
+    .where(_THESE)
+    .values(
+        state=State.IN_FLIGHT,
+        attempts=_d.attempts + 1,
+        claims=_d.claims + 1,
+        node=sa.bindparam("b_node"),
+        lease_until=sa.bindparam("b_until", type_=schema.UtcTime()),
+    )
+)
+_CLAIMS = (
+    sa.select(_deliveries, _events, _lanes.c.thread)
+    .join(_events, _events.c.id == _d.event_id)
+    .join(_lanes, _lanes.c.id == _d.lane_id)
+    .order_by(_d.due_at, _d.seq)
+    .set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)
+)
+_CLAIMED = _CLAIMS.where(_THESE)
 
 
 class Queue:
@@ -28,6 +76,10 @@ class Queue:
     def __init__(self, database: Database, *, node: str) -> None:
         self._database = database
         self._node = node
+        insert = sa.insert(schema.attempts)
+        self._attempts = database.prepare(insert, columns=_ATTEMPT_COLUMNS)
+        #: Deliveries claimed so far, by destination: whose turn it is.
+        self._turns: dict[str, int] = {}
         self._group: Group[Record, None] = Group(
             self._record, name="record", shared=StoreUnavailable
         )
@@ -35,7 +87,11 @@ class Queue:
     def due(self, destinations: Sequence[str], now: datetime) -> set[str]:
         """Return which of *destinations* have a delivery that is due."""
         with self._database.reading() as db:
-            return {name for name in destinations if db.execute(_due_one(name, now)).first()}
+            return {
+                name
+                for name in destinations
+                if db.execute(_DUE_ONE, {"b_name": name, "b_now": now}).first()
+            }
 
     def claim(
         self,
@@ -46,38 +102,41 @@ class Queue:
         lease: timedelta,
         now: datetime,
     ) -> Sequence[Claim]:
-        """Take up to *limit* due deliveries, oldest first, as rate and pauses grant.
+        """Take up to *limit* due deliveries as rate and pauses grant: oldest and newest in turn.
 
         Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
         """
-        with self._database.writing() as db:
-            limit = min(limit, _granted(db, destination, rate, now))
+        database = self._database
+        database.require_room(share=0.5)
+        with database.writing() as db:
+            if rate:
+                limit = min(limit, health.within(rate, db, destination, now=now))
+            if limit > 0:
+                limit = health.may_start(database, db, destination, limit=limit, now=now)
             if limit <= 0:
                 return []
-            chosen = (
-                sa.select(_d.seq)
-                .where(_d.destination == destination, schema.PENDING, _d.due_at <= now)
-                .order_by(_d.due_at, _d.seq)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
-            taken = db.scalars(
-                sa.update(_deliveries)
-                .where(_d.seq.in_(chosen.scalar_subquery()))
-                .values(
-                    state=State.IN_FLIGHT,
-                    attempts=_d.attempts + 1,
-                    claims=_d.claims + 1,
-                    node=self._node,
-                    lease_until=now + lease,
-                )
-                .returning(_d.seq)
-            ).all()
-            claims = _load(db, _d.seq.in_(taken), now=now) if taken else []
-            if claims:
-                rows = [_attempt_row(claim, self._node) for claim in claims]
-                db.execute(sa.insert(schema.attempts), rows)
+            chosen = self._chosen(db, destination, limit=limit, now=now)
+            if not chosen:
+                return []
+            until = {"b_node": self._node, "b_until": now + lease}
+            db.execute(_CLAIM, {"b_seqs": chosen, **until})
+            rows = db.execute(_CLAIMED, {"b_seqs": chosen}).mappings()
+            claims = [_claim(row, now) for row in rows]
+            self._attempts.many(db, [_attempt_row(claim, self._node) for claim in claims])
             return claims
+
+    def _chosen(
+        self, db: sa.Connection, destination: str, *, limit: int, now: datetime
+    ) -> Sequence[int]:
+        """Choose up to *limit* due deliveries and lock them."""
+        turn = self._turns.get(destination, 0)
+        newest = (turn + limit) // NEWEST_SHARE - turn // NEWEST_SHARE
+        where = {"b_name": destination, "b_now": now}
+        chosen = list(db.scalars(_NEWEST, {**where, "b_limit": newest})) if newest else []
+        oldest = db.scalars(_OLDEST, {**where, "b_limit": limit}).all()
+        chosen += [seq for seq in oldest if seq not in chosen][: limit - len(chosen)]
+        self._turns[destination] = turn + len(chosen)
+        return chosen
 
     def record(self, record: Record) -> None:
         """Write how an attempt ended and what follows; a lost lease changes only the attempt."""
@@ -95,14 +154,25 @@ class Queue:
     def lost(self, now: datetime, *, limit: int = 100) -> Sequence[Claim]:
         """Return claims whose lease has run out."""
         with self._database.reading() as db:
-            return _load(db, schema.IN_FLIGHT, _d.lease_until < now, now=now, limit=limit)
+            wanted = _CLAIMS.where(schema.IN_FLIGHT, _d.lease_until < now).limit(limit)
+            return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
     def abandoned(self, now: datetime) -> Sequence[Claim]:
         """Return the claims that this node still holds from an earlier life."""
         with self._database.reading() as db:
-            return _load(db, schema.IN_FLIGHT, _d.node == self._node, now=now)
+            wanted = _CLAIMS.where(schema.IN_FLIGHT, _d.node == self._node)
+            return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
-    def pauses(self) -> Mapping[str, DestinationPause]:
+    def hasten(self, now: datetime) -> None:
+        """Make due what no attempt was made at: a later time is one of a clock since put back."""
+        with self._database.writing() as db:
+            db.execute(
+                sa.update(_deliveries)
+                .where(schema.PENDING, _d.due_at > now, _d.claims == 0)
+                .values(due_at=now)
+            )
+
+    def pauses(self) -> Mapping[str, Pause]:
         """Return the destinations that are not being served now."""
         with self._database.reading() as db:
             return load_pauses(db)
@@ -113,67 +183,10 @@ class Queue:
 
     def _record(self, records: Sequence[Record]) -> Sequence[None]:
         with self._database.writing() as db:
-            lane_ids = sorted({record.claim.lane_id for record in records})
-            locked = sa.select(_lanes.c.id).where(_lanes.c.id.in_(lane_ids))
-            db.execute(locked.order_by(_lanes.c.id).with_for_update()).all()
-            for record in records:
-                settled = _settle(db, record)
-                _end_attempt(db, record, settled=settled)
-                if settled:
-                    _remember(db, record)
-                    _note_health(self._database, db, record)
+            lock_lanes(db, {record.claim.lane_id for record in records})
+            record_all(db, records)
+            health.note(self._database, db, records)
         return [None] * len(records)
-
-
-def _due_one(destination: str, now: datetime) -> sa.Select[Any]:
-    return (
-        sa.select(_d.seq)
-        .where(_d.destination == destination, schema.PENDING, _d.due_at <= now)
-        .limit(1)
-    )
-
-
-def _granted(db: sa.Connection, destination: str, rate: RateLimit | None, now: datetime) -> int:
-    """Return how many deliveries may start now; while paused, one probe when it is time."""
-    table = schema.destinations
-    this = table.c.name == destination
-    pause = db.execute(sa.select(table).where(this).with_for_update()).first()
-    if pause is not None and (pause.until is None or pause.until > now):
-        return 0
-    granted = _within(rate, db, destination, now) if rate else _NO_LIMIT
-    if pause is None or granted <= 0:
-        return granted
-    if pause.cause == "throttled":
-        db.execute(sa.delete(table).where(this))
-        return granted
-    db.execute(sa.update(table).where(this).values(until=now + PROBE_EVERY))
-    return 1
-
-
-def _within(rate: RateLimit, db: sa.Connection, destination: str, now: datetime) -> int:
-    """Return how many deliveries may start now without more than *rate* in any window."""
-    table = schema.attempts.c
-    started = sa.select(sa.func.count()).select_from(schema.attempts)
-    started = started.where(table.destination == destination, table.started_at > now - rate.period)
-    return rate.count - int(db.execute(started).scalar_one())
-
-
-def _load(
-    db: sa.Connection,
-    *where: sa.ColumnExpressionArgument[bool],
-    now: datetime,
-    limit: int | None = None,
-) -> list[Claim]:
-    wanted = (
-        sa.select(_deliveries, _events, _lanes.c.thread)
-        .join(_events, _events.c.id == _d.event_id)
-        .join(_lanes, _lanes.c.id == _d.lane_id)
-        .where(*where)
-        .order_by(_d.due_at, _d.seq)
-        .limit(limit)
-        .set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)
-    )
-    return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
 
 def _claim(row: sa.RowMapping, now: datetime) -> Claim:
@@ -192,6 +205,8 @@ def _claim(row: sa.RowMapping, now: datetime) -> Claim:
             failing_since=row["deliveries_failing_since"],
         ),
         claimed_at=now,
+        lease_until=row["deliveries_lease_until"],
+        trigger=row["deliveries_trigger"],
     )
 
 
@@ -200,118 +215,14 @@ def attempt_id(delivery_id: str, number: int) -> str:
     return f"att_{delivery_id.removeprefix('dlv_')}_{number}"
 
 
-def _attempt_row(claim: Claim, node: str) -> dict[str, Any]:
-    return {
-        "id": claim.attempt_id,
-        "delivery_id": claim.delivery_id,
-        "destination": claim.destination,
-        "trigger": "scheduled",
-        "node": node,
-        "repeat": claim.standing.repeat,
-        "started_at": claim.claimed_at,
-    }
-
-
-def _settle(db: sa.Connection, record: Record) -> bool:
-    """Give the delivery its new state; False if the lease was lost and somebody else decides."""
-    decision, receipt = record.decision, record.outcome.receipt
-    values = {
-        "state": decision.state,
-        "due_at": decision.due_at,
-        "attempts": decision.attempts,
-        "repeat": decision.repeat,
-        "failing_since": decision.failing_since,
-        "node": None,
-        "lease_until": None,
-        "reason": decision.reason or record.outcome.detail or None,
-        "ended_at": record.ended_at if decision.ends else None,
-    }
-    if receipt is not None:
-        values |= {"reference": receipt.reference, "url": receipt.url}
-    claim = record.claim
-    update = sa.update(_deliveries).where(_d.id == claim.delivery_id).values(values)
-    if db.execute(update.where(_d.claims == claim.number, schema.IN_FLIGHT)).rowcount:
-        return True
-    if record.outcome.result is not Result.DELIVERED:
-        return False
-    # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
-    unsettled = (State.PENDING, State.HELD, State.DEAD)
-    if not db.execute(update.where(_d.state.in_(unsettled))).rowcount:
-        return False
-    parked = _lanes.c.id == claim.lane_id, _lanes.c.parked_by == claim.delivery_id
-    db.execute(sa.update(_lanes).where(*parked).values(parked_by=None))
-    return True
-
-
-def _end_attempt(db: sa.Connection, record: Record, *, settled: bool) -> None:
-    table = schema.attempts
-    update = sa.update(table).where(table.c.id == record.claim.attempt_id)
-    if not settled:
-        # Who comes late may replace "nobody knows" by what happened, never the reverse.
-        unknown = sa.or_(table.c.result.is_(None), table.c.result == Result.AMBIGUOUS)
-        update = update.where(unknown)
-    db.execute(
-        update.values(
-            ended_at=record.ended_at,
-            result=record.outcome.result,
-            detail=record.outcome.detail or None,
-            status=record.outcome.status,
-        )
+def _attempt_row(claim: Claim, node: str) -> tuple[Any, ...]:
+    """Return the values of :data:`_ATTEMPT_COLUMNS`."""
+    return (
+        claim.attempt_id,
+        claim.delivery_id,
+        claim.destination,
+        claim.trigger,
+        node,
+        claim.standing.repeat,
+        claim.claimed_at,
     )
-
-
-def _remember(db: sa.Connection, record: Record) -> None:
-    """Keep the thread with the lane, and let the next of the conversation go."""
-    lane = _lanes.c.id == record.claim.lane_id
-    receipt, decision = record.outcome.receipt, record.decision
-    if receipt is not None and receipt.thread not in (None, record.claim.thread):
-        db.execute(sa.update(_lanes).where(lane).values(thread=receipt.thread))
-    if decision.parks:
-        # A late delivery is outside of the order: it holds up nobody.
-        name = record.claim.delivery_id
-        on_time = sa.select(1).where(_d.id == name, ~_d.late).exists()
-        db.execute(sa.update(_lanes).where(lane, on_time).values(parked_by=name))
-    elif decision.ends:
-        promote(db, record.claim.lane_id, now=record.ended_at)
-
-
-def promote(db: sa.Connection, lane_id: str, *, now: datetime) -> None:
-    """Make the next delivery of a lane due, if nothing is at its head."""
-    ahead = sa.select(1).select_from(_deliveries).where(_d.lane_id == lane_id, schema.AT_HEAD)
-    parked = sa.select(1).where(_lanes.c.id == lane_id, _lanes.c.parked_by.is_not(None))
-    following = (
-        sa.select(_d.seq)
-        .where(_d.lane_id == lane_id, schema.IN_LINE, _d.state == State.WAITING)
-        .order_by(_d.seq)
-        .limit(1)
-    )
-    db.execute(
-        sa.update(_deliveries)
-        .where(_d.seq == following.scalar_subquery(), ~ahead.exists(), ~parked.exists())
-        .values(state=State.PENDING, due_at=now)
-    )
-
-
-def _note_health(database: Database, db: sa.Connection, record: Record) -> None:
-    """Pause the destination as decided, or end its pause when a probe got through."""
-    table = schema.destinations
-    name, pause = record.claim.destination, record.decision.pause
-    if pause is not None:
-        insert = database.insert(table).values(
-            name=name,
-            cause=pause.cause,
-            reason=pause.reason,
-            since=record.ended_at,
-            until=pause.until,
-        )
-        new = insert.excluded
-        db.execute(
-            insert.on_conflict_do_update(
-                index_elements=[table.c.name],
-                set_={"cause": new.cause, "reason": new.reason, "until": new.until},
-                where=table.c.cause != "operator",
-            )
-        )
-    elif record.outcome.result in (Result.DELIVERED, Result.REFUSED):
-        ended = sa.delete(table).where(table.c.name == name, table.c.cause == "unauthorized")
-        db.execute(ended.where(table.c.since <= record.claim.claimed_at))

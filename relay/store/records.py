@@ -52,6 +52,8 @@ class Arrival:
     #: What a duplicate must have in common with the event, the text apart.
     meaning: bytes
     match: Match
+    #: What the event is if its key is new; what is stale is stored, and not delivered.
+    standing: Literal["accepted", "conflict", "stale"] = "accepted"
     on_duplicate: Literal["revive", "ignore"] = "revive"
 
 
@@ -79,6 +81,10 @@ class Claim:
     event: Event
     standing: Standing
     claimed_at: datetime
+    #: When the lease ends that this claim was seen with.
+    lease_until: datetime
+    #: Whether the relay or a person asked for this series of attempts.
+    trigger: str = "scheduled"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +95,11 @@ class Record:
     outcome: Outcome
     decision: Decision
     ended_at: datetime
+
+    @property
+    def lost(self) -> bool:
+        """Return whether this settles the claim of a worker that nobody hears of any more."""
+        return self.outcome.lost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +116,37 @@ class DeliveryView:
     error: str | None
     due_at: datetime | None
     late: bool
+    #: Who asked for this series of attempts: the relay (``scheduled``) or a person (``manual``).
+    trigger: str = "scheduled"
+    #: Since when attempts of this series fail.
+    failing_since: datetime | None = None
+    #: Who is at work on it, and until when that is believed.
+    node: str | None = None
+    lease_until: datetime | None = None
+    ended_at: datetime | None = None
     history: Sequence[AttemptView] = ()
+    #: The remote ticket or contact of its conversation.
+    thread: str | None = None
+    #: What its conversation waits for, if it waits.
+    ahead: Ahead | None = None
+    #: Its conversation waits for a person because of it.
+    parks: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ahead:
+    """What a delivery waits for: the head of its conversation."""
+
+    delivery_id: str
+    message_id: str | None
+    event_id: str
+    state: State
+    due_at: datetime | None
+    reason: str | None
+    #: The conversation goes on only when a person has decided about it.
+    parks: bool
+    #: How many are before the one that waits, this one included.
+    number: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +161,20 @@ class AttemptView:
     result: str | None
     detail: str | None
     status: int | None
+    trigger: str = "scheduled"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActionView:
+    """What a person did about an event."""
+
+    at: datetime
+    who: str
+    what: str
+    why: str | None
+    delivery_id: str | None
+    destination: str | None
+    detail: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,14 +188,9 @@ class EventView:
     #: What each route said when the event came.
     routing: Sequence[Mapping[str, Any]]
     requests: Sequence[Request] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DestinationPause:
-    """Why a destination is not being served, and until when."""
-
-    name: str
-    cause: str
-    reason: str
-    since: datetime
-    until: datetime | None
+    #: What people did about it, the oldest first.
+    actions: Sequence[ActionView] = ()
+    #: The event that a conflict contradicts.
+    contradicts: str | None = None
+    #: The conflicts that contradict this event.
+    contradicted_by: Sequence[str] = ()

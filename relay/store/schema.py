@@ -32,6 +32,8 @@ IN_LINE = text("state IN ('waiting', 'pending', 'in_flight') AND NOT late")
 AT_HEAD = text("state IN ('pending', 'in_flight') AND NOT late")
 PENDING = text("state = 'pending'")
 IN_FLIGHT = text("state = 'in_flight'")
+#: What a person may have to look at.
+STOPPED = text("state IN ('dead', 'held')")
 REFUSED = text("outcome = 'refused'")
 
 
@@ -100,6 +102,7 @@ events = Table(
     Column("recipient", Text),
     Column("body", Text),
     Column("keyword", Text),
+    Column("sentiment", Text),
     Column("account_id", Text),
     Column("conversation", Text, nullable=False),
     Column("occurred_at", UtcTime),
@@ -108,6 +111,12 @@ events = Table(
     Column("query", Text, nullable=False),
     #: What each route said, as JSON.
     Column("routing", Text, nullable=False),
+    #: The request that brought it; None in rows older than these columns, whose request has a
+    #: row of its own.
+    Column("request_id", Text),
+    Column("remote", Text),
+    Column("reason", Text),
+    Column("headers", Text),
     sqlite_autoincrement=True,
 )
 
@@ -125,7 +134,7 @@ keys = Table(
     Column("last_at", UtcTime, nullable=False),
 )
 
-#: Every call to an endpoint, good or refused.
+#: The calls to an endpoint that brought no event: duplicates and refused ones.
 requests = Table(
     "requests",
     metadata,
@@ -172,6 +181,8 @@ deliveries = Table(
     #: What the destination may know the effect again by.
     Column("key", Text, nullable=False),
     Column("state", Text, nullable=False),
+    #: Who asked for this series of attempts: the relay (``scheduled``) or a person (``manual``).
+    Column("trigger", Text, nullable=False, server_default="scheduled"),
     #: Sent again after it was dead: outside of the order of its conversation.
     Column("late", Boolean, nullable=False),
     Column("due_at", UtcTime),
@@ -204,6 +215,21 @@ deliveries = Table(
         "seq",
         sqlite_where=PENDING,
         postgresql_where=PENDING,
+    ),
+    #: The newest first: a share of each claim is theirs.
+    Index(
+        "ix_deliveries_newest",
+        "destination",
+        "seq",
+        sqlite_where=PENDING,
+        postgresql_where=PENDING,
+    ),
+    Index(
+        "ix_deliveries_stopped",
+        "destination",
+        "seq",
+        sqlite_where=STOPPED,
+        postgresql_where=STOPPED,
     ),
     Index(
         "ix_deliveries_lease",
@@ -239,9 +265,30 @@ destinations = Table(
     "destinations",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("cause", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("since", UtcTime, nullable=False),
+    #: Attempts that failed one after the other, with no success in between.
+    Column("failures", Integer, nullable=False, server_default="0"),
+    #: Why it is not being served; None: it is.
+    Column("cause", Text),
+    Column("reason", Text),
+    Column("since", UtcTime),
     #: When to try with one delivery; None: when a person says so.
     Column("until", UtcTime),
+)
+
+#: What people did: resend, replay, settle, pause, resume, erase. Rows never change.
+actions = Table(
+    "actions",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    #: Why, in that person's words.
+    Column("why", Text),
+    Column("event_id", Text, index=True),
+    Column("delivery_id", Text),
+    Column("destination", Text),
+    #: What it came to, for people.
+    Column("detail", Text, nullable=False),
+    sqlite_autoincrement=True,
 )

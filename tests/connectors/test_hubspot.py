@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
-import requests
-from flask import Flask, render_template, request
-from pydantic import ValidationError
-from werkzeug.serving import make_server
+from hubspot_portal import (
+    COMMUNICATIONS,
+    CONTACTS,
+    LIFE,
+    NUMBER,
+    TOKEN,
+    UPSERT,
+    Portal,
+    deliver,
+    opened,
+)
+from pydantic import BaseModel, ValidationError
 
 from connectors import (
     Ambiguous,
     DeliveryError,
-    Event,
     Http,
     Receipt,
     Refused,
@@ -29,74 +36,10 @@ from connectors import (
     Transient,
     Unauthorized,
 )
-from connectors.hubspot import HubSpot, HubSpotOptions
-from connectors.hubspot_api import POLICY_WAITS
-from connectors.sandbox import app as sandbox
-from connectors.sandbox.hubspot import StandIn
-from connectors.sandbox.records import Fault, Records
+from connectors.hubspot import HubSpot
+from connectors.hubspot_api import DAILY_PROBE, POLICY_WAITS, policy_wait
+from connectors.hubspot_options import HubSpotOptions, InboxOptions, TaskOptions, TicketOptions
 from connectors.testing import sample_event
-
-TOKEN = "-".join(["pat", "ap1", "0f9e8d7c"])
-CONTACTS = "/crm/objects/2026-09/contacts"
-COMMUNICATIONS = "/crm/objects/2026-09/communications"
-UPSERT = CONTACTS + "/batch/upsert"
-NUMBER = "+61400000000"
-LIFE = timedelta(hours=1)
-
-
-@dataclass
-class Portal:
-    """A stand-in on a real socket, and the connectors that were made for it."""
-
-    stand_in: StandIn
-    records: Records
-    url: str
-    app: Flask
-    #: Method and path of every request.
-    calls: list[str] = field(default_factory=list)
-    connectors: list[HubSpot] = field(default_factory=list)
-
-    def connector(self, **options: Any) -> HubSpot:
-        options = {"access_token": TOKEN, "base_url": self.url} | options
-        made = HubSpot(HubSpotOptions(**options), http=Http(allow=["127.0.0.0/8"]))
-        self.connectors.append(made)
-        return made
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with requests.request(
-            method, self.url + path, json=body, headers=headers, timeout=5
-        ) as answer:
-            return answer.json() if answer.content else None
-
-    def contact(self, **values: str) -> str:
-        """Make a contact as people do."""
-        made = self.ask("POST", CONTACTS, {"properties": values, "associations": []})
-        return str(made["id"])
-
-    def property(self, contact: str, name: str) -> str | None:
-        found: str | None = self.ask("GET", f"{CONTACTS}/{contact}")["properties"].get(name)
-        return found
-
-    def fail(self, status: int | None, *, path: str = "", body: Any = "", **more: Any) -> None:
-        text = body if isinstance(body, str) else json.dumps(body)
-        headers = {"Content-Type": "application/json"} | more.pop("headers", {})
-        times = more.pop("times", 1)
-        fault = Fault(status=status, headers=headers, body=text, path=path, **more)
-        self.records.inject("hubspot", fault, times=times)
-
-    def texts(self) -> list[str]:
-        return [record["text"] for record in self.records.listing()]
-
-    def bodies(self) -> list[str]:
-        """Return what was posted as communications, mark-up included."""
-        wanted = {
-            "inputs": [{"id": record["reference"]} for record in self.records.listing()],
-            "properties": ["hs_communication_body"],
-        }
-        rows = self.ask("POST", COMMUNICATIONS + "/batch/read", wanted)["results"]
-        return [row["properties"]["hs_communication_body"] for row in rows]
-
 
 Open = Callable[..., Portal]
 
@@ -104,41 +47,13 @@ Open = Callable[..., Portal]
 @pytest.fixture
 def open_portal() -> Iterator[Open]:
     """Start stand-ins with special settings."""
-    started: list[tuple[Any, threading.Thread, Portal]] = []
-
-    def start(**settings: Any) -> Portal:
-        records = Records()
-        stand_in = StandIn(records, **settings)
-        app = Flask(sandbox.__name__)
-        routes = stand_in.blueprint()
-        sandbox.meet_faults(routes, records, system="hubspot")
-        app.register_blueprint(routes, url_prefix="/hubspot")
-        server = make_server("127.0.0.1", 0, app, threaded=True)
-        url = f"http://127.0.0.1:{server.port}/hubspot"
-        portal = Portal(stand_in, records, url, app)
-        app.before_request(lambda: portal.calls.append(f"{request.method} {request.path[8:]}"))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        started.append((server, thread, portal))
-        return portal
-
-    yield start
-    for server, thread, portal in started:
-        for connector in portal.connectors:
-            connector.close()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(opened(**settings))
 
 
 @pytest.fixture
 def portal(open_portal: Open) -> Portal:
     return open_portal()
-
-
-def deliver(connector: HubSpot, event: Event | None = None, **options: Any) -> Receipt:
-    options = {"key": "key-1", "thread": None, "repeat": False, "deadline": 10.0} | options
-    return connector.deliver(event or sample_event(), **options)
 
 
 class TestOneEntry:
@@ -197,8 +112,7 @@ class TestOneEntry:
     def test_the_owner_is_named_if_one_is_configured(self, portal: Portal) -> None:
         receipt = deliver(portal.connector(owner_id="501"))
 
-        wanted = {"inputs": [{"id": receipt.reference}], "properties": ["hubspot_owner_id"]}
-        [row] = portal.ask("POST", COMMUNICATIONS + "/batch/read", wanted)["results"]
+        row = portal.ask("GET", f"{COMMUNICATIONS}/{receipt.reference}")
         assert row["properties"]["hubspot_owner_id"] == "501"
 
     def test_an_owner_that_does_not_exist_pauses_the_destination(self, portal: Portal) -> None:
@@ -238,10 +152,10 @@ class TestText:
 
         assert "(no text: Include Message body is off" in portal.texts()[0]
 
-    def test_what_json_or_hubspot_could_not_carry_is_replaced(self, portal: Portal) -> None:
+    def test_what_json_or_hubspot_could_not_carry_is_left_out(self, portal: Portal) -> None:
         deliver(portal.connector(), sample_event(body="a\x00b\x1bc\ud83dd 👩‍👩‍👧 é\te"))
 
-        assert "a\ufffdb\ufffdc\ufffdd 👩‍👩‍👧 é\te" in portal.texts()[0]
+        assert "abc?d 👩‍👩‍👧 é\te" in portal.texts()[0]
 
     @pytest.mark.parametrize("character", ["x", "&", "\n", "👋"])
     def test_a_text_over_the_limit_is_cut_with_a_note(
@@ -268,7 +182,58 @@ class TestText:
         assert second.reference == first.reference
 
 
+class TestTemplate:
+    def test_the_entry_follows_its_template(self, portal: Portal) -> None:
+        template = "{{ title | upper }}\n<b>{{ text }}</b>"
+
+        deliver(portal.connector(text=template), sample_event(body="a < b"))
+
+        assert portal.bodies()[0].startswith(
+            "SMS REPLY FROM +61400000000<br>&lt;b&gt;a &lt; b&lt;/b&gt;<br><br>gofax-relay "
+        )
+
+    def test_a_template_that_fails_refuses_the_event_and_makes_nothing(
+        self, portal: Portal
+    ) -> None:
+        connector = portal.connector(text="{{ metadata.campaign }}", ticket={}, task={})
+
+        with pytest.raises(Refused, match=r"^text: the template .* event evt_\w+: there is no"):
+            deliver(connector)
+
+        assert portal.records.listing() == []
+
+    def test_a_template_that_makes_nothing_leaves_the_marker(self, portal: Portal) -> None:
+        deliver(portal.connector(text=""))
+
+        assert portal.texts()[0].startswith("\n\ngofax-relay ")
+
+
 class TestContact:
+    @pytest.mark.parametrize(
+        "written", ["+61400000000", "61400000000", "+61 400 000 000", " +61400000000 "]
+    )
+    def test_a_number_for_whatsapp_counts(self, portal: Portal, written: str) -> None:
+        contact = portal.contact(hs_whatsapp_phone_number=written.strip())
+
+        assert deliver(portal.connector()).thread == contact
+
+    def test_properties_of_ones_own_count_if_they_are_named(self, portal: Portal) -> None:
+        names = [f"phone_{number}" for number in range(6)]
+        portal.define("contacts", *names)
+        contact = portal.contact(phone_5="+61 400 000 000")
+
+        receipt = deliver(portal.connector(phone_properties=["phone", *names]))
+
+        assert receipt.thread == contact
+        # Five alternatives fit in one search.
+        assert portal.calls.count(f"POST {CONTACTS}/search") == 2
+
+    def test_a_phone_property_that_is_not_there_pauses_the_destination(
+        self, portal: Portal
+    ) -> None:
+        with pytest.raises(Unauthorized, match="are phone_properties right"):
+            deliver(portal.connector(phone_properties=["phone", "shoe_phone"]))
+
     @pytest.mark.parametrize("name", ["phone", "mobilephone"])
     @pytest.mark.parametrize(
         "written", ["+61400000000", "+61 400 000 000", "0400 000 000", "61400000000", "400000000"]
@@ -637,7 +602,7 @@ class TestErrors:
         [
             ("SECONDLY", 1, 1),
             ("TEN_SECONDLY_ROLLING", 10, 10),
-            ("DAILY", 0, 86_400),
+            ("DAILY", 3600, 3600),
             ("SOMETHING_NEW", 10, 10),
             (None, 10, 10),
         ],
@@ -656,15 +621,47 @@ class TestErrors:
         assert timedelta(seconds=least) <= wait <= timedelta(seconds=most)
         assert caught.value.scope == "destination"
 
-    def test_the_daily_limit_ends_at_midnight(self, portal: Portal) -> None:
-        portal.fail(429, body={"policyName": "DAILY"})
+    @pytest.mark.parametrize(
+        ("zone", "now", "hours"),
+        [
+            ("UTC", datetime(2026, 3, 1, 21, tzinfo=UTC), 3),
+            ("Australia/Brisbane", datetime(2026, 3, 1, 13, tzinfo=UTC), 1),
+            ("Australia/Brisbane", datetime(2026, 3, 1, 14, tzinfo=UTC), 24),
+            # Clocks go back in that night: it has an hour more.
+            ("Europe/Berlin", datetime(2026, 10, 24, 23, tzinfo=UTC), 24),
+            (None, datetime(2026, 3, 1, 13, tzinfo=UTC), 1),
+        ],
+    )
+    def test_the_daily_limit_ends_at_midnight_where_the_account_is(
+        self, zone: str | None, now: datetime, hours: int
+    ) -> None:
+        known = ZoneInfo(zone) if zone else None
+
+        assert policy_wait("DAILY", now=now, zone=known) == timedelta(hours=hours)
+
+    def test_the_zone_comes_from_the_options(self, portal: Portal) -> None:
+        portal.fail(429, body={"policyName": "DAILY"}, times=2)
+        waits = []
+        for zone in (None, "Pacific/Kiritimati"):
+            with pytest.raises(Throttled) as caught:
+                deliver(portal.connector(time_zone=zone))
+            assert caught.value.retry_after is not None
+            waits.append(caught.value.retry_after)
+
+        end = datetime.now(ZoneInfo("Pacific/Kiritimati")) + waits[1] + timedelta(minutes=1)
+        assert waits[0] == DAILY_PROBE
+        assert (end.hour, end.minute // 5) == (0, 0)
+
+    def test_a_search_that_names_its_limit_in_words_only_waits_a_second(
+        self, portal: Portal
+    ) -> None:
+        said = {"status": "error", "message": "You have reached your secondly limit."}
+        portal.fail(429, path="/search", body=said)
 
         with pytest.raises(Throttled) as caught:
             deliver(portal.connector())
 
-        assert caught.value.retry_after is not None
-        end = datetime.now(UTC) + caught.value.retry_after + timedelta(minutes=1)
-        assert (end.hour, end.minute // 5) == (0, 0)
+        assert caught.value.retry_after == timedelta(seconds=1)
 
     @pytest.mark.parametrize("status", [423, 429, 477])
     def test_a_wait_that_hubspot_names_is_kept(self, portal: Portal, status: int) -> None:
@@ -693,12 +690,16 @@ class TestErrors:
         assert len(portal.calls) == 1
 
     def test_missing_scopes_are_named(self, portal: Portal) -> None:
-        with pytest.raises(Unauthorized, match=r"crm\.objects\.contacts\.write"):
+        token = "scopes:crm.objects.contacts.read"
+        with pytest.raises(Unauthorized, match=r"missing scopes: crm\.objects\.contacts\.write"):
+            deliver(portal.connector(access_token=token))
+
+        with pytest.raises(Unauthorized, match=r"missing scopes: crm\.objects\.contacts\.read"):
             deliver(portal.connector(access_token="unscoped"))
 
-    def test_scopes_named_in_the_newer_form_are_named(self, portal: Portal) -> None:
-        context = {"requiredGranularScopes": ["crm.objects.contacts.read"]}
-        portal.fail(403, body={"category": "MISSING_SCOPES", "errors": [{"context": context}]})
+    def test_scopes_named_in_the_other_form_are_named(self, portal: Portal) -> None:
+        context = {"missingScopes": ["crm.objects.contacts.read"]}
+        portal.fail(403, body={"category": "MISSING_SCOPES", "context": context})
 
         with pytest.raises(Unauthorized, match=r"missing scopes: crm\.objects\.contacts\.read"):
             deliver(portal.connector())
@@ -849,6 +850,31 @@ class TestSecrets:
         assert "9421" not in said
         assert NUMBER not in said
 
+    @pytest.mark.parametrize("quoted", ["{}", "SMS reply ... {} ...", "{} and so on"])
+    @pytest.mark.parametrize(
+        ("body", "written"),
+        [("my pin is 9421", "my pin is 9421"), ("<b> & 9421", "&lt;b&gt; &amp; 9421")],
+    )
+    def test_what_people_wrote_is_left_out_of_errors(
+        self, portal: Portal, quoted: str, body: str, written: str
+    ) -> None:
+        connector = portal.connector(ticket={}, task={})
+        for kind in ("tickets", "tasks", "communications"):
+            said = f'not valid: "{quoted.format(written)}"'
+            portal.fail(400, only=f"POST /crm/objects/2026-09/{kind}", body={"message": said})
+
+            with pytest.raises(Refused, match=r"not valid: .*\(text\)") as caught:
+                deliver(connector, sample_event(body=body))
+
+            assert "9421" not in str(caught.value)
+
+    @pytest.mark.parametrize("body", [None, "", "ok", "v"])
+    def test_what_says_nothing_leaves_errors_whole(self, portal: Portal, body: str | None) -> None:
+        portal.fail(400, path="communications", body={"message": "is not valid, ok"})
+
+        with pytest.raises(Refused, match="is not valid, ok"):
+            deliver(portal.connector(), sample_event(body=body))
+
     def test_phone_numbers_are_left_out_of_errors(self, portal: Portal) -> None:
         portal.fail(400, path=UPSERT, body={"message": f"{NUMBER} is not valid"})
 
@@ -868,13 +894,50 @@ class TestSecrets:
 
 class TestCheck:
     def test_says_which_account_answers_and_changes_nothing(self, portal: Portal) -> None:
-        said = portal.connector().check()
+        said = portal.connector(time_zone="Australia/Brisbane").check()
 
         assert said == "HubSpot account 12345678: the service key may read contacts"
         assert portal.stand_in.page() == ()
 
     def test_says_that_the_unique_property_is_missing(self, portal: Portal) -> None:
         assert "is missing" in portal.connector(unique_property="not_set_up").check()
+
+    def test_says_which_zone_the_account_has(self, portal: Portal) -> None:
+        said = portal.connector(time_zone="Europe/Berlin").check()
+
+        assert "(its time_zone is Australia/Brisbane)" in said
+
+    @pytest.mark.parametrize(
+        ("options", "lacking"),
+        [
+            ({"opt_out_property": "no_sms"}, "contact property no_sms is missing"),
+            ({"ticket": {"pipeline": "77"}}, "no ticket pipeline 77"),
+            ({"ticket": {"stage": "9"}}, "pipeline 0 has no stage 9 (have: 1 New, 2 Waiting"),
+            ({"inbox": {"channel_id": "601"}}, "channel 601 has no account"),
+        ],
+    )
+    def test_says_what_the_account_lacks(
+        self, portal: Portal, options: dict[str, Any], lacking: str
+    ) -> None:
+        with pytest.raises(Unauthorized) as caught:
+            portal.connector(**options).check()
+
+        assert lacking in str(caught.value)
+
+    def test_all_that_is_lacking_is_said_at_once(self, open_portal: Open) -> None:
+        portal = open_portal(prepared=False)
+
+        with pytest.raises(Unauthorized, match=r"no_sms is missing.*; ticket .* is missing"):
+            portal.connector(opt_out_property="no_sms", ticket={}).check()
+
+    def test_tells_a_wrong_channel(self, portal: Portal) -> None:
+        with pytest.raises(Unauthorized, match=r"inbox\.channel_id"):
+            portal.connector(inbox={"channel_id": "5"}).check()
+
+    def test_says_that_the_property_is_not_unique(self, portal: Portal) -> None:
+        said = portal.connector(unique_property="sms_opted_out").check()
+
+        assert "sms_opted_out has no unique values, so one customer may get two" in said
 
     def test_does_not_need_the_scope_for_the_account(self, portal: Portal) -> None:
         portal.fail(403, path="account-info")
@@ -903,8 +966,9 @@ class TestCheck:
 
 
 class TestOptions:
-    def test_every_option_is_described(self) -> None:
-        assert all(each.description for each in HubSpotOptions.model_fields.values())
+    @pytest.mark.parametrize("model", [HubSpotOptions, TicketOptions, TaskOptions, InboxOptions])
+    def test_every_option_is_described(self, model: type[BaseModel]) -> None:
+        assert all(each.description for each in model.model_fields.values())
 
     @pytest.mark.parametrize("token", ["", " ", "two words", "line\nbreak", "ключ"])
     def test_a_token_that_no_header_can_carry_is_a_fault(self, token: str) -> None:
@@ -925,9 +989,22 @@ class TestOptions:
             {"owner_id": "Ann"},
             {"unique_property": "Phone Number"},
             {"acces_token": "x"},
+            {"time_zone": "Mars/Olympus"},
+            {"time_zone": "../etc/passwd"},
+            {"text": "{{ nothing }}"},
+            {"phone_properties": []},
+            {"opt_out_property": "SMS opt out"},
+            {"ticket": {"subject": "{{ customer"}},
+            {"ticket": {"pipelines": "0"}},
+            {"task": {"due_in_hours": -1}},
+            {"inbox": {}},
+            {"inbox": {"channel_id": "1", "numbers": ["+61700000000"]}},
+            {"inbox": {"channel_id": "1", "inbox_id": "2", "numbers": ["0700000000"]}},
+            {"inbox": {"channel_id": "1"}, "ticket": {}},
+            {"inbox": {"channel_id": "1"}, "task": {}},
         ],
     )
-    def test_a_value_that_cannot_work_is_a_fault(self, fault: dict[str, str]) -> None:
+    def test_a_value_that_cannot_work_is_a_fault(self, fault: dict[str, Any]) -> None:
         with pytest.raises(ValidationError):
             HubSpotOptions(**{"access_token": TOKEN, **fault})
 
@@ -935,87 +1012,6 @@ class TestOptions:
         deliver(portal.connector(base_url=portal.url + "/"))
 
         assert len(portal.records.listing()) == 1
-
-
-class TestStandIn:
-    def test_wants_a_bearer_token(self, portal: Portal) -> None:
-        with requests.get(portal.url + CONTACTS, timeout=5) as answer:
-            assert answer.status_code == 401
-            assert answer.json()["category"] == "INVALID_AUTHENTICATION"
-
-    def test_keeps_the_unique_property_unique(self, portal: Portal) -> None:
-        portal.contact(sms_relay_phone=NUMBER)
-        other = portal.contact(firstname="Bob")
-        wanted = {"properties": {"sms_relay_phone": NUMBER}}
-
-        answer = portal.ask("PATCH", f"{CONTACTS}/{other}", wanted)
-
-        assert answer["errors"][0]["code"] == "CONFLICTING_UNIQUE_VALUE"
-
-    def test_says_whether_an_upsert_made_something_new(self, portal: Portal) -> None:
-        one = {"idProperty": "sms_relay_phone", "id": NUMBER, "properties": {"phone": NUMBER}}
-
-        answers = [portal.ask("POST", UPSERT, {"inputs": [one]}) for _ in range(2)]
-
-        assert [each["results"][0]["new"] for each in answers] == [True, False]
-
-    def test_refuses_a_property_that_it_does_not_have(self, portal: Portal) -> None:
-        wanted = {"properties": {"shoe_size": "9"}, "associations": []}
-
-        answer = portal.ask("POST", CONTACTS, wanted)
-
-        assert answer["errors"][0]["code"] == "PROPERTY_DOESNT_EXIST"
-
-    def test_finds_contacts_by_a_part_of_a_number(self, portal: Portal) -> None:
-        contact = portal.contact(phone="0400 000 000")
-        name = "hs_searchable_calculated_phone_number"
-        wanted = {"propertyName": name, "operator": "CONTAINS_TOKEN", "value": "*000000"}
-
-        asked = {"filterGroups": [{"filters": [wanted]}], "properties": ["phone"]}
-        answer = portal.ask("POST", CONTACTS + "/search", asked)
-
-        assert [each["id"] for each in answer["results"]] == [contact]
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"hs_communication_channel_type": "PIGEON"},
-            {"hs_communication_logged_from": "SMS"},
-            {"hs_communication_body": "x" * 65_537},
-            {"hs_timestamp": ""},
-        ],
-    )
-    def test_refuses_a_communication_that_hubspot_would(
-        self, portal: Portal, change: dict[str, str]
-    ) -> None:
-        values = {
-            "hs_communication_channel_type": "SMS",
-            "hs_communication_logged_from": "CRM",
-            "hs_communication_body": "hello",
-            "hs_timestamp": "2026-01-01T00:00:00Z",
-        }
-        wanted = {"properties": values | change, "associations": []}
-
-        answer = portal.ask("POST", COMMUNICATIONS, wanted)
-
-        assert answer["category"] == "VALIDATION_ERROR"
-        assert portal.records.listing() == []
-
-    def test_shows_timelines_in_order_and_escaped(self, portal: Portal) -> None:
-        connector = portal.connector()
-        first = sample_event(body="<script>first</script>")
-        second = sample_event(
-            body="second", received_at=first.received_at + LIFE, occurred_at=None
-        )
-        thread = deliver(connector, second).thread
-        deliver(connector, first, key="key-2", thread=thread)
-
-        with portal.app.app_context():
-            html = render_template("_hubspot.html", hubspot=portal.stand_in.page())
-
-        assert html.index("&lt;script&gt;first") < html.index("second")
-        assert "<script>" not in html
-        assert f'id="hubspot-contact-{thread}"' in html
 
 
 def test_waits_are_those_of_hubspots_own_client() -> None:

@@ -13,9 +13,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from connectors import cards
+from connectors.cards import CardOptions
 from connectors.sandbox import create_app
 from connectors.sandbox.records import Records
-from connectors.sandbox.teams import LARGEST, StandIn
+from connectors.sandbox.teams import StandIn
+from connectors.sandbox.teams_limits import LARGEST
 from connectors.testing import sample_event
 
 
@@ -33,7 +35,7 @@ def client() -> FlaskClient:
 
 
 def message(**changes: Any) -> bytes:
-    return cards.encode(cards.message(sample_event(**changes), shape="envelope", repeat=False))
+    return cards.encode(cards.message(sample_event(**changes), options=CardOptions()))
 
 
 def post(client: FlaskClient, posted: bytes, path: str = "/teams", **headers: str) -> TestResponse:
@@ -104,7 +106,7 @@ class TestTheTeamsChannel:
             b'{"text": "a MessageCard"}',
             message().replace(b"AdaptiveCard", b"MessageCard"),
             message().replace(b'"text":', b'"words":'),
-            cards.encode(cards.message(sample_event(), shape="card", repeat=False)),
+            cards.encode(cards.message(sample_event(), options=CardOptions(), shape="card")),
         ],
     )
     def test_refuses_another_shape(self, client: FlaskClient, posted: bytes) -> None:
@@ -112,7 +114,7 @@ class TestTheTeamsChannel:
         assert records(client) == []
 
     def test_wants_the_bare_card_on_a_bare_path(self, client: FlaskClient) -> None:
-        bare = cards.encode(cards.message(sample_event(), shape="card", repeat=False))
+        bare = cards.encode(cards.message(sample_event(), options=CardOptions(), shape="card"))
 
         assert post(client, bare, "/teams/bare").status_code == 202
         assert post(client, message(), "/teams/bare").status_code == 400
@@ -150,7 +152,7 @@ class TestThePage:
     def test_says_what_to_do_when_it_is_empty(self, client: FlaskClient) -> None:
         page = client.get("/").get_data(as_text=True)
 
-        assert page.count('<section class="system"') == 3
+        assert page.count('<section class="system"') == 4
         assert all(f"http://localhost/{name}" in page for name in ("hubspot", "zendesk", "teams"))
 
     def test_shows_the_card_as_a_person_would_see_it(self, client: FlaskClient) -> None:
@@ -258,6 +260,40 @@ class TestFaults:
         assert post(client, message(), "/teams/first").status_code == 202
         assert post(client, message(), "/teams/second").status_code == 500
 
+    def test_wait_for_their_method(self, client: FlaskClient) -> None:
+        headers = {"Authorization": "Bearer test"}
+        fault = {"system": "hubspot", "status": 502, "method": "post"}
+        assert client.post("/faults", json=fault).status_code == 204
+
+        read = client.get("/hubspot/account-info/2026-09/details", headers=headers)
+        written = client.post("/hubspot/crm/objects/2026-09/contacts", json={}, headers=headers)
+
+        assert (read.status_code, written.status_code) == (200, 502)
+
+    def test_may_be_taken_back(self, client: FlaskClient) -> None:
+        self.inject(client, status=500, times=10_000)
+
+        assert client.delete("/faults").status_code == 204
+
+        assert post(client, message()).status_code == 202
+
+    def test_may_be_brought_along_by_a_request(self, client: FlaskClient) -> None:
+        fault = json.dumps({"status": 504, "act": True, "headers": {"X-Said": "so"}})
+
+        met = client.post("/teams", data=message(), headers={"X-Sandbox-Fault": fault})
+        spared = post(client, message())
+
+        assert (met.status_code, met.headers["X-Said"]) == (504, "so")
+        assert spared.status_code == 202
+        assert len(records(client)) == 2
+
+    @pytest.mark.parametrize("fault", ["", "500", "{", '{"status": 99}', '{"times": 2}'])
+    def test_brought_along_must_make_sense(self, client: FlaskClient, fault: str) -> None:
+        answered = client.post("/teams", data=message(), headers={"X-Sandbox-Fault": fault})
+
+        assert answered.status_code == (400 if fault else 202)
+        assert len(records(client)) == (0 if fault else 1)
+
     def test_concern_one_system(self, client: FlaskClient) -> None:
         assert client.post("/faults", json={"system": "zendesk", "status": 500}).status_code == 204
 
@@ -274,6 +310,7 @@ class TestFaults:
             {"system": "teams", "status": "bad"},
             {"system": "teams", "status": 500, "times": 0},
             {"system": "teams", "wait": 3600},
+            {"system": "teams", "method": "GET /"},
         ],
     )
     def test_that_make_no_sense_are_refused(self, client: FlaskClient, fault: Any) -> None:

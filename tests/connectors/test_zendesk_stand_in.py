@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import requests
 from zendesk_account import SECRET, Account, deliver, opened
 
-from connectors import Http, Transient
+from connectors import Http, Transient, Unauthorized
 from connectors.sandbox import serve
 from connectors.testing import sample_event
 from connectors.zendesk import Zendesk
@@ -60,12 +61,12 @@ def test_granted_token_opens_the_api_until_it_expires(account: Account) -> None:
     headers = {"Authorization": f"Bearer {granted['access_token']}"}
 
     before = call(account, "GET", "api/v2/tickets", headers=headers)
-    account.stand_in.expire_tokens()
+    account.stand_in.revoke_tokens()
     after = call(account, "GET", "api/v2/tickets", headers=headers)
 
     assert (granted["token_type"], granted["expires_in"]) == ("bearer", 1800)
     assert (before.status_code, after.status_code) == (200, 401)
-    assert after.json() == {"error": "Couldn't authenticate you"}
+    assert after.json()["error"] == "invalid_token"
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,212 @@ def test_page_shows_the_thread_and_escapes_it(account: Account, ticket: str) -> 
 
 def test_page_of_an_unknown_ticket_is_not_found(account: Account) -> None:
     assert requests.get(f"{account.url}/agent/tickets/7", timeout=5).status_code == 404
+
+
+def settings(account: Account, **changed: Any) -> requests.Response:
+    return call(account, "PUT", "sandbox/settings", json=changed)
+
+
+def befall(account: Account, ticket: str, fate: str) -> requests.Response:
+    return call(account, "POST", f"sandbox/tickets/{ticket}/{fate}")
+
+
+def test_limit_of_the_account_is_told_before_and_after_it_is_reached(account: Account) -> None:
+    settings(account, requests_per_minute=2)
+
+    first, second, third = (call(account, "GET", "api/v2/tickets") for _ in range(3))
+    account.clock.pass_by(timedelta(seconds=60))
+    later = call(account, "GET", "api/v2/tickets")
+
+    assert [each.status_code for each in (first, second, third, later)] == [200, 200, 429, 200]
+    left = [each.headers["X-Rate-Limit-Remaining"] for each in (first, second, third, later)]
+    assert left == ["1", "0", "0", "1"]
+    assert third.headers["X-Rate-Limit"] == "2"
+    assert third.headers["Retry-After"] == "60"
+    assert third.json() == {
+        "error": "APIRateLimitExceeded",
+        "description": "Number of allowed API requests per minute exceeded",
+    }
+
+
+def test_limit_of_a_ticket_is_its_own(account: Account, ticket: str) -> None:
+    settings(account, updates_per_ticket=1, requests_per_minute=700)
+    other = account.ask("POST", "tickets", json={"ticket": TICKET})["ticket"]["id"]
+    change = {"ticket": {"priority": "high"}}
+
+    answers = [
+        call(account, "PUT", f"api/v2/tickets/{number}", json=change)
+        for number in (ticket, ticket, other)
+    ]
+
+    assert [each.status_code for each in answers] == [200, 429, 200]
+    assert answers[1].json()["error"] == "TooManyRequests"
+    assert answers[1].headers["Retry-After"] == "600"
+    assert answers[1].headers["X-Rate-Limit-Remaining"] != "0"
+
+
+def test_settings_that_make_no_sense_are_refused(account: Account) -> None:
+    for wrong in ({"search_lag": -1}, {"colour": "red"}, {"token_life": "long"}):
+        assert settings(account, **wrong).status_code == 400
+
+    assert settings(account).json()["search_lag"] == 0
+
+
+def test_new_user_reaches_the_index_later(account: Account) -> None:
+    settings(account, search_lag=120)
+    account.ask("POST", "users", json={"user": {"name": "Jane", "phone": "+61400000000"}})
+
+    def found() -> list[str]:
+        answer = call(account, "GET", "api/v2/users/search?query=%2B614")
+        return [each["name"] for each in answer.json()["users"]]
+
+    before = found()
+    account.clock.pass_by(timedelta(seconds=120))
+
+    assert (before, found()) == ([], ["Jane"])
+
+
+def test_archived_ticket_can_be_read_but_is_in_no_list(account: Account, ticket: str) -> None:
+    assert befall(account, ticket, "archive").status_code == 204
+
+    assert call(account, "GET", "api/v2/tickets").json()["tickets"] == []
+    assert call(account, "GET", f"api/v2/tickets/{ticket}").json()["ticket"]["status"] == "closed"
+    assert len(account.comments(ticket)) == 1
+
+
+def test_merged_ticket_is_closed_and_the_other_one_says_so(account: Account, ticket: str) -> None:
+    target = account.ask("POST", "tickets", json={"ticket": TICKET})["ticket"]["id"]
+
+    account.ask("POST", f"tickets/{target}/merge", json={"ids": [int(ticket)]})
+
+    merged = account.ask("GET", f"tickets/{ticket}")["ticket"]
+    assert merged["status"] == "closed"
+    assert "closed_by_merge" in merged["tags"]
+    *_, note = account.comments(str(target))
+    assert (f"#{ticket}" in note["body"], note["public"]) == (True, False)
+
+
+@pytest.mark.parametrize(("fate", "status"), [("delete", 204), ("close", 204), ("burn", 404)])
+def test_fates_of_a_ticket(account: Account, ticket: str, fate: str, status: int) -> None:
+    assert befall(account, ticket, fate).status_code == status
+    assert befall(account, "7", "close").status_code == 404
+
+
+def test_update_of_what_has_changed_meanwhile_is_a_conflict(account: Account, ticket: str) -> None:
+    stamp = account.ask("GET", f"tickets/{ticket}")["ticket"]["updated_at"]
+    safe = {"comment": {"body": "mine"}, "safe_update": True}
+
+    stale = safe | {"updated_stamp": "2026-01-01T00:00:00Z"}
+    conflict = call(account, "PUT", f"api/v2/tickets/{ticket}", json={"ticket": stale})
+    fresh = safe | {"updated_stamp": stamp}
+    success = call(account, "PUT", f"api/v2/tickets/{ticket}", json={"ticket": fresh})
+
+    assert (conflict.status_code, conflict.json()["error"]) == (409, "UpdateConflict")
+    assert success.status_code == 200
+    assert [each["body"] for each in account.comments(ticket)][1:] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "missing"),
+    [
+        ("GET", "tickets", "tickets:read"),
+        ("POST", "tickets", "tickets:write"),
+        ("GET", "users/search?query=x", "users:read"),
+    ],
+)
+def test_token_without_the_scope_is_forbidden(
+    account: Account, method: str, path: str, missing: str
+) -> None:
+    settings(account, allowed_scopes="users:write")
+    granted = call(account, "POST", "oauth/tokens", json=GRANT | {"scope": "users:write"}).json()
+    headers = {"Authorization": f"Bearer {granted['access_token']}"}
+
+    answer = call(account, method, f"api/v2/{path}", headers=headers, json={"ticket": TICKET})
+
+    assert granted["scope"] == "users:write"
+    assert answer.status_code == 403
+    assert missing in answer.json()["description"]
+
+
+def test_scope_that_the_client_lacks_is_named_to_the_operator(account: Account) -> None:
+    settings(account, allowed_scopes="tickets:read tickets:write users:read")
+    zendesk = account.connector()
+
+    with pytest.raises(Unauthorized, match="users:write"):
+        deliver(zendesk)
+    zendesk.close()
+
+
+def test_tokens_are_revoked_and_keys_forgotten_on_demand(account: Account) -> None:
+    granted = call(account, "POST", "oauth/tokens", json=GRANT).json()
+    headers = {"Authorization": f"Bearer {granted['access_token']}"}
+    keyed = {"headers": {"Authorization": "Bearer x", "Idempotency-Key": "one"}}
+    call(account, "POST", "api/v2/tickets", json={"ticket": TICKET}, **keyed)
+
+    assert call(account, "POST", "sandbox/revoke").status_code == 204
+    assert call(account, "POST", "sandbox/forget").status_code == 204
+
+    assert call(account, "GET", "api/v2/tickets", headers=headers).status_code == 401
+    again = call(account, "POST", "api/v2/tickets", json={"ticket": TICKET}, **keyed)
+    assert again.headers["x-idempotency-lookup"] == "miss"
+    assert len(account.stand_in.tickets()) == 2
+
+
+def test_tags_of_users_are_a_set_and_a_record(account: Account, ticket: str) -> None:
+    (user,) = account.stand_in.users()
+    path = f"api/v2/users/{user['id']}/tags.json"
+
+    added = [call(account, "PUT", path, json={"tags": ["No_SMS"]}).json() for _ in range(2)]
+    removed = call(account, "DELETE", path, json={"tags": ["no_sms"]}).json()
+
+    assert (added, removed) == ([{"tags": ["no_sms"]}] * 2, {"tags": []})
+    assert account.texts()[1:] == ["+no_sms", "-no_sms"]
+
+
+def test_tags_of_users_can_be_turned_off(account: Account, ticket: str) -> None:
+    settings(account, user_tags=False)
+    (user,) = account.stand_in.users()
+
+    answer = call(account, "PUT", f"api/v2/users/{user['id']}/tags", json={"tags": ["x"]})
+
+    assert answer.status_code == 403
+
+
+def test_second_profile_with_a_number_shares_it(account: Account) -> None:
+    for name in ("Jane", "John"):
+        account.ask("POST", "users", json={"user": {"name": name, "phone": "+61400000000"}})
+
+    jane, john = account.stand_in.users()
+    identities = [
+        account.ask("GET", f"users/{each['id']}/identities")["identities"] for each in (jane, john)
+    ]
+    assert [each["shared_phone_number"] for each in (jane, john)] == [False, True]
+    assert [len(each) for each in identities] == [1, 0]
+
+
+def test_external_id_belongs_to_one_user(account: Account) -> None:
+    user = {"user": {"name": "Jane", "external_id": "crm-7"}}
+    account.ask("POST", "users", json=user)
+
+    assert call(account, "POST", "api/v2/users", json=user).status_code == 422
+
+
+def test_page_of_a_ticket_says_what_agents_need(account: Account) -> None:
+    zendesk = account.connector(custom_fields={360002: "{{ ours }}"}, priority="high")
+    first = deliver(zendesk, sample_event(body="<img src=x onerror=alert(1)>"))
+    account.stand_in.close_ticket(int(first.thread or 0))
+    second = deliver(zendesk, thread=first.thread)
+    deliver(zendesk, sample_event(body="STOP", keyword="STOP"), thread=second.thread)
+    zendesk.close()
+
+    page = requests.get(f"{account.url}/agent/tickets/{second.thread}", timeout=5)
+    older = requests.get(f"{account.url}/agent/tickets/{first.thread}", timeout=5)
+
+    assert f"follows up #{first.thread}" in page.text
+    for fact in ("+61400000000", "sms_opt_out", "360002", "high", "+61700000000"):
+        assert fact in page.text
+    assert "<img" not in older.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
 
 
 def test_sandbox_carries_the_account_and_its_faults() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import requests
@@ -61,6 +62,19 @@ class Trouble:
         return self.times > 0 and method == self.method and path.endswith(self.path)
 
 
+class Clock:
+    """The account's own clock: the real one, put forward at will."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def pass_by(self, time: timedelta | None) -> None:
+        self.ahead += time.total_seconds() if time else 0.0
+
+
 class Account:
     """The stand-in, reachable at *url*."""
 
@@ -75,7 +89,8 @@ class Account:
     def start_anew(self) -> None:
         """Forget everything, as a restarted stand-in does."""
         self.records = Records()
-        self.stand_in = StandIn(self.records)
+        self.clock = Clock()
+        self.stand_in = StandIn(self.records, clock=self.clock)
         self.app = Flask("connectors.sandbox")
         self.app.before_request(self._arrive)
         self.app.after_request(self._leave)
@@ -105,6 +120,11 @@ class Account:
         answer = requests.request(method, url, headers=headers, timeout=5, **options)
         assert answer.ok, answer.text
         return answer.json() if answer.content else None
+
+    def search_finds(self, *users: dict[str, Any]) -> None:
+        """Let the next search bring up just *users*, in this order."""
+        found = json.dumps({"users": users, "count": len(users), "next_page": None})
+        self.expect("GET", "/users/search", status=200, body=found)
 
     def set_status(self, thread: str, status: str) -> None:
         self.ask("PUT", f"tickets/{thread}", json={"ticket": {"status": status}})

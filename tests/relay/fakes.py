@@ -239,7 +239,7 @@ def finish(
 def lose(queue: Queue, *, now: datetime) -> None:
     """Settle the one claim whose lease has run out, as the worker of *queue* would."""
     (claim,) = queue.lost(now)
-    finish(queue, claim, failed(Result.AMBIGUOUS, "lost"), now=now)
+    finish(queue, claim, failed(Result.AMBIGUOUS, "lost", lost=True), now=now)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,6 @@ from relay.delivery import (
     SHORTEST_WAIT,
     Decision,
     Outcome,
-    Pause,
     Policy,
     Result,
     Standing,
@@ -233,19 +232,15 @@ class TestEveryPolicy:
             attempts=standing.attempts - 1,
             repeat=standing.repeat,
             failing_since=standing.failing_since,
-            pause=Pause(until=NOW + MINUTE, reason="why", cause="throttled"),
         )
 
-    def test_bad_credentials_pause_the_destination_and_cost_no_attempt(
-        self, standing: Standing, policy: Policy
-    ) -> None:
+    def test_bad_credentials_cost_no_attempt(self, standing: Standing, policy: Policy) -> None:
         assert decided(Result.UNAUTHORIZED, standing, policy) == Decision(
             state=State.PENDING,
             due_at=NOW,
             attempts=standing.attempts - 1,
             repeat=standing.repeat,
             failing_since=standing.failing_since,
-            pause=Pause(until=NOW + PROBE_EVERY, reason="why", cause="unauthorized"),
         )
 
     @pytest.mark.parametrize("result", [Result.TRANSIENT, Result.AMBIGUOUS])
@@ -322,13 +317,6 @@ def test_a_retry_after_is_believed_within_bounds(
     assert decided(outcome).due_at == NOW + wait
 
 
-def test_only_a_throttled_destination_pauses() -> None:
-    alone = Outcome(result=Result.THROTTLED, retry_after=MINUTE, scope="conversation")
-
-    assert decided(alone).pause is None
-    assert decided(replace(alone, scope="destination")).pause is not None
-
-
 def test_the_defaults_are_those_that_the_documentation_gives() -> None:
     policy = Policy()
 
@@ -385,7 +373,6 @@ def test_a_decision_is_sound(
     assert decision.repeat is doubt
     # Only waiting for the destination gives an attempt back.
     assert standing.attempts - decision.attempts == (outcome.result in PAUSING)
-    assert decision.pause is None or outcome.result in PAUSING
     # Only what died and is held parks its conversation.
     assert not decision.parks or (decision.state, policy.on_dead) == (State.HELD, "hold")
 
@@ -400,8 +387,6 @@ def test_no_wait_is_shorter_than_a_clamped_retry_after(
         decision = decide(standing, outcome, policy=policy, now=NOW, rng=Random(seed))
 
         assert decision.due_at == NOW + min(asked, LONGEST_WAIT)
-        assert decision.pause is not None
-        assert decision.pause.until == decision.due_at
 
 
 @given(POLICIES, SEEDS)
@@ -433,6 +418,7 @@ def test_what_is_not_said_is_not_there() -> None:
         "retry_after": None,
         "scope": "destination",
         "receipt": None,
+        "lost": False,
     }
     assert asdict(Decision(state=State.DELIVERED, attempts=1, repeat=False)) == {
         "state": State.DELIVERED,
@@ -442,7 +428,6 @@ def test_what_is_not_said_is_not_there() -> None:
         "failing_since": None,
         "reason": "",
         "parks": False,
-        "pause": None,
     }
 
 

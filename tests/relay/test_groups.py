@@ -164,3 +164,19 @@ def test_every_one_of_many_callers_gets_its_own_result() -> None:
     assert results == [number * 10 for number in range(2000)]
     assert sum(batches) == 2000
     assert max(batches) <= 8
+
+
+def test_those_in_line_are_turned_away_with_whom_the_database_failed(commit: Committer) -> None:
+    group = Group(commit, name="test", shared=Away)
+    commit.faults[0] = Away()
+    with ThreadPoolExecutor(3) as callers:
+        first = callers.submit(group.submit, 0)
+        eventually(lambda: commit.batches)
+        others = [callers.submit(group.submit, number) for number in (1, 2)]
+        eventually(lambda: group._waiting.qsize() == 2)
+        commit.go.set()
+
+    assert [type(each.exception()) for each in (first, *others)] == [Away] * 3
+    assert commit.batches == [[0]]
+    assert group.submit(3) == 6
+    group.close()

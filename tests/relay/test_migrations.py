@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from fakes import arrival
@@ -137,3 +138,17 @@ def test_a_migrated_database_is_the_same_to_the_last_word(
     assert set(migrated) - set(_shape(empty)) == {"alembic_version"}
     for name, statement in _shape(empty).items():
         assert sorted(migrated[name]) == sorted(statement), name
+
+
+def test_events_of_an_older_schema_stay(database: Database) -> None:
+    inbox = Inbox(database)
+    inbox.accept(arrival("m1"))
+    inbox.close()
+    with database.writing() as db:
+        command.downgrade(migrations._config(db), "0002")
+        assert "sentiment" not in {each["name"] for each in sa.inspect(db).get_columns("events")}
+
+    migrations.upgrade(database)
+
+    [view] = Ledger(database).events()
+    assert (view.event.message_id, view.event.sentiment) == ("m1", None)

@@ -149,7 +149,13 @@ def test_a_throttled_conversation_lets_the_others_go(inbox: Inbox, queue: Queue)
 def test_what_a_person_paused_stays_paused(inbox: Inbox, queue: Queue, database: Database) -> None:
     accept_apart(inbox, 3)
     claims = take(queue, limit=3)
-    paused = {"name": "crm", "cause": "operator", "reason": "holidays", "since": NOON}
+    paused = {
+        "name": "crm",
+        "cause": "operator",
+        "reason": "holidays",
+        "since": NOON,
+        "failures": 0,
+    }
     with database.writing() as db:
         db.execute(sa.insert(schema.destinations), [paused])
 

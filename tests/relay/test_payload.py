@@ -327,11 +327,18 @@ def test_a_synonym_of_a_keyword_is_known(word: str, keyword: str) -> None:
         ("'stop'", "STOP"),
         ('"STOP"', "STOP"),
         ("\tstop\r\n", "STOP"),
+        ("\u201cStop\u201d.", "STOP"),  # as phones quote
+        ("(STOP)", "STOP"),
+        ("opt  out\n", "STOP"),
+        ("Stop all", "STOP"),
+        ("Revoke", "STOP"),
         ("Opt-Out", "STOP"),
         ("unstop", "START"),
         ("info", "HELP"),
         ("please stop", None),  # a sentence is no keyword
         ("stopping", None),
+        ("yes", None),  # an answer far more often than an opt-in
+        ("stop" + " " * 60_000 + "!", None),
         ("...", None),
         (None, None),
     ],

@@ -127,12 +127,12 @@ def test_what_is_due_is_read_in_the_order_of_its_partial_index(
 
     with plans.of() as seen:
         queue.due(["crm"], NOON)
-        take(queue, rate=RateLimit(100, MINUTE))
+        take(queue, rate=RateLimit(100, MINUTE), limit=1)
 
     steps = _steps(seen)
     due = [step for step in steps if "ix_deliveries_due (destination=? AND due_at<?)" in step]
-    assert len(due) == 2
-    assert any("ix_attempts_started (destination=? AND started_at>?)" in step for step in steps)
+    assert len(due) == 2  # the look, and the oldest of the claim
+    assert any("ix_attempts_started (destination=? AND started_at>?" in step for step in steps)
     assert _scans(seen) == []
 
 

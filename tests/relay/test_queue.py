@@ -25,6 +25,7 @@ from fakes import (
 
 from relay.delivery import Policy, Result, State
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
+from relay.store.queue import NEWEST_SEEN
 from relay.store.records import Claim, DeliveryView
 from relay.units import RateLimit
 
@@ -276,3 +277,33 @@ def test_a_record_that_cannot_be_written_can_be_written_again(
 
     assert delivery().state == State.DELIVERED
     assert len(delivery().history) == 1
+
+
+def test_every_other_claim_takes_the_newest(inbox: Inbox, queue: Queue) -> None:
+    accept_apart(inbox, 6)
+
+    taken = [claim.event.message_id for _ in range(6) for claim in take(queue, limit=1)]
+
+    assert taken == ["m0", "m5", "m1", "m4", "m2", "m3"]
+
+
+def test_a_backlog_does_not_delay_who_writes_now(inbox: Inbox, queue: Queue) -> None:
+    accept_apart(inbox, 40)
+    accept(inbox, "now", customer="+61499999999", at=NOON + SECOND)
+
+    taken = [claim.event.message_id for claim in take(queue, limit=4, now=NOON + SECOND)]
+
+    assert "now" in taken
+    assert "m0" in taken
+
+
+def test_of_many_that_wait_for_another_attempt_a_bounded_number_is_looked_at(
+    inbox: Inbox, queue: Queue
+) -> None:
+    accept_apart(inbox, NEWEST_SEEN + 10)
+    for claim in take(queue, limit=1000):
+        if claim.event.message_id not in ("m0", "m1"):
+            finish(queue, claim, failed(Result.TRANSIENT))
+    accept(inbox, "m2-again", customer=customer(2))  # behind one that waits
+
+    assert take(queue, limit=2) == []

@@ -30,6 +30,7 @@ EVENT = Event(
     recipient="+61731234567",
     body=TEXT,
     keyword="STOP",
+    sentiment="negative",
     occurred_at=None,
     received_at=datetime(2026, 11, 24, tzinfo=UTC),
     account_id="12345",
@@ -38,7 +39,7 @@ EVENT = Event(
 #: An event that says nothing.
 SILENT = replace(
     EVENT, type="UNKNOWN", direction=None, sender=None, recipient=None, body=None, keyword=None,
-    account_id=None,
+    account_id=None, sentiment=None,
 )  # fmt: skip
 
 
@@ -79,6 +80,8 @@ def checks(when: dict[str, Any], event: Event = EVENT) -> tuple[Check, ...]:
         {"body": ["refund", "order [0-9]+"]},
         {"keyword": "stop"},
         {"keyword": ["HELP", "STOP"]},
+        {"sentiment": "negative"},
+        {"sentiment": ["neutral", "negative"]},
         {"has_body": True},
         {"event": "SMS_REPLY", "direction": "reply", "body": "order", "has_body": True},
         {"any": [{"event": "x"}, {"event": "SMS_REPLY"}]},
@@ -108,6 +111,7 @@ def test_it_matches(when: dict[str, Any]) -> None:
         {"body": "^order"},
         {"body": ["refund", "return"]},
         {"keyword": "HELP"},
+        {"sentiment": ["positive", "neutral"]},
         {"has_body": False},
         {"event": "SMS_REPLY", "direction": "inbound"},  # all conditions must hold
         {"any": [{"event": "x"}, {"event": "y"}]},

@@ -388,7 +388,7 @@ def test_a_destination_that_hangs_loses_its_lease_and_slows_nobody(
     chat = Scripted()
     crm.script = [hang := Hang(Receipt(reference="from the one that hung"))]
     accept(inbox, "stuck", to=("crm",))
-    pace = Pace(heartbeat=0.01, poll=0.002, not_granted=0.0, grace=0.0)
+    pace = Pace(heartbeat=0.01, patience=0.03, poll=0.002, not_granted=0.0, grace=0.0)
     running(outlet("crm", crm, deadline="50ms"), outlet("chat", chat), pace=pace)
     assert hang.begun.wait(20)
 

@@ -1,4 +1,4 @@
-"""Help for testing connectors, ours and other people's."""
+"""Events to try connectors with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Teams connector: its cards, and what it makes of a Workflow's answers."""
+"""Teams by a Workflow: its address, its answers, and flows that answer in threads."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import logging
 import threading
 import traceback
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
-import microsoft_teams.cards as models
 import pytest
 import requests
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 from rawserver import Connection, RawServer, answer
 from werkzeug.serving import BaseWSGIServer
 
-from connectors import cards
 from connectors.base import (
     Ambiguous,
     DeliveryError,
@@ -32,20 +28,12 @@ from connectors.base import (
 )
 from connectors.http import Http
 from connectors.sandbox import serve
-from connectors.teams import Teams, TeamsOptions
+from connectors.teams import Teams
+from connectors.teams_options import TeamsOptions
 from connectors.testing import sample_event
-from connectors.text import NO_BODY
 
 SIGNATURE = "sig" + "natureofaworkflow"
 FLOW = f"/workflows/1f/triggers/manual/paths/invoke?api-version=1&sp=%2Ftriggers&sig={SIGNATURE}"
-#: Models of everything that a card of ours may hold.
-MODELS = {
-    "AdaptiveCard": models.AdaptiveCard,
-    "RichTextBlock": models.RichTextBlock,
-    "TextRun": models.TextRun,
-    "FactSet": models.FactSet,
-    "Action.OpenUrl": models.OpenUrlAction,
-}
 
 
 @pytest.fixture
@@ -90,21 +78,9 @@ def records(sandbox_url: str) -> list[dict[str, Any]]:
     return found
 
 
-def card(event: Event | None = None, *, repeat: bool = False) -> dict[str, Any]:
-    return cards.message(event or sample_event(), shape="card", repeat=repeat)
-
-
 def words(shown: dict[str, Any]) -> str:
     """The text of the SMS as it stands in a card."""
     return str(shown["body"][1]["inlines"][0]["text"])
-
-
-def facts(shown: dict[str, Any]) -> dict[str, str]:
-    return {fact["title"]: fact["value"] for fact in shown["body"][2]["facts"]}
-
-
-def small_print(shown: dict[str, Any]) -> str:
-    return str(shown["body"][3]["inlines"][0]["text"])
 
 
 class TestDelivery:
@@ -412,6 +388,77 @@ class TestTheAddress:
         assert b"authorization" not in server.requests[0].lower()
 
 
+class TestThreadsOfAFlow:
+    """The recipe of docs/teams.md: a flow that is told the conversation, and names threads."""
+
+    def test_are_kept(self, sandbox_url: str) -> None:
+        teams = connector(f"{sandbox_url}/teams/threads", send_conversation=True)
+        thread = None
+        for body in ("one", "two", "three"):
+            event = sample_event(body=body)
+            receipt = teams.deliver(event, key=body, thread=thread, repeat=False, deadline=5)
+            assert thread in (None, receipt.thread)
+            thread = receipt.thread
+        teams.close()
+
+        found = records(sandbox_url)
+        assert [each["kind"] for each in found] == ["card", "reply", "reply"]
+        assert [each["conversation"] for each in found] == ["+61400000000"] * 3
+        assert "From:" in found[0]["text"]
+        assert "From:" not in found[1]["text"]
+
+    def test_the_flow_learns_the_conversation(self) -> None:
+        with RawServer(answer(202)) as server:
+            teams = connector(server.url + FLOW, send_conversation=True)
+            teams.deliver(sample_event(), key="k", thread="th-1", repeat=False, deadline=5)
+            teams.close()
+
+        posted = json.loads(server.requests[0].partition(b"\r\n\r\n")[2])
+        assert set(posted) == {"type", "attachments", "conversation"}
+        assert posted["conversation"] == {
+            "id": "+61400000000~+61700000000",
+            "customer": "+61400000000",
+            "ours": "+61700000000",
+            "thread": "th-1",
+        }
+
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(500, Ambiguous), (502, Ambiguous), (503, Transient)]
+    )
+    def test_a_flow_that_fails_may_have_posted(
+        self, status: int, kind: type[DeliveryError]
+    ) -> None:
+        with RawServer(answer(status)) as server, pytest.raises(DeliveryError) as raised:
+            deliver(server.url + FLOW, send_conversation=True)
+
+        assert type(raised.value) is kind
+
+    def test_a_flow_is_told_nothing_unless_it_is_to_be(self) -> None:
+        with RawServer(answer(200, body=b'{"thread": "th-1"}')) as server:
+            receipt = deliver(server.url + FLOW)
+
+        posted = json.loads(server.requests[0].partition(b"\r\n\r\n")[2])
+        assert set(posted) == {"type", "attachments"}
+        assert receipt.thread is None
+
+    @pytest.mark.parametrize(
+        ("body", "thread"),
+        [
+            (b"", None),
+            (b"{}", None),
+            (b'{"thread": 7}', None),
+            (b'{"thread": ""}', None),
+            (b'{"thread": "a b"}', None),
+            (b'{"thread": "1700000000000"}', "1700000000000"),
+        ],
+    )
+    def test_only_a_usable_thread_is_kept(self, body: bytes, thread: str | None) -> None:
+        with RawServer(answer(200, body=body)) as server:
+            receipt = deliver(server.url + FLOW, send_conversation=True)
+
+        assert receipt.thread == thread
+
+
 class TestCheck:
     @pytest.mark.parametrize(
         ("host", "warned"),
@@ -447,192 +494,3 @@ class TestCheck:
 
         teams.close()
         teams.close()
-
-
-def validated(element: dict[str, Any]) -> None:
-    """Hold *element* and all in it against Microsoft's models; an unknown field is a fault."""
-    model = MODELS[element["type"]]
-    known = {field.alias or name for name, field in model.model_fields.items()}
-    known |= {_camel(name) for name in model.model_fields} | {"$schema"}
-    assert set(element) <= known, set(element) - known
-    model.model_validate(element)
-    for key in ("body", "inlines", "actions"):
-        for inner in element.get(key, []):
-            validated(inner)
-    for fact in element.get("facts", []):
-        assert set(fact) == {"title", "value"}
-        models.Fact.model_validate(fact)
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)
-
-
-class TestTheCard:
-    def test_is_what_microsofts_models_accept(self) -> None:
-        validated(card(sample_event(url="https://relay.example/console/events/e1"), repeat=True))
-
-    def test_is_of_version_1_4_in_an_envelope(self) -> None:
-        message = cards.message(sample_event(), shape="envelope", repeat=False)
-
-        (attachment,) = message["attachments"]
-        assert message["type"] == "message"
-        assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
-        assert attachment["content"] == card()
-        assert card()["version"] == "1.4"
-
-    def test_starts_with_who_wrote(self) -> None:
-        title = card()["body"][0]["inlines"][0]
-
-        assert title["text"] == "SMS reply from +61400000000"
-        assert title["weight"] == "Bolder"
-
-    def test_shows_parties_and_time(self) -> None:
-        assert facts(card()) == {
-            "From": "+61400000000",
-            "To": "+61700000000",
-            "Time": "2025-12-04 00:24:07 UTC",
-        }
-
-    def test_shows_the_time_in_utc(self) -> None:
-        local = datetime(2026, 1, 1, 10, tzinfo=timezone(timedelta(hours=10)))
-
-        assert facts(card(sample_event(occurred_at=local)))["Time"] == "2026-01-01 00:00:00 UTC"
-
-    def test_falls_back_to_the_time_of_arrival(self) -> None:
-        event = sample_event(occurred_at=None, received_at=datetime(2026, 1, 2, tzinfo=UTC))
-
-        assert facts(card(event))["Time"] == "2026-01-02 00:00:00 UTC"
-
-    def test_leaves_out_a_party_that_is_unknown(self) -> None:
-        assert "From" not in facts(card(sample_event(sender=None)))
-
-    def test_names_the_message_in_small_print(self) -> None:
-        run = card()["body"][3]["inlines"][0]
-
-        assert run["text"] == "Message abc123"
-        assert run["isSubtle"] is True
-
-    def test_names_the_event_if_the_message_has_no_id(self) -> None:
-        assert small_print(card(sample_event(message_id=None))).startswith("Event evt_")
-
-    def test_is_no_repeat_by_itself(self) -> None:
-        assert "repeat" not in small_print(card(repeat=False))
-        assert "may be a repeat" in small_print(card(repeat=True))
-
-    def test_links_to_the_console_if_there_is_one(self) -> None:
-        url = "https://relay.example/console/events/e1"
-
-        (action,) = card(sample_event(url=url))["actions"]
-
-        assert (action["type"], action["url"]) == ("Action.OpenUrl", url)
-        assert "actions" not in card()
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "line one\nline two\n\nline four",
-            "thumbs up \U0001f44d\U0001f3fd and family \U0001f468\u200d\U0001f469\u200d\U0001f467",
-            "\u0645\u0631\u062d\u0628\u0627 \u4f60\u597d \u03b3\u03b5\u03b9\u03ac",
-            "**not bold** _not italic_ # not a heading\n- not a list",
-            "[no link](https://example.com) https://example.com/?a=1&b=2",
-            '<b>"quoted"</b> & \\ back',
-            "a < b at 5 > 3 @someone {curly} {{double}}",
-            "  spaces  around\t",
-        ],
-    )
-    def test_keeps_the_text_as_it_was_written(self, text: str) -> None:
-        assert words(card(sample_event(body=text))) == text
-
-    @pytest.mark.parametrize("body", [None, ""])
-    def test_says_why_there_is_no_text(self, body: str | None) -> None:
-        assert words(card(sample_event(body=body))) == NO_BODY
-
-    def test_cleans_what_cannot_be_sent(self) -> None:
-        event = sample_event(body="nul\x00 bell\x07 lone\ud83d pair\ud83d\ude00 end\r\nline\rline")
-
-        assert words(card(event)) == "nul bell lone\ufffd pair\U0001f600 end\nline\nline"
-
-    @pytest.mark.parametrize(
-        "text", ["<at>Boss</at>", "<AT>Boss</AT>", "< at>Boss</ at>", '<at id="1">Boss</at>']
-    )
-    def test_the_text_mentions_nobody(self, text: str) -> None:
-        shown = words(card(sample_event(body=text)))
-
-        assert "<at" not in shown.lower().replace(" ", "")
-        assert "</at" not in shown.lower().replace(" ", "")
-        assert shown.replace(cards.WORD_JOINER, "") == text
-
-    @pytest.mark.parametrize("function", ["{{DATE(2026-01-01T00:00:00Z)}}", "{{TIME(x)}}"])
-    def test_the_text_calls_no_function(self, function: str) -> None:
-        shown = words(card(sample_event(body=function)))
-
-        assert "{{" not in shown
-        assert shown.replace(cards.WORD_JOINER, "") == function
-
-    @pytest.mark.parametrize(
-        ("number", "shown"),
-        [
-            ("+61400000000", "+61400000000"),
-            ("GoFax", "GoFax"),
-            ("[x](https://e.example)", r"\[x\]\(https\:\/\/e\.example\)"),
-            ("**5**", r"\*\*5\*\*"),
-            ("1. list", r"1\. list"),
-            ("line\nbreak", "line break"),
-        ],
-    )
-    def test_facts_hold_no_markdown(self, number: str, shown: str) -> None:
-        assert facts(card(sample_event(sender=number)))["From"] == shown
-
-    @given(st.text(), st.text(min_size=1), st.text(min_size=1))
-    def test_holds_against_any_text(self, body: str, number: str, message_id: str) -> None:
-        event = sample_event(
-            body=body, customer=number, sender=number, message_id=message_id, conversation="c"
-        )
-
-        shown = card(event)
-
-        validated(shown)
-        assert "<at" not in json.dumps(shown).lower()
-        assert len(cards.encode(shown)) <= cards.LIMIT
-
-
-class TestLongTexts:
-    def test_are_shortened_honestly(self) -> None:
-        shown = words(card(sample_event(body="x" * 100_000)))
-
-        assert shown.startswith("x" * 20_000)
-        assert shown.endswith("… shortened, 100,000 characters in all")
-
-    def test_fill_the_message_and_no_more(self) -> None:
-        event = sample_event(body="x" * 100_000)
-
-        size = len(cards.encode(cards.message(event, shape="envelope", repeat=True)))
-
-        assert cards.LIMIT - 8 < size <= cards.LIMIT
-
-    @pytest.mark.parametrize("character", ["x", '"', "\\", "\n", "é", "語", "\U0001f600"])
-    def test_are_measured_in_bytes_as_sent(self, sandbox_url: str, character: str) -> None:
-        deliver(f"{sandbox_url}/teams", sample_event(body=character * 60_000))
-
-        assert "60,000 characters in all" in records(sandbox_url)[0]["text"]
-
-    def test_that_just_fit_are_whole(self) -> None:
-        empty = len(cards.encode(card(sample_event(body="x")))) - 1
-        body = "x" * (cards.LIMIT - empty)
-
-        assert words(card(sample_event(body=body))) == body
-        assert "shortened" in words(card(sample_event(body=body + "x")))
-
-    def test_huge_numbers_and_ids_leave_room_for_the_text(self) -> None:
-        event = sample_event(
-            customer="9" * 20_000,
-            sender="*" * 20_000,
-            recipient="_" * 20_000,
-            message_id="m" * 20_000,
-            body="still here",
-        )
-
-        assert words(card(event)) == "still here"
-        assert len(cards.encode(card(event))) < 5_000

@@ -1,0 +1,116 @@
+"""What a HubSpot account must have before deliveries: looked at, and made where it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from connectors.base import Refused, Unauthorized
+from connectors.hubspot_api import Api, text
+from connectors.hubspot_inbox import Inbox, connected, is_usable
+from connectors.hubspot_options import HubSpotOptions
+from connectors.hubspot_tickets import Tickets
+
+SETUP = "run gofax-relay connectors setup"
+PROPERTIES = "/crm/properties/2026-09/{kind}"
+
+
+class Setup:
+    """Compares an account with what the options rely on."""
+
+    def __init__(
+        self, api: Api, options: HubSpotOptions, *, tickets: Tickets | None, inbox: Inbox | None
+    ) -> None:
+        self.api = api
+        self.options = options
+        self.tickets = tickets
+        self.inbox = inbox
+
+    def run(self) -> str:
+        """Make what is missing, and say what was there and what was made."""
+        said = [self._ensured(kind, each) for kind, each in self.options.relied_on()]
+        return "; ".join([*said, *self._connected()])
+
+    def caution(self) -> str:
+        """Say what deliveries can do without, at a price; empty if there is nothing."""
+        kind, wanted = self.options.relied_on()[0]
+        fault = self._fault(kind, wanted)
+        return f"; but {fault}, so one customer may get two contacts ({SETUP})" if fault else ""
+
+    def faults(self) -> Iterator[str]:
+        """Say what is missing or wrong, so that deliveries cannot work."""
+        for kind, wanted in self.options.relied_on()[1:]:
+            fault = self._fault(kind, wanted)
+            if fault:
+                yield f"{fault} ({SETUP})"
+        if self.tickets:
+            yield from self._stage_faults(self.tickets)
+        if self.inbox and not any(map(is_usable, self.inbox.accounts())):
+            channel = self.inbox.options.channel_id
+            yield f"channel {channel} has no account for any number of ours ({SETUP})"
+
+    def _fault(self, kind: str, wanted: dict[str, Any]) -> str:
+        there = self._property(kind, wanted["name"])
+        if there is None:
+            return f"{_called(kind, wanted)} is missing"
+        if wanted.get("hasUniqueValue") and there.get("hasUniqueValue") is False:
+            return f"{_called(kind, wanted)} has no unique values"
+        return ""
+
+    def _stage_faults(self, tickets: Tickets) -> Iterator[str]:
+        pipeline, stage = tickets.options.pipeline, tickets.options.stage
+        stages = {text(each, "id"): text(each, "label") for each in tickets.stages(pipeline)}
+        if not stages:
+            yield f"there is no ticket pipeline {pipeline}"
+        elif stage not in stages:
+            have = ", ".join(f"{id} {label}" for id, label in stages.items())
+            yield f"ticket pipeline {pipeline} has no stage {stage} (have: {have})"
+
+    def _ensured(self, kind: str, wanted: dict[str, Any]) -> str:
+        there = self._property(kind, wanted["name"])
+        if there is None:
+            return self._made(kind, wanted)
+        if wanted.get("hasUniqueValue") and there.get("hasUniqueValue") is False:
+            raise Refused(
+                f"{_called(kind, wanted)} is there, but without unique values, which HubSpot lets "
+                "nobody change: delete it there, or name another one"
+            )
+        return f"{_called(kind, wanted)} is there"
+
+    def _made(self, kind: str, wanted: dict[str, Any]) -> str:
+        try:
+            self.api.call("POST", PROPERTIES, ids={"kind": kind}, body=wanted)
+        except Refused as error:
+            # Somebody else may have been quicker, or our first answer was lost.
+            if error.status != 409 or self._property(kind, wanted["name"]) is None:
+                raise
+            return f"{_called(kind, wanted)} is there"
+        return f"{_called(kind, wanted)} made"
+
+    def _property(self, kind: str, name: str) -> dict[str, Any] | None:
+        ids = {"kind": kind, "name": name}
+        try:
+            found = self.api.call("GET", PROPERTIES + "/{name}", ids=ids)
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return None
+        return found if isinstance(found, dict) else {}
+
+    def _connected(self) -> Iterator[str]:
+        if not self.inbox:
+            return
+        there = {connected(each) for each in self.inbox.accounts() if is_usable(each)}
+        for number in self.inbox.options.numbers:
+            if number not in there:
+                self.inbox.connect(number)
+            yield f"{number} {'is' if number in there else 'was'} connected to the inbox"
+        if not self.inbox.options.numbers and not there:
+            raise Unauthorized(
+                f"channel {self.inbox.options.channel_id} has no account: name our numbers and "
+                "the inbox under inbox.numbers and inbox.inbox_id"
+            )
+
+
+def _called(kind: str, wanted: dict[str, Any]) -> str:
+    return f"{kind.removesuffix('s')} property {wanted['name']}"

@@ -1,0 +1,117 @@
+"""What HubSpot is told of an SMS, written so that HubSpot takes it and can be asked for it."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import accumulate
+
+from connectors.base import Event
+
+#: Longest text that HubSpot takes for an entry, mark-up included.
+MAX_BODY = 65_536
+LONGEST_SUBJECT = 255
+CUT_NOTE = "… (shortened: HubSpot takes no more in one entry)"
+
+_NOT_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+_NUMBERS = re.compile(r"\+[0-9]{7,15}~(\+[0-9]{7,15}|[A-Za-z0-9 ]{1,20})?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sms:
+    """One event on its way to HubSpot, with its templates filled in."""
+
+    event: Event
+    #: The same for every attempt at this event.
+    key: str
+    #: Whether an earlier attempt may have acted.
+    repeat: bool
+    #: What the timeline entry says.
+    words: str
+    #: Subjects of a ticket and a task, as far as there are to be any.
+    ticket: str = ""
+    task: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The words by which an entry is found again."""
+        return f"gofax-relay {digest(self.key)}"
+
+    @property
+    def conversation(self) -> str:
+        """What HubSpot knows the conversation by: its numbers, or a word for what is none."""
+        said = self.event.conversation
+        return said if _NUMBERS.fullmatch(said) else digest(said)
+
+
+def wants_answer(event: Event) -> bool:
+    """Say whether somebody should look: nobody need for receipts, STOP, or our own texts."""
+    if event.type == "SMS_STATUS" or event.keyword in ("STOP", "START"):
+        return False
+    return is_from_customer(event)
+
+
+def is_from_customer(event: Event) -> bool:
+    """Say whether the customer wrote it."""
+    return event.customer is not None and event.sender == event.customer
+
+
+def digest(words: str) -> str:
+    """Return a short word that stands for *words*."""
+    return hashlib.sha256(words.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def entry_body(words: str, *, mark: str) -> str:
+    """Write *words*, or as many as HubSpot takes, and *mark* as HTML."""
+    after = _html(f"\n\n{mark}")
+    return _fitted(words, room=MAX_BODY - size(after)) + after
+
+
+def subject(words: str) -> str:
+    """Return *words* as one line that is not too long for a heading."""
+    line = " ".join(cleaned(words).split()) or "SMS"
+    return line if len(line) <= LONGEST_SUBJECT else f"{line[: LONGEST_SUBJECT - 1]}…"
+
+
+def moment(event: Event) -> datetime:
+    """Return when it happened; a sender's clock that is plainly wrong does not count."""
+    happened = event.occurred_at
+    if happened is None or happened.year < 2000 or happened > event.received_at:
+        happened = event.received_at
+    return happened.astimezone(UTC)
+
+
+def stamp(when: datetime) -> str:
+    """Write a time as HubSpot does."""
+    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def size(words: str) -> int:
+    """Return the length of *words* as HubSpot may count it."""
+    # UTF-16 units: the count of most JVM systems, and never less than that of characters.
+    return len(words.encode("utf-16-le", "replace")) // 2
+
+
+def _fitted(words: str, *, room: int) -> str:
+    """Write as many *words* as fit, and say so if these are not all."""
+    written = _html(words)
+    if size(written) <= room:
+        return written
+    words = cleaned(words)
+    sizes = list(accumulate(size(_html(character)) for character in words))
+    return _html(words[: bisect_right(sizes, room - size(_html(CUT_NOTE)))] + CUT_NOTE)
+
+
+def _html(words: str) -> str:
+    return html.escape(cleaned(words)).replace("\n", "<br>")
+
+
+def cleaned(words: str) -> str:
+    """Replace what HubSpot may not take."""
+    words = words.replace("\r\n", "\n").replace("\r", "\n")
+    return _NOT_IN_TEXT.sub("\N{REPLACEMENT CHARACTER}", words)

@@ -1,0 +1,35 @@
+"""An event as plain values, for those who take JSON: other people's flows, and the archive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from connectors.base import Event
+
+
+def values(event: Event) -> dict[str, Any]:
+    """Return every field of *event* by its name, times as ISO 8601."""
+    named = {field.name: getattr(event, field.name) for field in fields(event)}
+    named |= {name: _writable(named[name]) for name in ("metadata", "payload")}
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in named.items()
+    }
+
+
+def encode(value: Any) -> bytes:
+    """Write *value* as JSON in UTF-8, on one line."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")  # half a surrogate pair is no text
+
+
+def _writable(value: Mapping[str, Any]) -> Any:
+    """Leave out what JSON has no word for, or cannot be written because it is too deep."""
+    try:
+        return json.loads(json.dumps(value), parse_constant=lambda name: None)
+    except RecursionError:
+        return None

@@ -1,0 +1,92 @@
+"""How often HubSpot lets itself be called, and what it answers above that."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, date, datetime, tzinfo
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connectors.sandbox.hubspot_rules import Problem
+
+
+class Settings(BaseModel):
+    """What can be changed while the stand-in runs: ``PATCH …/sandbox``. None is no limit."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    search_lag: float = Field(default=0.0, ge=0)
+    ten_secondly: int | None = Field(default=None, ge=0)
+    searches_a_second: int | None = Field(default=None, ge=0)
+    daily: int | None = Field(default=None, ge=0)
+
+
+class TooMany(Problem):
+    """429; HubSpot names the policy, and an ``errorType`` where others have a ``category``."""
+
+    def __init__(self, policy: str) -> None:
+        message = f"You have reached your {policy.lower()} limit."
+        super().__init__(429, "", message)
+        del self.body["category"]
+        self.body |= {"errorType": "RATE_LIMIT", "policyName": policy}
+        self.body |= {"requestId": str(uuid.uuid4())}
+
+
+class Limits:
+    """Counts the calls of one account."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        zone: tzinfo,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._zone = zone
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._calls: deque[float] = deque()
+        self._searches: deque[float] = deque()
+        self._day: date | None = None
+        self._today = 0
+
+    def admit(self, *, search: bool) -> None:
+        """Count a call, or raise :class:`TooMany`; searches have a limit of their own."""
+        with self._lock:
+            now, today = self._clock(), datetime.now(UTC).astimezone(self._zone).date()
+            if today != self._day:
+                self._day, self._today = today, 0
+            daily = self.settings.daily
+            if daily is not None and self._today >= daily:
+                raise TooMany("DAILY")
+            if search:
+                _count(self._searches, now, 1.0, self.settings.searches_a_second, "SECONDLY")
+            else:
+                name = "TEN_SECONDLY_ROLLING"
+                _count(self._calls, now, 10.0, self.settings.ten_secondly, name)
+            self._today += 1
+
+    def headers(self) -> dict[str, str]:
+        """Return what HubSpot says of its limits with each answer but those of searches."""
+        said: dict[str, int] = {}
+        with self._lock:
+            most, daily = self.settings.ten_secondly, self.settings.daily
+            if most is not None:
+                said |= {"Max": most, "Remaining": max(0, most - len(self._calls))}
+                said |= {"Interval-Milliseconds": 10_000}
+            if daily is not None:
+                said |= {"Daily": daily, "Daily-Remaining": max(0, daily - self._today)}
+        return {f"X-HubSpot-RateLimit-{name}": str(value) for name, value in said.items()}
+
+
+def _count(calls: deque[float], now: float, window: float, most: int | None, policy: str) -> None:
+    while calls and calls[0] <= now - window:
+        calls.popleft()
+    if most is not None and len(calls) >= most:
+        raise TooMany(policy)
+    calls.append(now)

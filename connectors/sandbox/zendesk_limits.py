@@ -1,0 +1,106 @@
+"""What may be switched on in the stand-in of Zendesk, and its limits on how fast it is used."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connectors.sandbox.zendesk_rules import Refusal
+
+Clock = Callable[[], float]
+
+
+class Settings(BaseModel):
+    """How the account behaves; ``PUT /zendesk/sandbox/settings`` changes what it names."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    #: Seconds until the search index knows of a new or changed user.
+    search_lag: float = Field(default=0, ge=0, le=3600)
+    #: Requests of the whole account in a minute, 200 to 2,500 by plan; None: no limit.
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    #: Updates of one ticket in ten minutes; Zendesk takes 30.
+    updates_per_ticket: int | None = Field(default=None, ge=1)
+    #: Updates of one user in a minute; Zendesk takes 5.
+    updates_per_user: int | None = Field(default=None, ge=1)
+    #: Seconds that access tokens live; None: as long as the caller asks for.
+    token_life: float | None = Field(default=None, gt=0)
+    #: What the OAuth client may ask for, as in ``tickets:read users:read``; None: anything.
+    allowed_scopes: str | None = None
+    #: Whether users can have tags (Admin Center, People).
+    user_tags: bool = True
+
+
+class Window:
+    """Counts what happened to each subject in the last *seconds*."""
+
+    def __init__(self, seconds: float, *, clock: Clock = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._times: defaultdict[Hashable, deque[float]] = defaultdict(deque)
+
+    def count(self, subject: Hashable, *, limit: int | None) -> int | None:
+        """Count one more, if *limit* allows; return the seconds to wait if it does not."""
+        now, times = self._clock(), self._times[subject]
+        while times and times[0] <= now - self._seconds:
+            times.popleft()
+        if limit is not None and len(times) >= limit:
+            return max(1, math.ceil(times[0] + self._seconds - now))
+        times.append(now)
+        return None
+
+    def used(self, subject: Hashable) -> int:
+        """Return how many were counted in the window that ended with the last one."""
+        return len(self._times[subject])
+
+
+class Limits:
+    """The limits of one account, by its *settings*."""
+
+    def __init__(self, settings: Settings, *, clock: Clock = time.monotonic) -> None:
+        self._settings = settings
+        self._requests = Window(60, clock=clock)
+        self._tickets = Window(600, clock=clock)
+        self._users = Window(60, clock=clock)
+
+    def count_request(self) -> None:
+        wait = self._requests.count(None, limit=self._settings.requests_per_minute)
+        if wait is not None:
+            raise Refusal(
+                429,
+                "APIRateLimitExceeded",
+                "Number of allowed API requests per minute exceeded",
+                headers={"Retry-After": str(wait)},
+            )
+
+    def count_ticket_update(self, number: int) -> None:
+        wait = self._tickets.count(number, limit=self._settings.updates_per_ticket)
+        if wait is not None:
+            raise _too_many(wait, "updates of this ticket")
+
+    def count_user_update(self, number: int) -> None:
+        wait = self._users.count(number, limit=self._settings.updates_per_user)
+        if wait is not None:
+            raise _too_many(wait, "updates of this user")
+
+    def headers(self) -> dict[str, str]:
+        """Return what answers say of the account's limit."""
+        limit = self._settings.requests_per_minute
+        if limit is None:
+            return {}
+        left = str(max(0, limit - self._requests.used(None)))
+        return {
+            "X-Rate-Limit": str(limit),
+            "X-Rate-Limit-Remaining": left,
+            "ratelimit-limit": str(limit),
+            "ratelimit-remaining": left,
+        }
+
+
+def _too_many(wait: int, what: str) -> Refusal:
+    headers = {"Retry-After": str(wait)}
+    return Refusal(429, "TooManyRequests", f"Too many {what}", headers=headers)

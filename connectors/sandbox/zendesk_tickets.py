@@ -1,0 +1,246 @@
+"""The tickets of the stand-in of Zendesk, their comments, and what becomes of old ones."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, Protocol
+
+from connectors.sandbox.zendesk_rules import Json, Refusal, invalid, not_found, timestamp
+from connectors.sandbox.zendesk_users import Users
+
+STATUSES = frozenset({"new", "open", "pending", "hold", "solved", "closed"})
+PRIORITIES = frozenset({"low", "normal", "high", "urgent", None})
+#: What an update or a new ticket may set as it is.
+PLAIN_FIELDS = (
+    "subject",
+    "priority",
+    "group_id",
+    "assignee_id",
+    "external_id",
+    "type",
+    "brand_id",
+    "ticket_form_id",
+)
+MERGED = "closed_by_merge"
+#: What tickets have too, and nothing here makes use of.
+UNUSED: Json = {
+    "allow_channelback": False,
+    "collaborator_ids": [],
+    "due_at": None,
+    "email_cc_ids": [],
+    "follower_ids": [],
+    "from_messaging_channel": False,
+    "has_incidents": False,
+    "organization_id": None,
+    "problem_id": None,
+    "recipient": None,
+    "satisfaction_rating": None,
+    "sharing_agreement_ids": [],
+}
+
+
+class Note(Protocol):
+    """Is told of each comment; *ours*: a connector marked it as a delivery."""
+
+    def __call__(self, ticket: Json, *, author: int, text: str, kind: str, ours: bool) -> None: ...
+
+
+class Tickets:
+    """The tickets of one account; *me* is the user who is signed in."""
+
+    def __init__(self, users: Users, *, me: int, new_id: Callable[[], int], note: Note) -> None:
+        self._users = users
+        self._me = me
+        self._new_id = new_id
+        self._note = note
+        self._tickets: dict[int, Json] = {}
+        self._comments: dict[int, list[Json]] = {}
+        self._archived: set[int] = set()
+        self._creations: dict[str, tuple[str, Json]] = {}
+
+    def __getitem__(self, number: int) -> Json:
+        if number not in self._tickets:
+            raise not_found()
+        return self._tickets[number]
+
+    def all(self) -> list[Json]:
+        """Return every ticket that was not deleted, oldest first."""
+        return list(self._tickets.values())
+
+    def listed(self, external_id: str | None) -> list[Json]:
+        """Return the tickets that a list shows: no archived ones."""
+        found = [each for each in self.all() if each["id"] not in self._archived]
+        return [each for each in found if external_id in (None, each["external_id"])]
+
+    def comments(self, number: int) -> list[Json]:
+        """Return what was said in a ticket, oldest first."""
+        self[number]
+        return self._comments[number]
+
+    def create(self, asked: Json, *, key: str | None) -> tuple[Json, str | None]:
+        """Make a ticket, or give back the one that *key* made; and say whether it was a hit."""
+        fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        if key is not None and key in self._creations:
+            first, made = self._creations[key]
+            if fingerprint != first:
+                raise Refusal(
+                    400,
+                    "IdempotentRequestError",
+                    "Request parameters don't match the given idempotency key",
+                )
+            return made, "hit"
+        made = self._make(asked)
+        if key is None:
+            return made, None
+        self._creations[key] = (fingerprint, json.loads(json.dumps(made)))
+        return made, "miss"
+
+    def forget_keys(self) -> None:
+        """Forget every idempotency key, as Zendesk does after two hours."""
+        self._creations.clear()
+
+    def update(self, number: int, asked: Json) -> Json:
+        """Change a ticket as *asked*, and return it with the audit."""
+        ticket = self[number]
+        if ticket["status"] == "closed":
+            raise invalid("status", "Status: closed prevents ticket update")
+        if asked.get("safe_update") and asked.get("updated_stamp") != ticket["updated_at"]:
+            raise Refusal(
+                409,
+                "UpdateConflict",
+                "Safe Update prevented the update due to outdated ticket data. Please fetch the "
+                "latest ticket data and try again.",
+            )
+        self._validate(asked)
+        comment = asked.get("comment")
+        if comment is not None:
+            self._expect_user(comment.get("author_id", self._me), field="author", name="Author")
+        self._change(ticket, asked)
+        audit = self._comment(ticket, comment, asked, kind="comment")
+        return {"ticket": ticket, "audit": audit}
+
+    def delete(self, number: int) -> None:
+        """Delete a ticket."""
+        self[number]
+        del self._tickets[number]
+
+    def close(self, number: int) -> None:
+        """Close a ticket, as an automation does some weeks after it was solved."""
+        self[number].update(status="closed", updated_at=timestamp())
+
+    def archive(self, number: int) -> None:
+        """Archive a ticket, as Zendesk does 120 days after it was closed: lists leave it out."""
+        self.close(number)
+        self._archived.add(number)
+
+    def merge(self, source: int, target: int | None) -> None:
+        """Close *source* as an agent's merge does, with a note in *target*."""
+        self.close(source)
+        ticket = self[source]
+        ticket["tags"] = sorted({*ticket["tags"], MERGED})
+        if target is not None:
+            said = f'Request #{source} "{ticket["subject"]}" was closed and merged into this one.'
+            note = {"body": said, "public": False}
+            self._comment(self[target], note, {}, kind="comment")
+
+    def _make(self, asked: Json) -> Json:
+        comment = asked.get("comment") or {}
+        if not (comment.get("body") or comment.get("html_body")):
+            raise invalid("base", "Description: cannot be blank")
+        self._validate(asked)
+        requester = asked.get("requester_id", self._me)
+        self._expect_user(requester, field="requester", name="Requester")
+        source = self._source(asked.get("via_followup_source_id"))
+        ticket = self._new(asked, requester=requester, source=source)
+        self._tickets[ticket["id"]], self._comments[ticket["id"]] = ticket, []
+        if source is not None:
+            source["followup_ids"].append(ticket["id"])
+        return {"ticket": ticket, "audit": self._comment(ticket, comment, asked, kind="ticket")}
+
+    def _new(self, asked: Json, *, requester: int, source: Json | None) -> Json:
+        comment, now = asked["comment"], timestamp()
+        origin = {"ticket_id": source["id"], "subject": source["subject"]} if source else {}
+        rel = "follow_up" if source else None
+        tags = asked.get("tags") or (source["tags"] if source else [])
+        ticket: Json = {name: asked.get(name) for name in PLAIN_FIELDS}
+        return {
+            **ticket,
+            **UNUSED,
+            "id": self._new_id(),
+            "raw_subject": ticket["subject"],
+            "via": {"channel": "api", "source": {"from": origin, "to": {}, "rel": rel}},
+            "status": asked.get("status") or "new",
+            "description": comment.get("body"),
+            "requester_id": requester,
+            "submitter_id": comment.get("author_id", requester),
+            "is_public": comment.get("public", True),
+            "tags": sorted(set(tags)),
+            "custom_fields": _fields(asked),
+            "followup_ids": [],
+            "created_at": now,
+            "updated_at": now,
+        }
+
+    def _source(self, number: int | None) -> Json | None:
+        if number is None:
+            return None
+        ticket = self._tickets.get(number)
+        if ticket is None or ticket["status"] != "closed":
+            raise invalid("base", f"Follow-up: ticket {number} is not closed")
+        return ticket
+
+    def _change(self, ticket: Json, asked: Json) -> None:
+        ticket |= {name: asked[name] for name in (*PLAIN_FIELDS, "status") if name in asked}
+        kept: list[str] = asked["tags"] if "tags" in asked else ticket["tags"]
+        tags = {*kept, *asked.get("additional_tags", [])}
+        ticket["tags"] = sorted(tags - set(asked.get("remove_tags", [])))
+        given = _fields(asked)
+        unchanged = {each["id"] for each in given}
+        ticket["custom_fields"] = given + [
+            each for each in ticket["custom_fields"] if each["id"] not in unchanged
+        ]
+        ticket["updated_at"] = timestamp()
+
+    def _comment(self, ticket: Json, comment: Json | None, asked: Json, *, kind: str) -> Json:
+        """Append *comment*, if there is one, and return the audit of the whole change."""
+        number, now = self._new_id(), timestamp()
+        custom = (asked.get("metadata") or {}).get("custom", {})
+        metadata = {"system": {}, "custom": custom}
+        audit: Json = {"id": number, "ticket_id": ticket["id"], "created_at": now}
+        audit |= {"author_id": self._me, "metadata": metadata, "events": []}
+        if not comment:
+            return audit
+        text = comment.get("body") or ""
+        author = comment.get("author_id", self._me)
+        said = {
+            "id": self._new_id(),
+            "type": "Comment",
+            "author_id": author,
+            "body": text,
+            "plain_body": text,
+            "html_body": f'<div class="zd-comment" dir="auto">{html.escape(text)}</div>',
+            "public": comment.get("public", True),
+            "attachments": [],
+            "audit_id": number,
+        }
+        self._comments[ticket["id"]].append(said | {"metadata": metadata, "created_at": now})
+        self._note(ticket, author=author, text=text, kind=kind, ours=bool(custom))
+        return audit | {"events": [said]}
+
+    def _validate(self, asked: Json) -> None:
+        if asked.get("status", "open") not in STATUSES:
+            raise invalid("status", "Status: is not valid")
+        if asked.get("priority") not in PRIORITIES:
+            raise invalid("priority", "Priority: is not properly set")
+
+    def _expect_user(self, number: object, *, field: str, name: str) -> None:
+        if number not in self._users:
+            raise invalid(field, f"{name}: {name} is not valid")
+
+
+def _fields(asked: Json) -> list[Json]:
+    given: list[Any] = asked.get("custom_fields") or []
+    return [{"id": each["id"], "value": each["value"]} for each in given]

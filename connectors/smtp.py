@@ -1,0 +1,306 @@
+"""One message handed to an SMTP server, under the guard and the deadline of connectors.http.
+
+What a server says before it has the content is about our credentials and addresses, which are the
+same for every event: a lasting refusal there is Unauthorized. What it says of the content is about
+the event. As long as the dot that ends the content has not been sent, nothing can have happened.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import re
+import smtplib
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from connectors.base import Ambiguous, DeliveryError, Refused, Throttled, Transient, Unauthorized
+from connectors.http import Http
+from connectors.wire import Blocked, DeadlineReader, connect, current
+
+Security = Literal["starttls", "tls", "none"]
+Reply = tuple[int, bytes]
+
+#: Temporary refusals that mean "too fast" (RFC 3463: 4.7.x policy, 4.3.2 not accepting now).
+_TOO_FAST = re.compile(rb"\b4\.7\.\d|\b4\.3\.2\b|too (many|fast)|rate|throttl|limit", re.I)
+_ENHANCED = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}")
+_TOO_LARGE = 552
+_LINE_START_DOT = re.compile(rb"(?m)^\.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Login:
+    """Name and password, or a token for it."""
+
+    username: str
+    password: str | None = field(default=None, repr=False)
+    #: Gives an OAuth access token; used instead of a password.
+    token: Callable[[], str] | None = field(default=None, repr=False)
+
+
+class Server:
+    """An SMTP server and how it wants to be spoken to; shared by threads."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        security: Security,
+        login: Login | None,
+        authorities: str | None,
+        http: Http,
+    ) -> None:
+        """*authorities*: PEM certificates to trust instead of the system's."""
+        self.host = host
+        self.port = port
+        self.security = security
+        self.login = login
+        self.http = http
+        self._tls = None if security == "none" else ssl.create_default_context(cadata=authorities)
+
+    def send(self, content: bytes, *, sender: str, recipients: Sequence[str]) -> None:
+        """Hand over a message with CRLF line ends; the call ends at the deadline around it.
+
+        Raises :class:`DeliveryError`.
+        """
+        with self._session() as session:
+            self._address(session, sender, recipients, size=len(content))
+            self._hand_over(session, content)
+
+    def probe(self, *, sender: str, recipients: Sequence[str]) -> str:
+        """Go as far as the addresses, send nothing, and say as whom.
+
+        Raises :class:`DeliveryError`.
+        """
+        with self._session() as session:
+            self._address(session, sender, recipients, size=0)
+            session.rset()
+        who = f"signed in as {self.login.username}" if self.login else "without signing in"
+        return f"{self.host}:{self.port}: {who}"
+
+    @contextmanager
+    def _session(self) -> Iterator[_Dialogue]:
+        """Connect, secure and sign in; what goes wrong on the way is the contract's error."""
+        session = _Dialogue(self, tls=self._tls)
+        try:
+            with self._told(session):
+                session.start()
+                yield session
+            # What was to be done is done: a farewell that fails changes nothing.
+            with suppress(smtplib.SMTPException, OSError):
+                session.putcmd("QUIT")
+        finally:
+            session.close()
+
+    def _address(
+        self, session: _Dialogue, sender: str, recipients: Sequence[str], *, size: int
+    ) -> None:
+        options = [f"SIZE={size}"] if size and session.has_extn("size") else []
+        if (reply := session.mail(sender, options))[0] != 250:
+            raise self._turned_down(reply, f"sender {sender}")
+        for recipient in recipients:
+            if (reply := session.rcpt(recipient))[0] not in (250, 251):
+                raise self._turned_down(reply, f"recipient {recipient}")
+
+    def _hand_over(self, session: _Dialogue, content: bytes) -> None:
+        reply = session.content(content)
+        # Without the server's words, which may quote the text.
+        words = f"{self.host}: the message: {_coded(reply)}"
+        if _is_lasting(reply):
+            raise Refused(words, status=reply[0])
+        if _is_temporary(reply) or not session.is_sent:
+            raise _not_now(reply, words)
+        if reply[0] != 250:
+            raise Ambiguous(words, status=reply[0])
+
+    def _turned_down(self, reply: Reply, what: str) -> DeliveryError:
+        """Read a refusal of what is the same for every event."""
+        words = f"{self.host}: {what}: {_coded(reply)} {_quoted(reply[1])}".rstrip()
+        if not _is_lasting(reply):
+            return _not_now(reply, words)
+        kind = Refused if reply[0] == _TOO_LARGE else Unauthorized
+        return kind(words, status=reply[0])
+
+    @contextmanager
+    def _told(self, session: _Dialogue) -> Iterator[None]:
+        """Turn what smtplib and sockets raise into the contract's errors."""
+        try:
+            yield
+        except Blocked as error:
+            raise Unauthorized(str(error)) from error
+        except smtplib.SMTPAuthenticationError as error:
+            # Without its cause: a server may quote what it was given.
+            failure = self._sign_in_failed(error)
+        except smtplib.SMTPNotSupportedError as error:
+            raise Unauthorized(f"{self.host}: {error}") from error
+        except (smtplib.SMTPException, OSError, binascii.Error) as error:
+            if session.is_sent:
+                words = f"{self.host}: sent, but no usable answer: {_reason(error)}"
+                raise Ambiguous(words) from error
+            if isinstance(error, smtplib.SMTPResponseException):
+                reply = error.smtp_code, _bytes(error.smtp_error)
+                raise self._turned_down(reply, "greeting") from error
+            raise Transient(f"{self.host}: not reached: {_reason(error)}") from error
+        else:
+            return
+        raise failure
+
+    def _sign_in_failed(self, error: smtplib.SMTPAuthenticationError) -> DeliveryError:
+        reply = error.smtp_code, _bytes(error.smtp_error)
+        words = f"{self.host}: signing in: {_coded(reply)}"
+        if not _is_lasting(reply):
+            return _not_now(reply, words)
+        return Unauthorized(words, status=reply[0])
+
+
+class _Dialogue(smtplib.SMTP):
+    """An SMTP session over a guarded connection, each wait bounded by the whole call."""
+
+    def __init__(self, server: Server, *, tls: ssl.SSLContext | None) -> None:
+        # Without a host smtplib connects to nothing yet, and asks no name server for our name.
+        super().__init__(local_hostname="localhost")
+        self._host = server.host  # what a certificate is checked against after STARTTLS
+        self._server = server
+        self._tls = tls
+        #: True as soon as the end of the content may have left.
+        self.is_sent = False
+
+    def start(self) -> None:
+        """Connect, secure the connection, and sign in."""
+        code, said = self.connect(self._server.host, self._server.port)
+        if code != 220:
+            raise smtplib.SMTPConnectError(code, said)
+        if self._server.security == "starttls":
+            self.ehlo_or_helo_if_needed()
+            self.starttls(context=self._tls)
+        self.ehlo_or_helo_if_needed()
+        if self._server.login:
+            self._sign_in(self._server.login)
+
+    def content(self, content: bytes) -> Reply:
+        """Send the content; until its last line is sent, the server cannot have taken it."""
+        code, said = self.docmd("DATA")
+        if code != 354:
+            return code, said
+        self.send(_LINE_START_DOT.sub(b"..", content.removesuffix(b"\r\n")) + b"\r\n")
+        self.is_sent = True
+        self.send(b".\r\n")
+        return self.getreply()
+
+    def getreply(self) -> Reply:
+        if self.file is None and self.sock is not None:
+            reader = _CappedReader(self.sock, limit=self._server.http.max_answer)
+            self.file = io.BufferedReader(reader)
+        return super().getreply()
+
+    def send(self, s: bytes | str) -> None:  # type: ignore[override]  # of buffers we send bytes
+        call = current.get()
+        if call is not None and self.sock is not None:
+            self.sock.settimeout(call.remaining())
+        super().send(s)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        guard = self._server.http
+        opened = connect(
+            host,
+            port,
+            addresses=guard.addresses,
+            tls=self._tls is not None,
+            timeout=guard.connect_timeout,
+        )
+        self.local_hostname = _literal(opened)
+        if self._server.security != "tls":
+            return opened
+        assert self._tls is not None
+        call = current.get()
+        opened.settimeout(call.remaining() if call else guard.default_deadline)
+        try:
+            return self._tls.wrap_socket(opened, server_hostname=host)
+        except BaseException:
+            opened.close()
+            raise
+
+    def _sign_in(self, login: Login) -> None:
+        known = {"XOAUTH2"} if login.token else {"CRAM-MD5", "PLAIN", "LOGIN"}
+        offered = self.esmtp_features.get("auth", "").upper().split()
+        if not known & set(offered):
+            have = ", ".join(sorted(set(offered))) or "none"
+            needed = " or ".join(sorted(known))
+            raise smtplib.SMTPNotSupportedError(f"no way to sign in: needs {needed} (has: {have})")
+        if login.token is None:
+            self.login(login.username, login.password or "", initial_response_ok=True)
+            return
+        token = login.token()
+        self.user = login.username
+        self.auth("XOAUTH2", lambda challenge=None: _bearer(login.username, token, challenge))
+
+
+class _CappedReader(DeadlineReader):
+    """Reads so much and no more: a reply may have any number of lines."""
+
+    def __init__(self, sock: socket.socket, *, limit: int) -> None:
+        super().__init__(sock)
+        self._left = limit
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = super().readinto(buffer)
+        self._left -= size or 0
+        if self._left < 0:
+            raise ConnectionAbortedError("it says too much")
+        return size
+
+
+def _bearer(username: str, token: str, challenge: bytes | None) -> str:
+    """Answer as XOAUTH2 wants it; a challenge means failure, and is answered by nothing."""
+    return "" if challenge else f"user={username}\1auth=Bearer {token}\1\1"
+
+
+def _literal(connected: socket.socket) -> str:
+    """Name ourselves by our address, as hosts without a public name do (RFC 5321, 4.1.3)."""
+    address = str(connected.getsockname()[0]).partition("%")[0]
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+def _is_lasting(reply: Reply) -> bool:
+    return 500 <= reply[0] < 600
+
+
+def _is_temporary(reply: Reply) -> bool:
+    return 400 <= reply[0] < 500
+
+
+def _not_now(reply: Reply, words: str) -> DeliveryError:
+    code, said = reply
+    if _TOO_FAST.search(said):
+        return Throttled(words, status=code)
+    return Transient(words, status=code)
+
+
+def _coded(reply: Reply) -> str:
+    """Return the code and, if there is one, the enhanced code (RFC 3463)."""
+    enhanced = _ENHANCED.search(reply[1])
+    return f"{reply[0]} {enhanced[0].decode()}" if enhanced else str(reply[0])
+
+
+def _quoted(said: bytes) -> str:
+    """Return the beginning of what the server said, for a line of text."""
+    words = _ENHANCED.sub(b"", said).decode("ascii", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())[:200]
+
+
+def _reason(error: BaseException) -> str:
+    # smtplib wraps what the socket raised.
+    cause = error if isinstance(error, OSError) and error.errno else error.__context__ or error
+    if isinstance(cause, TimeoutError) or isinstance(error, TimeoutError):
+        return "time-out"
+    said = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
+    return f"{type(cause).__name__} {said}".strip()
+
+
+def _bytes(said: bytes | str) -> bytes:
+    return said.encode("utf-8", "replace") if isinstance(said, str) else said

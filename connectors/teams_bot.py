@@ -1,0 +1,174 @@
+"""A bot in a Teams channel: starts threads there and answers in them (Bot Framework REST).
+
+The connector service gives ids, so a conversation keeps its thread; but it knows no idempotency
+key and lets nothing be read back, so a lost answer stays a doubt.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+
+from connectors import cards
+from connectors.base import (
+    Ambiguous,
+    DeliveryError,
+    Event,
+    Receipt,
+    Refused,
+    Transient,
+    Unauthorized,
+)
+from connectors.http import Http, error_for
+from connectors.teams_answers import error_code, json_object
+from connectors.teams_options import TeamsOptions
+from connectors.teams_token import BotToken
+
+Json = dict[str, Any]
+
+#: What the service did not do, and lets be tried again.
+NOT_DONE = frozenset({412, 503})
+GONE = frozenset({404, 410})
+_NUMBER = re.compile(r"[0-9]{1,30}")
+_PRINTABLE = re.compile(r"[!-~]{1,300}")
+#: What a person has to mend, by the service's own codes.
+REMEDIES = {
+    "BotNotRegistered": "no registration of this bot: check client_id, and that the Azure Bot "
+    "has the channel Microsoft Teams",
+    "BotDisabledByAdmin": "an administrator blocks the app",
+    "BotNotInConversationRoster": "the bot is not in the team: install its app there",
+    "ConversationBlockedByUser": "the channel's moderation keeps the bot out",
+    "InvalidBotApiHost": "a tenant of another cloud: set service_url to the address for it",
+    "NotEnoughPermissions": "the bot may not post in this channel",
+}
+
+
+class Bot:
+    """Posts as a bot into one channel; safe to use from many threads."""
+
+    def __init__(self, options: TeamsOptions, http: Http) -> None:
+        assert options.channel and options.tenant_id and options.client_id
+        assert options.client_secret is not None
+        self._options = options
+        self._channel = options.channel
+        self._tenant = str(options.tenant_id)
+        self._url = f"{options.service_url}/v3/conversations"
+        self._session = http.session()
+        self._token = BotToken(
+            f"{options.login_url}/{self._tenant}/oauth2/v2.0/token",
+            client_id=str(options.client_id),
+            secret=options.client_secret,
+            http=http,
+        )
+
+    def post(self, event: Event, *, thread: str | None, repeat: bool) -> Receipt:
+        """Answer in *thread* with a card for *event*, or start one if there is none (any more).
+
+        Raises :class:`DeliveryError`.
+        """
+        # A thread of another channel: the destination has moved since.
+        if thread is not None and thread.startswith(f"{self._channel};messageid="):
+            receipt = self._reply(self._activity(event, repeat, in_thread=True), thread=thread)
+            if receipt is not None:
+                return receipt
+        return self._start(self._activity(event, repeat, in_thread=False))
+
+    def check(self) -> str:
+        """Look the channel up, change nothing, and say what was found."""
+        url = f"{self._url}/{quote(self._channel, safe='')}/pagedmembers?pageSize=50"
+        error = _fault(self._call("GET", url), safe=True)
+        if isinstance(error, Refused):
+            raise Unauthorized(str(error), status=error.status)
+        if error is not None:
+            raise error
+        return f"{urlsplit(self._url).hostname}: the bot is in the team of the channel"
+
+    def close(self) -> None:
+        self._session.close()
+        self._token.close()
+
+    def _activity(self, event: Event, repeat: bool, *, in_thread: bool) -> Json:
+        return cards.activity(event, options=self._options, repeat=repeat, in_thread=in_thread)
+
+    def _start(self, activity: Json) -> Receipt:
+        asked = {
+            "isGroup": True,
+            "tenantId": self._tenant,
+            "channelData": {"channel": {"id": self._channel}, "tenant": {"id": self._tenant}},
+            "activity": activity,
+        }
+        response = self._call("POST", self._url, asked)
+        if response.status_code == 400 and error_code(response) == "BadSyntax":
+            # What can be wrong with its syntax is the same for every event.
+            said = "answered 400: BadSyntax: check channel and tenant_id"
+            raise Unauthorized(said, status=400)
+        _raise_fault(response)
+        root = _root(response)
+        return Receipt(reference=root, thread=f"{self._channel};messageid={root}")
+
+    def _reply(self, activity: Json, *, thread: str) -> Receipt | None:
+        url = f"{self._url}/{quote(thread, safe='')}/activities"
+        response = self._call("POST", url, activity)
+        if response.status_code in GONE:
+            return None
+        _raise_fault(response)
+        return Receipt(reference=_reply_id(response), thread=thread)
+
+    def _call(self, method: str, url: str, body: Json | None = None) -> requests.Response:
+        header = self._token.header()
+        response = self._send(method, url, body, header=header)
+        if response.status_code == 401:
+            header = self._token.header(refused=header)
+            response = self._send(method, url, body, header=header)
+        return response
+
+    def _send(self, method: str, url: str, body: Json | None, *, header: str) -> requests.Response:
+        return self._session.request(
+            method,
+            url,
+            data=None if body is None else cards.encode(body),
+            headers={"Authorization": header, "Content-Type": "application/json; charset=utf-8"},
+        )
+
+
+def _raise_fault(response: requests.Response) -> None:
+    error = _fault(response)
+    if error is not None:
+        raise error
+
+
+def _fault(response: requests.Response, *, safe: bool = False) -> DeliveryError | None:
+    """Read a status as Microsoft documents it; None if all is well."""
+    status, code = response.status_code, error_code(response)
+    detail = ": ".join(filter(None, [code, REMEDIES.get(code, "")]))
+    said = f"answered {status}" + (f": {detail}" if detail else "")
+    if status in GONE:
+        return Unauthorized(f"{said}; the channel is gone, or channel names none", status=status)
+    if status in NOT_DONE:
+        return Transient(said, status=status)
+    return error_for(status, headers=response.headers, detail=detail, safe=safe)
+
+
+def _root(response: requests.Response) -> str:
+    """Return the id of the message that a thread was started with."""
+    answer = json_object(response) or {}
+    _, _, within = str(answer.get("id", "")).partition(";messageid=")
+    root = str(answer.get("activityId") or within)
+    if not _NUMBER.fullmatch(root):
+        raise _unnamed(response)
+    return root
+
+
+def _reply_id(response: requests.Response) -> str:
+    made = (json_object(response) or {}).get("id")
+    if not isinstance(made, str) or not _PRINTABLE.fullmatch(made):
+        raise _unnamed(response)
+    return made
+
+
+def _unnamed(response: requests.Response) -> Ambiguous:
+    status = response.status_code
+    return Ambiguous(f"answered {status} without the id of what it posted", status=status)

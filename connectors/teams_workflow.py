@@ -1,0 +1,155 @@
+"""A Workflow (Power Automate) that posts what it is given into a Teams channel.
+
+It answers 202 when it has queued a run, gives no id, and lets nothing be read back: what became
+of the card stands in the flow's run history only. A flow of one's own may answer with a thread.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import pymsteams
+import requests
+
+from connectors import cards
+from connectors.base import Ambiguous, DeliveryError, Event, Receipt, Unauthorized
+from connectors.http import Http, Session, error_for
+from connectors.teams_answers import error_code, json_object
+from connectors.teams_options import TeamsOptions
+
+#: Hosts whose addresses Microsoft has switched off, or said that it would.
+RETIRED_HOSTS = {
+    "office.com": "Office 365 connectors were switched off in May 2026",
+    "logic.azure.com": "addresses of this form were announced to stop on 2025-11-30",
+}
+RUN_HISTORY = "the flow's run history in Power Automate may say more"
+#: What a Workflow says when it was deleted or turned off; the status with it is 400.
+SWITCHED_OFF = ("WorkflowTriggerIsNotEnabled", "WorkflowNotFound")
+GONE = (404, 410)
+WRITTEN_STATUS = re.compile(rb"HTTP error (\d{3})", re.IGNORECASE)
+_THREAD = re.compile(r"[!-~]{1,500}")
+
+
+class Workflow:
+    """Posts to the webhook of one Workflow; safe to use from many threads."""
+
+    def __init__(self, options: TeamsOptions, http: Http) -> None:
+        assert options.url is not None
+        self._options = options
+        self._url = options.url.get_secret_value()
+        self._session = http.session()
+
+    def post(self, event: Event, *, thread: str | None, repeat: bool) -> Receipt:
+        """Hand a card for *event* to the flow. Raises :class:`DeliveryError`."""
+        # A flow that answers itself may have posted before it failed.
+        acts = self._options.send_conversation
+        post = _Post(self._url, session=self._session, acts_first=acts)
+        post.payload = self._message(event, thread=thread, repeat=repeat)
+        post.send()
+        response = post.last_http_response
+        return Receipt(
+            reference=f"accepted ({response.status_code}), not confirmed",
+            thread=_thread(response) if self._options.send_conversation else None,
+        )
+
+    def _message(self, event: Event, *, thread: str | None, repeat: bool) -> dict[str, Any]:
+        options = self._options
+        if not options.send_conversation:
+            return cards.message(event, options=options, shape=options.shape, repeat=repeat)
+        conversation = {
+            "id": event.conversation,
+            "customer": event.customer,
+            "ours": event.ours,
+            "thread": thread,
+        }
+        return cards.message(
+            event,
+            options=options,
+            repeat=repeat,
+            in_thread=thread is not None,
+            beside={"conversation": conversation},
+        )
+
+    def check(self) -> str:
+        """Look at the address alone: a Workflow has no call without effect."""
+        host = urlsplit(self._url).hostname or ""
+        asked = f"{host}: nothing was posted, for a Workflow has no harmless call"
+        warnings = [
+            f"warning: {why}; create a Workflow and use its address"
+            for retired, why in RETIRED_HOSTS.items()
+            if host == retired or host.endswith(f".{retired}")
+        ]
+        return "; ".join([asked, *warnings, "send a test event and look in Teams"])
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class _Post(pymsteams.connectorcard):  # type: ignore[misc]  # pymsteams has no annotations
+    """A pymsteams card that goes out through the guarded session, byte for byte."""
+
+    last_http_response: requests.Response
+
+    def __init__(self, url: str, *, session: Session, acts_first: bool) -> None:
+        super().__init__(url)
+        self._session = session
+        self._acts_first = acts_first
+
+    def send(self) -> bool:
+        request = self._session.prepare_request(
+            requests.Request(
+                "POST",
+                self.hookurl,
+                data=cards.encode(self.payload),
+                headers={"Content-Type": "application/json"},
+            )
+        )
+        # Preparing normalises the address, but the address is signed.
+        request.url = self.hookurl
+        self.last_http_response = self._session.send(request)
+        if error := _error(self.last_http_response, acts_first=self._acts_first):
+            raise error
+        return True
+
+    def printme(self) -> None:
+        """Print nothing: the original prints the address, which is the secret."""
+
+
+def _thread(response: requests.Response) -> str | None:
+    """Return the thread that a flow of one's own names in its answer."""
+    named = (json_object(response) or {}).get("thread")
+    return named if isinstance(named, str) and _THREAD.fullmatch(named) else None
+
+
+def _error(response: requests.Response, *, acts_first: bool) -> DeliveryError | None:
+    """Read the answer as Teams means it; None if the card was accepted."""
+    status, code = _status(response), error_code(response)
+    if status in GONE or code in SWITCHED_OFF:
+        # The address names the flow and nothing of the event: it fails for every event alike,
+        # so pausing keeps them all until a person has mended it.
+        said = f"answered {status}: the flow is gone or switched off, or its address changed"
+        return Unauthorized(said, status=status)
+    detail = "; ".join(filter(None, [code, RUN_HISTORY if status == 400 else ""]))
+    safe = not acts_first or status == 503
+    error = error_for(status, headers=response.headers, detail=detail, safe=safe)
+    if error is None and not _is_acceptance(response):
+        said = f"answered {status} with something that no Workflow says; {RUN_HISTORY}"
+        return Ambiguous(said, status=status)
+    return error
+
+
+def _status(response: requests.Response) -> int:
+    """Return the status, or the one that old connectors wrote into the body of a 200."""
+    if response.status_code >= 300:
+        return response.status_code
+    written = WRITTEN_STATUS.search(response.content)
+    return int(written[1]) if written else response.status_code
+
+
+def _is_acceptance(response: requests.Response) -> bool:
+    if response.content.strip() in (b"", b"1"):
+        return True
+    answer = json_object(response)
+    return answer is not None and "error" not in answer

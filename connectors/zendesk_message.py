@@ -1,0 +1,105 @@
+"""What an event says to Zendesk: words and ids, the same at every attempt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from connectors import text
+from connectors.base import Event, Refused
+from connectors.templates import Template, render
+from connectors.zendesk_options import FieldValue, ZendeskOptions
+from connectors.zendesk_session import PRINTABLE
+
+#: Bytes of text in one comment; Zendesk takes 64 KiB with everything around it.
+MAX_TEXT = 60_000
+MAX_SUBJECT = 150
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """What one event says to Zendesk."""
+
+    key: str
+    #: Stands in the text and in the metadata; by it a later attempt finds an earlier one.
+    mark: str
+    name: str
+    #: The customer's number, if it is one.
+    phone: str | None
+    person_id: str
+    conversation_id: str
+    subject: str
+    body: str
+    metadata: dict[str, Any]
+    custom_fields: list[dict[str, Any]]
+    #: The customer wrote it; otherwise it only tells of the customer.
+    from_customer: bool
+    #: The customer wants no more texts (true), wants them again (false), or says neither.
+    opts_out: bool | None
+
+
+def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
+    """Word *event* for Zendesk. Raises Refused if it names no customer or a template fails."""
+    if not event.customer:
+        raise Refused("the event names no customer, and a ticket needs a requester")
+    digest = sha256(key.encode("utf-8", "replace")).hexdigest()
+    mark = f"gofax-{digest[:12]}"
+    subject = " ".join(render(options.subject, event, field="subject", escape=inert).split())
+    # Each value is cut, lest one that is too long be more than a template may make.
+    comment = render(options.comment, event, field="comment", escape=_fitted)
+    from_customer = event.type != "SMS_STATUS" and event.sender != event.ours
+    wish = {"STOP": True, "START": False}.get(event.keyword or "")
+    return Message(
+        key=key if PRINTABLE.fullmatch(key) and len(key) <= 255 else digest,
+        mark=mark,
+        name=inert(event.customer)[:255],
+        phone=event.customer if re.fullmatch(r"\+[0-9]{5,15}", event.customer) else None,
+        person_id=f"sms-{_token(event.customer)}",
+        conversation_id=f"sms-{_token(event.customer)}-{_token(event.ours or 'unknown')}",
+        subject=(subject or inert(text.title(event)))[:MAX_SUBJECT],
+        body=f"{_cut(comment.strip())}\n\n(ref {mark})".lstrip(),
+        metadata={"custom": {"gofax_ref": mark, "gofax_event_id": event.id}},
+        custom_fields=[
+            {"id": number, "value": _value(value, event, field=f"custom_fields.{number}")}
+            for number, value in options.custom_fields.items()
+        ],
+        from_customer=from_customer,
+        opts_out=wish if from_customer else None,
+    )
+
+
+def inert(words: str) -> str:
+    """Make *words* plain text for Zendesk, which fills in placeholders such as {{ticket.id}}."""
+    sendable = words.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return re.sub(r"\{(?=[{%])", "{\u2060", sendable)
+
+
+def _fitted(words: str) -> str:
+    return _cut(inert(words))
+
+
+def _value(value: FieldValue, event: Event, *, field: str) -> object:
+    if isinstance(value, Template):
+        return render(value, event, field=field, escape=inert)
+    return value
+
+
+def _token(party: str) -> str:
+    """Name a number or a sender's name so that it fits a URL as it is: zenpy encodes nothing."""
+    if re.fullmatch(r"\+?[0-9]{1,20}", party):
+        return party.removeprefix("+")
+    if len(party) > 40:
+        return sha256(party.encode("utf-8", "replace")).hexdigest()[:32]
+    return re.sub(r"[^A-Za-z0-9]", lambda found: _escape(found[0]), party)
+
+
+def _escape(character: str) -> str:
+    return "".join(f"_{each:02x}" for each in character.encode("utf-8", "replace"))
+
+
+def _cut(said: str) -> str:
+    if len(said.encode()) <= MAX_TEXT:
+        return said
+    return said.encode()[:MAX_TEXT].decode(errors="ignore") + "… (cut: too long for Zendesk)"

@@ -1,0 +1,126 @@
+"""The customer's profile in Zendesk: found, adopted or made, and marked."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from itertools import islice
+
+from zenpy import Zenpy
+from zenpy.lib.api_objects import Identity, User
+
+from connectors.base import Refused, Transient, Unauthorized
+from connectors.zendesk_answers import answers, expect, expect_all
+from connectors.zendesk_message import Message
+from connectors.zendesk_session import Gone
+
+#: Profiles that a search brings up without the number in plain sight, and that are looked into.
+LOOKED_INTO = 3
+
+
+class People:
+    """End users, for one thread at a time.
+
+    Everything that is written here may be written twice: a lost answer leaves no doubt.
+    """
+
+    def __init__(self, zenpy: Zenpy) -> None:
+        self._zenpy = zenpy
+
+    def find(self, message: Message) -> int | None:
+        """Return the id of the customer's profile."""
+        with answers(Transient):
+            return self._known(message) or self._adopted(message)
+
+    def make(self, message: Message) -> int:
+        """Make a profile of the customer, unless somebody else has just done so."""
+        fields = {"external_id": message.person_id, "skip_verify_email": True}
+        person = User(name=message.name, **fields)
+        with answers(Transient):
+            if message.phone is None:
+                return self._save(person)
+            try:
+                return self._save(User(name=message.name, phone=message.phone, **fields))
+            except Refused as error:
+                if error.status != 422:
+                    raise
+            # Made at the same moment for another conversation; or the number is another
+            # profile's direct line, and the message matters more.
+            return self._known(message) or self._save(person)
+
+    def mark(self, person: int, *, tag: str, present: bool) -> None:
+        """Put *tag* on a profile, or take it off."""
+        change = self._zenpy.users.add_tags if present else self._zenpy.users.delete_tags
+        try:
+            with answers(Transient):
+                tags = [str(each) for each in change(person, [tag])]
+        except Gone as error:
+            raise Transient("the customer's profile was deleted just now", status=404) from error
+        except (Refused, Unauthorized) as error:
+            if isinstance(error, Unauthorized) and error.status != 403:
+                raise
+            # Other events can do without, so this is no reason to stop them.
+            raise Refused(
+                f"the customer cannot be marked with {tag}: {error} (tags on users are turned on "
+                "in Admin Center under People; or set opt_out_tag: null)",
+                status=error.status,
+            ) from error
+        if (tag.casefold() in map(str.casefold, tags)) != present:
+            raise Transient(f"Zendesk did not change the tag {tag} of user {person}")
+
+    def _known(self, message: Message) -> int | None:
+        """Find the profile of an earlier delivery; saving it again would undo a renaming."""
+        try:
+            found = expect_all(self._zenpy.users(external_ids=[message.person_id]), User)
+            return next((int(user.id) for user in found if user.active is not False), None)
+        except Gone:
+            return None
+
+    def _adopted(self, message: Message) -> int | None:
+        """Find a profile that people made for this number, and note our id in it."""
+        if message.phone is None:
+            return None
+        user = self._with_phone(message.phone)
+        if user is None:
+            return None
+        if not user.external_id:
+            self._adopt(int(user.id), message.person_id)
+        return int(user.id)
+
+    def _adopt(self, person: int, external_id: str) -> None:
+        # So that the next delivery need not search, in an index that lags behind. Where that is
+        # refused the number will do; if nothing may be done at all, the next request says so.
+        with suppress(Refused, Unauthorized):
+            self._zenpy.users.update(User(id=person, external_id=external_id))
+
+    def _with_phone(self, phone: str) -> User | None:
+        """Choose among those who have the number: a direct line first, then the oldest."""
+        found = expect_all(self._zenpy.users.search(query=phone), User)
+        users = [
+            user
+            for user in islice(found, 100)
+            if user.role == "end-user" and user.active is not False
+        ]
+        plain = [user for user in users if _is(user.phone, phone)]
+        others = [user for user in users if user not in plain][:LOOKED_INTO]
+        having = plain or [user for user in others if self._has_identity(user, phone)]
+        return min(having, key=_seniority, default=None)
+
+    def _has_identity(self, user: User, phone: str) -> bool:
+        """A profile shows its primary number only; the others are among its identities."""
+        try:
+            found = list(expect_all(self._zenpy.users.identities(id=int(user.id)), Identity))
+        except Gone:
+            return False
+        return any(each.type == "phone_number" and _is(each.value, phone) for each in found)
+
+    def _save(self, person: User) -> int:
+        return int(expect(self._zenpy.users.create_or_update(person), User).id)
+
+
+def _seniority(user: User) -> tuple[bool, int]:
+    return bool(user.shared_phone_number), int(user.id)
+
+
+def _is(written: object, phone: str) -> bool:
+    return isinstance(written, str) and re.sub(r"[^+0-9]", "", written) == phone

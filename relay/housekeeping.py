@@ -1,0 +1,105 @@
+"""The commands that keep a store in order: prune, erase, doctor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from relay import jsontext
+from relay.config import Config
+from relay.doctor import Finding, examine
+from relay.options import FAILED, Age, Number, config_option, json_option, opened
+from relay.store.upkeep import Removed, Upkeep
+
+SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+
+
+@click.command()
+@config_option
+@dry_run_option
+@json_option
+@click.option("--older-than", type=Age(), help="Instead of the config's retention.")
+def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | None) -> None:
+    """Remove events and requests that are older than the retention.
+
+    The worker does the same by itself, every hour. Events whose deliveries are not over stay; that
+    an event was here is remembered, so that it has no second effect when it is sent again.
+
+    \b
+    Examples: gofax-relay prune --dry-run
+              gofax-relay prune --older-than 30d
+    """
+    now = datetime.now(UTC)
+    upkeep = Upkeep(opened(config), dry_run=dry_run)
+    horizon = config.dedupe_horizon
+    steps = upkeep.prune(
+        before=now - (older_than or config.retention),
+        keys_before=now - horizon if horizon else None,
+    )
+    _report(steps, dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
+@click.argument("number", type=Number())
+@config_option
+@dry_run_option
+@json_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) -> None:
+    """Remove every event of the customer NUMBER: what was said, delivered or not.
+
+    That there were such events is remembered as digests that only this store can make. What
+    destinations were given stays there.
+
+    \b
+    Examples: gofax-relay erase +61400000000 --dry-run
+              gofax-relay erase 0400000000 --yes
+    """
+    if not (yes or dry_run):
+        click.confirm(f"Remove all events of {number}?", abort=True)
+    steps = Upkeep(opened(config), dry_run=dry_run).erase(number)
+    _report(steps, dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
+@config_option
+@json_option
+def doctor(config: Config, as_json: bool) -> None:
+    """Check that what must hold of the store holds, and exit with 1 if something is broken.
+
+    \b
+    Examples: gofax-relay doctor
+              gofax-relay doctor --json
+    """
+    findings = list(examine(config, opened(config), now=datetime.now(UTC)))
+    for finding in findings:
+        click.echo(jsontext.dumps(asdict(finding)) if as_json else _line(finding))
+    if any(finding.verdict == "broken" for finding in findings):
+        sys.exit(FAILED)
+
+
+def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> None:
+    total = Removed()
+    try:
+        for step in steps:
+            total += step
+    except KeyboardInterrupt:
+        click.echo("stopped; what was removed until here is gone", err=True)
+    if as_json:
+        click.echo(jsontext.dumps({**asdict(total), "dry_run": dry_run}))
+        return
+    verb = "would be removed" if dry_run else "removed"
+    click.echo(
+        f"{verb}: {total.events} events with {total.deliveries} deliveries, "
+        f"{total.requests} requests, {total.keys} keys"
+    )
+
+
+def _line(finding: Finding) -> str:
+    return f"{SIGNS[finding.verdict]} {finding.check}: {finding.said}"

@@ -1,0 +1,126 @@
+"""The options that commands share, how their values are read, and the store behind them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relay import migrations, payload, registry, units
+from relay.clock import wall
+from relay.config import Config, load
+from relay.document import ConfigError
+from relay.migrations import SchemaTooNew
+from relay.store import Database, Ledger, StoreUnavailable
+from relay.units import RateLimit
+
+#: Exit codes.
+FAILED, USAGE = 1, 2
+
+
+class ConfigFile(click.ParamType[Config]):
+    """A path to a config file that is read and checked as soon as it is given."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Config:
+        if isinstance(value, Config):
+            return value
+        try:
+            return load(Path(value), find_connector=registry.find)
+        except ConfigError as error:
+            click.echo(error, err=True)
+            raise click.exceptions.Exit(USAGE) from error
+
+
+class Moment(click.ParamType[datetime]):
+    """A time: so long ago, or a date and time, UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        read = payload.moment(value)
+        if read is not None:
+            return read
+        try:
+            return wall() - units.duration(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r}: write 2h or 3d (ago), 2026-11-24 or 2026-11-24T09:00Z", param)
+
+
+class Age(click.ParamType[timedelta]):
+    """A span of time such as 90d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> timedelta:
+        try:
+            return units.duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param)
+
+
+class Rate(click.ParamType[RateLimit]):
+    """So many in any span so long."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> RateLimit:
+        try:
+            return units.rate(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param)
+
+
+class Words(click.ParamType[str]):
+    """Text that a database can hold."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        text = payload.clean(str(value)).strip()
+        if not text:
+            self.fail("is empty: leave the option out", param)
+        return text
+
+
+class Number(Words):
+    """A phone number, in any form."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        text = super().convert(value, param, ctx)
+        return payload.number(text) or text
+
+
+config_option = click.option(
+    "--config",
+    type=ConfigFile(),
+    default="config.yaml",
+    envvar="GOFAX_RELAY_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The YAML file with endpoints, destinations and routes.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.")
+
+
+def opened(config: Config) -> Database:
+    """Open the store, its tables brought up to date."""
+    try:
+        database = Database(config.store, reserve=config.disk_reserve)
+        migrations.upgrade(database)
+    except (SchemaTooNew, StoreUnavailable) as error:
+        raise click.ClickException(f"{config.store}: {error}") from error
+    return database
+
+
+def ledger_of(config: Config) -> Ledger:
+    """Return what shows the store of *config*."""
+    return Ledger(opened(config))

@@ -1,0 +1,171 @@
+"""Removing what is old, or what a person wants erased, in small steps that delay nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.delivery import State
+from relay.store import schema
+from relay.store.database import Database
+from relay.store.lanes import lock_lanes, promote
+
+#: Rows that one transaction looks at.
+STEP = 200
+
+_events, _deliveries, _requests = schema.events, schema.deliveries, schema.requests
+_ENDED = (State.DELIVERED, State.DEAD)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removed:
+    """How many rows of each kind went, or would go."""
+
+    events: int = 0
+    deliveries: int = 0
+    requests: int = 0
+    keys: int = 0
+
+    def __add__(self, other: Removed) -> Removed:
+        return Removed(
+            events=self.events + other.events,
+            deliveries=self.deliveries + other.deliveries,
+            requests=self.requests + other.requests,
+            keys=self.keys + other.keys,
+        )
+
+
+class Upkeep:
+    """Purges events, requests and keys. *dry_run*: counts what would go, and changes nothing."""
+
+    def __init__(self, database: Database, *, dry_run: bool = False) -> None:
+        self._database = database
+        self._dry_run = dry_run
+
+    def prune(self, *, before: datetime, keys_before: datetime | None = None) -> Iterator[Removed]:
+        """Remove what is older than *before*, yielding after each step.
+
+        Events whose deliveries are not over stay. Keys stay for ever, or until *keys_before*.
+        """
+        yield from self._prune_events(before)
+        yield from self._prune_requests(before)
+        if keys_before is not None:
+            yield from self._prune_keys(keys_before)
+
+    def erase(self, number: str) -> Iterator[Removed]:
+        """Remove every event of the customer *number*, delivered or not, yielding after each step.
+
+        What is being delivered at this moment stays; erase again after it.
+        """
+        c = _events.c
+        after = 0
+        while True:
+            wanted = sa.select(c.seq, c.id).where(c.customer == number, c.seq > after)
+            wanted = wanted.order_by(c.seq)
+            with self._step() as db:
+                found = db.execute(wanted.limit(STEP)).all()
+                running = self._with(db, [row.id for row in found], [State.IN_FLIGHT])
+                removed = self._remove(db, [row.id for row in found if row.id not in running])
+            if not found:
+                return
+            after = found[-1].seq
+            yield removed
+
+    def _prune_events(self, before: datetime) -> Iterator[Removed]:
+        c = _events.c
+        after = 0
+        while True:
+            # In the order in which they came, so that the first young one ends the search.
+            wanted = sa.select(c.seq, c.id, c.received_at).where(c.seq > after).order_by(c.seq)
+            with self._step() as db:
+                found = db.execute(wanted.limit(STEP)).all()
+                old = [row.id for row in found if row.received_at < before]
+                unfinished = self._with(db, old, [each for each in State if each not in _ENDED])
+                removed = self._remove(db, [name for name in old if name not in unfinished])
+            if not old:
+                return
+            after = found[-1].seq
+            yield removed
+
+    def _prune_requests(self, before: datetime) -> Iterator[Removed]:
+        c = _requests.c
+        after = 0
+        while True:
+            wanted = sa.select(c.seq, c.at, c.event_id).where(c.seq > after).order_by(c.seq)
+            with self._step() as db:
+                found = db.execute(wanted.limit(STEP)).all()
+                old = [row for row in found if row.at < before]
+                # Those of events go, or stay, with them.
+                named = {row.event_id for row in old if row.event_id}
+                there = set(db.scalars(sa.select(_events.c.id).where(_events.c.id.in_(named))))
+                alone = [row.seq for row in old if row.event_id not in there]
+                self._delete(db, _requests, c.seq.in_(alone))
+            if not old:
+                return
+            after = found[-1].seq
+            yield Removed(requests=len(alone))
+
+    def _prune_keys(self, before: datetime) -> Iterator[Removed]:
+        c = schema.keys.c
+        after = b""
+        while True:
+            wanted = sa.select(c.key, c.last_at).where(c.key > after).order_by(c.key).limit(STEP)
+            with self._step() as db:
+                found = db.execute(wanted).all()
+                old = [row.key for row in found if row.last_at < before]
+                self._delete(db, schema.keys, c.key.in_(old))
+            if not found:
+                return
+            after = found[-1].key
+            yield Removed(keys=len(old))
+
+    def _step(self) -> Any:
+        return self._database.reading() if self._dry_run else self._database.writing_unsynced()
+
+    def _with(
+        self, db: sa.Connection, event_ids: Sequence[str], states: Sequence[State]
+    ) -> set[str]:
+        """Return which of the events have a delivery in one of *states*."""
+        c = _deliveries.c
+        wanted = sa.select(c.event_id).where(c.event_id.in_(event_ids), c.state.in_(states))
+        return set(db.scalars(wanted))
+
+    def _remove(self, db: sa.Connection, event_ids: Sequence[str]) -> Removed:
+        """Remove events with all that hangs on them; their keys stay."""
+        if not event_ids:
+            return Removed()
+        c = _deliveries.c
+        rows = db.execute(sa.select(c.id, c.lane_id).where(c.event_id.in_(event_ids))).all()
+        delivery_ids, lane_ids = [row.id for row in rows], sorted({row.lane_id for row in rows})
+        lock_lanes(db, lane_ids)
+        self._delete(db, schema.attempts, schema.attempts.c.delivery_id.in_(delivery_ids))
+        self._delete(db, _deliveries, c.id.in_(delivery_ids))
+        requests = self._delete(db, _requests, _requests.c.event_id.in_(event_ids))
+        self._delete(db, _events, _events.c.id.in_(event_ids))
+        if not self._dry_run:
+            _tidy(db, lane_ids)
+        return Removed(events=len(event_ids), deliveries=len(rows), requests=requests)
+
+    def _delete(self, db: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
+        if self._dry_run:
+            return int(
+                db.execute(sa.select(sa.func.count()).select_from(table).where(where)).scalar_one()
+            )
+        return db.execute(sa.delete(table).where(where)).rowcount
+
+
+def _tidy(db: sa.Connection, lane_ids: Sequence[str]) -> None:
+    """Forget lanes that have no delivery any more, and let those go on that lost their head."""
+    lanes = schema.lanes
+    these = lanes.c.id.in_(lane_ids)
+    used = sa.select(1).where(_deliveries.c.lane_id == lanes.c.id).exists()
+    db.execute(sa.delete(lanes).where(these, ~used))
+    there = sa.select(1).where(_deliveries.c.id == lanes.c.parked_by).exists()
+    parked = lanes.c.parked_by.is_not(None)
+    db.execute(sa.update(lanes).where(these, parked, ~there).values(parked_by=None))
+    for lane_id in db.scalars(sa.select(lanes.c.id).where(these).order_by(lanes.c.id)).all():
+        promote(db, lane_id, now=datetime.now(UTC))

@@ -1,0 +1,624 @@
+"""The email connector: its messages, and what it makes of an SMTP server's words."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP as MAIL
+from typing import Any
+
+import pytest
+import trustme
+from aiosmtpd.smtp import SMTP
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from connectors.base import (
+    Ambiguous,
+    DeliveryError,
+    Event,
+    Receipt,
+    Refused,
+    Throttled,
+    Transient,
+    Unauthorized,
+)
+from connectors.email import Email, EmailOptions
+from connectors.http import Http
+from connectors.smtp import Server
+from connectors.suites.mailbox import Mailbox, Verdict
+from connectors.testing import sample_event
+from connectors.text import NO_BODY
+
+PASSWORD = "a pass-phrase, of some length"
+KEY = "5" * 40
+ADDRESSES = {"from": "SMS <sms@example.com>", "to": ["Desk <desk@example.com>"]}
+
+
+def options(**given: Any) -> EmailOptions:
+    plain = {"host": "127.0.0.1", "port": 25, "security": "none"}
+    return EmailOptions.model_validate(plain | ADDRESSES | given)
+
+
+def connector(port: int, *, allow: tuple[str, ...] = ("127.0.0.0/8",), **given: Any) -> Email:
+    return Email(options(port=port, **given), http=Http(allow=allow))
+
+
+def deliver(
+    email: Email,
+    event: Event | None = None,
+    *,
+    key: str = KEY,
+    thread: str | None = None,
+    repeat: bool = False,
+    deadline: float = 10,
+) -> Receipt:
+    return email.deliver(
+        event or sample_event(), key=key, thread=thread, repeat=repeat, deadline=deadline
+    )
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with Mailbox() as mailbox:
+        yield mailbox
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca(authority: trustme.CA) -> str:
+    return authority.cert_pem.bytes().decode()
+
+
+@pytest.fixture(scope="module")
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+def text_of(message: EmailMessage) -> str:
+    content = message.get_content()
+    assert isinstance(content, str)
+    return content.replace("\r\n", "\n")
+
+
+class TestMessage:
+    def test_it_says_what_happened(self, mailbox: Mailbox) -> None:
+        event = sample_event(url="https://relay.example.com/console/events/1", keyword="HELP")
+
+        receipt = deliver(connector(mailbox.port, cc=["boss@example.com"]), event)
+
+        [message] = mailbox.messages
+        assert message["From"] == "SMS <sms@example.com>"
+        assert (message["To"], message["Cc"]) == ("Desk <desk@example.com>", "boss@example.com")
+        assert mailbox.recipients == [["desk@example.com", "boss@example.com"]]
+        assert message["Subject"] == "SMS conversation with +61400000000"
+        assert message["Message-ID"] == receipt.reference
+        assert message["Date"].datetime == event.received_at
+        assert message["Auto-Submitted"] == "auto-generated"
+        assert message.get_content_type() == "text/plain"
+        assert text_of(message).splitlines() == [
+            "Thanks for your message",
+            "",
+            "SMS reply from +61400000000",
+            "From: +61400000000",
+            "To: +61700000000",
+            "Time: 2025-12-04 00:24:07 UTC",
+            "Keyword: HELP",
+            "https://relay.example.com/console/events/1",
+        ]
+
+    def test_templates_are_the_operators(self, mailbox: Mailbox) -> None:
+        email = connector(mailbox.port, subject="[{{ type }}]\nurgent", body="{{ text | upper }}")
+
+        deliver(email)
+
+        [message] = mailbox.messages
+        assert message["Subject"] == "[SMS_REPLY] urgent"
+        assert text_of(message) == "THANKS FOR YOUR MESSAGE\n"
+
+    def test_a_missing_text_says_why(self, mailbox: Mailbox) -> None:
+        deliver(connector(mailbox.port), sample_event(body=None))
+
+        assert NO_BODY in text_of(mailbox.messages[0])
+
+    def test_a_repetition_is_the_same_message_to_the_last_byte(self, mailbox: Mailbox) -> None:
+        first = deliver(connector(mailbox.port))
+        second = deliver(connector(mailbox.port), repeat=True)
+
+        assert first == second
+        assert mailbox.taken[0] == mailbox.taken[1]
+        assert len(mailbox.messages) == 1
+
+    def test_another_key_is_another_message(self, mailbox: Mailbox) -> None:
+        ids = {deliver(connector(mailbox.port), key=key).reference for key in ("a", "b")}
+
+        assert len(ids) == len(mailbox.messages) == 2
+
+    @pytest.mark.parametrize(
+        "injected",
+        ["a\r\nBcc: x@example.net", "a\nBcc: x@example.net", "a\rBcc: x\r\n\r\nbody", "a\x0bb\x0c",
+         "a\u2028Bcc: x", "a\x85Bcc: x@example.net"],
+    )  # fmt: skip
+    def test_no_customer_writes_a_header(self, mailbox: Mailbox, injected: str) -> None:
+        event = sample_event(body=injected, customer=injected, metadata={"x": injected})
+
+        deliver(connector(mailbox.port, subject="{{ metadata.x }} {{ text }}"), event)
+
+        [message] = mailbox.messages
+        assert message["Bcc"] is None
+        assert "\n" not in message["Subject"]
+        assert mailbox.recipients == [["desk@example.com"]]
+
+    @pytest.mark.parametrize(
+        "body",
+        [".", "..\r\n.\r\n.", "a\r\n.\r\nQUIT\r\nMAIL FROM:<x@example.com>", ".a\n.b\n\n.",
+         "x" * 5000, "👍🏽" * 700, "é" * 3000, "=20 =\n= =", "From me\nFrom: you"],
+    )  # fmt: skip
+    def test_texts_arrive_as_they_are(self, mailbox: Mailbox, body: str) -> None:
+        deliver(connector(mailbox.port, body="{{ body }}"), sample_event(body=body))
+
+        [message] = mailbox.messages
+        expected = body.replace("\r\n", "\n").removesuffix("\n")
+        assert text_of(message).removesuffix("\n") == expected
+        assert max(map(len, mailbox.taken[0].split(b"\r\n"))) <= 998
+        assert mailbox.taken[0].isascii()
+
+    def test_a_long_subject_is_cut(self, mailbox: Mailbox) -> None:
+        deliver(connector(mailbox.port, subject="{{ text }}"), sample_event(body="wörter " * 99))
+
+        subject = str(mailbox.messages[0]["Subject"])
+        assert len(subject) == 250 and subject.endswith("…")
+
+    @pytest.mark.parametrize(
+        ("field", "broken"), [("subject", "{{ 1 // 0 }}"), ("body", "{{ metadata.no }}")]
+    )
+    def test_a_template_that_does_not_work_is_refused(
+        self, mailbox: Mailbox, field: str, broken: str
+    ) -> None:
+        with pytest.raises(Refused, match=f"^{field}: .*evt_0193a0000000sample"):
+            deliver(connector(mailbox.port, **{field: broken}))
+
+        assert mailbox.taken == []
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(), st.text())
+def test_any_text_makes_a_message_that_can_be_read(subject: str, body: str) -> None:
+    email = connector(25, subject="{{ metadata.subject }}", body="{{ body }}")
+    event = sample_event(body=body, metadata={"subject": subject})
+
+    written = email._message(event, id="<1@example.com>", before=[]).as_bytes()
+
+    read = message_from_bytes(written, policy=MAIL)
+    assert set(read.keys()) == {
+        "From", "To", "Subject", "Date", "Message-ID", "References", "Auto-Submitted",
+        "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
+    }  # fmt: skip
+    assert read["Message-ID"] == "<1@example.com>"
+    assert written.isascii() and b"\n" not in written.replace(b"\r\n", b"")
+
+
+class TestThreads:
+    def conversation(self, mailbox: Mailbox, number: int = 3) -> list[EmailMessage]:
+        email, thread = connector(mailbox.port), None
+        for each in range(number):
+            thread = deliver(email, key=str(each), thread=thread).thread
+        return mailbox.messages
+
+    def test_each_message_points_to_the_one_before_and_to_the_first(
+        self, mailbox: Mailbox
+    ) -> None:
+        first, second, third = self.conversation(mailbox)
+
+        root = first["References"]
+        assert first["In-Reply-To"] is None
+        assert second["In-Reply-To"] == first["Message-ID"]
+        assert second["References"].split() == [root, first["Message-ID"]]
+        assert third["In-Reply-To"] == second["Message-ID"]
+        assert third["References"].split() == [root, first["Message-ID"], second["Message-ID"]]
+        assert len({each["Subject"] for each in (first, second, third)}) == 1
+
+    def test_a_thread_does_not_grow(self, mailbox: Mailbox) -> None:
+        last = self.conversation(mailbox, 12)[-1]
+
+        assert len(last["References"].split()) == 3
+
+    @pytest.mark.parametrize("thread", ["", "nonsense", "<a b>", "<x\r\nBcc: y@z>", "<" * 999])
+    def test_a_thread_that_is_none_of_ours_is_left_out(
+        self, mailbox: Mailbox, thread: str
+    ) -> None:
+        deliver(connector(mailbox.port), thread=thread)
+
+        [message] = mailbox.messages
+        assert (message["In-Reply-To"], message["Bcc"]) == (None, None)
+        assert len(message["References"].split()) == 1
+
+    def test_conversations_have_roots_of_their_own(self, mailbox: Mailbox) -> None:
+        email = connector(mailbox.port)
+        deliver(email, key="1")
+        deliver(email, sample_event(customer="+61400000002"), key="2")
+
+        one, other = mailbox.messages
+        assert one["References"] != other["References"]
+
+
+class TestTls:
+    def test_starttls_and_signing_in(self, tls: ssl.SSLContext, ca: str) -> None:
+        login = {"username": "relay", "password": PASSWORD}
+        with Mailbox(tls=tls, login=("relay", PASSWORD)) as mailbox:
+            email = connector(mailbox.port, host="localhost", security="starttls", ca=ca, **login)
+
+            deliver(email)
+
+            assert len(mailbox.messages) == 1
+            assert "localhost" in email.check() and "signed in as relay" in email.check()
+            assert len(mailbox.messages) == 1
+
+    def test_tls_from_the_first_byte(self, tls: ssl.SSLContext, ca: str) -> None:
+        login = {"username": "relay", "password": PASSWORD}
+        with Mailbox(tls=tls, from_the_start=True, login=("relay", PASSWORD)) as mailbox:
+            deliver(connector(mailbox.port, host="localhost", security="tls", ca=ca, **login))
+
+            assert len(mailbox.messages) == 1
+
+    @pytest.mark.parametrize("security", ["starttls", "tls"])
+    @pytest.mark.parametrize(("host", "trusted"), [("127.0.0.1", True), ("localhost", False)])
+    def test_a_certificate_must_be_trusted_and_name_the_host(
+        self, tls: ssl.SSLContext, ca: str, security: str, host: str, trusted: bool
+    ) -> None:
+        with Mailbox(tls=tls, from_the_start=security == "tls") as mailbox:
+            trust = {"ca": ca} if trusted else {}
+            email = connector(mailbox.port, host=host, security=security, **trust)
+
+            with pytest.raises(Transient, match="SSLCertVerificationError"):
+                deliver(email)
+
+            assert mailbox.taken == []
+
+    def test_a_server_without_starttls_gets_nothing(self, mailbox: Mailbox) -> None:
+        email = connector(mailbox.port, security="starttls", username="relay", password=PASSWORD)
+
+        with pytest.raises(Unauthorized, match="STARTTLS extension not supported"):
+            deliver(email)
+
+    def test_a_wrong_password_pauses_the_destination(self, tls: ssl.SSLContext, ca: str) -> None:
+        with Mailbox(tls=tls, login=("relay", "another")) as mailbox:
+            email = connector(
+                mailbox.port, host="localhost", security="starttls", ca=ca, username="relay",
+                password=PASSWORD,
+            )  # fmt: skip
+            for act in (lambda: deliver(email), email.check):
+                with pytest.raises(Unauthorized, match="signing in: 535 5.7.8") as caught:
+                    act()
+                shown = "".join(traceback.format_exception(caught.value))
+                assert PASSWORD not in shown
+
+    def test_a_server_that_wants_no_sign_in_cannot_be_signed_in_to(self) -> None:
+        with Mailbox(auth_exclude_mechanism=["LOGIN", "PLAIN"]) as mailbox:
+            email = connector(mailbox.port, username="relay", password=PASSWORD)
+
+            with pytest.raises(Unauthorized, match="no way to sign in: needs CRAM-MD5 or LOGIN"):
+                deliver(email)
+
+
+class TestGuard:
+    @pytest.mark.parametrize("security", ["none", "starttls", "tls"])
+    def test_private_addresses_must_be_allowed(self, mailbox: Mailbox, security: str) -> None:
+        email = connector(mailbox.port, allow=(), security=security)
+
+        with pytest.raises(Unauthorized, match="is not in outbound.allow"):
+            deliver(email)
+
+    def test_public_addresses_need_tls(self) -> None:
+        email = connector(25, host="8.8.8.8", allow=("10.0.0.0/8",))
+
+        with pytest.raises(Unauthorized, match="no TLS, or a private address"):
+            deliver(email)
+
+    def test_a_host_that_is_none(self) -> None:
+        with pytest.raises(Transient, match="not reached: gaierror"):
+            deliver(connector(25, host="no-such-host.invalid"))
+
+    def test_nobody_listens(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+
+        with pytest.raises(Transient, match="not reached: ConnectionRefusedError"):
+            deliver(connector(port))
+
+
+def saying(at: str, answer: str) -> Verdict:
+    return lambda stage, said, server: answer if stage == at else None
+
+
+@pytest.mark.parametrize(
+    ("stage", "answer", "kind", "words"),
+    [
+        # Sender and recipients are the same for every event.
+        ("MAIL", "550 5.7.60 may not send as this sender", Unauthorized, "sender sms@example.com"),
+        ("MAIL", "530 5.7.0 sign in first", Unauthorized, "530 5.7.0 sign in first"),
+        ("MAIL", "552 5.3.4 too large", Refused, "552 5.3.4"),
+        ("MAIL", "451 4.3.0 later", Transient, "451"),
+        ("RCPT", "550 5.1.1 no such user", Unauthorized, "recipient desk@example.com: 550 5.1.1"),
+        ("RCPT", "450 4.2.0 greylisted", Transient, "450"),
+        ("RCPT", "450 4.2.1 receiving mail too quickly: rate", Throttled, "450"),
+        # The content is the event's.
+        ("DATA", "554 5.7.1 spam: Thanks for your message", Refused, "the message: 554 5.7.1"),
+        ("DATA", "552 5.3.4 too large", Refused, "552"),
+        ("DATA", "451 4.3.0 disk trouble", Transient, "451"),
+        ("DATA", "452 4.2.2 mailbox full", Transient, "452"),
+        ("DATA", "432 4.3.2 concurrent connections", Throttled, "432"),
+        ("DATA", "421 4.7.0 too many messages", Throttled, "421"),
+        ("TAKEN", "299 what?", Ambiguous, "299"),
+    ],
+)  # fmt: skip
+def test_answers_of_the_server(
+    stage: str, answer: str, kind: type[DeliveryError], words: str
+) -> None:
+    with Mailbox(verdict=saying(stage, answer)) as mailbox, pytest.raises(DeliveryError) as caught:
+        deliver(connector(mailbox.port))
+
+    assert type(caught.value) is kind
+    assert words in str(caught.value)
+    assert "Thanks" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_check_tries_the_addresses_and_sends_nothing() -> None:
+    words = "desk@example.com: 550 5.1.1 no such user"
+    with (
+        Mailbox(verdict=saying("RCPT", "550 5.1.1 no such user")) as mailbox,
+        pytest.raises(Unauthorized, match=words),
+    ):
+        connector(mailbox.port).check()
+    with Mailbox() as mailbox:
+        said = connector(mailbox.port).check()
+
+    assert said == (
+        f"127.0.0.1:{mailbox.port}: without signing in, from sms@example.com to desk@example.com"
+    )
+    assert mailbox.taken == []
+
+
+def _cut(server: SMTP) -> str:
+    assert isinstance(server.transport, asyncio.WriteTransport)
+    server.transport.abort()
+    return "451 which nobody hears"
+
+
+def cutting(at: str) -> Verdict:
+    return lambda stage, said, server: _cut(server) if stage == at else None
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind"),
+    [("MAIL", Transient), ("RCPT", Transient), ("DATA", Ambiguous), ("TAKEN", Ambiguous)],
+)
+def test_a_connection_that_is_lost(stage: str, kind: type[DeliveryError]) -> None:
+    with Mailbox(verdict=cutting(stage)) as mailbox:
+        with pytest.raises(DeliveryError) as caught:
+            deliver(connector(mailbox.port))
+
+        assert type(caught.value) is kind
+        assert len(mailbox.taken) == (stage == "TAKEN")
+
+
+class Script:
+    """A server on a raw socket: says its lines, one after each line that it reads."""
+
+    def __init__(self, *lines: bytes, pause: float = 0) -> None:
+        self._lines = lines
+        self._pause = pause
+        self._stop = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Script:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        sock, _ = self._listener.accept()
+        sock.settimeout(10)
+        with sock, sock.makefile("rb") as read:
+            try:
+                for number, line in enumerate(self._lines):
+                    if number:
+                        read.readline()
+                    self._say(sock, line)
+                self._stop.wait(10)
+            except OSError:
+                pass
+
+    def _say(self, sock: socket.socket, line: bytes) -> None:
+        if not self._pause:
+            sock.sendall(line)
+            return
+        for byte in line:
+            if self._stop.wait(self._pause):
+                return
+            sock.sendall(bytes([byte]))
+
+
+EHLO = b"250 hello\r\n"
+TO_CONTENT = (b"220 hi\r\n", EHLO, b"250 ok\r\n", b"250 ok\r\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "words"),
+    [
+        ((b"554 5.7.1 go away\r\n",), Unauthorized, "greeting: 554 5.7.1 go away"),
+        ((b"421 4.3.0 shutting down\r\n",), Transient, "greeting: 421"),
+        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), Transient, "-1"),
+        (
+            (
+                b"220 hi\r\n",
+                b"500 what\r\n",
+                b"500 what\r\n",
+            ),
+            Unauthorized,
+            "500",
+        ),
+        ((b"\xff\xfe\x00\r\n",), Transient, ""),
+        (
+            (
+                *TO_CONTENT,
+                b"554 5.5.1 no\r\n",
+            ),
+            Refused,
+            "the message: 554 5.5.1",
+        ),
+        (
+            (
+                *TO_CONTENT,
+                b"250 odd\r\n",
+            ),
+            Transient,
+            "the message: 250",
+        ),
+    ],
+    ids=["554", "421", "HTTP", "no EHLO", "bytes", "no DATA", "odd DATA"],
+)
+def test_odd_servers(script: tuple[bytes, ...], kind: type[DeliveryError], words: str) -> None:
+    with Script(*script) as server, pytest.raises(DeliveryError) as caught:
+        deliver(connector(server.port))
+
+    assert type(caught.value) is kind
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (lambda: Script(b""), Transient),  # silent from the start
+        (lambda: Script(b"220 hi\r\n", b""), Transient),  # silent later
+        (lambda: Script(b"220-" + b"x" * 500, pause=0.02), Transient),  # a byte now and then
+        (lambda: Script(*TO_CONTENT, b"354 go\r\n", b""), Ambiguous),  # silent at the end
+    ],
+    ids=["silence", "later silence", "dribble", "silence after the content"],
+)
+def test_the_deadline_holds_for_the_whole_dialogue(
+    script: Callable[[], Script], kind: type[DeliveryError]
+) -> None:
+    with script() as server:
+        began = time.monotonic()
+        with pytest.raises(DeliveryError, match="time-out") as caught:
+            deliver(connector(server.port), deadline=0.6)
+        took = time.monotonic() - began
+
+    assert type(caught.value) is kind
+    assert took < 3
+
+
+def test_a_server_that_talks_without_end_is_left() -> None:
+    endless = b"220-more\r\n" * 400_000
+    with Script(endless) as server, pytest.raises(Transient, match="not reached"):
+        deliver(connector(server.port))
+
+
+def test_injected_answers_before_starttls_are_not_believed(ca: str) -> None:
+    # What was said in clear text before TLS began must not count afterwards.
+    greeting = b"250-hello\r\n250 STARTTLS\r\n"
+    with Script(b"220 hi\r\n", greeting, b"220 go\r\n250 injected\r\n") as server:
+        email = connector(server.port, host="localhost", security="starttls", ca=ca)
+        with pytest.raises(Transient):
+            deliver(email, deadline=0.6)
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("given", "fault"),
+        [
+            ({"from": "no address"}, "from"),
+            ({"from": "a@example.com, b@example.com"}, "from"),
+            ({"from": "a@example.com\r\nBcc: x@example.com"}, "from"),
+            ({"from": "Zoë <zoë@example.com>"}, "in ASCII"),
+            ({"to": []}, "to"),
+            ({"to": ["a@"]}, "write one address"),
+            ({"to": ["<script>"]}, "write one address"),
+            ({"to": ["a b@example.com"]}, "write one address"),
+            ({"cc": ["x"]}, "cc"),
+            ({"host": "smtp example"}, "host"),
+            ({"host": "https://smtp.example.com"}, "host"),
+            ({"port": 70000}, "port"),
+            ({"security": "ssl"}, "security"),
+            ({"username": "a"}, "belong together"),
+            ({"password": "a"}, "belong together"),
+            ({"username": "a", "password": "pässword"}, "printable ASCII only"),
+            ({"username": "a", "password": "pass\nword"}, "printable ASCII only"),
+            ({"ca": "no certificate"}, "no PEM certificates"),
+            ({"ca": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}, "no PEM"),
+            ({"subject": "{{ nothing_like_it }}"}, "subject"),
+            ({"bdy": "x"}, "bdy"),
+        ],
+    )
+    def test_a_wrong_option_is_found(self, given: dict[str, Any], fault: str) -> None:
+        with pytest.raises(ValidationError) as caught:
+            options(**given)
+
+        assert fault in str(caught.value)
+        assert "pässword" not in str(caught.value)
+
+    def test_names_may_hold_anything(self, mailbox: Mailbox) -> None:
+        deliver(connector(mailbox.port, **{"from": '"Zoë, SMS" <sms@example.com>'}))
+
+        assert mailbox.messages[0]["From"].addresses[0].display_name == "Zoë, SMS"
+
+    @pytest.mark.parametrize(("security", "port"), [("starttls", 587), ("tls", 465), ("none", 25)])
+    def test_the_port_is_the_usual_one(self, security: str, port: int) -> None:
+        email = Email(options(security=security, port=0), http=Http())
+
+        assert email._server.port == port
+
+    def test_the_password_is_hidden(self) -> None:
+        given = options(username="relay", password=PASSWORD)
+        email = Email(given, http=Http())
+
+        for shown in (repr(given), str(given), given.model_dump_json(), repr(email._server.login)):
+            assert PASSWORD not in shown
+
+
+def test_one_connector_serves_many_threads(mailbox: Mailbox) -> None:
+    email = connector(mailbox.port)
+    threads = [
+        threading.Thread(target=deliver, args=(email,), kwargs={"key": str(number)})
+        for number in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(mailbox.messages) == 20
+
+
+def test_server_is_a_part_of_its_own() -> None:
+    with Mailbox() as mailbox:
+        http = Http(allow=["127.0.0.0/8"])
+        server = Server(
+            "127.0.0.1", mailbox.port, security="none", login=None, authorities=None, http=http
+        )
+        server.send(
+            b"Subject: x\r\n\r\nhello", sender="a@example.com", recipients=["b@example.com"]
+        )
+
+        assert mailbox.taken == [b"Subject: x\r\n\r\nhello\r\n"]

@@ -1,0 +1,252 @@
+"""The stand-in of Teams answers bots as Microsoft documents, and shows what they post."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from teams_channel import CHANNEL, CLIENT, TENANT
+from werkzeug.test import TestResponse
+
+from connectors import cards
+from connectors.cards import CardOptions
+from connectors.sandbox import create_app
+from connectors.sandbox.records import Records
+from connectors.sandbox.teams import StandIn
+from connectors.sandbox.teams_limits import Limit, Meter
+from connectors.testing import sample_event
+
+SCOPE = "https://api.botframework.com/.default"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bot:
+    """A bot that talks to the stand-in without a connector."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.records = Records()
+        self.stand_in = StandIn(self.records, clock=self.clock)
+        app = Flask("connectors.sandbox")
+        app.register_blueprint(self.stand_in.blueprint(), url_prefix="/teams")
+        self.client: FlaskClient = app.test_client()
+        self.token = self.sign_in().get_json()["access_token"]
+
+    def sign_in(self, **changes: str) -> TestResponse:
+        asked = {
+            "grant_type": "client_credentials",
+            "client_id": CLIENT,
+            "client_secret": "anything",
+            "scope": SCOPE,
+        }
+        return self.client.post(f"/teams/{TENANT}/oauth2/v2.0/token", data=asked | changes)
+
+    def post(self, path: str, posted: Any) -> TestResponse:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return self.client.post(f"/teams/v3/conversations{path}", json=posted, headers=headers)
+
+    def start(self, **changes: Any) -> TestResponse:
+        asked = {
+            "isGroup": True,
+            "tenantId": TENANT,
+            "channelData": {"channel": {"id": CHANNEL}},
+            "activity": activity(),
+        }
+        return self.post("", {k: v for k, v in (asked | changes).items() if v is not None})
+
+    def reply(self, thread: str, body: str = "more") -> TestResponse:
+        return self.post(f"/{thread}/activities", activity(body=body))
+
+
+def activity(**changes: Any) -> dict[str, Any]:
+    event = sample_event(**changes)
+    return cards.activity(event, options=CardOptions(), repeat=False, in_thread=False)
+
+
+@pytest.fixture
+def bot() -> Bot:
+    return Bot()
+
+
+class TestSigningIn:
+    def test_grants_a_token_for_an_hour(self, bot: Bot) -> None:
+        granted = bot.sign_in().get_json()
+
+        assert (granted["token_type"], granted["expires_in"]) == ("Bearer", 3599)
+
+    @pytest.mark.parametrize(
+        ("changes", "status", "error"),
+        [
+            ({"client_secret": "revoked"}, 401, "invalid_client"),
+            ({"client_secret": ""}, 401, "invalid_client"),
+            ({"scope": "https://graph.microsoft.com/.default"}, 400, "invalid_request"),
+            ({"grant_type": "password"}, 400, "invalid_request"),
+        ],
+    )
+    def test_is_refused(self, bot: Bot, changes: dict[str, str], status: int, error: str) -> None:
+        answered = bot.sign_in(**changes)
+
+        assert answered.status_code == status
+        assert answered.get_json()["error"] == error
+        assert "AADSTS" in answered.get_json()["error_description"]
+
+    def test_lasts_an_hour(self, bot: Bot) -> None:
+        bot.clock.now += 3598
+        assert bot.start().status_code == 201
+        bot.clock.now += 2
+        assert bot.start().status_code == 401
+
+    @pytest.mark.parametrize("header", ["", "Bearer nonsense", "Basic eDp5"])
+    def test_is_needed(self, bot: Bot, header: str) -> None:
+        headers = {"Authorization": header} if header else {}
+
+        answered = bot.client.post("/teams/v3/conversations", json={}, headers=headers)
+
+        assert answered.status_code == 401
+
+
+class TestPosting:
+    def test_starts_a_thread(self, bot: Bot) -> None:
+        answered = bot.start()
+
+        made = answered.get_json()
+        assert answered.status_code == 201
+        assert made["id"] == f"{CHANNEL};messageid={made['activityId']}"
+        assert [each["kind"] for each in bot.records.listing()] == ["card"]
+
+    def test_answers_in_it(self, bot: Bot) -> None:
+        thread = bot.start().get_json()["id"]
+
+        answered = bot.reply(thread)
+
+        assert answered.status_code == 201
+        assert answered.get_json()["id"].isdigit()
+        assert [each["kind"] for each in bot.records.listing()] == ["card", "reply"]
+        assert len({each["conversation"] for each in bot.records.listing()}) == 1
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"isGroup": False},
+            {"isGroup": None},
+            {"tenantId": None},
+            {"channelData": None},
+            {"channelData": {"channel": {}}},
+            {"activity": None},
+        ],
+    )
+    def test_wants_what_makes_a_thread(self, bot: Bot, changes: dict[str, Any]) -> None:
+        answered = bot.start(**changes)
+
+        assert answered.status_code == 400
+        assert answered.get_json()["error"]["code"] == "BadSyntax"
+
+    @pytest.mark.parametrize("posted", [{}, {"type": "message"}, {"type": "typing"}])
+    def test_wants_a_card(self, bot: Bot, posted: dict[str, Any]) -> None:
+        thread = bot.start().get_json()["id"]
+
+        assert bot.start(activity=posted).status_code == 400
+        assert bot.post(f"/{thread}/activities", posted).status_code == 400
+        assert len(bot.records.listing()) == 1
+
+    @pytest.mark.parametrize(
+        ("channel", "status", "code"),
+        [
+            ("19:removed@thread.tacv2", 403, "BotNotInConversationRoster"),
+            ("19:deleted@thread.tacv2", 404, "ConversationNotFound"),
+            ("General", 404, "ConversationNotFound"),
+        ],
+    )
+    def test_goes_into_channels_of_the_bot_only(
+        self, bot: Bot, channel: str, status: int, code: str
+    ) -> None:
+        for answered in (
+            bot.start(channelData={"channel": {"id": channel}}),
+            bot.reply(f"{channel};messageid=1"),
+        ):
+            assert answered.status_code == status
+            assert answered.get_json()["error"]["code"] == code
+
+    def test_in_a_thread_that_is_gone_is_refused(self, bot: Bot) -> None:
+        made = bot.start().get_json()
+        bot.stand_in.delete_thread(made["activityId"])
+
+        answered = bot.reply(made["id"])
+
+        assert answered.status_code == 404
+        assert answered.get_json()["error"]["code"] == "ActivityNotFoundInConversation"
+
+    def test_too_much_is_refused(self, bot: Bot) -> None:
+        large = activity() | {"summary": "x" * 29_000}
+
+        answered = bot.start(activity=large)
+
+        assert answered.status_code == 413
+        assert answered.get_json()["error"]["code"] == "MessageSizeTooBig"
+
+    def test_is_limited_per_channel(self, bot: Bot) -> None:
+        elsewhere = {"channel": {"id": "19:elsewhere@thread.tacv2"}}
+
+        statuses = [bot.start().status_code for _ in range(9)]
+        refused = bot.start()
+
+        assert statuses == [201] * 7 + [429] * 2
+        assert refused.headers["Retry-After"] == "1"
+        assert refused.get_json()["error"]["code"] == "Throttled"
+        assert bot.start(channelData=elsewhere).status_code == 201
+        bot.clock.now += 1
+        assert bot.start().status_code == 201
+        assert bot.start().status_code == 429  # the ninth in two seconds
+
+
+class TestTheMeter:
+    def test_says_how_long_to_wait(self) -> None:
+        clock = Clock()
+        meter = Meter(clock)
+        limits = (Limit(calls=2, seconds=10), Limit(calls=3, seconds=60))
+
+        waits = []
+        for later in (0, 4, 0, 6, 0, 5, 46, 1):
+            clock.now += later
+            waits.append(meter.take("one", limits))
+
+        assert waits == [0, 0, 6, 0, 50, 45, 0, 2]
+        assert meter.take("other", limits) == 0
+
+
+class TestThePage:
+    def test_shows_answers_below_their_card(self) -> None:
+        client = create_app().test_client()
+        thread = None
+        for _ in range(2):
+            message = cards.message(
+                sample_event(),
+                options=CardOptions(),
+                beside={"conversation": {"thread": thread}},
+            )
+            thread = client.post("/teams/threads", json=message).get_json()["thread"]
+
+        page = client.get("/").get_data(as_text=True)
+
+        assert page.count('<article class="thread">') == 1
+        assert page.count('<section class="card">') == 1
+        assert page.count('<section class="card reply">') == 1
+
+    def test_shows_mentions_by_name(self) -> None:
+        client = create_app().test_client()
+        options = CardOptions.model_validate({"mentions": [{"id": "a@b.example", "name": "Ann"}]})
+        client.post("/teams", json=cards.message(sample_event(), options=options))
+
+        page = client.get("/").get_data(as_text=True)
+
+        assert "@Ann" in page
+        assert "&lt;at&gt;" not in page

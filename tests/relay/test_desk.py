@@ -1,0 +1,707 @@
+"""The desk: what people do happens once, in its place, and is written down."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fakes import (
+    NOON,
+    accept,
+    accept_apart,
+    arrival,
+    customer,
+    delivered,
+    failed,
+    finish,
+    take,
+    take_one,
+)
+
+from relay import remedy
+from relay.delivery import Policy, Result, State
+from relay.remedy import Filed, Kind, Replay, Step, Turn
+from relay.store import Database, Desk, Inbox, Ledger, Queue, schema
+from relay.store.cases import Unknown, Wanted
+from relay.store.desk import Act
+from relay.store.inbox import delivery_key
+from relay.store.records import DeliveryView
+
+FindDelivery = Callable[..., DeliveryView]
+
+LATER = NOON + timedelta(days=4)
+MINUTE = timedelta(minutes=1)
+HOLD = Policy(on_dead="hold", on_ambiguous="hold")
+
+
+@pytest.fixture
+def desk(database: Database) -> Desk:
+    return Desk(database)
+
+
+def act(
+    *, who: str = "anna", why: str | None = "the token was wrong", at: datetime = LATER
+) -> Act:
+    return Act(who=who, why=why, at=at)
+
+
+def refuse(queue: Queue, *, policy: Policy | None = None, detail: str = "no such field") -> None:
+    """Let everything that is due die."""
+    for claim in take(queue, now=LATER):
+        finish(queue, claim, failed(Result.REFUSED, detail), policy=policy)
+
+
+def resend(desk: Desk, name: str, *, again: bool = False, at: datetime = LATER) -> Step:
+    """Resend the one delivery that *name* means, if that can be done."""
+    (case,) = desk.named(name)
+    step = remedy.resend(case, again=again, now=at)
+    assert desk.do([step], act(at=at)) == [step.kind is not Kind.NOTHING]
+    return step
+
+
+def settle(desk: Desk, name: str, end: Any) -> Step:
+    (case,) = desk.named(name)
+    step = remedy.settle(case, end=end)
+    assert desk.do([step], act()) == [step.kind is not Kind.NOTHING]
+    return step
+
+
+def actions(database: Database) -> list[dict[str, Any]]:
+    with database.reading() as db:
+        rows = db.execute(sa.select(schema.actions).order_by(schema.actions.c.seq)).mappings()
+        return [dict(row) for row in rows]
+
+
+def parked_by(database: Database) -> str | None:
+    with database.reading() as db:
+        return db.execute(sa.select(schema.lanes.c.parked_by)).scalar_one()
+
+
+def names(queue: Queue, *, now: datetime = LATER) -> list[str | None]:
+    return [claim.event.message_id for claim in take(queue, now=now)]
+
+
+def test_a_dead_delivery_gets_a_new_series_under_its_key(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
+    finish(queue, claim, failed(Result.REFUSED))
+
+    resend(desk, "m1")
+
+    view = delivery()
+    assert (view.state, view.attempts, view.late, view.error) == (State.PENDING, 0, True, None)
+    second = take_one(queue, now=LATER)
+    assert (second.key, second.trigger, second.standing.failing_since) == (
+        claim.key,
+        "manual",
+        None,
+    )
+    finish(queue, second, now=LATER)
+    assert [attempt.trigger for attempt in delivery().history] == ["scheduled", "manual"]
+
+
+@pytest.mark.parametrize("result", [Result.AMBIGUOUS, Result.REFUSED])
+def test_a_resend_keeps_in_mind_whether_an_attempt_may_have_acted(
+    inbox: Inbox, queue: Queue, desk: Desk, result: Result
+) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue), failed(result), policy=HOLD)
+
+    resend(desk, "m1")
+
+    assert take_one(queue, now=LATER).standing.repeat is (result is Result.AMBIGUOUS)
+
+
+def test_a_resent_one_is_late_and_holds_up_nobody(inbox: Inbox, queue: Queue, desk: Desk) -> None:
+    accept(inbox, "m1", "m2", "m3")
+    finish(queue, take_one(queue), failed(Result.REFUSED))
+
+    resend(desk, "m1")
+
+    assert sorted(map(str, names(queue))) == ["m1", "m2"]
+
+
+def test_a_held_one_that_parks_its_conversation_goes_first_again(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery, database: Database
+) -> None:
+    accept(inbox, "m1", "m2")
+    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+    assert take(queue, now=LATER) == []
+
+    resend(desk, "m1")
+
+    assert (delivery().state, delivery().late, parked_by(database)) == (State.PENDING, False, None)
+    claim = take_one(queue, now=LATER)
+    assert claim.event.message_id == "m1"
+    accept(inbox, "m3", at=LATER)
+    finish(queue, claim, now=LATER)
+    assert names(queue) == ["m2"]
+
+
+def test_a_held_one_that_let_the_others_go_is_late(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1", "m2")
+    finish(queue, take_one(queue), failed(Result.AMBIGUOUS), policy=HOLD)
+
+    resend(desk, "m1")
+
+    assert delivery().late
+    assert sorted(map(str, names(queue))) == ["m1", "m2"]
+
+
+def test_one_that_waits_for_its_next_attempt_is_due_at_once(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1", "m2")
+    finish(queue, take_one(queue), failed(Result.TRANSIENT))
+    at = NOON + timedelta(seconds=1)
+
+    step = resend(desk, "m1", at=at)
+
+    assert step.kind is Kind.HURRY
+    assert (delivery().due_at, delivery().late, delivery().attempts) == (at, False, 1)
+    assert names(queue, now=at) == ["m1"]
+
+
+def _pending(inbox: Inbox, queue: Queue) -> None:
+    accept(inbox, "m1")
+
+
+def _in_flight(inbox: Inbox, queue: Queue) -> None:
+    accept(inbox, "m1")
+    take_one(queue)
+
+
+def _waiting(inbox: Inbox, queue: Queue) -> None:
+    accept(inbox, "m0", "m1")
+
+
+def _delivered(inbox: Inbox, queue: Queue) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        (_pending, "due already"),
+        (_in_flight, "an attempt is running"),
+        (_waiting, "waits behind"),
+        (_delivered, "delivered already; --again makes a second effect"),
+    ],
+)
+def test_what_needs_no_resend_gets_none(
+    inbox: Inbox,
+    queue: Queue,
+    desk: Desk,
+    delivery: FindDelivery,
+    database: Database,
+    prepare: Callable[[Inbox, Queue], None],
+    why: str,
+) -> None:
+    prepare(inbox, queue)
+    before = delivery()
+
+    step = resend(desk, "m1")
+
+    assert step.says.startswith(why)
+    assert delivery() == before
+    assert actions(database) == []
+
+
+def test_again_makes_a_second_delivery_under_a_key_of_its_own(
+    inbox: Inbox, queue: Queue, desk: Desk, ledger: Ledger
+) -> None:
+    accept(inbox, "m1", "m2")
+    first = take_one(queue)
+    finish(queue, first)
+
+    resend(desk, "m1", again=True)
+
+    second, third = take(queue, now=LATER)
+    assert {second.event.message_id, third.event.message_id} == {"m1", "m2"}
+    copy = second if second.event.message_id == "m1" else third
+    assert copy.key != first.key
+    assert (copy.trigger, copy.standing.repeat) == ("manual", False)
+    view = ledger.event("m1")
+    assert view is not None
+    assert [each.late for each in view.deliveries] == [False, True]
+
+
+def test_again_is_done_once_for_each_delivery(
+    inbox: Inbox, queue: Queue, desk: Desk, ledger: Ledger
+) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue))
+    (case,) = desk.named("m1")
+    resend(desk, "m1", again=True)
+
+    step = resend(desk, case.id, again=True)
+
+    (copy,) = desk.named("m1")
+    assert step.says == f"sent again before, as {copy.id}"
+    assert ledger.backlog() == {"crm": {"delivered": 1, "pending": 1}}
+
+
+def _parked(inbox: Inbox, queue: Queue, desk: Desk) -> Sequence[Step]:
+    accept(inbox, "m1", "m2")
+    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+    return [remedy.resend(desk.named("m1")[0], again=False, now=LATER)]
+
+
+def _dead(inbox: Inbox, queue: Queue, desk: Desk) -> Sequence[Step]:
+    accept_apart(inbox, 20)
+    refuse(queue)
+    (page,) = desk.pages(Wanted(states=[State.DEAD]))
+    return [remedy.resend(case, again=False, now=LATER) for case in page]
+
+
+def _done(inbox: Inbox, queue: Queue, desk: Desk) -> Sequence[Step]:
+    accept_apart(inbox, 20)
+    for claim in take(queue):
+        finish(queue, claim)
+    (page,) = desk.pages(Wanted(states=[State.DELIVERED]))
+    return [remedy.resend(case, again=True, now=LATER) for case in page]
+
+
+def _together(count: int, do: Callable[[], Any]) -> list[Any]:
+    """Do something in *count* threads at the same time."""
+    barrier = threading.Barrier(count, timeout=30)
+
+    def run() -> Any:
+        barrier.wait()
+        return do()
+
+    with ThreadPoolExecutor(count) as threads:
+        futures = [threads.submit(run) for _ in range(count)]
+        return [future.result() for future in futures]
+
+
+@pytest.mark.parametrize("prepare", [_parked, _dead, _done])
+def test_what_many_people_resend_at_once_is_sent_once(
+    inbox: Inbox,
+    queue: Queue,
+    desk: Desk,
+    database: Database,
+    prepare: Callable[[Inbox, Queue, Desk], Sequence[Step]],
+) -> None:
+    steps = prepare(inbox, queue, desk)
+
+    results = _together(6, lambda: desk.do(steps, act()))
+
+    assert [sum(done) for done in zip(*results, strict=True)] == [1] * len(steps)
+    claims = take(queue, now=LATER)
+    assert len(claims) == len({claim.key for claim in claims}) == len(steps)
+    assert len(actions(database)) == len(steps)
+
+
+def test_a_resend_of_what_died_again_meanwhile_is_not_done(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    refuse(queue)
+    step = remedy.resend(desk.named("m1")[0], again=False, now=LATER)
+    resend(desk, "m1")
+    refuse(queue)
+
+    assert desk.do([step], act()) == [False]
+
+    assert delivery().state is State.DEAD
+
+
+def test_resend_and_revival_by_the_sender_do_not_add_up(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    accept(inbox, "m1")
+    refuse(queue)
+    step = remedy.resend(desk.named("m1")[0], again=False, now=LATER)
+    accept(inbox, "m1", at=LATER)
+
+    assert desk.do([step], act()) == [False]
+
+    claim = take_one(queue, now=LATER)
+    assert claim.trigger == "scheduled"
+
+
+@pytest.mark.parametrize("end", [State.DELIVERED, State.DEAD])
+def test_settling_what_parks_a_conversation_lets_the_next_go(
+    inbox: Inbox,
+    queue: Queue,
+    desk: Desk,
+    delivery: FindDelivery,
+    database: Database,
+    end: State,
+) -> None:
+    accept(inbox, "m1", "m2")
+    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+
+    settle(desk, "m1", end)
+
+    assert (delivery().state, parked_by(database)) == (end, None)
+    assert (delivery().error is None) is (end is State.DELIVERED)
+    assert names(queue) == ["m2"]
+
+
+@pytest.mark.parametrize("end", [State.DELIVERED, State.DEAD])
+def test_settling_a_doubt_ends_it(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery, end: State
+) -> None:
+    accept(inbox, "m1", "m2")
+    finish(queue, take_one(queue), failed(Result.AMBIGUOUS), policy=HOLD)
+
+    settle(desk, "m1", end)
+
+    assert delivery().state is end
+    assert names(queue) == ["m2"]
+
+
+def test_a_dead_one_can_be_settled_as_delivered(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    refuse(queue)
+
+    settle(desk, "m1", State.DELIVERED)
+
+    assert (delivery().state, delivery().error) == (State.DELIVERED, None)
+
+
+def test_what_is_tried_again_and_again_can_be_given_up(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1", "m2")
+    finish(queue, take_one(queue), failed(Result.TRANSIENT, "answered 503"))
+
+    settle(desk, "m1", State.DEAD)
+
+    assert (delivery().state, delivery().error) == (State.DEAD, "answered 503")
+    assert names(queue) == ["m2"]
+
+
+@pytest.mark.parametrize("prepare", [_in_flight, _waiting, _delivered])
+def test_what_cannot_be_settled_stays_as_it_is(
+    inbox: Inbox,
+    queue: Queue,
+    desk: Desk,
+    delivery: FindDelivery,
+    prepare: Callable[[Inbox, Queue], None],
+) -> None:
+    prepare(inbox, queue)
+    before = delivery()
+
+    assert settle(desk, "m1", State.DEAD).kind is Kind.NOTHING
+
+    assert delivery() == before
+
+
+def test_two_who_settle_the_same_are_one(
+    inbox: Inbox, queue: Queue, desk: Desk, database: Database
+) -> None:
+    accept(inbox, "m1", "m2", "m3")
+    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+    step = remedy.settle(desk.named("m1")[0], end=State.DELIVERED)
+
+    results = _together(4, lambda: desk.do([step], act()))
+
+    assert sorted(results) == [[False]] * 3 + [[True]]
+    assert names(queue) == ["m2"]
+    assert len(actions(database)) == 1
+
+
+def test_a_late_answer_and_a_person_who_settles_agree(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1", "m2")
+    claim = take_one(queue)
+    finish(queue, claim, failed(Result.REFUSED), policy=HOLD)
+    step = remedy.settle(desk.named("m1")[0], end=State.DEAD)
+    finish(queue, claim, delivered(), policy=HOLD)
+
+    assert desk.do([step], act()) == [False]
+
+    assert delivery().state is State.DELIVERED
+    assert names(queue) == ["m2"]
+
+
+def test_every_act_is_kept_with_who_when_and_why(
+    inbox: Inbox, queue: Queue, desk: Desk, database: Database
+) -> None:
+    accept(inbox, "m1")
+    refuse(queue)
+
+    step = resend(desk, "m1")
+
+    (kept,) = actions(database)
+    assert {**kept, "seq": 0} == {
+        "seq": 0,
+        "at": LATER,
+        "who": "anna",
+        "what": "resend",
+        "why": "the token was wrong",
+        "event_id": step.case.event_id,
+        "delivery_id": step.case.id,
+        "destination": "crm",
+        "detail": step.says,
+    }
+
+
+def test_a_name_means_a_delivery_or_the_newest_ones_of_an_event(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    accept(inbox, "m1", to=("crm", "chat"))
+    finish(queue, take_one(queue))
+    crm, chat = desk.named("m1")
+
+    assert (crm.destination, chat.destination) == ("crm", "chat")
+    assert desk.named(crm.event_id) == [crm, chat]
+    assert desk.named(chat.id) == [chat]
+    with pytest.raises(Unknown, match='no event or delivery "m2"'):
+        desk.named("m2")
+
+
+def test_a_message_id_that_two_endpoints_had_is_no_name(inbox: Inbox, desk: Desk) -> None:
+    first, second = arrival("m1"), arrival("m1", key=b"k" * 32)
+    inbox.accept(first)
+    inbox.accept(second)
+
+    with pytest.raises(Unknown, match=f"name one of {first.event.id}.*{second.event.id}"):
+        desk.named("m1")
+
+
+def _various(inbox: Inbox, queue: Queue) -> None:
+    """Store deliveries that stopped for different reasons, and one that did not."""
+    for number, (detail, to) in enumerate(
+        [
+            ("contact 4711 is archived", "crm"),
+            ("contact 8150 is archived", "crm"),
+            ("HTTP 400", "crm"),
+            ("HTTP 403", "crm"),
+            ("HTTP 400", "chat"),
+        ]
+    ):
+        new = arrival(f"m{number}", customer=customer(number), at=NOON + number * MINUTE, to=(to,))
+        inbox.accept(new)
+        (claim,) = take(queue, destination=to, now=LATER)
+        policy = HOLD if number == 3 else None
+        finish(queue, claim, failed(Result.REFUSED, detail), policy=policy)
+    accept(inbox, "m5", type="SMS_RECEIVED", direction="inbound")
+
+
+STOPPED = (State.DEAD, State.HELD)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(), "m0 m1 m2 m3 m4 m5"),
+        (Wanted(states=STOPPED), "m0 m1 m2 m3 m4"),
+        (Wanted(states=[State.HELD]), "m3"),
+        (Wanted(states=STOPPED, destinations=["chat"]), "m4"),
+        (Wanted(reason="refused: contact * is archived"), "m0 m1"),
+        (Wanted(reason="refused: HTTP 400"), "m2 m4"),
+        (Wanted(reason="*http*"), "m2 m3 m4"),
+        (Wanted(reason="refused: %"), ""),
+        (Wanted(reason="refused: HTTP_400"), ""),
+        (Wanted(reason="refused: \\*"), ""),
+        (Wanted(since=NOON + MINUTE, until=NOON + 3 * MINUTE), "m1 m2"),
+        (Wanted(customer=customer(2)), "m2"),
+        (Wanted(type="SMS_RECEIVED"), "m5"),
+        (Wanted(endpoint="/elsewhere"), ""),
+    ],
+)
+def test_a_filter_finds_what_it_means(
+    inbox: Inbox, queue: Queue, desk: Desk, wanted: Wanted, found: str
+) -> None:
+    _various(inbox, queue)
+
+    pages = list(desk.pages(wanted, size=2))
+
+    assert [case.message_id for page in pages for case in page] == found.split()
+    assert all(len(page) <= 2 for page in pages)
+    assert desk.count(wanted) == len(found.split())
+
+
+def test_what_stopped_is_grouped_by_destination_and_reason(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    _various(inbox, queue)
+
+    piles = desk.piles(Wanted(states=STOPPED))
+
+    assert [(pile.destination, pile.reason, pile.number) for pile in piles] == [
+        ("crm", "refused: contact * is archived", 2),
+        ("chat", "refused: HTTP 400", 1),
+        ("crm", "refused: HTTP 400", 1),
+        ("crm", "refused: HTTP 403", 1),
+    ]
+    assert (piles[0].oldest, piles[0].newest) == (NOON, NOON + MINUTE)
+
+
+def test_the_reason_of_a_group_finds_all_of_the_group(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    _various(inbox, queue)
+
+    for pile in desk.piles(Wanted(states=STOPPED)):
+        wanted = Wanted(states=STOPPED, destinations=[pile.destination], reason=pile.reason)
+        assert desk.count(wanted) == pile.number
+
+
+def test_what_dies_again_while_pages_are_worked_off_is_not_met_twice(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    accept_apart(inbox, 5)
+    refuse(queue)
+    met = []
+
+    for page in desk.pages(Wanted(states=[State.DEAD]), size=2):
+        desk.do([remedy.resend(case, again=False, now=LATER) for case in page], act())
+        met += [case.message_id for case in page]
+        refuse(queue)
+
+    assert met == [f"m{number}" for number in range(5)]
+
+
+def replays(
+    desk: Desk, *now: str, again: bool = False, only: Sequence[str] = ()
+) -> Sequence[Replay]:
+    """Decide on a replay of all events when *now* is where they are routed today."""
+    pages = desk.event_pages(Wanted())
+    return [remedy.replay(each, now, again=again, only=only) for page in pages for each in page]
+
+
+def test_a_replay_adds_what_is_missing(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery, database: Database
+) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue))
+
+    ((added,),) = desk.replay(replays(desk, "crm", "chat"), act())
+
+    assert (added.destination, added.then, added.now) == ("chat", False, True)
+    new = delivery("m1", "chat")
+    assert (new.state, new.late) == (State.PENDING, True)
+    claim = take_one(queue, destination="chat", now=LATER)
+    assert (claim.trigger, claim.event.message_id) == ("manual", "m1")
+    assert take(queue, now=LATER) == []
+    (kept,) = actions(database)
+    assert (kept["what"], kept["event_id"], kept["destination"]) == (
+        "replay",
+        claim.event.id,
+        "chat",
+    )
+
+
+def test_a_replayed_delivery_has_the_key_that_it_would_have_had(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    unrouted = arrival("m1", to=())
+    inbox.accept(unrouted)
+
+    desk.replay(replays(desk, "chat"), act())
+
+    claim = take_one(queue, destination="chat", now=LATER)
+    assert claim.key == delivery_key(unrouted.key, "chat")
+
+
+def test_a_second_replay_adds_nothing(inbox: Inbox, desk: Desk, ledger: Ledger) -> None:
+    accept_apart(inbox, 3, to=())
+    desk.replay(replays(desk, "crm", "chat"), act())
+
+    assert desk.replay(replays(desk, "crm", "chat"), act()) == [[], [], []]
+
+    assert ledger.backlog() == {"chat": {"pending": 3}, "crm": {"pending": 3}}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_many_people_replay_at_once_is_added_once(
+    inbox: Inbox, queue: Queue, desk: Desk, ledger: Ledger, again: bool
+) -> None:
+    accept_apart(inbox, 10)
+    for claim in take(queue):
+        finish(queue, claim)
+    planned = replays(desk, "crm", "chat", again=again)
+
+    results = _together(6, lambda: desk.replay(planned, act()))
+
+    assert sum(len(turns) for result in results for turns in result) == (20 if again else 10)
+    states = ledger.backlog()
+    assert states["chat"] == {"pending": 10}
+    assert states["crm"] == {"delivered": 10, **({"pending": 10} if again else {})}
+
+
+def test_a_replayed_one_holds_up_nobody_and_nobody_holds_it_up(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    accept(inbox, "m1", to=())
+    accept(inbox, "m2", "m3")
+    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+
+    desk.replay(replays(desk, "crm"), act())
+
+    assert names(queue) == ["m1"]
+
+
+def test_a_conflict_is_never_replayed(inbox: Inbox, desk: Desk) -> None:
+    accept(inbox, "m1", to=())
+    inbox.accept(arrival("m1", body="something else", to=()))
+
+    _, conflict = replays(desk, "crm", again=True)
+
+    assert conflict.filed.standing == "conflict"
+    assert (conflict.turns, conflict.refused) == (
+        (),
+        "it contradicts another event under its messageId, and is never delivered",
+    )
+
+
+def test_a_paused_destination_is_not_served_until_it_is_resumed(
+    inbox: Inbox, queue: Queue, desk: Desk, database: Database
+) -> None:
+    accept_apart(inbox, 3)
+
+    assert desk.pause("crm", act(why="holidays"))
+    assert take(queue, now=LATER) == []
+    assert not desk.pause("crm", act())
+    assert (queue.pauses()["crm"].cause, queue.pauses()["crm"].reason) == ("operator", "holidays")
+
+    assert desk.resume("crm", act()) == "operator"
+    assert len(take(queue, now=LATER)) == 3
+    assert desk.resume("crm", act()) is None
+    assert [(each["what"], each["destination"]) for each in actions(database)] == [
+        ("pause", "crm"),
+        ("resume", "crm"),
+    ]
+
+
+def test_a_person_can_resume_what_refused_us_and_pause_it_for_longer(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    accept_apart(inbox, 2)
+    finish(queue, take(queue, limit=1)[0], failed(Result.UNAUTHORIZED))
+
+    assert desk.resume("crm", act()) == "unauthorized"
+    (first, _) = take(queue)
+    finish(queue, first, failed(Result.UNAUTHORIZED))
+
+    assert desk.pause("crm", act())
+    assert queue.pauses()["crm"].until is None
+    assert take(queue, now=LATER + timedelta(days=9)) == []
+
+
+def test_filed_events_say_where_they_went(inbox: Inbox, desk: Desk) -> None:
+    accept(inbox, "m1", to=("crm", "chat"))
+
+    filed: Filed = desk.filed("m1")
+
+    assert list(filed.deliveries) == ["crm", "chat"]
+    turn: Turn = remedy.replay(filed, ["crm"]).turns[1]
+    assert (turn.destination, turn.now, turn.says) == ("chat", False, "not routed there today")

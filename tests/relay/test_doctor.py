@@ -1,0 +1,167 @@
+"""The doctor finds what is broken, and only that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fakes import LEASE, NOON, accept, failed, finish, take, take_one
+
+from connectors.base import Options
+from relay.config import Config, Destination
+from relay.delivery import Result
+from relay.doctor import Finding, examine
+from relay.routing import Check, Match, Verdict
+from relay.store import Database, Inbox, Queue, schema
+
+LATER = NOON + timedelta(minutes=10)
+
+Examine = Callable[..., dict[str, Finding]]
+
+
+@pytest.fixture
+def findings(database: Database) -> Examine:
+    """Examine the store, and return what is not good by the name of the check."""
+
+    def findings(now: datetime = NOON, **changes: Any) -> dict[str, Finding]:
+        crm = Destination(connector="scripted", options=Options())
+        fields: dict[str, Any] = {
+            "store": str(database.url),
+            "endpoints": [{"path": "/webhooks/gofax", "allow_unsigned": True}],
+            "destinations": {"crm": crm},
+        }
+        config = Config.model_validate(fields | changes)
+        found = examine(config, database, now=now)
+        return {each.check: each for each in found if each.verdict != "good"}
+
+    return findings
+
+
+def test_a_store_at_work_is_well(inbox: Inbox, queue: Queue, findings: Examine) -> None:
+    accept(inbox, "m1", "m2", "m3")
+    finish(queue, take_one(queue))
+    take(queue)
+
+    assert findings() == {}
+
+
+def test_an_event_without_its_deliveries_is_found(
+    inbox: Inbox, database: Database, findings: Examine
+) -> None:
+    check = Check(condition="event", wanted="SMS_REPLY", saw="SMS_REPLY", held=True)
+    verdict = Verdict(route="all", matched=True, to=("crm",), checks=(check,))
+    accept(inbox, "m1", match=Match(destinations=("crm",), verdicts=(verdict,)))
+    assert findings() == {}
+    with database.writing() as db:
+        db.execute(sa.delete(schema.deliveries))
+
+    assert findings()["events"].verdict == "broken"
+
+
+def test_an_event_that_no_route_matched_is_well(inbox: Inbox, findings: Examine) -> None:
+    verdict = Verdict(route="all", matched=False, to=("crm",), checks=())
+    accept(inbox, "m1", match=Match(destinations=(), verdicts=(verdict,)))
+
+    assert findings() == {}
+
+
+def test_a_lease_that_nobody_takes_over_is_found(
+    inbox: Inbox, queue: Queue, findings: Examine
+) -> None:
+    accept(inbox, "m1")
+    take(queue)
+
+    assert "leases" not in findings(NOON + LEASE)
+    assert findings(LATER)["leases"].verdict == "broken"
+
+
+def test_a_stuck_conversation_is_found(
+    inbox: Inbox, database: Database, findings: Examine
+) -> None:
+    accept(inbox, "m1", "m2", "m3")
+    with database.writing() as db:
+        head = schema.deliveries.c.state == "pending"
+        db.execute(sa.update(schema.deliveries).where(head).values(state="delivered"))
+
+    found = findings()["conversations"]
+
+    assert (found.verdict, found.said[:1]) == ("broken", "1")
+
+
+def test_a_parked_conversation_is_not_stuck(
+    inbox: Inbox, queue: Queue, database: Database, findings: Examine
+) -> None:
+    accept(inbox, "m1", "m2")
+    claim = take_one(queue)
+    with database.writing() as db:
+        db.execute(sa.update(schema.lanes).values(parked_by=claim.delivery_id))
+        db.execute(
+            sa.update(schema.deliveries)
+            .where(schema.deliveries.c.id == claim.delivery_id)
+            .values(state="held")
+        )
+
+    assert set(findings()) == {"destinations"}
+
+
+def test_work_that_nobody_does_is_found(inbox: Inbox, findings: Examine) -> None:
+    accept(inbox, "m1")
+
+    assert findings(LATER)["work"].verdict == "broken"
+    assert "is a worker running" in findings(LATER)["work"].said
+
+
+def test_a_backlog_that_is_worked_at_is_only_noticed(
+    inbox: Inbox, queue: Queue, findings: Examine
+) -> None:
+    accept(inbox, "m1")
+    accept(inbox, "m2", customer="+61400000002", at=LATER)
+    take(queue, now=LATER, limit=1)
+    accept(inbox, "m0", customer="+61400000003")
+
+    assert findings(LATER)["work"].verdict == "notice"
+
+
+def test_work_of_a_destination_that_is_gone_from_the_config_is_noticed(
+    inbox: Inbox, findings: Examine
+) -> None:
+    accept(inbox, "m1", to=("former",))
+
+    found = findings(LATER)["work"]
+
+    assert found.verdict == "notice"
+    assert "former" in found.said
+
+
+def test_a_paused_destination_and_what_is_dead_are_noticed(
+    inbox: Inbox, queue: Queue, findings: Examine
+) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue), failed(Result.REFUSED))
+    accept(inbox, "m2")
+    finish(queue, take_one(queue), failed(Result.UNAUTHORIZED, "token expired"))
+
+    found = findings(LATER)
+
+    assert {each.verdict for each in found.values()} == {"notice"}
+    assert "paused" in found["work"].said
+
+
+def test_too_little_disk_is_found(findings: Examine) -> None:
+    assert findings(disk_reserve=2**62)["disk"].verdict == "broken"
+
+
+def test_a_file_that_others_can_read_is_found(path: Path, findings: Examine) -> None:
+    path.chmod(0o644)
+
+    assert "chmod 600" in findings()["files"].said
+
+
+def test_a_clock_that_was_put_back_is_found(inbox: Inbox, findings: Examine) -> None:
+    accept(inbox, "m1", at=LATER)
+
+    assert findings(NOON)["clock"].verdict == "broken"

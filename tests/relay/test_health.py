@@ -1,0 +1,199 @@
+"""How a destination does after an attempt, and what may start then."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.delivery import (
+    BREAKS_AFTER,
+    DEFAULT_WAIT,
+    LONGEST_BREAK,
+    LONGEST_PROBE,
+    PROBE_EVERY,
+    SHORTEST_BREAK,
+    Cause,
+    Health,
+    Outcome,
+    Pause,
+    Result,
+    granted,
+    health_after,
+)
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+FAILING = (Result.TRANSIENT, Result.AMBIGUOUS)
+ANSWERING = (Result.DELIVERED, Result.REFUSED)
+
+
+def outcome(result: Result, **fields: object) -> Outcome:
+    return Outcome(result=result, detail="why", **fields)  # type: ignore[arg-type]
+
+
+def after(health: Health, ended: Outcome | Result, *, claimed_at: datetime = NOW) -> Health:
+    if isinstance(ended, Result):
+        ended = outcome(ended)
+    return health_after(health, ended, claimed_at=claimed_at, now=NOW)
+
+
+def paused(cause: Cause, *, failures: int = 0, since: datetime = NOW - SECOND) -> Health:
+    pause = Pause(cause=cause, reason="before", since=since, until=NOW)
+    return Health(failures=failures, pause=pause)
+
+
+@pytest.mark.parametrize("result", FAILING)
+def test_failures_in_a_row_open_the_breaker(result: Result) -> None:
+    health = Health()
+    for failures in range(1, BREAKS_AFTER):
+        health = after(health, result)
+        assert health == Health(failures=failures)
+
+    health = after(health, result)
+
+    wanted = Pause(cause="failing", reason="why", since=NOW, until=NOW + SHORTEST_BREAK)
+    assert health == Health(failures=BREAKS_AFTER, pause=wanted)
+
+
+@pytest.mark.parametrize("result", ANSWERING)
+def test_one_answer_in_between_starts_the_count_anew(result: Result) -> None:
+    assert after(Health(failures=BREAKS_AFTER - 1), result) == Health()
+
+
+@pytest.mark.parametrize(
+    ("failures", "wait"),
+    [
+        (BREAKS_AFTER, 2 * SHORTEST_BREAK),
+        (BREAKS_AFTER + 1, 4 * SHORTEST_BREAK),
+        (BREAKS_AFTER + 3, 16 * SHORTEST_BREAK),
+        (BREAKS_AFTER + 4, LONGEST_BREAK),
+        (10**9, LONGEST_BREAK),
+    ],
+)
+def test_each_probe_that_fails_doubles_the_break(failures: int, wait: timedelta) -> None:
+    open_ = paused("failing", failures=failures)
+
+    health = after(open_, Result.TRANSIENT)
+
+    assert health.failures == failures + 1
+    assert health.pause is not None
+    assert (health.pause.until, health.pause.since) == (NOW + wait, NOW - SECOND)
+
+
+@pytest.mark.parametrize("cause", ["failing", "unauthorized"])
+@pytest.mark.parametrize("result", ANSWERING)
+def test_a_probe_that_is_answered_ends_the_pause(cause: Cause, result: Result) -> None:
+    assert after(paused(cause, failures=12), result) == Health()
+
+
+@pytest.mark.parametrize("cause", ["failing", "unauthorized"])
+@pytest.mark.parametrize("result", [*ANSWERING, *FAILING])
+def test_what_was_begun_before_a_pause_does_not_end_or_lengthen_it(
+    cause: Cause, result: Result
+) -> None:
+    before = paused(cause, failures=BREAKS_AFTER)
+
+    health = after(before, result, claimed_at=NOW - 2 * SECOND)
+
+    assert health.pause == before.pause
+
+
+@pytest.mark.parametrize("result", list(Result))
+def test_nothing_but_a_person_ends_what_a_person_paused(result: Result) -> None:
+    pause = Pause(cause="operator", reason="holidays", since=NOW - SECOND, until=None)
+
+    assert after(Health(pause=pause), result) == Health(pause=pause)
+
+
+@pytest.mark.parametrize("cause", get_args(Cause))
+def test_a_lost_worker_says_nothing_about_the_destination(cause: Cause) -> None:
+    ended = outcome(Result.AMBIGUOUS, lost=True)
+
+    assert after(Health(failures=BREAKS_AFTER), ended) == Health(failures=BREAKS_AFTER)
+    assert after(paused(cause), ended) == paused(cause)
+
+
+def test_bad_credentials_pause_the_destination() -> None:
+    pause = Pause(cause="unauthorized", reason="why", since=NOW, until=NOW + PROBE_EVERY)
+
+    assert after(Health(failures=3), Result.UNAUTHORIZED) == Health(failures=3, pause=pause)
+
+
+def test_a_probe_that_fails_otherwise_leaves_bad_credentials_the_reason() -> None:
+    before = paused("unauthorized", failures=BREAKS_AFTER)
+
+    health = after(before, Result.TRANSIENT)
+
+    assert health == Health(failures=BREAKS_AFTER + 1, pause=before.pause)
+
+
+def test_a_throttled_destination_is_left_alone_as_long_as_it_asks() -> None:
+    asked = outcome(Result.THROTTLED, retry_after=7 * SECOND)
+    pause = Pause(cause="throttled", reason="why", since=NOW, until=NOW + 7 * SECOND)
+
+    assert after(Health(), asked) == Health(pause=pause)
+    unasked = after(Health(), Result.THROTTLED).pause
+    assert unasked is not None
+    assert unasked.until == NOW + DEFAULT_WAIT
+
+
+def test_a_throttled_conversation_is_its_own_affair() -> None:
+    health = Health(failures=2)
+
+    assert after(health, outcome(Result.THROTTLED, scope="conversation")) == health
+
+
+def test_a_success_does_not_shorten_the_wait_of_a_throttled_destination() -> None:
+    assert after(paused("throttled", failures=3), Result.DELIVERED) == paused("throttled")
+
+
+def test_what_is_well_gets_all_it_can() -> None:
+    assert granted(Health(failures=3), now=NOW) == (None, Health(failures=3))
+
+
+@pytest.mark.parametrize("cause", get_args(Cause))
+def test_nothing_starts_during_a_pause(cause: Cause) -> None:
+    assert granted(paused(cause), now=NOW - SECOND) == (0, paused(cause))
+
+
+def test_a_persons_pause_does_not_end_by_itself() -> None:
+    pause = Pause(cause="operator", reason="holidays", since=NOW, until=None)
+
+    assert granted(Health(pause=pause), now=NOW + timedelta(days=999))[0] == 0
+
+
+def test_a_throttled_destination_gets_everything_when_its_time_is_over() -> None:
+    assert granted(paused("throttled", failures=2), now=NOW) == (None, Health(failures=2))
+
+
+@pytest.mark.parametrize(
+    ("cause", "next_one"), [("failing", LONGEST_PROBE), ("unauthorized", PROBE_EVERY)]
+)
+def test_a_pause_that_is_over_is_followed_by_one_probe(cause: Cause, next_one: timedelta) -> None:
+    number, health = granted(paused(cause), now=NOW)
+
+    assert number == 1
+    assert health.pause is not None
+    assert (health.pause.cause, health.pause.until) == (cause, NOW + next_one)
+    assert granted(health, now=NOW)[0] == 0
+
+
+@given(st.lists(st.sampled_from(Result), max_size=60))
+def test_a_destination_is_never_left_alone_for_good(results: list[Result]) -> None:
+    health, now = Health(), NOW
+    for result in results:
+        number, health = granted(health, now=now)
+        if number == 0:
+            assert health.pause is not None
+            assert health.pause.until is not None
+            now = health.pause.until
+            number, health = granted(health, now=now)
+        assert number in (None, 1)
+        health = health_after(health, outcome(result), claimed_at=now, now=now + SECOND)
+        now += SECOND
+
+    assert health.failures <= len(results)

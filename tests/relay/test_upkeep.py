@@ -1,0 +1,193 @@
+"""Pruning and erasing: what an event says goes, that it was here stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from fakes import (
+    NOON,
+    Clock,
+    accept,
+    accept_apart,
+    arrival,
+    customer,
+    eventually,
+    failed,
+    finish,
+    request,
+    take,
+    take_one,
+)
+
+from relay.delivery import Policy, Result, State
+from relay.pruner import Pruner
+from relay.store import Database, Inbox, Ledger, Queue, schema, upkeep
+from relay.store.records import DeliveryView
+from relay.store.upkeep import Removed, Upkeep
+
+DAY = timedelta(days=1)
+
+
+def _pruned(database: Database, before: datetime, **options: datetime) -> Removed:
+    return sum(Upkeep(database).prune(before=before, **options), Removed())
+
+
+def _rows(database: Database) -> dict[str, int]:
+    tables = ("events", "keys", "requests", "lanes", "deliveries", "attempts")
+    with database.reading() as db:
+        return {
+            name: db.execute(
+                sa.select(sa.func.count()).select_from(schema.metadata.tables[name])
+            ).scalar_one()
+            for name in tables
+        }
+
+
+def _deliver_all(queue: Queue) -> None:
+    while claims := take(queue):
+        for claim in claims:
+            finish(queue, claim)
+
+
+def test_what_is_old_goes_with_all_that_hangs_on_it(
+    inbox: Inbox, queue: Queue, database: Database
+) -> None:
+    accept(inbox, "old", "old", "old")
+    accept(inbox, "young", at=NOON + DAY, customer=customer(2))
+    _deliver_all(queue)
+
+    assert _pruned(database, NOON + DAY) == Removed(events=1, deliveries=1, requests=2)
+
+    assert _rows(database) == {
+        "events": 1, "keys": 2, "requests": 0, "lanes": 1, "deliveries": 1, "attempts": 0,
+    }  # fmt: skip
+
+
+def test_a_purged_event_that_is_sent_again_has_no_effect(
+    inbox: Inbox, queue: Queue, database: Database, ledger: Ledger
+) -> None:
+    accept(inbox, "old")
+    _deliver_all(queue)
+    _pruned(database, NOON + DAY)
+
+    again = inbox.accept(arrival("old", at=NOON + 2 * DAY))
+
+    assert again.status == "duplicate"
+    assert list(ledger.events()) == []
+    assert take(queue, now=NOON + 3 * DAY) == []
+
+
+@pytest.mark.parametrize("policy", [Policy(on_ambiguous="hold"), Policy()])
+def test_what_is_not_over_stays(
+    inbox: Inbox, queue: Queue, database: Database, policy: Policy
+) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue), failed(Result.AMBIGUOUS), policy=policy)
+
+    assert _pruned(database, NOON + 100 * DAY).events == 0
+
+
+def test_what_is_dead_goes(inbox: Inbox, queue: Queue, database: Database) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue), failed(Result.REFUSED))
+
+    assert _pruned(database, NOON + DAY).events == 1
+
+
+def test_refused_requests_go_too(inbox: Inbox, database: Database) -> None:
+    inbox.refuse([request(outcome="refused"), request(outcome="refused", at=NOON + DAY)])
+
+    assert _pruned(database, NOON + DAY) == Removed(requests=1)
+
+
+def test_keys_go_only_when_a_horizon_is_given(
+    inbox: Inbox, queue: Queue, database: Database
+) -> None:
+    accept(inbox, "old")
+    _deliver_all(queue)
+
+    assert _pruned(database, NOON + 9 * DAY).keys == 0
+    assert _pruned(database, NOON + 9 * DAY, keys_before=NOON + DAY).keys == 1
+    assert _rows(database)["keys"] == 0
+
+
+def test_more_than_one_step_is_done_one_after_the_other(
+    inbox: Inbox, queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "STEP", 3)
+    accept_apart(inbox, 8)
+    _deliver_all(queue)
+
+    steps = list(Upkeep(database).prune(before=NOON + DAY))
+
+    assert [step.events for step in steps] == [3, 3, 2]
+
+
+def test_a_dry_run_counts_and_changes_nothing(
+    inbox: Inbox, queue: Queue, database: Database
+) -> None:
+    accept(inbox, "m1", "m1", "m2")
+    _deliver_all(queue)
+    before = _rows(database)
+
+    dry = sum(Upkeep(database, dry_run=True).prune(before=NOON + DAY), Removed())
+
+    assert _rows(database) == before
+    assert dry == _pruned(database, NOON + DAY)
+
+
+def test_a_customer_is_erased_and_nobody_else(
+    inbox: Inbox, queue: Queue, database: Database, ledger: Ledger
+) -> None:
+    accept(inbox, "a1", "a2", "a3", customer=customer(1))
+    accept(inbox, "b1", customer=customer(2))
+
+    removed = sum(Upkeep(database).erase(customer(1)), Removed())
+
+    assert removed == Removed(events=3, deliveries=3)
+    assert [view.event.message_id for view in ledger.events()] == ["b1"]
+    with database.reading() as db:
+        assert customer(1) not in str(db.execute(sa.select(schema.lanes)).all())
+    assert inbox.accept(arrival("a1", customer=customer(1))).status == "duplicate"
+
+
+def test_what_is_being_delivered_is_not_erased_and_the_rest_of_its_conversation_goes_on(
+    inbox: Inbox, queue: Queue, database: Database, delivery: Callable[..., DeliveryView]
+) -> None:
+    accept(inbox, "m1", "m2")
+    claim = take_one(queue)
+
+    removed = sum(Upkeep(database).erase(customer(1)), Removed())
+    finish(queue, claim)
+    accept(inbox, "m3")
+
+    assert removed.events == 1
+    assert delivery("m1").state == State.DELIVERED
+    assert [each.event.message_id for each in take(queue)] == ["m3"]
+
+
+def test_the_worker_prunes_by_itself(inbox: Inbox, queue: Queue, database: Database) -> None:
+    accept(inbox, "old")
+    _deliver_all(queue)
+    clock = Clock(NOON + 91 * DAY)
+    pruner = Pruner(Upkeep(database), retention=90 * DAY, horizon=None, clock=clock, first=0.0)
+
+    pruner.start()
+    eventually(lambda: _rows(database)["events"] == 0)
+
+    pruner.close()
+
+
+def test_a_request_that_repeated_a_purged_event_goes_in_its_time(
+    inbox: Inbox, queue: Queue, database: Database
+) -> None:
+    accept(inbox, "old")
+    _deliver_all(queue)
+    _pruned(database, NOON + DAY)
+    accept(inbox, "old", at=NOON + 2 * DAY)
+
+    assert _pruned(database, NOON + 2 * DAY).requests == 0
+    assert _pruned(database, NOON + 3 * DAY).requests == 1
