@@ -29,7 +29,7 @@ DOORS = {
     "limits": {"relay.receive"},
     "click": {
         "relay.cli",
-        "relay.options",
+        "relay.arguments",
         "relay.housekeeping",
         "relay.kit",
         "relay.views",
@@ -38,11 +38,13 @@ DOORS = {
         "relay.workbench",
         "sender",
     },
-    "jinja2": {"connectors.templates", "connectors.filters"},
+    "jinja2": {"connectors.templates", "connectors.filters", "sender.scorecard"},
     "fsspec": {"connectors.archive_objects"},
     "pyarrow": {"connectors.archive_parquet"},
     "aiosmtpd": {"connectors.suites.mailbox"},
     "rich": {"relay.views", "relay.bulk", "sender"},
+    "aiohttp": {"sender.load"},
+    "hdrh": {"sender.load"},
     "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
     "zenpy": {
@@ -61,7 +63,7 @@ FLOORS = [
     {"payload", "routing", "signature", "delivery", "remedy"},
     {"document", "config", "store", "migrations", "refusals", "pruner"},
     {"registry", "config_schema"},
-    {"options", "bulk"},
+    {"arguments", "bulk"},
     {
         "receive",
         "worker",

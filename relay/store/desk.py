@@ -16,7 +16,7 @@ from relay.store import cases, schema
 from relay.store.cases import Wanted
 from relay.store.database import Database
 from relay.store.inbox import delivery_key, lane_name
-from relay.store.lanes import promote
+from relay.store.lanes import lock_lanes, promote
 
 #: How many are done in one transaction: few enough that nobody waits for the lock.
 BATCH = 100
@@ -135,7 +135,7 @@ class Desk:
         if not todo:
             return [False] * len(steps)
         with self._database.writing() as db:
-            _lock_lanes(db, [step.case.lane_id for step in todo])
+            lock_lanes(db, {step.case.lane_id for step in todo})
             done = {step.case.id for step in todo if _do(db, step, act)}
             what = "settle" if todo[0].kind is Kind.END else "resend"
             _note(db, act, what, [_of_step(step) for step in todo if step.case.id in done])
@@ -217,12 +217,6 @@ def _joined(one: Pile, other: Pile) -> Pile:
     )
 
 
-def _lock_lanes(db: sa.Connection, lane_ids: Iterable[str]) -> None:
-    """Lock lanes in the order of their keys, as accept and record do."""
-    wanted = sa.select(_lanes.c.id).where(_lanes.c.id.in_(sorted(set(lane_ids))))
-    db.execute(wanted.order_by(_lanes.c.id).with_for_update()).all()
-
-
 def _make_lanes(
     database: Database, db: sa.Connection, wanted: Iterable[tuple[Filed, Turn]]
 ) -> None:
@@ -237,7 +231,7 @@ def _make_lanes(
         }
     insert = database.insert(_lanes).on_conflict_do_nothing()
     db.execute(insert, [rows[lane_id] for lane_id in sorted(rows)])
-    _lock_lanes(db, rows)
+    lock_lanes(db, rows)
 
 
 def _do(db: sa.Connection, step: Step, act: Act) -> bool:

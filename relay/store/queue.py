@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from relay.delivery import Pause, Standing, State
 from relay.store import health, schema
 from relay.store.database import Database, StoreUnavailable
-from relay.store.groups import Group
+from relay.store.groups import Closed, Group, Then
 from relay.store.lanes import lock_lanes
 from relay.store.records import Claim, Record
 from relay.store.results import record_all
@@ -141,6 +141,16 @@ class Queue:
     def record(self, record: Record) -> None:
         """Write how an attempt ended and what follows; a lost lease changes only the attempt."""
         self._group.submit(record)
+
+    def record_later(self, record: Record, then: Then) -> None:
+        """Do so with others, and call *then* with nothing, or with the error, when it is done.
+
+        Raises :class:`StoreUnavailable` when this queue has been closed.
+        """
+        try:
+            self._group.submit_later(record, then)
+        except Closed as error:
+            raise StoreUnavailable("shutting down") from error
 
     def renew(self, delivery_ids: Sequence[str], *, lease: timedelta, now: datetime) -> None:
         """Keep our leases on deliveries that are still being worked on."""
