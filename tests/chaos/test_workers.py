@@ -15,7 +15,16 @@ from evidence import collect
 from faked import MachineClock, NoCompiler
 from plan import Fault
 from proxy import Proxy, running
-from stage import CONTINUE, STOP, Relay, eventually, message, running_sandbox
+from stage import (
+    COMMON,
+    CONTINUE,
+    STOP,
+    Relay,
+    eventually,
+    lock_file,
+    message,
+    running_sandbox,
+)
 from verdict import violations
 
 from relay.store import Database, schema
@@ -40,10 +49,12 @@ def systems(stack: ExitStack) -> str:
 def test_workers_share_the_deliveries_and_make_each_once_in_order(
     tmp_path: Path, stack: ExitStack, systems: str, workers: int
 ) -> None:
-    relay = Relay(tmp_path, systems=systems)
+    # One at a time: what one worker is at leaves the rest to the others.
+    relay = Relay(tmp_path, systems=systems, common=COMMON + ", concurrency: 1")
     stack.callback(relay.stop)
     relay.start("web")
-    # All of it waits when the workers start, so that each finds something to do.
+    for number in range(workers):
+        relay.start("work", name=f"work-{number}")
     messages = [
         message(
             f"m-{workers}-{number}",
@@ -55,8 +66,6 @@ def test_workers_share_the_deliveries_and_make_each_once_in_order(
     with ThreadPoolExecutor(4) as senders:
         assert {each.status_code for each in senders.map(relay.post, messages)} == {200}
 
-    for number in range(workers):
-        relay.run("work", name=f"work-{number}")
     relay.settle()
 
     records = requests.get(systems + "/records", timeout=10).json()
@@ -99,7 +108,10 @@ def test_a_worker_that_hung_cannot_overwrite_what_the_winner_recorded(
 
     # Its threads and its heartbeat stand still; its lease runs out when a minute has passed.
     hung = workers[int(node[-1]) - 1]
-    hung.signal(STOP)
+    # Not in the middle of a write, in which it would hold up everybody until it is killed.
+    with lock_file(relay):
+        hung.signal(STOP)
+        eventually(hung.is_stopped)
     clock.put(60)
     relay.settle()
     won = _column(relay, schema.deliveries.c.ended_at, card)
