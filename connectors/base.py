@@ -13,10 +13,19 @@ Anything else that a connector raises counts as :class:`Ambiguous` and is logged
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from datetime import date, datetime, timedelta
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 from pydantic import BaseModel, ConfigDict
 
@@ -180,3 +189,14 @@ class Connector(ABC, Generic[OptionsT]):
 
     def close(self) -> None:
         """Release connections; may be called more than once."""
+
+
+@runtime_checkable
+class Rolls(Protocol):
+    """What a connector has beside the rest if it keeps rows that can be put together by day."""
+
+    def roll(self, *, before: date) -> Iterator[str]:
+        """Put together each day *before*, and say so day by day.
+
+        Raises :class:`DeliveryError`.
+        """

@@ -1,8 +1,8 @@
-"""What the commands have in common: their options, and how they get at the store."""
+"""The options that commands share, how their values are read, and the store behind them."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from relay.migrations import SchemaTooNew
 from relay.store import Database, Ledger, StoreUnavailable
 from relay.units import RateLimit
 
+#: Exit codes.
 FAILED, USAGE = 1, 2
 
 
@@ -49,6 +50,18 @@ class Moment(click.ParamType[datetime]):
             return wall() - units.duration(value)
         except (ValueError, OverflowError):
             self.fail(f"{value!r}: write 2h or 3d (ago), 2026-11-24 or 2026-11-24T09:00Z", param)
+
+
+class Age(click.ParamType[timedelta]):
+    """A span of time such as 90d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> timedelta:
+        try:
+            return units.duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param)
 
 
 class Rate(click.ParamType[RateLimit]):

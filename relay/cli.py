@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from connectors import sandbox as stand_ins
+from connectors.base import Rolls
 from relay import (
     config_schema,
     explanation,
@@ -231,6 +233,44 @@ def setup(name: str, config: Config) -> None:
         sys.exit(FAILED)
 
 
+@cli.group()
+def archive() -> None:
+    """Look after destinations that keep rows by day."""
+
+
+@archive.command()
+@config_option
+@click.option("--destination", help="The one to roll; default: all that can be rolled.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Days, today included, that stay as they are.",
+)
+def roll(config: Config, destination: str | None, keep: int) -> None:
+    """Make one Parquet file of each day's lines, and remove the lines.
+
+    \b
+    Examples: gofax-relay archive roll
+              gofax-relay archive roll --destination archive --keep 30
+    """
+    outlets = registry.build(config)
+    found = {
+        name: outlet.connector
+        for name, outlet in outlets.items()
+        if isinstance(outlet.connector, Rolls) and destination in (None, name)
+    }
+    if not found:
+        named = f'"{destination}"' if destination else "of connector archive"
+        raise click.ClickException(f"the config has no destination {named} that can be rolled")
+    good = views.roll(found, before=datetime.now(UTC).date() - timedelta(days=keep - 1))
+    for outlet in outlets.values():
+        outlet.connector.close()
+    if not good:
+        sys.exit(FAILED)
+
+
 @cli.command()
 @click.option("--once", is_flag=True, help="Exit when all is delivered.")
 def demo(once: bool) -> None:
@@ -253,6 +293,9 @@ for command in (
     workbench.settle,
     workbench.pause,
     workbench.resume,
+    housekeeping.prune,
+    housekeeping.erase,
+    housekeeping.doctor,
 ):
     cli.add_command(command)
 

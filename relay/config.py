@@ -325,7 +325,14 @@ def _destination(
     except LookupError as error:
         read.fault((*at, "connector"), str(error))
     else:
-        options = _checked(connector.Options, rest, at=at, read=read, also=_common_keys())
+        options = _checked(
+            connector.Options,
+            rest,
+            at=at,
+            read=read,
+            also=_common_keys(),
+            context={"folder": read.path.absolute().parent},
+        )
         own.setdefault("rate", connector.default_rate)
         own.setdefault("concurrency", connector.default_concurrency)
     return _checked(Destination, {**own, "options": options or Options()}, at=at, read=read)

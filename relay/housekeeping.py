@@ -6,12 +6,11 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import click
 
-from relay import jsontext, payload, units
-from relay.arguments import FAILED, config_option, json_option, opened
+from relay import jsontext
+from relay.arguments import FAILED, Age, Number, config_option, json_option, opened
 from relay.config import Config
 from relay.doctor import Finding, examine
 from relay.store.upkeep import Removed, Upkeep
@@ -19,18 +18,6 @@ from relay.store.upkeep import Removed, Upkeep
 SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
-
-
-class Age(click.ParamType[timedelta]):
-    """A time such as 90d."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> timedelta:
-        try:
-            return units.duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command()
@@ -59,7 +46,7 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
 
 
 @click.command()
-@click.argument("number")
+@click.argument("number", type=Number())
 @config_option
 @dry_run_option
 @json_option
@@ -74,10 +61,9 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
     Examples: gofax-relay erase +61400000000 --dry-run
               gofax-relay erase 0400000000 --yes
     """
-    customer = payload.number(number) or number
     if not (yes or dry_run):
-        click.confirm(f"Remove all events of {customer}?", abort=True)
-    steps = Upkeep(opened(config), dry_run=dry_run).erase(customer)
+        click.confirm(f"Remove all events of {number}?", abort=True)
+    steps = Upkeep(opened(config), dry_run=dry_run).erase(number)
     _report(steps, dry_run=dry_run, as_json=as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
 from connectors.base import Event
-from relay import jsontext, payload, routing, sentiment, signature
+from relay import payload, routing, sentiment, signature
 from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
 from relay.ids import new_id
@@ -361,4 +362,4 @@ def _same(given: str | None, wanted: str) -> bool:
 
 
 def _json(status: int, answer: dict[str, Any]) -> Response:
-    return Response(jsontext.dumps(answer) + "\n", status, content_type="application/json")
+    return Response(json.dumps(answer) + "\n", status, content_type="application/json")

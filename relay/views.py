@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from connectors.base import Connector, DeliveryError
+from connectors.base import Connector, DeliveryError, Rolls
 from relay.config import Config, Endpoint
 from relay.delivery import State
 from relay.registry import Outlet
@@ -107,6 +107,23 @@ def check_live(outlets: Mapping[str, Outlet]) -> bool:
 def set_up(outlets: Mapping[str, Outlet]) -> bool:
     """Make in each destination what its connector relies on; return whether all went well."""
     return _all_say(outlets, lambda connector: connector.setup())
+
+
+def roll(archives: Mapping[str, Rolls], *, before: date) -> bool:
+    """Put together the closed days of each archive; return whether all went well."""
+    good = True
+    for name, archive in archives.items():
+        count = 0
+        try:
+            for count, said in enumerate(archive.roll(before=before), 1):  # noqa: B007
+                click.echo(f"✓ {name}: {said}")
+        except DeliveryError as error:
+            good = False
+            click.echo(f"✗ {name}: {type(error).__name__.lower()}: {error}")
+            continue
+        if not count:
+            click.echo(f"✓ {name}: nothing to roll before {before}")
+    return good
 
 
 def _all_say(outlets: Mapping[str, Outlet], ask: Callable[[Connector[Any]], str]) -> bool:

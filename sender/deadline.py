@@ -53,23 +53,34 @@ class _Response(HTTPResponse):
         self.fp = io.BufferedReader(_Reader(sock, ends_at=ends_at))
 
 
-class _Connection(HTTPConnection):
+class Deadline:
+    """Mixed into a connection of ``http.client``: its time-out bounds everything together."""
+
     _ends_at: float
+
+    # The class that this is mixed into has these.
+    timeout: Any
+    sock: Any
+    response_class: Any
 
     def connect(self) -> None:
         self._ends_at = time.monotonic() + (self.timeout or 0)
         # http.client only calls it, so that a class is not needed.
-        self.response_class = partial(_Response, ends_at=self._ends_at)  # type: ignore[assignment]
-        super().connect()
+        self.response_class = partial(_Response, ends_at=self._ends_at)
+        super().connect()  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         self.sock.settimeout(_remaining(self._ends_at))
-        super().send(data)
+        super().send(data)  # type: ignore[misc]
 
 
-class _TLSConnection(_Connection, HTTPSConnection):
+class _Connection(Deadline, HTTPConnection):
+    pass
+
+
+class _TLSConnection(Deadline, HTTPSConnection):
     pass
 
 
@@ -79,6 +90,11 @@ class _Pool(HTTPConnectionPool):
 
 class _TLSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
+
+    def _validate_conn(self, conn: Any) -> None:
+        # urllib3 would also warn of each unverified connection; who wants one has said so.
+        if conn.is_closed:
+            conn.connect()
 
 
 def _remaining(ends_at: float) -> float:

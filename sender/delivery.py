@@ -20,6 +20,7 @@ from sender.deadline import DeadlineAdapter
 from sender.errors import SenderError
 from sender.event import Event
 from sender.signing import SIGNATURE_HEADER, sign
+from sender.trust import PUBLIC, Trust
 
 #: Seconds for the whole call, from connecting to the end of the answer.
 DEFAULT_TIMEOUT = 10.0
@@ -35,9 +36,10 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "host name not found: check the URL"),
     (
         ssl.SSLCertVerificationError,
-        "certificate not accepted ({cause.verify_message}): it has to be of a public CA, "
-        "and in the name of this host",
+        "certificate not accepted ({cause.verify_message}): it has to be of a public CA, and in "
+        "the name of this host; for a test, --ca FILE trusts your own CA, --insecure anybody",
     ),
+    (ssl.SSLEOFError, _CUT),
     (ssl.SSLError, "no TLS ({cause}): does the receiver speak https on this port?"),
     (ConnectionError, _CUT),
     (IncompleteRead, _CUT),
@@ -70,26 +72,47 @@ def deliver(
     secret: str | bytes | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = DEFAULT_TIMEOUT,
+    trust: Trust = PUBLIC,
 ) -> Answer:
     """Post *event* to *url* once, and return the answer, whatever its status.
 
     Bytes are posted as they are. Without *secret* there is no signature. *headers* come last, so
     that they can replace any of ours, the signature too. *timeout*: seconds for the whole call.
+    *trust*: whose certificates are accepted.
 
     Raises :class:`SenderError` if there was no complete answer.
     """
     check_url(url)
     body = event if isinstance(event, bytes) else event.encode()
-    all_headers = CaseInsensitiveDict({"Content-Type": "application/json"})
-    if secret is not None:
-        all_headers[SIGNATURE_HEADER] = sign(body, secret)
-    all_headers.update(headers or {})
+    all_headers = request_headers(body, secret=secret, headers=headers)
     try:
-        return _post(url, body, headers=all_headers, timeout=timeout)
+        return _post(url, body, headers=all_headers, timeout=timeout, trust=trust)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise SenderError(f"{shown(url)}: {_explain(error, timeout=timeout)}") from error
+        raise SenderError(f"{shown(url)}: {explain(error, timeout=timeout)}") from error
     except ValueError as error:
         raise SenderError(f"{shown(url)}: not sendable: {error}") from error
+
+
+def request_headers(
+    body: bytes,
+    *,
+    secret: str | bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> CaseInsensitiveDict[str]:
+    """Return the headers that *body* goes out with; *headers* replace any of ours."""
+    made = CaseInsensitiveDict(
+        {
+            "User-Agent": "gofax-sender",
+            "Accept": "*/*",
+            # A kept connection could be closed under the next call.
+            "Connection": "close",
+            "Content-Type": "application/json",
+        }
+    )
+    if secret is not None:
+        made[SIGNATURE_HEADER] = sign(body, secret)
+    made.update(headers or {})
+    return made
 
 
 def check_url(url: str) -> None:
@@ -109,10 +132,21 @@ def shown(url: str) -> str:
     return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
-def _post(url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> Answer:
+def explain(error: BaseException, *, timeout: float) -> str:
+    """Say what *error*, raised by a call, means and how to mend it."""
+    cause = _innermost(error)
+    for kind, words in _MEANINGS:
+        if isinstance(cause, kind):
+            return words.format(timeout=timeout, cause=cause)
+    return f"{cause} ({type(cause).__name__})"
+
+
+def _post(
+    url: str, body: bytes, *, headers: Mapping[str, str], timeout: float, trust: Trust
+) -> Answer:
     started = time.monotonic()
     with (
-        _session() as session,
+        _session(trust) as session,
         session.post(
             url, data=body, headers=headers, timeout=timeout, allow_redirects=False, stream=True
         ) as response,
@@ -126,25 +160,16 @@ def _post(url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) 
     )
 
 
-def _session() -> requests.Session:
-    """Make a session for one call: a kept connection could be closed under the next one."""
+def _session(trust: Trust) -> requests.Session:
+    """Make a session for one call."""
     session = requests.Session()
     # No proxies, no .netrc: a delivery goes where the URL says, with the credentials given.
     session.trust_env = False
-    session.headers = CaseInsensitiveDict(
-        {"User-Agent": "gofax-sender", "Accept": "*/*", "Connection": "close"}
-    )
+    session.headers = CaseInsensitiveDict()
+    session.verify = trust.verify
     session.mount("http://", DeadlineAdapter())
     session.mount("https://", DeadlineAdapter())
     return session
-
-
-def _explain(error: BaseException, *, timeout: float) -> str:
-    cause = _innermost(error)
-    for kind, words in _MEANINGS:
-        if isinstance(cause, kind):
-            return words.format(timeout=timeout, cause=cause)
-    return f"{cause} ({type(cause).__name__})"
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -7,16 +7,25 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 #: The direction that belongs to an event type; any other type comes ``inbound``.
 DIRECTIONS = {"SMS_REPLY": "reply", "SMS_RECEIVED": "inbound"}
 #: What GoFax's example payload holds in ``signature``: a name, never a signature.
 PLACEHOLDER = "HMAC_SHA256"
+#: Our name for the legacy notification of a sent SMS, which is form data and names no type.
+STATUS = "SMS_STATUS"
+UNDELIVERED = "Message not delivered in allowable time frame"
 
 
 def new_message_id() -> str:
     """Make an opaque id that nobody has used."""
     return secrets.token_hex(12)
+
+
+def written(moment: datetime) -> str:
+    """Write a time as GoFax's example does: UTC, microseconds, ``Z``."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,10 +52,9 @@ class Event:
 
     def payload(self) -> dict[str, Any]:
         """Return the fields in the order of GoFax's example."""
-        moment = self.occurred_at.astimezone(UTC)
         fields: dict[str, Any] = {
             "eventType": self.type,
-            "eventTimestamp": f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z",
+            "eventTimestamp": written(self.occurred_at),
             "messageId": self.message_id,
             "direction": self.direction or DIRECTIONS.get(self.type, "inbound"),
             "from": self.sender,
@@ -64,3 +72,26 @@ class Event:
         text = json.dumps(self.payload(), ensure_ascii=False)
         # UTF-8 has no lone surrogates; JSON has, and spells them as this error handler does.
         return text.encode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """A legacy notification: what became of an SMS that was sent."""
+
+    message_id: str = field(default_factory=lambda: str(10**7 + secrets.randbelow(9 * 10**7)))
+    #: The customer's number; forms write it without its plus.
+    recipient: str = "+61400000000"
+    success: bool = True
+    #: None: what the portal says of a success or a failure.
+    message: str | None = None
+
+    def encode(self) -> bytes:
+        """Return the raw body: URL-encoded form data."""
+        text = "Message successfully delivered" if self.success else UNDELIVERED
+        fields = {
+            "Recipient": self.recipient.removeprefix("+"),
+            "ID": self.message_id,
+            "Success": str(self.success),
+            "Message": text if self.message is None else self.message,
+        }
+        return urlencode(fields).encode("ascii")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 
+from sender.attempt import Retries, Target
 from sender.delivery import DEFAULT_TIMEOUT, check_url
 from sender.errors import SenderError
+from sender.profiles import Profile
+from sender.store import IN_MEMORY, Store, StoreError
+from sender.trust import Trust
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,13 +73,157 @@ def _number(value: str) -> float:
     return float(value) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII) else math.nan
 
 
+def moment(value: str) -> datetime:
+    """Take a time, or how long ago it was: ``2026-11-24``, ``2026-11-24T09:30``, ``90m``."""
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", value, re.ASCII)
+    if found:
+        return datetime.now(UTC) - int(found[1]) * _UNITS[found[2]]
+    try:
+        read = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{value!r} is no time: give one like 2026-11-24T09:30, or how long ago: 90m, 12h, 7d"
+        ) from error
+    return read.astimezone(UTC)
+
+
+def statuses(value: str) -> tuple[int, int]:
+    """Take a status or a class of them: ``503``, ``5xx``."""
+    if re.fullmatch(r"[1-5]xx", value):
+        return int(value[0]) * 100, int(value[0]) * 100 + 99
+    if re.fullmatch(r"[1-5][0-9][0-9]", value, re.ASCII):
+        return int(value), int(value)
+    raise click.BadParameter(f"{value!r} is no status: give one like 503, or 5xx")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aim:
+    """What the options say about where to post, and how."""
+
+    url: str | None
+    secret: str | None = field(repr=False)
+    timeout: float
+    trust: Trust
+
+    def target(self, **more: Any) -> Target:
+        """Return the target that ``--url`` names; there must be one."""
+        assert self.url is not None
+        return Target(
+            url=self.url, secret=self.secret, timeout=self.timeout, trust=self.trust, **more
+        )
+
+    def target_of(self, profile: Profile) -> Target:
+        """Return the target that *profile* is, with its own credentials."""
+        return Target(
+            url=profile.url,
+            secret=profile.secret,
+            basic=profile.basic,
+            timeout=self.timeout,
+            trust=self.trust,
+            profile=profile.name,
+        )
+
+
 def target_options(command: F) -> F:
-    """Add what every command that posts has in common."""
-    for option in reversed(_TARGET_OPTIONS):
+    """Add what every command that posts has in common; it comes as an ``aim``."""
+
+    @wraps(command)
+    def aimed(
+        *args: Any,
+        url: str | None,
+        secret: str | None,
+        timeout: float,
+        ca: Path | None,
+        insecure: bool,
+        **rest: Any,
+    ) -> Any:
+        if ca and insecure:
+            raise click.UsageError("--ca and --insecure exclude each other: leave one out")
+        trust = Trust(ca=ca, insecure=insecure)
+        if ca:
+            _checked(trust)
+        return command(
+            *args, aim=Aim(url=url, secret=secret, timeout=timeout, trust=trust), **rest
+        )
+
+    return _with(_TARGET_OPTIONS, cast(F, aimed))
+
+
+def retry_options(command: F) -> F:
+    """Add the setting of retries; it comes as ``retries``."""
+
+    @wraps(command)
+    def retrying(*args: Any, retries: int, retry_wait: float, **rest: Any) -> Any:
+        return command(*args, retries=Retries(count=retries, wait=retry_wait), **rest)
+
+    return _with(_RETRY_OPTIONS, cast(F, retrying))
+
+
+def store_option(command: F) -> F:
+    """Add where profiles and log are kept; the open store comes as ``store``."""
+
+    @wraps(command)
+    def stored(*args: Any, store_file: Path | None, **rest: Any) -> Any:
+        with Store(_chosen(store_file)) as store:
+            return command(*args, store=store, **rest)
+
+    return _with([_STORE_OPTION], cast(F, stored))
+
+
+def log_option(command: F) -> F:
+    """Like :func:`store_option`, for a command that can do without: it notes what is amiss."""
+
+    @wraps(command)
+    def stored(*args: Any, store_file: Path | None, **rest: Any) -> Any:
+        try:
+            opened = Store(_chosen(store_file))
+        except StoreError as error:
+            click.echo(f"not kept: {error}", err=True)
+            opened = Store(IN_MEMORY)
+        with opened as store:
+            return command(*args, store=store, **rest)
+
+    return _with([_STORE_OPTION], cast(F, stored))
+
+
+def default_store() -> Path:
+    """Return the file for this user, in the folder that the system has for such."""
+    return Path(click.get_app_dir("gofax-sender")) / "sender.db"
+
+
+def _chosen(given: Path | None) -> Path:
+    context = click.get_current_context()
+    if context.parent and context.get_parameter_source("store_file") is not _COMMANDLINE:
+        # gofax-sender log --store FILE show 1
+        given = context.parent.params.get("store_file") or given
+    return given or default_store()
+
+
+def _checked(trust: Trust) -> None:
+    try:
+        trust.context()
+    except SenderError as error:
+        raise click.BadParameter(str(error), param_hint="--ca") from error
+
+
+def _with(options: Sequence[Callable[[F], F]], command: F) -> F:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print an object a line.")
+
+_COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+_STORE_OPTION = click.option(
+    "--store",
+    "store_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    envvar="GOFAX_SENDER_STORE",
+    show_envvar=True,
+    help="Where profiles and log are kept, instead of your own folder.",
+)
 _TARGET_OPTIONS = (
     click.option("--url", type=url, metavar="URL", help="The endpoint to post to."),
     click.option(
@@ -80,7 +232,7 @@ _TARGET_OPTIONS = (
         metavar="S",
         envvar="GOFAX_SIGNING_SECRET",
         show_envvar=True,
-        help="Signing secret; without one, nothing is signed.",
+        help="Signing secret for --url; without one, nothing is signed.",
     ),
     click.option(
         "--timeout",
@@ -90,5 +242,38 @@ _TARGET_OPTIONS = (
         show_default=True,
         help="For the whole call, from connecting to the end of the answer.",
     ),
-    click.option("--json", "as_json", is_flag=True, help="Print an object a line."),
+    click.option(
+        "--ca",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="FILE",
+        help="CA certificates to trust instead of the public ones.",
+    ),
+    click.option("--insecure", is_flag=True, help="Accept any TLS certificate. GoFax does not."),
 )
+_RETRY_OPTIONS = (
+    click.option(
+        "--retries",
+        type=click.IntRange(0, 100),
+        default=0,
+        show_default=True,
+        envvar="GOFAX_SENDER_RETRIES",
+        show_envvar=True,
+        help="Tries after the first, where there is no answer, 429 or 5xx.",
+    ),
+    click.option(
+        "--retry-wait",
+        type=seconds,
+        metavar="SECONDS",
+        default=1.0,
+        show_default=True,
+        envvar="GOFAX_SENDER_RETRY_WAIT",
+        show_envvar=True,
+        help="Before the first retry; twice as long before each further one.",
+    ),
+)
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}

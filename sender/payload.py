@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 from urllib.parse import unquote_plus
 
 from sender.errors import SenderError
-from sender.event import new_message_id
+from sender.event import STATUS, new_message_id, written
 
 Kind = Literal["json", "form"]
 
@@ -33,6 +35,8 @@ class Payload:
     kind: Kind = "json"
     #: The id inside, for people; None if it has no usable one.
     message_id: str | None
+    #: The event type inside; None if it has none.
+    event_type: str | None = None
     #: Where it was read, ``file`` or ``file:line``; empty for one made here.
     source: str = ""
 
@@ -46,7 +50,7 @@ class PayloadError(SenderError):
         self.line = line
 
 
-def parse_json(body: bytes, *, source: str) -> Payload:
+def parse_json(body: bytes, *, source: str = "") -> Payload:
     """Read *body*, which must be a JSON object in UTF-8, and keep it byte for byte.
 
     Raises :class:`PayloadError`.
@@ -61,12 +65,13 @@ def parse_json(body: bytes, *, source: str) -> Payload:
         raise PayloadError("nested too deeply to be read", line=1) from error
     if not isinstance(value, dict):
         raise PayloadError("not a JSON object: a payload looks like {…}", line=1)
-    span = _id_span(text)
-    message_id = value["messageId"] if span else None
-    return Payload(body=body, message_id=message_id, source=source)
+    message_id = value["messageId"] if _id_span(text) else None
+    named = value.get("eventType")
+    event_type = named if isinstance(named, str) else None
+    return Payload(body=body, message_id=message_id, event_type=event_type, source=source)
 
 
-def parse_form(body: bytes, *, source: str) -> Payload:
+def parse_form(body: bytes, *, source: str = "") -> Payload:
     """Read *body*, which must be URL-encoded form data, and keep it byte for byte.
 
     Raises :class:`PayloadError`.
@@ -77,7 +82,7 @@ def parse_form(body: bytes, *, source: str) -> Payload:
             raise PayloadError(fault, line=number)
     fields = [_form_field(each) for each in body.decode("ascii").split("&")]
     message_id = next((value for key, value in fields if key == "id" and value), None)
-    return Payload(body=body, kind="form", message_id=message_id, source=source)
+    return Payload(body=body, kind="form", message_id=message_id, event_type=STATUS, source=source)
 
 
 def renewed(payload: Payload) -> Payload:
@@ -88,6 +93,35 @@ def renewed(payload: Payload) -> Payload:
     if payload.message_id is None:
         return payload
     return _renewed_form(payload) if payload.kind == "form" else _renewed_json(payload)
+
+
+def retimed(payload: Payload, at: datetime) -> Payload:
+    """Return *payload* with *at* as its ``eventTimestamp``; one that has none stays as it is."""
+    if payload.kind == "form":
+        return payload
+    text = payload.body.decode()
+    member = _last(text, "eventTimestamp")
+    if member is None:
+        return payload
+    changed = f'{text[: member.start]}"{written(at)}"{text[member.end :]}'
+    return replace(payload, body=changed.encode())
+
+
+def without_body(payload: Payload) -> Payload:
+    """Return *payload* without ``messageBody``, as with Include Message body off."""
+    if payload.kind == "form":
+        return payload
+    text = payload.body.decode()
+    while (member := _last(text, "messageBody")) is not None:
+        before, after = text[: member.at].rstrip(" \t\r\n"), text[member.end :].lstrip(" \t\r\n")
+        # Of the two commas around it one goes too.
+        if after.startswith(","):
+            after = after[1:].lstrip(" \t\r\n")
+            before = text[: member.at]
+        else:
+            before = before.removesuffix(",")
+        text = before + after
+    return replace(payload, body=text.encode())
 
 
 def _renewed_json(payload: Payload) -> Payload:
@@ -125,22 +159,41 @@ def _decode(body: bytes) -> str:
     return text
 
 
-def _id_span(text: str) -> tuple[int, int] | None:
-    """Find the value of ``messageId`` in a JSON object; None if it is no usable id.
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """Where a member of a JSON object stands in the text."""
 
-    Of a repeated key the last one counts, as for nearly every reader.
-    """
-    found = None
+    key: str
+    #: Where the key begins.
+    at: int
+    #: Where the value begins and ends.
+    start: int
+    end: int
+
+
+def _members(text: str) -> Iterator[_Member]:
+    """Find the members of the JSON object that *text* is."""
     at = _after_space(text, text.index("{") + 1)
     while text[at] != "}":
-        key, at = _JSON.raw_decode(text, at)
-        start = _after_space(text, _after_space(text, at) + 1)
+        key, end = _JSON.raw_decode(text, at)
+        start = _after_space(text, _after_space(text, end) + 1)
         _, end = _JSON.raw_decode(text, start)
-        if key == "messageId":
-            found = (start, end)
+        yield _Member(key, at, start, end)
         at = _after_space(text, end)
         at = _after_space(text, at + 1) if text[at] == "," else at
-    return found if found and _is_usable(text[slice(*found)]) else None
+
+
+def _last(text: str, key: str) -> _Member | None:
+    """Find a member; of a repeated key the last one counts, as for nearly every reader."""
+    return next((each for each in reversed(list(_members(text))) if each.key == key), None)
+
+
+def _id_span(text: str) -> tuple[int, int] | None:
+    """Find the value of ``messageId`` in a JSON object; None if it is no usable id."""
+    found = _last(text, "messageId")
+    if found is None or not _is_usable(text[found.start : found.end]):
+        return None
+    return found.start, found.end
 
 
 def _is_usable(literal: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from sender import export
 from sender.errors import SenderError
 from sender.payload import Payload, PayloadError, parse_form, parse_json
 
@@ -15,6 +17,8 @@ S = TypeVar("S")
 
 SUFFIXES = (".json", ".jsonl", ".form")
 _KINDS = ".json, .jsonl or .form"
+#: The path that means standard input, which holds JSON Lines.
+STDIN = Path("-")
 
 
 def read(paths: Iterable[Path]) -> list[Payload]:
@@ -51,7 +55,7 @@ def _gather(step: Callable[[S], list[T]], items: Iterable[S], faults: list[str])
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if path == STDIN or not path.is_dir():
         return [path]
     try:
         files = sorted(each for each in path.iterdir() if _is_payload_file(each))
@@ -68,6 +72,8 @@ def _is_payload_file(path: Path) -> bool:
 
 
 def _payloads(path: Path) -> list[Payload]:
+    if path == STDIN:
+        return _lines("stdin", sys.stdin.buffer.read())
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise SenderError(f"{path}: not a {_KINDS} file: rename it, or leave it out")
@@ -76,29 +82,29 @@ def _payloads(path: Path) -> list[Payload]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if suffix == ".jsonl":
-        return _lines(path, body)
+        return _lines(str(path), body)
     try:
         if suffix == ".form":
             # An editor's last newline would become part of the last value.
             return [parse_form(body.rstrip(b"\r\n"), source=str(path))]
-        return [parse_json(body, source=str(path))]
+        return [export.restored(parse_json(body, source=str(path)))]
     except PayloadError as fault:
         raise SenderError(f"{path}:{fault.line}: {fault}") from fault
 
 
-def _lines(path: Path, body: bytes) -> list[Payload]:
+def _lines(name: str, body: bytes) -> list[Payload]:
     payloads = []
     for number, line in enumerate(body.split(b"\n"), start=1):
         if line.strip():
-            payloads.append(_line(line.removesuffix(b"\r"), source=f"{path}:{number}"))
+            payloads.append(_line(line.removesuffix(b"\r"), source=f"{name}:{number}"))
     if not payloads:
-        raise SenderError(f"{path}: holds no payloads: write one JSON object a line")
+        raise SenderError(f"{name}: holds no payloads: write one JSON object a line")
     return payloads
 
 
 def _line(line: bytes, *, source: str) -> Payload:
     try:
-        return parse_json(line, source=source)
+        return export.restored(parse_json(line, source=source))
     except PayloadError as fault:
         raise SenderError(f"{source}: {fault}") from fault
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sender.attempt import Attempt, Target
 from sender.delivery import Answer, shown
@@ -54,10 +54,11 @@ class Tally:
         return [each for each in found if each]
 
 
-def line(payload: Payload, answer: Answer) -> str:
-    """Describe an answered attempt in one line: source, id, status, duration, answer."""
+def line(attempt: Attempt, answer: Answer) -> str:
+    """Describe an answered attempt in one line: profile, source, id, status, duration, answer."""
     said = one_line(answer.text) or "(empty answer)"
-    label = f"{label_of(payload)}  {answer.status}  {_ms(answer.duration)} ms"
+    through = f"{attempt.profile}  " if attempt.profile else ""
+    label = f"{through}{label_of(attempt.payload)}  {answer.status}  {_ms(answer.duration)} ms"
     return f"{label}  {said}"
 
 
@@ -71,20 +72,28 @@ def plan(payload: Payload, target: Target) -> str:
     return f"{label_of(payload)}  {len(payload.body)} bytes  {how}{where}"
 
 
-def as_json(attempt: Attempt) -> str:
+def as_json(attempt: Attempt, *, entry_id: int | None) -> str:
     """Describe an attempt as a JSON object in one line."""
     answer = attempt.answer
     fields = {
+        "id": entry_id,
         "message_id": attempt.payload.message_id,
+        "profile": attempt.profile,
         "source": attempt.payload.source or None,
         "url": shown(attempt.url),
-        "at": attempt.at.isoformat().replace("+00:00", "Z"),
+        "at": stamp(attempt.at),
+        "try": attempt.number,
         "status": answer.status if answer else None,
         "duration_ms": _ms(answer.duration) if answer else None,
         "answer": answer.text if answer else None,
         "error": attempt.error,
     }
     return json.dumps(fields)
+
+
+def stamp(moment: datetime) -> str:
+    """Write a time for programs."""
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def label_of(payload: Payload) -> str:
@@ -95,9 +104,13 @@ def label_of(payload: Payload) -> str:
 
 def one_line(text: str) -> str:
     """Make foreign text safe for a terminal: one line, nothing that steers it, not too long."""
-    flat = " ".join(text[: 10 * _SHOWN].split())
-    safe = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in flat)
+    safe = harmless(" ".join(text[: 10 * _SHOWN].split()))
     return safe if len(safe) <= _SHOWN else safe[: _SHOWN - 1] + "…"
+
+
+def harmless(text: str) -> str:
+    """Spell out what a terminal would obey instead of showing it."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _hint(status: int) -> str | None:

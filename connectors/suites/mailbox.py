@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import ssl
 import threading
@@ -105,6 +106,17 @@ class Mailbox:
             given.login.decode(),
             given.password.decode(),
         )
+        return AuthResult(success=known, handled=False)
+
+    async def auth_XOAUTH2(self, server: SMTP, args: list[str]) -> AuthResult:
+        """Take the access token *login* names as its password."""
+        said = base64.b64decode(args[1]).decode()
+        known = self._login is not None and said == "user={}\1auth=Bearer {}\1\1".format(
+            *self._login
+        )
+        if not known:
+            # A challenge that says why comes before the refusal.
+            await server.challenge_auth('{"status": "401"}')
         return AuthResult(success=known, handled=False)
 
     async def handle_MAIL(

@@ -16,7 +16,7 @@ from relay.store import cases, schema
 from relay.store.cases import Wanted
 from relay.store.database import Database
 from relay.store.inbox import delivery_key, lane_name
-from relay.store.queue import lock_lanes, promote
+from relay.store.lanes import lock_lanes, promote
 
 #: How many are done in one transaction: few enough that nobody waits for the lock.
 BATCH = 100

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from relay.delivery import State
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.queue import lock_lanes, promote
+from relay.store.lanes import lock_lanes, promote
 
 #: Rows that one transaction looks at.
 STEP = 200

@@ -121,7 +121,9 @@ class Relay:
         store: Path | None = None,
         config: str = CONFIG,
         common: str = COMMON,
+        more: str = "",
     ) -> None:
+        """*store* may lie elsewhere; *more* is YAML at the end of the config."""
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -131,6 +133,7 @@ class Relay:
             config.format(
                 port=self.port, store=self.store, secret=SECRET, systems=systems, common=common
             )
+            + more
         )
         self.processes: list[Process] = []
 

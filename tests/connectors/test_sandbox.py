@@ -152,7 +152,7 @@ class TestThePage:
     def test_says_what_to_do_when_it_is_empty(self, client: FlaskClient) -> None:
         page = client.get("/").get_data(as_text=True)
 
-        assert page.count('<section class="system"') == 3
+        assert page.count('<section class="system"') == 4
         assert all(f"http://localhost/{name}" in page for name in ("hubspot", "zendesk", "teams"))
 
     def test_shows_the_card_as_a_person_would_see_it(self, client: FlaskClient) -> None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from connectors.suites.archive import TestArchive
+from connectors.suites.email import TestEmail
 from connectors.suites.hubspot import TestHubSpot
 from connectors.suites.teams import TestTeams
+from connectors.suites.webhook import TestWebhook
 from connectors.suites.zendesk import TestZendesk
 
-__all__ = ["TestHubSpot", "TestTeams", "TestZendesk"]
+__all__ = [
+    "TestArchive",
+    "TestEmail",
+    "TestHubSpot",
+    "TestTeams",
+    "TestWebhook",
+    "TestZendesk",
+]

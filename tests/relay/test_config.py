@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -10,6 +11,7 @@ from textwrap import dedent
 from typing import Any, ClassVar, Literal
 
 import pytest
+import trustme
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -42,6 +44,13 @@ ENVIRON = {
     "HUBSPOT_ACCESS_TOKEN": HIDDEN,
     "ZENDESK_CLIENT_SECRET": HIDDEN,
     "TEAMS_WORKFLOW_URL": f"https://example.com/flow?sig={HIDDEN}",
+}
+#: What is needed only when everything in the example is switched on.
+FURTHER = {
+    "SMTP_PASSWORD": HIDDEN,
+    "FLOW_URL": f"https://example.com/flow?sig={HIDDEN}",
+    "FLOW_SECRET": "whsec_" + base64.b64encode(HIDDEN.encode() * 2).decode(),
+    "FLOW_TOKEN": HIDDEN,
 }
 ENDPOINT = "endpoints: [{path: /hook, signing_secrets: [one]}]\n"
 
@@ -846,7 +855,8 @@ class TestExample:
     def everything(self, text: str, file: Path) -> Config:
         """The example with every key that is off switched on."""
         file.write_text(re.sub(r"(?m)^( *)#(?=[a-z])", r"\1", text), encoding="utf-8")
-        return load(file, find_connector=registry.find, environ=ENVIRON)
+        (file.parent / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+        return load(file, find_connector=registry.find, environ=ENVIRON | FURTHER)
 
     @pytest.fixture
     def example(self) -> Config:
@@ -886,6 +896,15 @@ class TestExample:
             connector.default_concurrency,
         )
 
+    @pytest.mark.parametrize("name", ["inbox", "flow", "archive"])
+    def test_what_is_off_shows_defaults_too(self, everything: Config, name: str) -> None:
+        options = everything.destinations[name].options
+        free = {"ca", "username", "password", "body", "secrets", "headers"}
+
+        for key, field in type(options).model_fields.items():
+            if not field.is_required() and key not in free:
+                assert getattr(options, key) == field.default, key
+
     @pytest.mark.parametrize("name", ["crm", "helpdesk", "front-desk"])
     def test_the_options_of_its_connectors_are_their_defaults(
         self, example: Config, name: str
@@ -900,14 +919,18 @@ class TestExample:
     def test_everything_in_it_can_be_switched_on(self, everything: Config) -> None:
         assert everything.server.rate_per_address is not None
         assert everything.endpoints[0].rate is not None
+        assert everything.sentiment == "vader"
         when = everything.routes[1].when
         assert None not in [getattr(when, key) for key in When.model_fields]
 
-    def test_it_shows_every_key(self, text: str, example: Config) -> None:
+    def test_it_shows_every_key(self, text: str, everything: Config) -> None:
         models: list[type[BaseModel]] = [
             Config, Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Retry, Route, When,
-            *(type(each.options) for each in example.destinations.values()),
+            *(type(each.options) for each in everything.destinations.values()),
         ]  # fmt: skip
+        assert {each.connector for each in everything.destinations.values()} == {
+            "hubspot", "zendesk", "teams", "email", "webhook", "archive"
+        }  # fmt: skip
         keys = {key for model in models for key in _keys(model)}
         keys |= set(_keys(Destination)) - {"options"}
 

@@ -26,15 +26,16 @@ class TestList:
 
         teams = shown.split("\nteams  ")[1].split("\nzendesk  ")[0]
         assert teams.startswith("0.1.0  from gofax-relay\n")
-        assert "\n  url (required, secret)  The Workflow's webhook address" in teams
         assert '\n  shape (default "envelope")  ' in teams
+        assert "\n  client_secret (secret)  " in teams
+        assert "\n  access_token (required, secret)  Service key" in shown
 
     def test_as_json_is_one_object_a_line(self) -> None:
         lines = [json.loads(line) for line in run("list", "--json").output.splitlines()]
 
         teams = next(each for each in lines if each["name"] == "teams")
         assert teams["class"] == "connectors.teams:Teams"
-        assert teams["suite"] == "connectors.suites.teams:TestTeams"
+        assert teams["suite"] == "connectors.suites.teams"
         assert (teams["distribution"], teams["fault"]) == ("gofax-relay", None)
         shape = next(each for each in teams["options"] if each["name"] == "shape")
         assert (shape["default"], shape["required"], shape["secret"]) == ("envelope", False, False)
@@ -154,7 +155,7 @@ class TestTest:
 
         assert done.returncode == 0, done.stdout + done.stderr
         assert "C15 rate is declared: passed" in done.stdout
-        assert "left out (exempt: a Workflow takes no key" in done.stdout
+        assert "C03 same key twice has one effect: left out (exempt: " in done.stdout
         assert "C01" not in done.stdout
 
 

@@ -127,7 +127,7 @@ def test_a_connector_is_found_or_the_mend_is_named(
 def test_an_unknown_name_is_told_what_there_is(found: dict[str, Any]) -> None:
     words = found["nobody"]
 
-    assert words.startswith('no connector named "nobody" (installed: class, ')
+    assert words.startswith('no connector named "nobody" (installed: archive, class, ')
     assert {"good", "hubspot", "teams", "zendesk"} <= set(words[:-1].split(": ")[1].split(", "))
 
 

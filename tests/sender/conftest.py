@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import os
+import pty
+import re
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret for tests"
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Receiver:
 
     url: str = ""
     status: int = 200
+    #: Statuses of the next answers, before ``status``.
+    next_statuses: list[int] = field(default_factory=list)
     answer: bytes = b'{"status": "accepted"}'
     headers: dict[str, str] = field(default_factory=dict)
     received: list[Received] = field(default_factory=list)
@@ -52,8 +61,9 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             verified = self.headers.get("X-GoFax-Signature", "") == good
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.received.append(Received(self.path, headers, body, verified))
+            status = receiver.next_statuses.pop(0) if receiver.next_statuses else receiver.status
             is_json = headers.get("content-type") == "application/json"
-            self.send_response(401 if is_json and not verified else receiver.status)
+            self.send_response(401 if is_json and not verified else status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(receiver.answer)))
@@ -64,6 +74,14 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+@pytest.fixture(autouse=True)
+def store_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep profiles and log of this test apart from everybody's."""
+    path = tmp_path / "store" / "sender.db"
+    monkeypatch.setenv("GOFAX_SENDER_STORE", str(path))
+    return path
 
 
 @pytest.fixture
@@ -141,7 +159,7 @@ def _answer(
 
 
 @pytest.fixture
-def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(store_file: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``gofax-sender`` as a process of its own."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -149,7 +167,9 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, "-m", "sender", *arguments],
             cwd=ROOT,
-            env=clean | {"PYTHONIOENCODING": "utf-8"} | environment,
+            env=clean
+            | {"PYTHONIOENCODING": "utf-8", "GOFAX_SENDER_STORE": str(store_file)}
+            | environment,
             capture_output=True,
             encoding="utf-8",
             timeout=60,
@@ -157,3 +177,50 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def scripted(receiver: Receiver) -> Callable[..., Receiver]:
+    """Let the receiver give these answers, one after the other."""
+
+    def script(*statuses: int) -> Receiver:
+        receiver.next_statuses[:] = statuses
+        return receiver
+
+    return script
+
+
+@pytest.fixture
+def run_in_terminal(store_file: Path) -> Callable[..., str]:
+    """Run ``gofax-sender`` in a pseudo-terminal, and return what was on the screen."""
+
+    def run(*arguments: str, columns: int) -> str:
+        controller, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sender", *arguments],
+            cwd=ROOT,
+            env=environment | {"TERM": "xterm", "GOFAX_SENDER_STORE": str(store_file)},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        with open(controller, "rb", buffering=0) as screen:  # noqa: PTH123
+            shown = b"".join(_until_closed(screen))
+        assert process.wait(60) == 0, shown
+        return ANSI.sub("", shown.decode())
+
+    return run
+
+
+def _until_closed(screen: Any) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = screen.read(65536)
+        except OSError:  # Linux: the other end is closed.
+            return
+        if not piece:
+            return
+        yield piece

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 import pytest
 from click.testing import CliRunner, Result
 
-from sender.cli import SAMPLES, main
+from sender.cli import main
+from sender.templates import SAMPLES
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -201,10 +202,13 @@ def test_json_is_an_object_a_line(
         each["messageId"] for each in _sent(receiver)
     ]
     assert entries[0] | {"message_id": "", "at": "", "duration_ms": 0} == {
+        "id": 1,
         "message_id": "",
+        "profile": None,
         "source": None,
         "url": receiver.url,
         "at": "",
+        "try": 1,
         "status": 200,
         "duration_ms": 0,
         "answer": "a\nb ä",

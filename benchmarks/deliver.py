@@ -1,0 +1,432 @@
+"""How fast are deliveries, beside a bare loop of ``requests`` on as many threads?
+
+Fills a store, starts the real ``gofax-relay work`` and counts what a stand-in receives, at 0 and
+at 50 ms latency; the bare loop posts the same bodies to the same stand-in, in turn with the relay,
+so that the machine's mood hits both. Senders are on one core, the stand-in on the other.
+
+    python benchmarks/deliver.py [--events 4000] [--rounds 3] [--threads 32] [--json]
+    python benchmarks/deliver.py --receipt   time from 2xx to receipt at a steady rate
+    python benchmarks/deliver.py --drain     a backlog of 100,000 while others keep writing
+    python benchmarks/deliver.py --hang      beside a destination whose calls hang for 25 s
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import hmac
+import json
+import multiprocessing
+import os
+import re
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from relay import migrations, payload, routing
+from relay.ids import new_id
+from relay.routing import Route, When
+from relay.store import Database, Inbox
+from relay.store.records import Arrival, Request
+
+SECRET = "benchmark"
+SENDER_CORE, STAND_IN_CORE = {0}, {min(1, (os.cpu_count() or 1) - 1)}
+#: Milliseconds for which a hanging destination hangs, as design asks.
+HANGS_MS = 25_000
+
+CONFIG = """\
+server: {{listen: "127.0.0.1:{port}"}}
+store: sqlite:///relay.db
+outbound: {{allow: ["127.0.0.0/8"]}}
+endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]
+destinations:
+  fast: {{connector: webhook, url: "{stand_in}/fast", rate: null, concurrency: {threads}}}
+  slow: {{connector: webhook, url: "{stand_in}/slow", rate: null, concurrency: {threads}}}
+routes:
+  - {{name: fast, when: {{account: fast}}, to: [fast]}}
+  - {{name: slow, when: {{account: slow}}, to: [slow]}}
+"""
+ROUTES = [
+    Route(name=name, when=When(account=name), to=(name,))  # type: ignore[arg-type]
+    for name in ("fast", "slow")
+]
+
+
+class StandIn:
+    """Answers 200 after a latency, and remembers when it got which event."""
+
+    def __init__(self, port: int, control: Any) -> None:
+        self.latency = {"/fast": 0.0, "/slow": 0.0}
+        self.received: dict[str, float] = {}
+        asyncio.run(self._serve(port, control))
+
+    async def _serve(self, port: int, control: Any) -> None:
+        os.sched_setaffinity(0, STAND_IN_CORE)
+        server = await asyncio.start_server(self._talk, "127.0.0.1", port, backlog=512)
+        control.send("ready")
+        asyncio.get_running_loop().add_reader(control.fileno(), self._obey, control)
+        async with server:
+            await server.serve_forever()
+
+    def _obey(self, control: Any) -> None:
+        match control.recv():
+            case "received":
+                control.send(dict(self.received))
+            case "count":
+                control.send(len(self.received))
+            case ("latency", path, seconds):
+                self.latency[path] = seconds
+                self.received.clear()
+                control.send("ok")
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+                body = await reader.readexactly(length)
+                if latency := self.latency[head.split(b" ", 2)[1].decode()]:
+                    await asyncio.sleep(latency)
+                self.received[re.search(rb"bench-[0-9-]+", body)[0].decode()] = time.time()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+class Bench:
+    """One store, one stand-in, and what is run against them."""
+
+    def __init__(self, folder: Path, *, threads: int) -> None:
+        self.threads = threads
+        self.port, stand_in = _free_port(), _free_port()
+        self.stand_in = f"http://127.0.0.1:{stand_in}"
+        self.config = folder / "config.yaml"
+        self.config.write_text(
+            CONFIG.format(port=self.port, secret=SECRET, stand_in=self.stand_in, threads=threads)
+        )
+        self.folder = folder
+        self._control, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("fork")
+        self._process = context.Process(target=StandIn, args=(stand_in, theirs), daemon=True)
+        self._process.start()
+        assert self._control.recv() == "ready"
+        database = Database(f"sqlite:///{folder}/relay.db")
+        migrations.upgrade(database)
+        self.database = database
+
+    def close(self) -> None:
+        self.database.close()
+        self._process.terminate()
+        self._process.join()
+
+    def latency(self, seconds: float, *, path: str = "/fast") -> None:
+        """Set the stand-in's latency and let it forget what it got."""
+        self._control.send(("latency", path, seconds))
+        self._control.recv()
+
+    def count(self) -> int:
+        self._control.send("count")
+        return self._control.recv()
+
+    def received(self) -> Mapping[str, float]:
+        """Return when the stand-in got which message."""
+        self._control.send("received")
+        return self._control.recv()
+
+    def fill(self, count: int, *, conversations: int, account: str = "fast") -> None:
+        """Accept *count* events without a worker at hand."""
+        inbox = Inbox(self.database)
+        with ThreadPoolExecutor(128) as pool:
+            for _ in pool.map(
+                inbox.accept, (_arrival(n, n % conversations, account) for n in range(count))
+            ):
+                pass
+        inbox.close()
+
+    @contextmanager
+    def command(self, *arguments: str) -> Iterator[psutil.Popen]:
+        """Run a command of the relay on the senders' core."""
+        command = [sys.executable, "-m", "relay.cli", *arguments, "--config", str(self.config)]
+        with (self.folder / f"{arguments[0]}.log").open("a") as log:
+            process = psutil.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                preexec_fn=lambda: os.sched_setaffinity(0, SENDER_CORE),
+            )
+            try:
+                yield process
+            finally:
+                process.terminate()
+                process.wait(timeout=20)
+
+    def until(self, count: int, *, seconds: float) -> None:
+        """Wait until the stand-in has got *count* messages."""
+        ends_at = time.monotonic() + seconds
+        while (got := self.count()) < count:
+            if time.monotonic() > ends_at:
+                raise SystemExit(f"only {got} of {count} arrived")
+            time.sleep(0.02)
+
+
+def throughput(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Compare the worker's deliveries per second with those of a bare loop."""
+    report: dict[str, Any] = {}
+    for milliseconds in (0, 50):
+        rounds: dict[str, list[float]] = {"bare": [], "relay": []}
+        for _ in range(options.rounds):
+            bench.latency(milliseconds / 1000)
+            rounds["bare"].append(_bare(bench, options.events))
+            bench.latency(milliseconds / 1000)
+            rounds["relay"].append(_relayed(bench, options.events))
+        middle = {name: statistics.median(each) for name, each in rounds.items()}
+        report[f"{milliseconds} ms"] = {
+            "bare_per_second": round(middle["bare"]),
+            "relay_per_second": round(middle["relay"]),
+            "ratio": round(middle["relay"] / middle["bare"], 2),
+            "rounds": {name: [round(x) for x in each] for name, each in rounds.items()},
+        }
+    return report
+
+
+def _relayed(bench: Bench, count: int) -> float:
+    """Return deliveries per second, from the first receipt to the last."""
+    bench.fill(count, conversations=count)
+    with bench.command("work"):
+        bench.until(count, seconds=120)
+    return _rate(bench.received().values())
+
+
+def _bare(bench: Bench, count: int) -> float:
+    bodies = [_body(number, number, "fast") for number in range(count)]
+    process = multiprocessing.get_context("fork").Process(
+        target=_post_all, args=(bench.stand_in + "/fast", bodies, bench.threads)
+    )
+    process.start()
+    process.join()
+    return _rate(bench.received().values())
+
+
+def _post_all(url: str, bodies: Sequence[bytes], threads: int) -> None:
+    os.sched_setaffinity(0, SENDER_CORE)
+    local = threading.local()
+
+    def post(body: bytes) -> None:
+        if not hasattr(local, "session"):
+            local.session = requests.Session()
+            local.session.trust_env = False
+        headers = {"Content-Type": "application/json"}
+        local.session.post(url, data=body, headers=headers, timeout=30).raise_for_status()
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(post, bodies))
+
+
+def _rate(times: Any) -> float:
+    moments = sorted(times)
+    # The first tenth is start-up: connections, imports, caches.
+    begin = len(moments) // 10
+    return (len(moments) - 1 - begin) / (moments[-1] - moments[begin])
+
+
+def receipt(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the time from a 2xx to the stand-in's receipt at a steady rate."""
+    bench.latency(0.0)
+    with bench.command("serve"):
+        _await(f"http://127.0.0.1:{bench.port}/livez")
+        answered = _send(bench, rate=options.rate, seconds=options.seconds, first_customer=0)
+        bench.until(len(answered), seconds=60)
+    return {"rate": options.rate, **_delays(answered, bench.received())}
+
+
+def drain(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Let a backlog drain while other conversations keep writing."""
+    bench.latency(0.0)
+    bench.fill(options.backlog, conversations=1000)
+    begun = time.monotonic()
+    stop = threading.Event()
+    with bench.command("serve"), ThreadPoolExecutor(1) as pool:
+        _await(f"http://127.0.0.1:{bench.port}/livez")
+        sending = pool.submit(
+            _send, bench, rate=options.rate, seconds=3600, first_customer=500_000, stop=stop
+        )
+        while bench.count() < options.backlog and time.monotonic() - begun < options.limit:
+            time.sleep(0.5)
+        drained = time.monotonic() - begun
+        stop.set()
+        answered = sending.result()
+        bench.until(len(answered), seconds=60)
+        time.sleep(2)
+        received = bench.received()
+    missing = [name for name in answered if name not in received]
+    return {
+        "backlog": options.backlog,
+        "rate": options.rate,
+        "drained_seconds": round(drained, 1),
+        "received": len(received),
+        "missing": len(missing),
+        **_delays({k: v for k, v in answered.items() if k in received}, received),
+    }
+
+
+def hang(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Compare one destination's throughput alone and beside one that hangs."""
+    bench.latency(0.0)
+    alone = _relayed(bench, options.events)
+    bench.latency(HANGS_MS / 1000, path="/slow")
+    bench.fill(options.events, conversations=options.events, account="slow")
+    beside = _relayed(bench, options.events)
+    return {
+        "alone_per_second": round(alone),
+        "beside_a_hanging_one_per_second": round(beside),
+        "ratio": round(beside / alone, 2),
+    }
+
+
+def _send(
+    bench: Bench,
+    *,
+    rate: float,
+    seconds: float,
+    first_customer: int,
+    stop: threading.Event | None = None,
+) -> Mapping[str, float]:
+    """Post at *rate*, each from another customer; return when each message was answered."""
+    session, answered = requests.Session(), {}
+    url = f"http://127.0.0.1:{bench.port}/webhooks/gofax"
+    begin = time.monotonic()
+    for number in range(int(rate * seconds)):
+        if stop is not None and stop.is_set():
+            break
+        time.sleep(max(0.0, begin + number / rate - time.monotonic()))
+        body = _body(number, first_customer + number, "fast")
+        signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+        headers = {"Content-Type": "application/json", "X-GoFax-Signature": signature}
+        session.post(url, data=body, headers=headers, timeout=30).raise_for_status()
+        answered[json.loads(body)["messageId"]] = time.time()
+    return answered
+
+
+def _delays(answered: Mapping[str, float], received: Mapping[str, float]) -> Mapping[str, Any]:
+    delays = sorted(max(0.0, received[name] - at) for name, at in answered.items())
+    cuts = statistics.quantiles(delays, n=100)
+    return {
+        "events": len(delays),
+        "p50_ms": round(cuts[49] * 1000, 1),
+        "p99_ms": round(cuts[98] * 1000, 1),
+        "max_ms": round(delays[-1] * 1000, 1),
+    }
+
+
+def _arrival(number: int, customer: int, account: str) -> Arrival:
+    raw = _body(number, customer, account)
+    now = datetime.now(UTC)
+    read = payload.read_json(raw)
+    event = read.event(id=new_id("evt"), endpoint="bench", received_at=now)
+    return Arrival(
+        event=event,
+        request=Request(
+            id=new_id("req"), at=now, endpoint="bench", method="POST", remote=None, status=200,
+            outcome="", reason="benchmark", headers={}, message_id=read.message_id,
+        ),
+        raw=raw,
+        query="",
+        format="json",
+        key=payload.key(read, raw, endpoint="bench", dedupe_by=("messageId",), query=""),
+        meaning=payload.meaning(read),
+        match=routing.match(event, ROUTES),
+    )  # fmt: skip
+
+
+def _body(number: int, customer: int, account: str) -> bytes:
+    return json.dumps(
+        {
+            "eventType": "SMS_REPLY",
+            "eventTimestamp": "2025-12-04T00:24:07.112733Z",
+            "messageId": f"bench-{time.time_ns()}-{number}",
+            "direction": "reply",
+            "from": f"+614{customer:08d}",
+            "to": "+61700000000",
+            "messageBody": "Thanks for your message",
+            "metadata": {"accountId": account},
+        }
+    ).encode()
+
+
+def _await(url: str) -> None:
+    ends_at = time.monotonic() + 30
+    while time.monotonic() < ends_at:
+        try:
+            requests.get(url, timeout=1)
+        except requests.ConnectionError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"nothing answers at {url}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def main() -> int:
+    options = _options()
+    measure: Callable[[Bench, argparse.Namespace], dict[str, Any]] = throughput
+    for other in (receipt, drain, hang):
+        if getattr(options, other.__name__):
+            measure = other
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(Path(name), threads=options.threads)
+        try:
+            found = measure(bench, options)
+        finally:
+            bench.close()
+    report = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": sys.version.split()[0],
+        "command": " ".join(sys.argv),
+        "threads": options.threads,
+        **found,
+    }
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        for what, value in report.items():
+            print(f"{what:34} {value}")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--backlog", type=int, default=100_000)
+    parser.add_argument("--limit", type=float, default=900, help="longest time of a drain, s")
+    parser.add_argument("--receipt", action="store_true")
+    parser.add_argument("--drain", action="store_true")
+    parser.add_argument("--hang", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""How destinations do, as all workers know it: read under a lock, written when it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from relay.delivery import Health, granted, health_after
+from relay.store import schema
+from relay.store.database import Database
+from relay.store.records import Record
+from relay.store.rows import health_row, load_health
+from relay.units import RateLimit
+
+#: By how much the clocks of two workers may differ for rates to be exact.
+SKEW = timedelta(seconds=5)
+
+_table = schema.destinations
+_KNOWN = (
+    sa.select(_table)
+    .where(_table.c.name.in_(sa.bindparam("b_names", expanding=True)))
+    .order_by(_table.c.name)
+    .with_for_update()
+)
+# What seems to have started in the future did so before the clock was put back.
+_STARTED = (
+    sa.select(sa.func.count())
+    .select_from(schema.attempts)
+    .where(
+        schema.attempts.c.destination == sa.bindparam("b_name"),
+        schema.attempts.c.started_at > sa.bindparam("b_from", type_=schema.UtcTime()),
+        schema.attempts.c.started_at <= sa.bindparam("b_to", type_=schema.UtcTime()),
+    )
+)
+
+
+def may_start(
+    database: Database, db: sa.Connection, destination: str, *, limit: int, now: datetime
+) -> int:
+    """Return how many of *limit* deliveries the destination's health lets start."""
+    before = _known(db, [destination]).get(destination)
+    if before is None:
+        return limit
+    number, after = granted(before, now=now)
+    if after != before:
+        write(database, db, destination, after)
+    return limit if number is None else number
+
+
+def within(rate: RateLimit, db: sa.Connection, destination: str, *, now: datetime) -> int:
+    """Return how many deliveries may start now without more than *rate* in any window."""
+    window = {"b_name": destination, "b_from": now - rate.period, "b_to": now + SKEW}
+    return rate.count - int(db.execute(_STARTED, window).scalar_one())
+
+
+def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> None:
+    """Keep how the destinations of *records* do after them."""
+    before = _known(db, sorted({record.claim.destination for record in records}))
+    after = dict(before)
+    for record in records:
+        name = record.claim.destination
+        after[name] = health_after(
+            after.get(name, Health()),
+            record.outcome,
+            claimed_at=record.claim.claimed_at,
+            now=record.ended_at,
+        )
+    for name, health in after.items():
+        if health != before.get(name, Health()):
+            write(database, db, name, health)
+
+
+def write(database: Database, db: sa.Connection, name: str, health: Health) -> None:
+    """Keep *health*; a destination with which nothing is wrong has no row."""
+    if health == Health():
+        db.execute(sa.delete(_table).where(_table.c.name == name))
+        return
+    insert = database.insert(_table).values(health_row(name, health))
+    changed = {each.name: insert.excluded[each.name] for each in _table.c if not each.primary_key}
+    db.execute(insert.on_conflict_do_update(index_elements=[_table.c.name], set_=changed))
+
+
+def _known(db: sa.Connection, names: Sequence[str]) -> dict[str, Health]:
+    rows = db.execute(_KNOWN, {"b_names": names}).mappings()
+    return {row["name"]: load_health(row) for row in rows}

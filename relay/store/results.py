@@ -1,0 +1,179 @@
+"""Recording how attempts ended, many in one transaction, each fenced by its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.delivery import Result, State
+from relay.store import schema
+from relay.store.lanes import promote_all
+from relay.store.records import Record
+
+_deliveries, _attempts, _lanes = schema.deliveries, schema.attempts, schema.lanes
+_d = _deliveries.c
+
+#: What a delivery may be in when somebody who lost its lease has delivered it after all.
+_UNSETTLED = (State.PENDING, State.HELD, State.DEAD)
+
+_STANDING = (
+    sa.select(_d.id, _d.state, _d.claims, _d.lease_until, _d.late)
+    .where(_d.id.in_(sa.bindparam("b_ids", expanding=True)))
+    .order_by(_d.seq)
+    .with_for_update()
+)
+
+
+def _bound(table: sa.Table, *names: str) -> dict[str, sa.ColumnElement[Any]]:
+    return {name: sa.bindparam(f"b_{name}", type_=table.c[name].type) for name in names}
+
+
+_SETTLE = (
+    sa.update(_deliveries)
+    .where(_d.id == sa.bindparam("b_id"))
+    .values(
+        **_bound(
+            _deliveries,
+            "state", "due_at", "attempts", "repeat", "failing_since", "reason", "ended_at",
+        ),
+        reference=sa.func.coalesce(sa.bindparam("b_reference", type_=sa.Text()), _d.reference),
+        url=sa.func.coalesce(sa.bindparam("b_url", type_=sa.Text()), _d.url),
+        node=None,
+        lease_until=None,
+    )
+)  # fmt: skip
+_END = (
+    sa.update(_attempts)
+    .where(_attempts.c.id == sa.bindparam("b_id"))
+    .values(**_bound(_attempts, "ended_at", "result", "detail", "status"))
+)
+# Who comes late may replace "nobody knows" by what happened, never the reverse.
+_END_LATE = _END.where(
+    sa.or_(_attempts.c.result.is_(None), _attempts.c.result == Result.AMBIGUOUS)
+)
+_KEEP_THREAD = (
+    sa.update(_lanes)
+    .where(_lanes.c.id == sa.bindparam("b_lane"))
+    .values(thread=sa.bindparam("b_thread"))
+)
+_PARK = (
+    sa.update(_lanes)
+    .where(_lanes.c.id == sa.bindparam("b_lane"))
+    .values(parked_by=sa.bindparam("b_delivery"))
+)
+_UNPARK = (
+    sa.update(_lanes)
+    .where(_lanes.c.id == sa.bindparam("b_lane"), _lanes.c.parked_by == sa.bindparam("b_delivery"))
+    .values(parked_by=None)
+)
+
+
+@dataclass(slots=True)
+class _Standing:
+    """Where a delivery stands, as the records of this transaction change it."""
+
+    state: str
+    claims: int
+    lease_until: datetime | None
+    late: bool
+
+
+@dataclass(slots=True)
+class _Writes:
+    """What one transaction has to write, statement by statement."""
+
+    settle: list[dict[str, Any]] = field(default_factory=list)
+    end: list[dict[str, Any]] = field(default_factory=list)
+    end_late: list[dict[str, Any]] = field(default_factory=list)
+    keep_thread: list[dict[str, Any]] = field(default_factory=list)
+    park: list[dict[str, Any]] = field(default_factory=list)
+    unpark: list[dict[str, Any]] = field(default_factory=list)
+    promote: list[tuple[str, datetime]] = field(default_factory=list)
+
+    def execute(self, db: sa.Connection) -> None:
+        for statement, rows in (
+            (_SETTLE, self.settle),
+            (_END, self.end),
+            (_END_LATE, self.end_late),
+            (_KEEP_THREAD, self.keep_thread),
+            (_PARK, self.park),
+            (_UNPARK, self.unpark),
+        ):
+            if rows:
+                db.execute(statement, rows)
+        promote_all(db, self.promote)
+
+
+def record_all(db: sa.Connection, records: Sequence[Record]) -> None:
+    """Write how attempts ended and what follows. The caller has locked the lanes."""
+    standings = _standings(db, {record.claim.delivery_id for record in records})
+    writes = _Writes()
+    for record in records:
+        standing = standings.get(record.claim.delivery_id)
+        if standing is not None and _settles(record, standing):
+            _add_settled(writes, record, standing)
+        else:
+            writes.end_late.append(_ending(record))
+    writes.execute(db)
+
+
+def _standings(db: sa.Connection, ids: Iterable[str]) -> dict[str, _Standing]:
+    rows = db.execute(_STANDING, {"b_ids": sorted(ids)})
+    return {name: _Standing(*standing) for name, *standing in rows}
+
+
+def _settles(record: Record, standing: _Standing) -> bool:
+    """Return whether this record decides; if not, the lease was lost and somebody else does."""
+    claim = record.claim
+    if standing.state == State.IN_FLIGHT and standing.claims == claim.number:
+        # Who renewed the lease since we looked is not lost.
+        return not record.lost or standing.lease_until == claim.lease_until
+    # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
+    return record.outcome.result is Result.DELIVERED and standing.state in _UNSETTLED
+
+
+def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
+    claim, decision, receipt = record.claim, record.decision, record.outcome.receipt
+    if standing.state != State.IN_FLIGHT:
+        writes.unpark.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
+    writes.settle.append(_settlement(record))
+    writes.end.append(_ending(record))
+    if receipt is not None and receipt.thread not in (None, claim.thread):
+        writes.keep_thread.append({"b_lane": claim.lane_id, "b_thread": receipt.thread})
+    if decision.parks:
+        # A late delivery is outside of the order: it holds up nobody.
+        if not standing.late:
+            writes.park.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
+    elif decision.ends:
+        writes.promote.append((claim.lane_id, record.ended_at))
+    standing.state, standing.lease_until = decision.state, None
+
+
+def _settlement(record: Record) -> dict[str, Any]:
+    decision, receipt = record.decision, record.outcome.receipt
+    return {
+        "b_id": record.claim.delivery_id,
+        "b_state": decision.state,
+        "b_due_at": decision.due_at,
+        "b_attempts": decision.attempts,
+        "b_repeat": decision.repeat,
+        "b_failing_since": decision.failing_since,
+        "b_reason": decision.reason or record.outcome.detail or None,
+        "b_ended_at": record.ended_at if decision.ends else None,
+        "b_reference": receipt and receipt.reference,
+        "b_url": receipt and receipt.url,
+    }
+
+
+def _ending(record: Record) -> dict[str, Any]:
+    return {
+        "b_id": record.claim.attempt_id,
+        "b_ended_at": record.ended_at,
+        "b_result": record.outcome.result,
+        "b_detail": record.outcome.detail or None,
+        "b_status": record.outcome.status,
+    }

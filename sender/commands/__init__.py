@@ -1,0 +1,1 @@
+"""The commands of ``gofax-sender``, a file for each group of them."""
