@@ -16,7 +16,7 @@ from relay.store import cases, schema
 from relay.store.cases import Wanted
 from relay.store.database import Database
 from relay.store.inbox import delivery_key, lane_name
-from relay.store.lanes import lock_lanes, promote
+from relay.store.lanes import is_late_line_empty, lock_lanes, promote
 
 #: How many are done in one transaction: few enough that nobody waits for the lock.
 BATCH = 100
@@ -255,24 +255,35 @@ def _change(db: sa.Connection, step: Step, *where: sa.ColumnElement[bool], **val
 
 
 def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
-    parked = sa.select(1).where(_parked_by(step.case)).exists()
+    case = step.case
+    parked = sa.select(1).where(_parked_by(case)).exists()
+    place = (
+        _late_place(db, case.lane_id, act)
+        if step.late
+        else {"state": State.PENDING, "late": False, "due_at": act.at}
+    )
     done = _change(
         db,
         step,
         # A lane that is parked has nobody at its head: whoever parks it may stand there again.
         *(() if step.late else (parked,)),
-        state=State.PENDING,
-        late=step.late,
+        **place,
         trigger="manual",
-        due_at=act.at,
         attempts=0,
         failing_since=None,
         reason=None,
         ended_at=None,
     )
     if done:
-        _unpark(db, step.case)
+        _unpark(db, case)
     return done
+
+
+def _late_place(db: sa.Connection, lane_id: str, act: Act) -> dict[str, Any]:
+    """Return where a late delivery stands: at the head of its line, or behind others there."""
+    if is_late_line_empty(db, lane_id):
+        return {"state": State.PENDING, "late": True, "due_at": act.at}
+    return {"state": State.WAITING, "late": True, "due_at": None}
 
 
 def _end(db: sa.Connection, step: Step, act: Act) -> bool:
@@ -335,7 +346,7 @@ def _insert(
     lane_id: str,
     key: str,
 ) -> None:
-    """Insert a delivery that is late: it holds up nobody, and nobody holds it up."""
+    """Insert a delivery that is late: it and the living do not hold each other up."""
     db.execute(
         sa.insert(_deliveries).values(
             id=name,
@@ -343,10 +354,8 @@ def _insert(
             destination=destination,
             lane_id=lane_id,
             key=key,
-            state=State.PENDING,
+            **_late_place(db, lane_id, act),
             trigger="manual",
-            late=True,
-            due_at=act.at,
             attempts=0,
             claims=0,
             repeat=False,
