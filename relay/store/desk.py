@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -88,15 +90,30 @@ class Desk:
 
         What is added or stops again meanwhile is not met a second time.
         """
-        end, last = self._newest(_d.seq), 0
+        end = self._newest(_d.seq)
+        parts = [wanted]
+        if wanted.is_stopped:
+            # Their index has them in order for each destination, and nothing else.
+            parts = [replace(wanted, destinations=[name]) for name in self._destinations(wanted)]
+        found = [self._cases(part, end=end, size=size) for part in parts]
+        merged = heapq.merge(*found, key=lambda case: case.seq)
+        while page := list(itertools.islice(merged, size)):
+            yield page
+
+    def _cases(self, wanted: Wanted, *, end: int, size: int) -> Iterator[Case]:
+        last = 0
         while last < end:
             select = cases.select_cases(wanted).where(_d.seq > last, _d.seq <= end)
             with self._database.reading() as db:
                 page = cases.load_cases(db, select.order_by(_d.seq).limit(size))
             if not page:
                 return
-            yield page
+            yield from page
             last = page[-1].seq
+
+    def _destinations(self, wanted: Wanted) -> Sequence[str]:
+        with self._database.reading() as db:
+            return db.scalars(cases.select_destinations(wanted)).all()
 
     def event_pages(self, wanted: Wanted, *, size: int = BATCH) -> Iterator[Sequence[Filed]]:
         """Yield the events that *wanted* means now, oldest first, a page at a time."""

@@ -211,6 +211,13 @@ deliveries = Table(
         sqlite_where=LATE_IN_LINE,
         postgresql_where=LATE_IN_LINE,
     ),
+    # Not unique: those that a sender's resend revives go beside each other.
+    Index(
+        "ix_deliveries_late_head",
+        "lane_id",
+        sqlite_where=LATE_AT_HEAD,
+        postgresql_where=LATE_AT_HEAD,
+    ),
     Index(
         "uq_deliveries_head",
         "lane_id",

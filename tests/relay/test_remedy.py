@@ -114,9 +114,7 @@ def filed(*, standing: str = "accepted", then: tuple[str, ...] = (), **latest: S
         ({"crm": State.IN_FLIGHT}, True, False),
     ],
 )
-def test_replay_adds_what_is_missing(
-    latest: dict[str, State], again: bool, adds: bool
-) -> None:
+def test_replay_adds_what_is_missing(latest: dict[str, State], again: bool, adds: bool) -> None:
     (turn,) = remedy.replay(filed(**latest), ["crm"], again=again).turns
 
     assert turn.adds is adds

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import sqlalchemy as sa
 from alembic import op
 
-from relay.store.schema import LATE_IN_LINE
+from relay.store.schema import LATE_AT_HEAD, LATE_IN_LINE
 
 revision = "0004"
 down_revision = "0003"
 
 
 def upgrade() -> None:
-    op.create_index(
-        "ix_deliveries_late",
-        "deliveries",
-        ["lane_id", "seq"],
-        unique=False,
-        sqlite_where=LATE_IN_LINE,
-        postgresql_where=LATE_IN_LINE,
-    )
+    _index("ix_deliveries_late", ["lane_id", "seq"], LATE_IN_LINE)
+    _index("ix_deliveries_late_head", ["lane_id"], LATE_AT_HEAD)
 
 
 def downgrade() -> None:
@@ -27,4 +24,16 @@ def downgrade() -> None:
         "UPDATE deliveries SET state = 'pending', due_at = created_at"
         " WHERE state = 'waiting' AND late"
     )
+    op.drop_index("ix_deliveries_late_head", table_name="deliveries")
     op.drop_index("ix_deliveries_late", table_name="deliveries")
+
+
+def _index(name: str, columns: Sequence[str], where: sa.TextClause) -> None:
+    op.create_index(
+        name,
+        "deliveries",
+        columns,
+        unique=False,
+        sqlite_where=where,
+        postgresql_where=where,
+    )
