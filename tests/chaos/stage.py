@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -99,6 +100,9 @@ class Process:
         except psutil.NoSuchProcess:
             return []
 
+    def is_stopped(self) -> bool:
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
     def kill(self) -> None:
         """End this process and all below it, also those that are stopped."""
         below = self.descendants()
@@ -167,7 +171,7 @@ class Relay:
 
     def answers(self) -> bool:
         try:
-            return requests.get(self.url + "/readyz", timeout=5).ok
+            return requests.get(self.url + "/livez", timeout=5).ok
         except requests.RequestException:
             return False
 
@@ -228,6 +232,14 @@ def message(
         "metadata": {"accountId": "12345"},
         "signature": "HMAC_SHA256",
     }
+
+
+@contextmanager
+def lock_file(relay: Relay) -> Iterator[None]:
+    """Hold the lock on which writers queue up, as a process that hangs would."""
+    with Path(f"{relay.store}.lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
