@@ -291,7 +291,7 @@ def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
         reason=None,
         ended_at=None,
     )
-    if done:
+    if done and case.parks:
         _unpark(db, case)
     return done
 
