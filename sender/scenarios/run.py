@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -57,16 +57,24 @@ def confirm(
     """
     outcomes = list(outcomes)
     effects = [effect for outcome in outcomes for effect in outcome.effects]
+    # What was answered wrongly has failed already: nobody waits for its effects.
+    wanted = {
+        effect.message_id
+        for outcome in outcomes
+        if outcome.verdict == "passed"
+        for effect in outcome.effects
+        if effect.least
+    }
     if relay is not None:
-        seen = _look(relay, effects, patience=patience)
+        seen = _look(relay, effects, wanted, patience=patience)
         outcomes = [_confirmed(each, each.effects, relay, seen) for each in outcomes]
     if records is not None:
         visible = [each for each in effects if each.is_in_text]
         # Where the relay has settled, its destinations have been given everything.
-        seen = _look(records, visible, patience=0 if relay else patience)
+        seen = _look(records, visible, wanted, patience=0 if relay else patience)
         if relay is None:
             time.sleep(GRACE)
-            seen = _look(records, visible, patience=0)
+            seen = _look(records, visible, wanted, patience=0)
         outcomes = [
             _confirmed(each, [e for e in each.effects if e.is_in_text], records, seen)
             for each in outcomes
@@ -75,11 +83,10 @@ def confirm(
 
 
 def _look(
-    witness: Witness, effects: Sequence[Effect], *, patience: float
+    witness: Witness, effects: Sequence[Effect], wanted: Collection[str], *, patience: float
 ) -> Mapping[str, Sighting]:
     ids = [each.message_id for each in effects]
-    wanted = [each.message_id for each in effects if each.least]
-    return settled(witness, ids, wanted=wanted, patience=patience)
+    return settled(witness, ids, wanted=[e for e in ids if e in wanted], patience=patience)
 
 
 def _confirmed(
