@@ -21,6 +21,8 @@ from verdict import violations
 PERSISTENCE = 0.15
 #: What a sender may be told; anything else is a fault of ours.
 ANSWERS = {200, 503}
+#: Errors that processes report because we kill others.
+EXPECTED = {"process.died", "web.ended"}
 
 
 class Storm:
@@ -179,7 +181,7 @@ def _is_error(line: str) -> bool:
         said = json.loads(line)
     except ValueError:
         return False
-    return said.get("level") == "error" and said.get("event") != "process.died"
+    return said.get("level") == "error" and said.get("event") not in EXPECTED
 
 
 def command_line(seed: int) -> str:
