@@ -18,7 +18,7 @@ _deliveries, _attempts, _lanes = schema.deliveries, schema.attempts, schema.lane
 _d = _deliveries.c
 
 #: What a delivery may be in when somebody who lost its lease has delivered it after all.
-_UNSETTLED = (State.PENDING, State.HELD, State.DEAD)
+_UNSETTLED = (State.WAITING, State.PENDING, State.HELD, State.DEAD)
 
 _STANDING = (
     sa.select(_d.id, _d.state, _d.claims, _d.lease_until, _d.late, _d.reference)
@@ -101,6 +101,7 @@ class _Writes:
     park: list[dict[str, Any]] = field(default_factory=list)
     unpark: list[dict[str, Any]] = field(default_factory=list)
     promote: list[tuple[str, datetime]] = field(default_factory=list)
+    promote_late: list[tuple[str, datetime]] = field(default_factory=list)
 
     def execute(self, db: sa.Connection) -> None:
         for statement, rows in (
@@ -115,6 +116,7 @@ class _Writes:
             if rows:
                 db.execute(statement, rows)
         promote_all(db, self.promote)
+        promote_all(db, self.promote_late, late=True)
 
 
 def record_all(db: sa.Connection, records: Sequence[Record]) -> None:
@@ -152,10 +154,12 @@ def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
     writes.settle.append(_settlement(record, decision))
     writes.end.append(_ending(record))
     _add_thread(writes, record)
-    if decision.parks:
-        # A late delivery is outside of the order: it holds up nobody.
-        if not standing.late:
-            writes.park.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
+    if standing.late:
+        # Outside of the order: it parks nobody, and frees nobody but those that are late as well.
+        if decision.ends:
+            writes.promote_late.append((claim.lane_id, record.ended_at))
+    elif decision.parks:
+        writes.park.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
     elif decision.ends:
         writes.promote.append((claim.lane_id, record.ended_at))
     standing.state, standing.lease_until = decision.state, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import sqlite3
 import threading
@@ -17,7 +16,7 @@ import requests
 from disks import Ballast, NoMounts, break_down, in_memory, make_image, on_image
 from plan import Fault
 from proxy import Proxy, running
-from stage import PATIENCE, Process, Relay, eventually, message, running_sandbox
+from stage import PATIENCE, Process, Relay, eventually, lock_file, message, running_sandbox
 
 Missing = Callable[[str, str], None]
 
@@ -134,9 +133,10 @@ def test_a_relay_started_on_a_full_disk_serves_when_there_is_room_again(
 
     relay.start("serve")
     refused = _refused(relay, "during")
+    ready = requests.get(relay.url + "/readyz", timeout=5).status_code
     ballast.clear()
 
-    assert refused
+    assert (refused, ready) == (True, 503)
     relay.settle()
     assert sorted(_effects(systems, "teams")) == sorted(accepted)
     assert relay.post(message("after")).status_code == 200
@@ -181,15 +181,7 @@ def _transaction(relay: Relay) -> Iterator[None]:
         stranger.execute("ROLLBACK")
 
 
-@contextmanager
-def _lock_file(relay: Relay) -> Iterator[None]:
-    """Hold the lock on which writers queue up, as a process that hangs would."""
-    with Path(f"{relay.store}.lock").open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@pytest.mark.parametrize("hold", [_transaction, _lock_file])
+@pytest.mark.parametrize("hold", [_transaction, lock_file])
 def test_a_locked_database_refuses_senders_in_time_and_loses_nothing(
     tmp_path: Path, stack: ExitStack, systems: str, hold: Callable[[Relay], Any]
 ) -> None:
