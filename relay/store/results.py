@@ -167,6 +167,9 @@ def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
 
 def _add_late(writes: _Writes, record: Record, standing: _Standing | None) -> None:
     """Complete the attempt; if it arrived while another is under way, keep that in mind."""
+    if record.lost:
+        # It is not: somebody renewed the lease since, or has said how the attempt ended.
+        return
     writes.end_late.append(_ending(record))
     receipt = record.outcome.receipt
     if receipt is None or standing is None or standing.state != State.IN_FLIGHT:

@@ -212,6 +212,22 @@ def test_doubt_never_replaces_what_is_known(
     assert [attempt.result for attempt in delivery().history] == ["delivered"]
 
 
+def test_a_lease_that_is_renewed_after_it_was_found_lost_stays_with_its_attempt(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
+    later = NOON + 2 * LEASE
+    (seemed_lost,) = queue.lost(later)
+    queue.renew([claim.delivery_id], lease=LEASE, now=later)
+
+    finish(queue, seemed_lost, failed(Result.AMBIGUOUS, "lost", lost=True), now=later)
+
+    (attempt,) = delivery().history
+    assert delivery().state == State.IN_FLIGHT
+    assert (attempt.result, attempt.ended_at, attempt.detail) == (None, None, None)
+
+
 def test_a_lease_that_two_workers_find_lost_is_settled_once(
     inbox: Inbox, new_queue: NewQueue, delivery: FindDelivery
 ) -> None:

@@ -99,6 +99,7 @@ TROUBLE = st.one_of(
     does("see_lost", node=nodes, at_once=often),
     does("settle_lost"),
     does("heartbeat", node=nodes),
+    does("renew_what_seemed_lost", node=nodes),
     does("hang", pick=picks),
     does("kill", node=nodes),
     does("come_back", node=nodes),
@@ -113,11 +114,7 @@ PEOPLE = st.one_of(
     does("pause", destination=destinations),
     does("resume", destination=destinations),
 )
-HOUSEKEEPING = st.one_of(
-    does("examine"),
-    does("prune", age=st.sampled_from([0, 60, 3600])),
-    does("erase", who=customers),
-)
+HOUSEKEEPING = st.one_of(does("examine"), does("prune", age=st.sampled_from([0, 0, 60, 3600])))
 
 
 @cache
@@ -193,10 +190,14 @@ class Store(RuleBasedStateMachine):
     def somebody(self, act: Deed) -> None:
         self._do(act)
 
-    @rule(act=HOUSEKEEPING, sure=rarely)
-    def the_housekeeper(self, act: Deed, sure: bool) -> None:
+    @rule(act=HOUSEKEEPING)
+    def the_housekeeper(self, act: Deed) -> None:
+        self._do(act)
+
+    @rule(who=customers, sure=rarely)
+    def a_customer_who_wants_to_be_forgotten(self, who: str, sure: bool) -> None:
         if sure:
-            self._do(act)
+            self.erase(who)
 
     def _do(self, act: Deed) -> None:
         name, arguments = act
@@ -455,6 +456,12 @@ class Store(RuleBasedStateMachine):
     def let_leases_run_out(self, node: str) -> None:
         self.clock.advance(2 * LEASE.total_seconds())
         self.see_lost(node, at_once=True)
+
+    def renew_what_seemed_lost(self, node: str) -> None:
+        self.clock.advance(2 * LEASE.total_seconds())
+        self.see_lost(node, at_once=False)
+        self.heartbeat(node)
+        self.settle_lost()
 
     def wait(self, seconds: int) -> None:
         self.clock.advance(seconds)
