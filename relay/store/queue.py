@@ -176,12 +176,23 @@ class Queue:
             return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
     def hasten(self, now: datetime) -> None:
-        """Make due what no attempt was made at: a later time is one of a clock since put back."""
+        """Undo what a clock did that has been put back since: nothing waits for a time of its own.
+
+        Made due is what no attempt was made at, and what was attempted in the future; a pause that
+        began there is over.
+        """
+        attempts, health_ = schema.attempts.c, schema.destinations
+        ahead = sa.select(1).where(attempts.delivery_id == _d.id, attempts.ended_at > now)
         with self._database.writing() as db:
             db.execute(
                 sa.update(_deliveries)
-                .where(schema.PENDING, _d.due_at > now, _d.claims == 0)
+                .where(schema.PENDING, _d.due_at > now, sa.or_(_d.claims == 0, ahead.exists()))
                 .values(due_at=now)
+            )
+            db.execute(
+                sa.update(health_)
+                .where(health_.c.since > now, health_.c.until.is_not(None))
+                .values(since=now, until=now)
             )
 
     def pauses(self) -> Mapping[str, Pause]:
