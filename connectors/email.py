@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from connectors.base import Connector, Event, Options, Receipt
 from connectors.http import Http
+from connectors.oauth import ClientCredentials, Tokens
 from connectors.smtp import Login, Security, Server
 from connectors.templates import Template, render
 
@@ -87,6 +88,11 @@ class EmailOptions(Options):
     )
     username: str | None = Field(default=None, description="Who signs in; nobody if not given.")
     password: SecretStr | None = Field(default=None, description="The password for it.")
+    oauth: ClientCredentials | None = Field(
+        default=None,
+        description="Instead of a password: `token_url`, `client_id`, `client_secret` and `scope` "
+        "of an application that may send as `username`.",
+    )
     from_: Mailbox = Field(alias="from", description="The sender's address.")
     to: tuple[Mailbox, ...] = Field(min_length=1, description="The shared inbox, or several.")
     cc: tuple[Mailbox, ...] = Field(default=(), description="Who gets a copy.")
@@ -109,8 +115,10 @@ class EmailOptions(Options):
 
     @model_validator(mode="after")
     def _sign_in_whole(self) -> EmailOptions:
-        if (self.username is None) != (self.password is None):
-            raise ValueError("username and password belong together")
+        if self.password and self.oauth:
+            raise ValueError("password or oauth, not both")
+        if (self.username is None) != (self.password is None and self.oauth is None):
+            raise ValueError("username and password (or oauth) belong together")
         given = (self.username or "") + (self.password.get_secret_value() if self.password else "")
         if not given.isascii() or not given.isprintable():
             raise ValueError("username and password: SMTP takes printable ASCII only")
@@ -131,11 +139,12 @@ class Email(Connector[EmailOptions]):
         self._recipients = [
             _only(_parsed(each)).addr_spec for each in dict.fromkeys((*options.to, *options.cc))
         ]
+        self._tokens = Tokens(options.oauth, http=http) if options.oauth else None
         self._server = Server(
             options.host,
             options.port or PORTS[options.security],
             security=options.security,
-            login=_login(options),
+            login=self._login(),
             authorities=options.ca,
             http=http,
         )
@@ -157,6 +166,18 @@ class Email(Connector[EmailOptions]):
         with self.http.within(self.http.default_deadline):
             who = self._server.probe(sender=self._sender.addr_spec, recipients=self._recipients)
         return f"{who}, from {self._sender.addr_spec} to {', '.join(self._recipients)}"
+
+    def close(self) -> None:
+        if self._tokens:
+            self._tokens.close()
+
+    def _login(self) -> Login | None:
+        username, password = self.options.username, self.options.password
+        if username is None:
+            return None
+        if password is None:
+            return Login(username=username, tokens=self._tokens)
+        return Login(username=username, password=password.get_secret_value())
 
     def _message(self, event: Event, *, id: str, before: list[str]) -> EmailMessage:
         """Write the message; *before*: the first and the last one of its conversation."""
@@ -186,12 +207,6 @@ class Email(Connector[EmailOptions]):
         """Make a Message-ID (RFC 5322, 3.6.4) that depends on *name* alone."""
         digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
         return f"<{digest}.sms@{self._sender.domain}>"
-
-
-def _login(options: EmailOptions) -> Login | None:
-    if options.username is None or options.password is None:
-        return None
-    return Login(username=options.username, password=options.password.get_secret_value())
 
 
 def _parsed(text: str) -> tuple[Address, ...]:

@@ -13,13 +13,14 @@ import re
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from connectors.base import Ambiguous, DeliveryError, Refused, Throttled, Transient, Unauthorized
 from connectors.http import Http
+from connectors.oauth import Tokens
 from connectors.wire import Blocked, DeadlineReader, connect, current
 
 Security = Literal["starttls", "tls", "none"]
@@ -34,12 +35,11 @@ _LINE_START_DOT = re.compile(rb"(?m)^\.")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Login:
-    """Name and password, or a token for it."""
+    """Name and password, or tokens instead of one."""
 
     username: str
     password: str | None = field(default=None, repr=False)
-    #: Gives an OAuth access token; used instead of a password.
-    token: Callable[[], str] | None = field(default=None, repr=False)
+    tokens: Tokens | None = None
 
 
 class Server:
@@ -226,18 +226,27 @@ class _Dialogue(smtplib.SMTP):
             raise
 
     def _sign_in(self, login: Login) -> None:
-        known = {"XOAUTH2"} if login.token else {"CRAM-MD5", "PLAIN", "LOGIN"}
+        known = {"XOAUTH2"} if login.tokens else {"CRAM-MD5", "PLAIN", "LOGIN"}
         offered = self.esmtp_features.get("auth", "").upper().split()
         if not known & set(offered):
             have = ", ".join(sorted(set(offered))) or "none"
             needed = " or ".join(sorted(known))
             raise smtplib.SMTPNotSupportedError(f"no way to sign in: needs {needed} (has: {have})")
-        if login.token is None:
+        if login.tokens is None:
             self.login(login.username, login.password or "", initial_response_ok=True)
             return
-        token = login.token()
-        self.user = login.username
-        self.auth("XOAUTH2", lambda challenge=None: _bearer(login.username, token, challenge))
+        token = login.tokens.get()
+        try:
+            self._show(login.username, token)
+        except smtplib.SMTPAuthenticationError:
+            # It may have been revoked before its time.
+            self._show(login.username, login.tokens.get(refused=token))
+
+    def _show(self, username: str, token: str) -> None:
+        """Sign in by a token, as Google and Microsoft have it (XOAUTH2)."""
+        said = f"user={username}\1auth=Bearer {token}\1\1"
+        # A challenge means that it failed; it wants an empty answer.
+        self.auth("XOAUTH2", lambda challenge=None: "" if challenge else said)
 
 
 class _CappedReader(DeadlineReader):
@@ -253,11 +262,6 @@ class _CappedReader(DeadlineReader):
         if self._left < 0:
             raise ConnectionAbortedError("it says too much")
         return size
-
-
-def _bearer(username: str, token: str, challenge: bytes | None) -> str:
-    """Answer as XOAUTH2 wants it; a challenge means failure, and is answered by nothing."""
-    return "" if challenge else f"user={username}\1auth=Bearer {token}\1\1"
 
 
 def _literal(connected: socket.socket) -> str:

@@ -126,7 +126,7 @@ class Template:
         if isinstance(value, cls):
             return value
         if not isinstance(value, str):
-            raise ValueError('write a text, such as "SMS from {{ customer }}"')
+            raise ValueError('write a text in quotes, such as "SMS from {{ customer }}"')
         return cls(value)
 
 

@@ -21,11 +21,7 @@ from relay import (
     views,
     workbench,
 )
-from relay.clock import wall
-from relay.config import Config
-from relay.demo import Demo
-from relay.explanation import Circumstances
-from relay.options import (
+from relay.arguments import (
     FAILED,
     config_option,
     json_option,
@@ -33,8 +29,12 @@ from relay.options import (
     limit_option,
     opened,
 )
+from relay.clock import wall
+from relay.config import Config
+from relay.demo import Demo
+from relay.explanation import Circumstances
 from relay.processes import PortTaken
-from relay.store import StoreUnavailable
+from relay.store import Ledger, StoreUnavailable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -159,7 +159,7 @@ def requests(config: Config, as_json: bool, limit: int | None) -> None:
 @config_option
 @json_option
 def explain(event: str, config: Config, as_json: bool) -> None:
-    """Say what became of EVENT, given by its id or its messageId, and why.
+    """Say what became of EVENT, and why: its id, its messageId, or the id of a delivery.
 
     \b
     Examples: gofax-relay explain abc123
@@ -168,9 +168,8 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     ledger = ledger_of(config)
     view = ledger.event(event)
     if view is None:
-        raise click.ClickException(
-            f'no event "{event}" in {config.store}; gofax-relay events lists what there is'
-        )
+        _explain_absence(event, config, ledger, as_json=as_json)
+        return
     around = Circumstances(
         now=wall(),
         destinations=config.destinations,
@@ -179,9 +178,18 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     )
     if as_json:
         views.print_json(explanation.as_json(view, around))
-        return
-    for line in explanation.lines(view, around):
-        click.echo(line)
+    else:
+        views.print_lines(explanation.lines(view, around))
+
+
+def _explain_absence(name: str, config: Config, ledger: Ledger, *, as_json: bool) -> None:
+    purged = ledger.purged(name, explanation.keys_of(name, config.endpoints))
+    if purged is None:
+        raise click.ClickException(explanation.unknown(name, ledger.refused_with(name)))
+    if as_json:
+        views.print_json(explanation.purged_json(purged))
+    else:
+        views.print_lines(explanation.purged_lines(name, purged))
 
 
 @cli.command()
@@ -276,6 +284,9 @@ def demo(once: bool) -> None:
 
 
 for command in (
+    housekeeping.prune,
+    housekeeping.erase,
+    housekeeping.doctor,
     workbench.dead,
     workbench.resend,
     workbench.replay,

@@ -11,9 +11,9 @@ from typing import TypeVar
 import click
 
 from relay import bulk, deskviews
+from relay.arguments import FAILED
 from relay.clock import wall
 from relay.deskviews import CHANGED
-from relay.options import FAILED
 from relay.remedy import Case, Filed, Kind, Replay, Step
 from relay.store import Desk
 from relay.store.cases import Unknown

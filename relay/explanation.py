@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from relay.config import Destination
+from relay import payload
+from relay.config import Destination, Endpoint
 from relay.delivery import Pause, State
-from relay.store.records import ActionView, Ahead, AttemptView, DeliveryView, EventView
+from relay.payload import UNREADABLE, Payload
+from relay.store.records import (
+    ActionView,
+    Ahead,
+    AttemptView,
+    DeliveryView,
+    EventView,
+    Purged,
+    Request,
+)
 from relay.views import delivery_json, event_json, moment, request_json
 
 #: After which a due delivery that nobody takes means that no worker runs.
@@ -32,21 +42,18 @@ def lines(view: EventView, around: Circumstances) -> Iterator[str]:
     event = view.event
     yield f"{event.id}  {event.type}  {event.sender or '-'} → {event.recipient or '-'}"
     yield f"  messageId {event.message_id or '(none: known by its bytes)'}"
-    again = f", came {view.duplicates} times again" if view.duplicates else ""
-    yield f"  {view.standing} {moment(event.received_at)} at {event.endpoint}{again}"
+    yield f"  {view.standing} {moment(event.received_at)} at {event.endpoint}{_again(view)}"
     if view.standing != "accepted":
         yield f"  {_standing(view)}"
     for conflict in view.contradicted_by:
         yield f"  a conflict with it was kept, and not delivered: {conflict}"
-    for request in view.requests:
-        yield f"request {moment(request.at)} {request.status} {request.outcome}: {request.reason}"
+    yield from map(_request_line, view.requests)
     yield from _route_lines(view)
     for delivery in view.deliveries:
         yield from _delivery_lines(delivery, around)
     if not view.deliveries:
         yield f"no deliveries: {why_none(view)}"
-    for action in view.actions:
-        yield _action_line(action)
+    yield from map(_action_line, view.actions)
 
 
 def as_json(view: EventView, around: Circumstances) -> dict[str, Any]:
@@ -61,6 +68,50 @@ def as_json(view: EventView, around: Circumstances) -> dict[str, Any]:
         "contradicted_by": list(view.contradicted_by),
         "actions": [_action_json(action) for action in view.actions],
     }
+
+
+def purged_lines(name: str, purged: Purged) -> Iterator[str]:
+    """Yield what is known of an event that was removed, for people."""
+    yield f"{name} was received {moment(purged.first_at)} as {purged.event_id}{_again(purged)}"
+    yield "  what it said and what became of it was removed since: by the retention, or erased"
+    yield "  that it was here is remembered: sent again, it has no second effect"
+    yield from map(_action_line, purged.actions)
+
+
+def purged_json(purged: Purged) -> dict[str, Any]:
+    """Return what is known of an event that was removed, for programs."""
+    return {
+        "id": purged.event_id,
+        "status": "purged",
+        "received_at": purged.first_at.isoformat(),
+        "last_at": purged.last_at.isoformat(),
+        "duplicates": purged.duplicates,
+        "deliveries": [],
+        "why_no_deliveries": "removed: by the retention, or erased",
+        "actions": [_action_json(action) for action in purged.actions],
+    }
+
+
+def unknown(name: str, refused: Sequence[Request]) -> str:
+    """Say why there may be no event of this name."""
+    if not refused:
+        return (
+            f'no event "{name}" was accepted; gofax-relay events lists what was, '
+            "gofax-relay requests every call, refused ones too"
+        )
+    calls = "".join(f"\n  {_request_line(request)}" for request in refused)
+    return f'no event "{name}" was accepted; it stands in requests that were refused:{calls}'
+
+
+def keys_of(name: str, endpoints: Sequence[Endpoint]) -> list[bytes]:
+    """Return the keys that an event of the messageId *name* has at the endpoints."""
+    named = Payload(type="", message_id=name)
+    return [
+        payload.key(named, b"", endpoint=each.name, dedupe_by=each.dedupe_by, query="")
+        for each in endpoints
+        # Where more than the messageId counts, the rest is not known any more.
+        if each.format == "json" and each.dedupe_by == ("messageId",)
+    ]
 
 
 def what_next(delivery: DeliveryView, around: Circumstances) -> str:
@@ -91,11 +142,20 @@ def why_none(view: EventView) -> str:
     """Say why an event has no deliveries."""
     if view.standing != "accepted":
         return _standing(view)
-    if view.event.type == "UNREADABLE":
+    if view.event.type == UNREADABLE:
         return "the payload could not be read"
     if not view.routing:
         return "there were no routes when it came; after a change: gofax-relay replay"
     return "no route matched; after a change: gofax-relay replay"
+
+
+def _again(known: EventView | Purged) -> str:
+    number = known.duplicates
+    return f", came again {'once' if number == 1 else f'{number} times'}" if number else ""
+
+
+def _request_line(request: Request) -> str:
+    return f"request {moment(request.at)} {request.status} {request.outcome}: {request.reason}"
 
 
 def _standing(view: EventView) -> str:
@@ -157,13 +217,13 @@ def _last(delivery: DeliveryView, around: Circumstances) -> str:
 
 
 def _attempt_runs(delivery: DeliveryView, around: Circumstances) -> str:
-    until = delivery.lease_until
+    until, node = delivery.lease_until, delivery.node or "a worker"
     if until is not None and until < around.now:
         return (
-            f"next: another worker repeats it, since {delivery.node} was not heard of "
+            f"next: another worker repeats it, since {node} was not heard of "
             f"after {moment(until)}; it may have acted"
         )
-    return f"next: the answer to the attempt that {delivery.node} is making"
+    return f"next: the answer to the attempt that {node} is making"
 
 
 def _unserved(delivery: DeliveryView, around: Circumstances) -> str:

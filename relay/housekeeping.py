@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from relay import jsontext
+from relay.arguments import FAILED, Age, Number, config_option, json_option, opened
 from relay.config import Config
 from relay.doctor import Finding, examine
-from relay.options import FAILED, Age, Number, config_option, json_option, opened
 from relay.store.upkeep import Removed, Upkeep
 
 SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}

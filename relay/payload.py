@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 import phonenumbers
 
 from connectors.base import Event
-from relay.sentiment import Judge
+from relay.sentiment import Judge, Sentiment
 
 Format = Literal["json", "form"]
 DedupeField = Literal["messageId", "eventType", "direction", "from", "to"]
@@ -95,6 +95,12 @@ class Payload:
         words = " ".join(self.body.upper().split()).strip(_AROUND_KEYWORDS)
         return KEYWORDS.get(words)
 
+    def _sentiment(self, judge: Judge | None) -> Sentiment | None:
+        """Judge what a customer says; a keyword is a command and no opinion."""
+        if judge is None or not self.body or self.outbound or self.keyword:
+            return None
+        return judge(self.body)
+
     def event(
         self, *, id: str, endpoint: str, received_at: datetime, judge: Judge | None = None
     ) -> Event:
@@ -118,7 +124,7 @@ class Payload:
             metadata=self.metadata,
             payload=self.fields,
             conversation=f"{customer or ''}~{ours or ''}",
-            sentiment=judge(self.body) if judge and self.body and not self.outbound else None,
+            sentiment=self._sentiment(judge),
         )
 
 

@@ -91,8 +91,14 @@ def run_web(config: Config) -> None:
         respawn_failed_workers=True,
         respawn_interval=RESTART_AFTER,
     )
-    # Granian's default loader imports a module; ours builds the app from the config.
-    server.serve(target_loader=partial(_load_app, config, os.getpid()), wrap_loader=False)
+    try:
+        # Granian's default loader imports a module; ours builds the app from the config.
+        server.serve(target_loader=partial(_load_app, config, os.getpid()), wrap_loader=False)
+    except SystemExit as error:
+        if error.code:
+            # Granian gives up, in its own log only, when its process dies again and again.
+            log.error("web.ended", exit_code=error.code, reason="its process died repeatedly")
+        raise
 
 
 def run_worker(config: Config) -> None:

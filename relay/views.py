@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -226,6 +226,12 @@ def print_table(table: Table, *, empty: str) -> None:
         Console(width=width, highlight=False, markup=False, emoji=False).print(table)
     else:
         click.echo(empty)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print what is meant for people."""
+    for line in lines:
+        click.echo(line)
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -13,11 +13,7 @@ from typing import Any, Literal, cast
 import click
 
 from relay import deskviews, errands, remedy, routing
-from relay.clock import wall
-from relay.config import Config
-from relay.delivery import State
-from relay.errands import Manner, count
-from relay.options import (
+from relay.arguments import (
     Moment,
     Number,
     Rate,
@@ -27,6 +23,10 @@ from relay.options import (
     limit_option,
     opened,
 )
+from relay.clock import wall
+from relay.config import Config
+from relay.delivery import State
+from relay.errands import Manner, count
 from relay.remedy import Case, Filed
 from relay.store import Desk
 from relay.store.cases import STOPPED, Unknown, Wanted

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 
 import structlog
@@ -35,6 +37,8 @@ class Pace:
     patience: float = 12.0
     #: Between looks for due deliveries when there was nothing to do.
     poll: float = 0.05
+    #: Between claims from a backlog: a claim costs so much more than a delivery in it.
+    gather: float = 0.004
     #: Before a destination is asked again that granted nothing: paused, or at its rate.
     not_granted: float = 0.1
     #: After the store was away.
@@ -63,8 +67,11 @@ class Worker:
         #: Set when there may be something to do before the next poll.
         self._wake = threading.Event()
         self._pools = {
-            name: _Pool(outlet, self._attempt, pace.grace) for name, outlet in outlets.items()
+            name: _Pool(outlet, self._attempt, pace.grace, self._wake)
+            for name, outlet in outlets.items()
         }
+        #: Records that the store could not take yet.
+        self._unrecorded: deque[tuple[_Pool, Record]] = deque()
         #: Leases that may be lost, and since when they look it.
         self._suspects: dict[tuple[str, datetime], float] = {}
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -80,17 +87,27 @@ class Worker:
                 log.warning("store.unavailable", error=str(error))
                 self._stop.wait(self._pace.store_away)
                 continue
+            finally:
+                self._record_again()
             if not claimed:
-                self._wake.wait(self._pace.poll)
+                self._wake.wait(self._nap())
                 self._wake.clear()
+
+    def _nap(self) -> float:
+        """Return for how many seconds there is nothing to claim, unless somebody wakes us."""
+        rests = [pool.resting for pool in self._pools.values() if pool.has_more and pool.free]
+        return min([self._pace.poll, *rests])
 
     def work_once(self) -> int:
         """Claim what is due and start its attempts; return how many those are."""
         ready = [name for name, pool in self._pools.items() if pool.is_ready]
-        claimed = 0
-        for name in self._queue.due(ready, self._clock()) if ready else ():
-            claimed += self._claim(self._pools[name])
-        return claimed
+        asked = [name for name in ready if not self._pools[name].has_more]
+        due = self._queue.due(asked, self._clock()) if asked else set()
+        return sum(
+            self._claim(self._pools[name])
+            for name in ready
+            if name in due or self._pools[name].has_more
+        )
 
     def stop(self) -> None:
         """Claim nothing more; may be called from a signal handler."""
@@ -103,6 +120,7 @@ class Worker:
         while self._running() and time.monotonic() < ends_at:
             self._wake.wait(self._pace.poll)
             self._wake.clear()
+            self._record_again()
         return len(self._running())
 
     def close(self) -> None:
@@ -112,33 +130,36 @@ class Worker:
 
     def _claim(self, pool: _Pool) -> int:
         settings = pool.outlet.settings
+        free = pool.free
         claims = self._queue.claim(
             pool.outlet.name,
-            limit=pool.free,
+            limit=free,
             rate=settings.rate,
             lease=LEASE,
             now=self._clock(),
         )
+        pool.has_more = len(claims) == free
         if not claims:
             pool.rest(self._pace.not_granted)
+        elif pool.has_more:
+            pool.rest(self._pace.gather)
         for claim in claims:
             pool.start(claim)
         return len(claims)
 
     def _attempt(self, outlet: Outlet, claim: Claim) -> None:
-        """Make one attempt and record it; runs in a thread of the destination's pool."""
+        """Make one attempt and have it recorded; runs in a thread of the destination's pool."""
         started = time.monotonic()
         outcome = attempt(outlet, claim)
-        self._record(outlet, claim, outcome, seconds=time.monotonic() - started)
-        self._wake.set()
+        record = self._decided(outlet, claim, outcome, seconds=time.monotonic() - started)
+        self._have_recorded(self._pools[outlet.name], record)
 
-    def _record(
+    def _decided(
         self, outlet: Outlet, claim: Claim, outcome: Outcome, *, seconds: float = 0.0
-    ) -> None:
+    ) -> Record:
         now = self._clock()
         policy = outlet.settings.policy
         decision = decide(claim.standing, outcome, policy=policy, now=now, rng=self._rng)
-        record = Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
         log.info(
             "delivery.attempted",
             event_id=claim.event.id,
@@ -151,7 +172,32 @@ class Worker:
             due_at=decision.due_at and decision.due_at.isoformat(),
             ms=round(seconds * 1000, 1),
         )
-        self._until_stopped(lambda: self._queue.record(record))
+        return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
+
+    def _have_recorded(self, pool: _Pool, record: Record) -> None:
+        """Let the thread go: the record is written with others, and kept here until it is."""
+
+        def then(error: BaseException | None) -> None:
+            if isinstance(error, StoreUnavailable):
+                self._unrecorded.append((pool, record))
+                return
+            if error is not None:
+                # Its lease will run out.
+                log.error("attempt.not_recorded", exc_info=error)
+            pool.forget(record.claim)
+            if not pool.has_more:
+                self._wake.set()
+
+        pool.keep(record.claim)
+        try:
+            self._queue.record_later(record, then)
+        except StoreUnavailable as error:
+            then(error)
+
+    def _record_again(self) -> None:
+        """Try to write what could not be recorded while the store was away."""
+        for _ in range(len(self._unrecorded)):
+            self._have_recorded(*self._unrecorded.popleft())
 
     def _until_stopped(self, act: Callable[[], None]) -> None:
         """Do it, again and again while the store is away: what happened must not be forgotten."""
@@ -208,7 +254,8 @@ class Worker:
         for claim in claims:
             pool = self._pools.get(claim.destination)
             if pool is not None:
-                self._record(pool.outlet, claim, outcome)
+                record = self._decided(pool.outlet, claim, outcome)
+                self._until_stopped(partial(self._queue.record, record))
 
 
 def attempt(outlet: Outlet, claim: Claim) -> Outcome:
@@ -230,12 +277,6 @@ def attempt(outlet: Outlet, claim: Claim) -> Outcome:
         return outcome_of(error)
 
 
-def _report(attempt: Future[None]) -> None:
-    """Say it if an attempt could not be recorded; its lease will run out."""
-    if not attempt.cancelled() and (error := attempt.exception()):
-        log.error("attempt.not_recorded", exc_info=error)
-
-
 @dataclass(slots=True)
 class _Running:
     claim: Claim
@@ -249,8 +290,16 @@ class _Pool:
     outlet: Outlet
     work: Callable[[Outlet, Claim], None]
     grace: float
+    #: Set when there is a free thread again and something to do for it.
+    wake: threading.Event
+    #: What was claimed and is not recorded yet.
     _at_work: dict[str, _Running] = field(default_factory=dict)
+    #: Threads in use; fewer than what is at work, because recording needs none.
+    _busy: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _rest_until: float = 0.0
+    #: The last claim took all that it could: there is probably more.
+    has_more: bool = False
 
     def __post_init__(self) -> None:
         size = self.outlet.settings.concurrency or self.outlet.connector.default_concurrency
@@ -259,11 +308,16 @@ class _Pool:
 
     @property
     def free(self) -> int:
-        return self._size - len(self._at_work)
+        return self._size - self._busy
 
     @property
     def is_ready(self) -> bool:
         return self.free > 0 and time.monotonic() >= self._rest_until
+
+    @property
+    def resting(self) -> float:
+        """Return for how many seconds it is still left alone."""
+        return max(self._rest_until - time.monotonic(), 0.001)
 
     def rest(self, seconds: float) -> None:
         self._rest_until = time.monotonic() + seconds
@@ -271,7 +325,17 @@ class _Pool:
     def start(self, claim: Claim) -> None:
         patience = self.outlet.settings.deadline.total_seconds() + self.grace
         self._at_work[claim.attempt_id] = _Running(claim, time.monotonic() + patience)
-        self._threads.submit(self._run, claim).add_done_callback(_report)
+        with self._lock:
+            self._busy += 1
+        self._threads.submit(self._run, claim)
+
+    def keep(self, claim: Claim) -> None:
+        """Keep the lease of what is done until that is recorded, however late it is."""
+        self._at_work[claim.attempt_id] = _Running(claim, float("inf"))
+
+    def forget(self, claim: Claim) -> None:
+        """Let the lease go: the attempt is recorded, or never will be."""
+        self._at_work.pop(claim.attempt_id, None)
 
     def running(self) -> Sequence[Claim]:
         """Return the claims whose attempts are within their deadline."""
@@ -285,5 +349,12 @@ class _Pool:
     def _run(self, claim: Claim) -> None:
         try:
             self.work(self.outlet, claim)
+        except Exception as error:
+            log.error("attempt.not_recorded", exc_info=error)
+            self.forget(claim)
         finally:
-            del self._at_work[claim.attempt_id]
+            with self._lock:
+                was_full = self._busy == self._size
+                self._busy -= 1
+            if was_full and self.has_more:
+                self.wake.set()

@@ -29,7 +29,7 @@ DOORS = {
     "limits": {"relay.receive"},
     "click": {
         "relay.cli",
-        "relay.options",
+        "relay.arguments",
         "relay.housekeeping",
         "relay.kit",
         "relay.views",
@@ -63,7 +63,7 @@ FLOORS = [
     {"payload", "routing", "signature", "delivery", "remedy"},
     {"document", "config", "store", "migrations", "refusals", "pruner"},
     {"registry", "config_schema"},
-    {"options", "bulk"},
+    {"arguments", "bulk"},
     {
         "receive",
         "worker",

@@ -21,15 +21,26 @@ class Closed(Exception):
     """The group takes no more items."""
 
 
-class _Ticket(Generic[ItemT, ResultT]):
-    __slots__ = ("done", "error", "item", "result")
+#: Told how an item that nobody waits for ended: with nothing, or with its error.
+Then = Callable[[BaseException | None], None]
 
-    def __init__(self, item: ItemT) -> None:
+
+class _Ticket(Generic[ItemT, ResultT]):
+    __slots__ = ("done", "error", "item", "result", "then")
+
+    def __init__(self, item: ItemT, then: Then | None = None) -> None:
         self.item = item
+        self.then = then
         self.done = threading.Lock()
         self.done.acquire()
         self.result: ResultT | None = None
         self.error: BaseException | None = None
+
+    def finish(self) -> None:
+        """Tell whoever submitted the item."""
+        if self.then is not None:
+            self.then(self.error)
+        self.done.release()
 
 
 class Group(Generic[ItemT, ResultT]):
@@ -65,14 +76,18 @@ class Group(Generic[ItemT, ResultT]):
         Raises what committing this item raised, or :class:`Closed`.
         """
         ticket: _Ticket[ItemT, ResultT] = _Ticket(item)
-        with self._gate:
-            if self._closed:
-                raise Closed
-            self._waiting.put(ticket)
+        self._put(ticket)
         ticket.done.acquire()
         if ticket.error is not None:
             raise ticket.error
         return ticket.result  # type: ignore[return-value]  # set, because there was no error
+
+    def submit_later(self, item: ItemT, then: Then) -> None:
+        """Have *item* committed with its neighbours and *then* called, in the group's thread.
+
+        Raises :class:`Closed`.
+        """
+        self._put(_Ticket(item, then))
 
     def close(self) -> None:
         """Commit what was submitted, then stop."""
@@ -81,13 +96,19 @@ class Group(Generic[ItemT, ResultT]):
             self._waiting.put(None)
         self._thread.join()
 
+    def _put(self, ticket: _Ticket[ItemT, ResultT]) -> None:
+        with self._gate:
+            if self._closed:
+                raise Closed
+            self._waiting.put(ticket)
+
     def _run(self) -> None:
         while tickets := self._gathered():
             try:
                 self._settle(tickets)
             finally:
                 for ticket in tickets:
-                    ticket.done.release()
+                    ticket.finish()
 
     def _gathered(self) -> list[_Ticket[ItemT, ResultT]]:
         """Wait for one ticket and take those that have come meanwhile; none means the end."""
@@ -138,4 +159,4 @@ class Group(Generic[ItemT, ResultT]):
                 self._waiting.put(None)
                 return
             ticket.error = error
-            ticket.done.release()
+            ticket.finish()

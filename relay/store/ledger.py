@@ -20,6 +20,7 @@ from relay.store.records import (
     AttemptView,
     DeliveryView,
     EventView,
+    Purged,
     Request,
 )
 from relay.store.rows import load_event, load_pauses, load_request, request_of
@@ -48,15 +49,43 @@ class Ledger:
             last = page[-1][0]
 
     def event(self, name: str) -> EventView | None:
-        """Return the event with the id or messageId *name*, its attempts and requests included.
+        """Return the event with the id or messageId *name*, all that hangs on it included.
 
-        Of several with one messageId an accepted one is preferred, then the newest.
+        Of several with one messageId an accepted one is preferred, then the newest. A delivery's
+        id means its event.
         """
-        table = schema.events.c
-        named = sa.or_(table.id == name, table.message_id == name)
+        table, deliveries = schema.events.c, schema.deliveries.c
+        delivered = sa.select(deliveries.event_id).where(deliveries.id == name)
+        names = table.id == name, table.message_id == name, table.id.in_(delivered)
+        named = sa.or_(*names)
         best = (table.standing == "accepted").desc(), table.seq.desc()
         page = self._page(_events().where(named).order_by(*best).limit(1), whole=True)
         return page[0][1] if page else None
+
+    def purged(self, name: str, keys: Sequence[bytes]) -> Purged | None:
+        """Return what is left of an event that was removed, known by its id or one of *keys*."""
+        c = schema.keys.c
+        known = sa.select(c.event_id, c.first_at, c.last_at, c.duplicates).limit(1)
+        known = known.where(c.event_id == name if name.startswith("evt_") else c.key.in_(keys))
+        with self._database.reading() as db:
+            row = db.execute(known).mappings().first()
+            if row is None:
+                return None
+            actions = _actions(db, [row["event_id"]]).get(row["event_id"], ())
+            return Purged(**row, actions=actions)
+
+    def refused_with(self, text: str, *, limit: int = 5) -> Sequence[Request]:
+        """Return the newest refused requests whose body, as far as it was kept, has *text*."""
+        table = schema.requests
+        wanted = sa.select(table).where(schema.REFUSED, table.c.body.is_not(None))
+        found = []
+        with self._database.reading() as db:
+            for row in db.execute(wanted.order_by(table.c.seq.desc())).mappings():
+                if text.encode() in row["body"]:
+                    found.append(load_request(row))
+                if len(found) == limit:
+                    break
+        return found
 
     def requests(self, *, limit: int | None = None) -> Iterator[Request]:
         """Yield the newest *limit* requests (all, if None), oldest first."""
@@ -230,19 +259,22 @@ def _place(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
     return {
         "thread": lane.thread,
         "parks": lane.parked_by == row["id"],
-        "ahead": _ahead(db, row, lane.parked_by) if waits else None,
+        "ahead": _ahead(db, row, None if row["late"] else lane.parked_by) if waits else None,
     }
 
 
 def _ahead(db: sa.Connection, row: sa.RowMapping, parked_by: str | None) -> Ahead | None:
     """Find what the waiting delivery *row* waits for; None if there is nothing."""
     d, e = schema.deliveries.c, schema.events.c
-    line = d.lane_id == row["lane_id"], schema.IN_LINE, d.seq < row["seq"]
+    # A late one that was sent again may stand behind one that is younger.
+    before = sa.or_(d.seq < row["seq"], d.state != State.WAITING)
+    in_line = schema.LATE_IN_LINE if row["late"] else schema.IN_LINE
+    line = d.lane_id == row["lane_id"], in_line, before
     number = db.execute(sa.select(sa.func.count()).where(*line)).scalar_one()
     columns = (d.id, d.event_id, d.state, d.due_at, d.reason, e.message_id)
     wanted = sa.select(*columns).join(schema.events, e.id == d.event_id)
     if parked_by is None:
-        wanted = wanted.where(*line).order_by(d.seq).limit(1)
+        wanted = wanted.where(*line).order_by(d.state == State.WAITING, d.seq).limit(1)
     else:
         wanted = wanted.where(d.id == parked_by)
     head = db.execute(wanted).first()

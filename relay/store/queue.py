@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from relay.delivery import Pause, Standing, State
 from relay.store import health, schema
 from relay.store.database import Database, StoreUnavailable
-from relay.store.groups import Group
+from relay.store.groups import Closed, Group, Then
 from relay.store.lanes import lock_lanes
 from relay.store.records import Claim, Record
 from relay.store.results import record_all
@@ -34,14 +34,16 @@ _ATTEMPT_COLUMNS = (
 _PENDING_HERE = sa.select(_d.seq).where(_d.destination == sa.bindparam("b_name"), schema.PENDING)
 _DUE = _PENDING_HERE.where(_d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
 _DUE_ONE = _DUE.limit(1)
-# Bounded, because none of many that wait for another attempt may be due.
+# Bounded, because none of many that wait for another attempt may be due. Joined, because SQLite
+# would look for `seq IN (…)` through everything that is due.
+_seen = _PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).subquery("newest")
 _NEWEST = (
-    _DUE.where(
-        _d.seq.in_(_PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).scalar_subquery())
-    )
+    sa.select(_d.seq)
+    .join_from(_seen, _deliveries, _d.seq == _seen.c.seq)
+    .where(schema.PENDING, _d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
     .order_by(_d.seq.desc())
     .limit(sa.bindparam("b_limit"))
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, of=_deliveries)
 )
 _OLDEST = (
     _DUE.order_by(_d.due_at, _d.seq)
@@ -141,6 +143,16 @@ class Queue:
     def record(self, record: Record) -> None:
         """Write how an attempt ended and what follows; a lost lease changes only the attempt."""
         self._group.submit(record)
+
+    def record_later(self, record: Record, then: Then) -> None:
+        """Do so with others, and call *then* with nothing, or with the error, when it is done.
+
+        Raises :class:`StoreUnavailable` when this queue has been closed.
+        """
+        try:
+            self._group.submit_later(record, then)
+        except Closed as error:
+            raise StoreUnavailable("shutting down") from error
 
     def renew(self, delivery_ids: Sequence[str], *, lease: timedelta, now: datetime) -> None:
         """Keep our leases on deliveries that are still being worked on."""

@@ -178,6 +178,17 @@ class ActionView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Purged:
+    """What is left of an event that was removed: that it was here."""
+
+    event_id: str
+    first_at: datetime
+    last_at: datetime
+    duplicates: int
+    actions: Sequence[ActionView]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EventView:
     """An event with its deliveries, as people see it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,12 +50,17 @@ class Ballast:
     def __init__(self, disk: Path) -> None:
         self._path = disk / "ballast"
 
-    def fill(self) -> None:
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def fill(self, *, leaving: int = 0) -> None:
+        """Take all but the last *leaving* bytes."""
+        with self._path.open("ab") as file:
+            if leaving:
+                file.write(bytes(shutil.disk_usage(self._path.parent).free - leaving))
+                return
+        file_number = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         try:
-            _until_full(lambda: os.write(file, bytes(4096)))
+            _until_full(lambda: os.write(file_number, bytes(4096)))
         finally:
-            os.close(file)
+            os.close(file_number)
 
     def clear(self) -> None:
         self._path.unlink()

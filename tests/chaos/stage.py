@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -45,8 +46,9 @@ routes:
   - {{name: everything, to: [crm, helpdesk]}}
   - {{name: replies are shown, when: {{event: SMS_REPLY}}, to: [front-desk]}}
 """
-#: Quick retries, and no rate of the connector's own: tests do not wait for seconds.
-COMMON = "retry: {schedule: [50ms, 200ms, 500ms]}, rate: 1000/1s, deadline: 3s"
+#: Quick retries, and no rate of the connector's own: tests do not wait for seconds. The deadline
+#: is long enough for a machine that has other things to do: ten time-outs would open the breaker.
+COMMON = "retry: {schedule: [50ms, 200ms, 500ms]}, rate: 1000/1s, deadline: 6s"
 
 
 def eventually(what: Callable[[], Any], *, patience: float = PATIENCE, said: str = "") -> Any:
@@ -99,6 +101,9 @@ class Process:
         except psutil.NoSuchProcess:
             return []
 
+    def is_stopped(self) -> bool:
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
     def kill(self) -> None:
         """End this process and all below it, also those that are stopped."""
         below = self.descendants()
@@ -121,7 +126,9 @@ class Relay:
         store: Path | None = None,
         config: str = CONFIG,
         common: str = COMMON,
+        more: str = "",
     ) -> None:
+        """*store* may lie elsewhere; *more* is YAML at the end of the config."""
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -131,6 +138,7 @@ class Relay:
             config.format(
                 port=self.port, store=self.store, secret=SECRET, systems=systems, common=common
             )
+            + more
         )
         self.processes: list[Process] = []
 
@@ -164,7 +172,7 @@ class Relay:
 
     def answers(self) -> bool:
         try:
-            return requests.get(self.url + "/readyz", timeout=5).ok
+            return requests.get(self.url + "/livez", timeout=5).ok
         except requests.RequestException:
             return False
 
@@ -225,6 +233,14 @@ def message(
         "metadata": {"accountId": "12345"},
         "signature": "HMAC_SHA256",
     }
+
+
+@contextmanager
+def lock_file(relay: Relay) -> Iterator[None]:
+    """Hold the lock on which writers queue up, as a process that hangs would."""
+    with Path(f"{relay.store}.lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import sqlite3
 import threading
@@ -17,12 +16,14 @@ import requests
 from disks import Ballast, NoMounts, break_down, in_memory, make_image, on_image
 from plan import Fault
 from proxy import Proxy, running
-from stage import PATIENCE, Process, Relay, eventually, message, running_sandbox
+from stage import PATIENCE, Process, Relay, eventually, lock_file, message, running_sandbox
 
 Missing = Callable[[str, str], None]
 
 #: How long a sender waits for an answer; GoFax does not say, others give 5 to 10 s.
 SENDERS_PATIENCE = 10.0
+#: The disk is left to fill up to its last byte.
+NO_RESERVE = "disk_reserve: 1KiB\n"
 
 
 @pytest.fixture
@@ -70,7 +71,8 @@ def test_a_full_disk_refuses_senders_loses_nothing_and_mends_by_itself(
     except NoMounts as error:
         missing("mount", str(error))
     proxy = Proxy(systems, {"teams": {2: Fault.SLOW}})
-    relay = Relay(tmp_path, systems=stack.enter_context(running(proxy)), store=disk / "relay.db")
+    address = stack.enter_context(running(proxy))
+    relay = Relay(tmp_path, systems=address, store=disk / "relay.db", more=NO_RESERVE)
     stack.callback(relay.stop)
     process = relay.start()
     before = _tree(process)
@@ -117,7 +119,7 @@ def test_a_relay_started_on_a_full_disk_serves_when_there_is_room_again(
         disk = stack.enter_context(in_memory(tmp_path / "disk", size="4m"))
     except NoMounts as error:
         missing("mount", str(error))
-    relay = Relay(tmp_path, systems=systems, store=disk / "relay.db")
+    relay = Relay(tmp_path, systems=systems, store=disk / "relay.db", more=NO_RESERVE)
     stack.callback(relay.stop)
     first = relay.start("web")
     assert relay.post(message("before")).status_code == 200
@@ -131,12 +133,43 @@ def test_a_relay_started_on_a_full_disk_serves_when_there_is_room_again(
 
     relay.start("serve")
     refused = _refused(relay, "during")
+    ready = requests.get(relay.url + "/readyz", timeout=5).status_code
     ballast.clear()
 
-    assert refused
+    assert (refused, ready) == (True, 503)
     relay.settle()
     assert sorted(_effects(systems, "teams")) == sorted(accepted)
     assert relay.post(message("after")).status_code == 200
+
+
+def test_below_its_reserve_a_disk_is_kept_for_what_was_acknowledged(
+    tmp_path: Path, stack: ExitStack, systems: str, missing: Missing
+) -> None:
+    try:
+        disk = stack.enter_context(in_memory(tmp_path / "disk", size="24m"))
+    except NoMounts as error:
+        missing("mount", str(error))
+    proxy = Proxy(systems, {"teams": {1: Fault.HANG_AFTER_ACTING}})
+    address = stack.enter_context(running(proxy))
+    reserve = "disk_reserve: 8MiB\n"
+    relay = Relay(tmp_path, systems=address, store=disk / "relay.db", more=reserve)
+    stack.callback(relay.stop)
+    relay.start()
+    for number in range(3):
+        assert relay.post(message(f"m{number}")).status_code == 200
+    eventually(lambda: proxy.met[Fault.HANG_AFTER_ACTING])
+
+    Ballast(disk).fill(leaving=6 << 20)
+    # A resend, so that what is accepted before the relay looks at the disk adds nothing.
+    eventually(lambda: _refused(relay, "m0"))
+    relay.settle()
+
+    assert _refused(relay, "m3"), "what was delivered made no room"
+    for system in ("hubspot", "zendesk"):
+        assert _effects(systems, system) == ["m0", "m1", "m2"]
+    assert _effects(systems, "teams") == ["m0", "m0", "m1", "m2"]
+    Ballast(disk).clear()
+    eventually(lambda: not _refused(relay, "m3"))
 
 
 @contextmanager
@@ -148,15 +181,7 @@ def _transaction(relay: Relay) -> Iterator[None]:
         stranger.execute("ROLLBACK")
 
 
-@contextmanager
-def _lock_file(relay: Relay) -> Iterator[None]:
-    """Hold the lock on which writers queue up, as a process that hangs would."""
-    with Path(f"{relay.store}.lock").open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@pytest.mark.parametrize("hold", [_transaction, _lock_file])
+@pytest.mark.parametrize("hold", [_transaction, lock_file])
 def test_a_locked_database_refuses_senders_in_time_and_loses_nothing(
     tmp_path: Path, stack: ExitStack, systems: str, hold: Callable[[Relay], Any]
 ) -> None:
@@ -187,7 +212,7 @@ def test_a_file_system_that_breaks_keeps_what_was_acknowledged(
     tmp_path: Path, stack: ExitStack, systems: str, missing: Missing
 ) -> None:
     image, at = tmp_path / "image", tmp_path / "disk"
-    relay = Relay(tmp_path, systems=systems, store=at / "relay.db")
+    relay = Relay(tmp_path, systems=systems, store=at / "relay.db", more=NO_RESERVE)
     stack.callback(relay.stop)
     acknowledged = set()
     try:

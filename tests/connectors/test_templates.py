@@ -116,9 +116,9 @@ def test_every_field_of_an_event_can_be_named() -> None:
         ("{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "too deeply nested"),
         ("{% for a in [1] %}" * 40 + "{% endfor %}" * 40, "too deeply nested"),
         ("x" * (LONGEST_SOURCE + 1), "at most 20,000 characters"),
-        (5, "write a text"),
-        (None, "write a text"),
-        (["{{ body }}"], "write a text"),
+        (5, "write a text in quotes"),
+        (None, "write a text in quotes"),
+        (["{{ body }}"], "write a text in quotes"),
     ],
 )
 def test_a_wrong_template_is_found_with_the_config(source: object, fault: str) -> None:

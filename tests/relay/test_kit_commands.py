@@ -35,7 +35,7 @@ class TestList:
 
         teams = next(each for each in lines if each["name"] == "teams")
         assert teams["class"] == "connectors.teams:Teams"
-        assert teams["suite"] == "connectors.suites.teams:TestTeams"
+        assert teams["suite"] == "connectors.suites.teams"
         assert (teams["distribution"], teams["fault"]) == ("gofax-relay", None)
         shape = next(each for each in teams["options"] if each["name"] == "shape")
         assert (shape["default"], shape["required"], shape["secret"]) == ("envelope", False, False)

@@ -92,6 +92,8 @@ def stored_sentiment(client: FlaskClient, database: Database, **fields: object) 
         ({"messageBody": "See you at 3"}, "neutral"),
         ({}, None),
         ({"messageBody": ""}, None),
+        # A command is no opinion, whatever its word sounds like.
+        ({"messageBody": "Stop!"}, None),
         # What we wrote ourselves is not judged.
         ({"messageBody": "This is terrible", "direction": "outbound"}, None),
     ],

@@ -249,12 +249,12 @@ def test_all_of_a_group_is_resent(
 def test_many_batches_are_resent(
     inbox: Inbox, queue: Queue, run: Run, ledger: Ledger, database: Database
 ) -> None:
-    kill(inbox, queue, 250)
+    kill(inbox, queue, 105)
 
     said = run("resend", "--all-dead", "--yes", "--rate", "1000/1s").stdout
 
-    assert said == "resent 250 deliveries\n"
-    assert states(ledger) == {"crm": {"pending": 250}}
+    assert said == "resent 105 deliveries\n"
+    assert states(ledger) == {"crm": {"pending": 105}}
 
 
 def test_a_dry_run_shows_everything_and_changes_nothing(
