@@ -34,14 +34,16 @@ _ATTEMPT_COLUMNS = (
 _PENDING_HERE = sa.select(_d.seq).where(_d.destination == sa.bindparam("b_name"), schema.PENDING)
 _DUE = _PENDING_HERE.where(_d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
 _DUE_ONE = _DUE.limit(1)
-# Bounded, because none of many that wait for another attempt may be due.
+# Bounded, because none of many that wait for another attempt may be due. Joined, because SQLite
+# would look for `seq IN (…)` through everything that is due.
+_seen = _PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).subquery("newest")
 _NEWEST = (
-    _DUE.where(
-        _d.seq.in_(_PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).scalar_subquery())
-    )
+    sa.select(_d.seq)
+    .join_from(_seen, _deliveries, _d.seq == _seen.c.seq)
+    .where(schema.PENDING, _d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
     .order_by(_d.seq.desc())
     .limit(sa.bindparam("b_limit"))
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, of=_deliveries)
 )
 _OLDEST = (
     _DUE.order_by(_d.due_at, _d.seq)

@@ -46,8 +46,9 @@ routes:
   - {{name: everything, to: [crm, helpdesk]}}
   - {{name: replies are shown, when: {{event: SMS_REPLY}}, to: [front-desk]}}
 """
-#: Quick retries, and no rate of the connector's own: tests do not wait for seconds.
-COMMON = "retry: {schedule: [50ms, 200ms, 500ms]}, rate: 1000/1s, deadline: 3s"
+#: Quick retries, and no rate of the connector's own: tests do not wait for seconds. The deadline
+#: is long enough for a machine that has other things to do: ten time-outs would open the breaker.
+COMMON = "retry: {schedule: [50ms, 200ms, 500ms]}, rate: 1000/1s, deadline: 6s"
 
 
 def eventually(what: Callable[[], Any], *, patience: float = PATIENCE, said: str = "") -> Any:
