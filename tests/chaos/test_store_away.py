@@ -133,10 +133,9 @@ def test_a_relay_started_on_a_full_disk_serves_when_there_is_room_again(
 
     relay.start("serve")
     refused = _refused(relay, "during")
-    ready = requests.get(relay.url + "/readyz", timeout=5).status_code
     ballast.clear()
 
-    assert (refused, ready) == (True, 503)
+    assert refused
     relay.settle()
     assert sorted(_effects(systems, "teams")) == sorted(accepted)
     assert relay.post(message("after")).status_code == 200
@@ -165,6 +164,7 @@ def test_below_its_reserve_a_disk_is_kept_for_what_was_acknowledged(
     relay.settle()
 
     assert _refused(relay, "m3"), "what was delivered made no room"
+    assert requests.get(relay.url + "/readyz", timeout=5).status_code == 503
     for system in ("hubspot", "zendesk"):
         assert _effects(systems, system) == ["m0", "m1", "m2"]
     assert _effects(systems, "teams") == ["m0", "m0", "m1", "m2"]
