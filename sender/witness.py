@@ -43,6 +43,8 @@ class Witness(Protocol):
     """Who can say what came of events."""
 
     name: str
+    #: Whether events without text are invisible to it.
+    needs_text: bool
 
     def look(self, ids: Iterable[str]) -> dict[str, Sighting]:
         """Return what is known of each of *ids*.
@@ -55,6 +57,7 @@ class Relay:
     """The store of a gofax-relay, by its command ``events --json``."""
 
     name = "gofax-relay's store"
+    needs_text = False
 
     def __init__(self, config: Path) -> None:
         self._command = [*_relay_command(), "events", "--json", "--config", str(config)]
@@ -90,6 +93,7 @@ class Records:
     """
 
     name = "records"
+    needs_text = True
 
     def __init__(self, url: str) -> None:
         self.url = url

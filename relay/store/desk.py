@@ -151,10 +151,12 @@ class Desk:
         todo = [step for step in steps if step.kind is not Kind.NOTHING]
         if not todo:
             return [False] * len(steps)
+        what = "settle" if todo[0].kind is Kind.END else "resend"
+        if what == "resend":
+            self._database.require_room()
         with self._database.writing() as db:
             lock_lanes(db, {step.case.lane_id for step in todo})
             done = {step.case.id for step in todo if _do(db, step, act)}
-            what = "settle" if todo[0].kind is Kind.END else "resend"
             _note(db, act, what, [_of_step(step) for step in todo if step.case.id in done])
         return [step.case.id in done for step in steps]
 
@@ -163,6 +165,7 @@ class Desk:
         wanted = [(each.filed, turn) for each in replays for turn in each.turns if turn.adds]
         added: set[tuple[str, str]] = set()
         if wanted:
+            self._database.require_room()
             with self._database.writing() as db:
                 _make_lanes(self._database, db, wanted)
                 done = [(filed, turn) for filed, turn in wanted if _add(db, filed, turn, act)]
@@ -291,7 +294,7 @@ def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
         reason=None,
         ended_at=None,
     )
-    if done:
+    if done and case.parks:
         _unpark(db, case)
     return done
 
