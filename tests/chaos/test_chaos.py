@@ -52,7 +52,7 @@ class Storm:
                 futures.append(threads.submit(self._strike))
                 for future in futures:
                     future.result()
-                self.relay.settle(patience=5 * PATIENCE)
+                self.relay.settle(patience=2 * PATIENCE)
             finally:
                 self._over.set()
             keeping.result()

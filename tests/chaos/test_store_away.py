@@ -16,7 +16,7 @@ import requests
 from disks import Ballast, NoMounts, break_down, in_memory, is_released, make_image, on_image
 from plan import Fault
 from proxy import Proxy, running
-from stage import PATIENCE, Process, Relay, eventually, lock_file, message, running_sandbox
+from stage import Process, Relay, eventually, lock_file, message, running_sandbox
 
 Missing = Callable[[str, str], None]
 
@@ -301,7 +301,7 @@ def test_a_file_system_that_breaks_keeps_what_was_acknowledged(
     at.rmdir()
     with on_image(image, at):
         process = relay.start()
-        relay.settle(patience=2 * PATIENCE)
+        relay.settle()
         stored = {view.event.message_id for view in relay.events()}
         relay.stop()
 
