@@ -103,6 +103,7 @@ def run_web(config: Config) -> None:
 
 def run_worker(config: Config) -> None:
     """Deliver in this process until SIGTERM or SIGINT."""
+    _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
     node = NodeSlot(database.path).name
     queue = Queue(database, node=node)
@@ -227,15 +228,20 @@ def _watch(parent: int) -> None:
 def _load_app(config: Config, parent: int) -> Any:
     """Build the application in Granian's worker process."""
     end_with(parent)
+    _prefer_work_to_wake_ups()
+    database = Database(config.store, reserve=config.disk_reserve)
+    inbox = Inbox(database)
+    refusals = Refusals(inbox.refuse)
+    return create_app(config, database=database, inbox=inbox, refusals=refusals)
+
+
+def _prefer_work_to_wake_ups() -> None:
+    """Let dozens of threads take turns without each waking up to find the interpreter taken."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     if hasattr(os, "SCHED_BATCH"):
         # A thread that is woken then waits its turn. Otherwise each caller of a commit, woken by
         # it, takes the processor only to find that the interpreter is not free.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    database = Database(config.store, reserve=config.disk_reserve)
-    inbox = Inbox(database)
-    refusals = Refusals(inbox.refuse)
-    return create_app(config, database=database, inbox=inbox, refusals=refusals)
 
 
 def run_until_stopped(run: Callable[[], None], stop: Callable[[], None]) -> None:
