@@ -101,6 +101,14 @@ class Process:
         except psutil.NoSuchProcess:
             return []
 
+    def standing(self) -> str:
+        """Say what became of the process so far."""
+        if self.code is not None:
+            return f"ended with {self.code}"
+        process = psutil.Process(self.pid)
+        spent = process.cpu_times()
+        return f"{process.status()}, {spent.user:.1f} s and {spent.system:.1f} s of CPU"
+
     def is_stopped(self) -> bool:
         return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
 

@@ -239,6 +239,26 @@ def test_a_locked_database_refuses_senders_in_time_and_loses_nothing(
         assert _effects(systems, system) == ["m1", "m2"]
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a receiver needs the write lock to start, and dies without it"
+)
+def test_a_receiver_that_is_started_again_while_the_store_is_locked_refuses_senders(
+    relay: Relay,
+) -> None:
+    process = relay.start("web")
+    [worker] = process.descendants()
+
+    with lock_file(relay):
+        worker.kill()
+        eventually(lambda: not worker.is_running())
+        eventually(lambda: relay.answers() or "Traceback" in process.said())
+
+        assert "Traceback" not in process.said()
+        assert _refused(relay, "m1")
+
+    eventually(lambda: not _refused(relay, "m1"))
+
+
 def test_a_file_system_that_breaks_keeps_what_was_acknowledged(
     tmp_path: Path, stack: ExitStack, systems: str, missing: Missing
 ) -> None:
