@@ -327,6 +327,9 @@ def _store_secret(database: Database) -> bytes:
     """Return the store's own secret, made at its first use."""
     row = {"name": "secret", "value": secrets.token_bytes(32)}
     wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "secret")
+    with database.reading() as db:
+        if known := db.execute(wanted).scalar_one_or_none():
+            return bytes(known)
     with database.writing() as db:
         db.execute(database.insert(schema.marks).on_conflict_do_nothing(), [row])
         return bytes(db.execute(wanted).scalar_one())
