@@ -22,6 +22,8 @@ from relay.delivery import Policy, Result, State
 from relay.store import Inbox, Queue
 from relay.store.records import DeliveryView
 
+ON_BOTH = True
+
 FindDelivery = Callable[..., DeliveryView]
 NewQueue = Callable[[str], Queue]
 
