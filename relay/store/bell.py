@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,8 +23,8 @@ class Ringer:
     nodes would wait for each other. What is not heard is found by looking, a moment later.
     """
 
-    def __init__(self, database: sa.Engine) -> None:
-        self._engine = database.execution_options(gofax_unsynced=True)
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
         self._wanted = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -48,11 +50,16 @@ class Ringer:
         while self._wanted.wait() and not self._closed:
             self._wanted.clear()
             try:
-                with self._engine.begin() as db:
-                    db.exec_driver_sql(f"NOTIFY {CHANNEL}")
-            except sa.exc.SQLAlchemyError:
+                self._notify()
+            except (sa.exc.SQLAlchemyError, postgres.Error):
                 # The workers look by themselves too.
                 continue
+
+    def _notify(self) -> None:
+        with closing(self._engine.raw_connection()) as connection:
+            driver: Any = connection.driver_connection
+            driver.execute(f"SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}")
+            driver.commit()
 
 
 class Listener:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,7 +30,7 @@ class _NoError(Exception):
 Error: type[Exception] = psycopg.Error if psycopg else _NoError
 
 #: Connections that a process keeps, and how many more it opens when many threads ask at once.
-KEPT, MORE = 5, 10
+KEPT, MORE = 5, 20
 #: Seconds after which a thread that wants a connection gives up, less than a sender's patience.
 PATIENCE = 2.0
 #: Seconds after which a connection is made anew: hosts and their clocks change.
@@ -60,6 +61,7 @@ IN_THE_WAY = ("40001", "40P01")
 READ_ONLY = "25006"
 
 MISSING = 'postgresql needs the package psycopg: pip install "gofax-relay[postgres]"'
+UNREADABLE = "this URL cannot be read: write : / @ % of a password as %3A %2F %40 %25"
 
 
 class Clock:
@@ -85,12 +87,13 @@ class Clock:
 
 
 def engine(url: str, clock: Clock) -> sa.Engine:
-    """Make an engine for *url*, which is libpq's own kind of URL: several hosts, TLS and all."""
-    if psycopg is None:
-        raise LookupError(MISSING)
+    """Make an engine for *url*, which is libpq's own kind of URL: several hosts, TLS and all.
+
+    Raises LookupError if it cannot be read, or the driver is not installed.
+    """
     made = sa.create_engine(
         "postgresql+psycopg://",
-        creator=lambda: connect(url),
+        creator=partial(psycopg.connect, **_options(url)),
         pool_size=KEPT,
         max_overflow=MORE,
         pool_timeout=PATIENCE,
@@ -105,7 +108,17 @@ def engine(url: str, clock: Clock) -> sa.Engine:
 
 def connect(url: str, **options: Any) -> psycopg.Connection[Any]:
     """Connect to the first host of *url* that can be written to."""
-    return psycopg.connect(**{**DEFAULTS, **conninfo_to_dict(url), **options})
+    return psycopg.connect(**_options(url), **options)
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Read *url*. Raises LookupError, in words that repeat nothing of it."""
+    if psycopg is None:
+        raise LookupError(MISSING)
+    try:
+        return {**DEFAULTS, **conninfo_to_dict(url)}
+    except Error:
+        raise LookupError(UNREADABLE) from None
 
 
 def _settle(connection: psycopg.Connection[Any], clock: Clock) -> None:

@@ -81,11 +81,10 @@ def on_server(server: None) -> Iterator[str]:
 @pytest.fixture
 def emptied(on_server: str) -> str:
     """The same, with nothing in its tables."""
+    # Where there is little, this is faster than TRUNCATE.
+    tables = [f"DELETE FROM {table.name}" for table in reversed(schema.metadata.sorted_tables)]
     with psycopg.connect(on_server, autocommit=True) as db:
-        # Deleting is faster than TRUNCATE where there is little.
-        db.execute("SET synchronous_commit = off")
-        for table in reversed(schema.metadata.sorted_tables):
-            db.execute(f"DELETE FROM {table.name}")
+        db.execute("; ".join(["SET synchronous_commit = off", *tables]))
     return on_server
 
 

@@ -169,9 +169,7 @@ class Commits:
 def be_impatient(database: Database) -> None:
     """Let *database* find soon that a stranger holds it, and a server not wait for its disk."""
     settings = (
-        ["PRAGMA busy_timeout = 50"]
-        if database.is_sqlite
-        else ["SET lock_timeout = 500", "SET synchronous_commit = off"]
+        ["PRAGMA busy_timeout = 50"] if database.is_sqlite else ["SET synchronous_commit = off"]
     )
 
     def prepare(connection: Any, _: object) -> None:
@@ -187,7 +185,7 @@ def locked(database: Database) -> Iterator[None]:
     """Let a stranger, who does not know of our lock file, hold the database."""
     if not database.is_sqlite:
         with psycopg.connect(database.url) as server:
-            server.execute("LOCK TABLE lanes, keys, deliveries, destinations")
+            server.execute("LOCK TABLE lanes, keys, deliveries, destinations IN EXCLUSIVE MODE")
             yield
         return
     with closing(sqlite3.connect(database.path, isolation_level=None)) as stranger:
