@@ -146,7 +146,7 @@ class Archive(Connector[ArchiveOptions]):
         if sorted(kept) != sorted(rows):
             raise Refused(f"{day}: wrote {len(rows)} rows and read {len(kept)} back")
         self._place.remove(day, [name for name, _ in parts])
-        return f"{day}: {len(rows)} rows of {len(parts)} files, as Parquet"
+        return f"{day}: rows {len(rows):,}, from {len(parts):,} files, as Parquet"
 
 
 def _rows(content: bytes, name: str) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,7 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
     def ready() -> ResponseReturnValue:
         try:
             ledger.ping()
+            database.require_room()
         except StoreUnavailable:
             return {"status": "store unavailable"}, 503
         return {"status": "ready"}

@@ -84,7 +84,7 @@ class Words(click.ParamType[str]):
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
         text = payload.clean(str(value)).strip()
         if not text:
-            self.fail("is empty: leave the option out", param)
+            self.fail("is empty", param)
         return text
 
 

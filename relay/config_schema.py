@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
 
 from connectors.base import Connector
 from relay.config import Config
@@ -52,12 +52,18 @@ class _Generator(GenerateJsonSchema):
     def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> Json:
         return {"type": "string"}
 
+    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> Json:
+        return {}  # such as a function: what the file may say of it is for its model to judge
+
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> Json:
         default = schema.get("default")
         found: Json = self.generate_inner(schema["schema"])
-        if default is not None and not isinstance(default, BaseModel):
-            found = {**found, "default": self.encode_default(_as_written(default))}
-        return found
+        if default is None or isinstance(default, BaseModel):
+            return found
+        try:
+            return {**found, "default": self.encode_default(_as_written(default))}
+        except PydanticSerializationError:
+            return found
 
     def generate_inner(self, schema: CoreSchema) -> Json:
         found = super().generate_inner(schema)

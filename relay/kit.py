@@ -140,7 +140,7 @@ def _options(installed: Installed) -> Iterator[dict[str, Any]]:
 
 def _plain(default: Any) -> Any:
     """Return *default* as JSON can hold it."""
-    return to_jsonable_python(default, fallback=str, serialize_unknown=True)
+    return to_jsonable_python(default, fallback=lambda value: f"({type(value).__name__})")
 
 
 def _in_words(option: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pydantic import BaseModel
+
 from connectors.base import Connector
 from connectors.http import Http
 from relay.config import Config, Destination
@@ -129,6 +131,9 @@ def _loaded(entry: EntryPoint) -> type[Connector[Any]]:
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Connector)):
         raise LookupError(f'connector "{entry.name}": {entry.value} is no Connector class')
+    options = getattr(loaded, "Options", None)
+    if not (isinstance(options, type) and issubclass(options, BaseModel)):
+        raise LookupError(f'connector "{entry.name}": {entry.value} has no model Options')
     return loaded
 
 

@@ -27,8 +27,7 @@ def _pattern(text: str) -> str:
     try:
         _compiled(text)
     except re2.error as error:
-        said = error.args[0] if error.args else error
-        words = said.decode() if isinstance(said, bytes) else str(said)
+        words = error.args[0].decode()
         raise ValueError(f"not a regular expression of RE2: {words}") from error
     return text
 
@@ -133,7 +132,7 @@ def check(event: Event, when: When) -> Iterator[Check]:
         wanted: tuple[str, ...] | None = getattr(when, condition)
         if wanted is not None:
             yield Check(
-                condition=condition.rstrip("_"),
+                condition=condition.removesuffix("_"),
                 wanted=" or ".join(wanted),
                 saw=saw,
                 held=saw is not None and saw.casefold() in {w.casefold() for w in wanted},
@@ -210,7 +209,9 @@ def _group(condition: str, event: Event, parts: Sequence[When], *, held: bool) -
 def _phrase(when: When) -> str:
     given = ((name, getattr(when, name)) for name in When.model_fields)
     return ", ".join(
-        f"{name.rstrip('_')}: {_written(value)}" for name, value in given if value is not None
+        f"{name.removesuffix('_')}: {_written(value)}"
+        for name, value in given
+        if value is not None
     )
 
 

@@ -59,7 +59,7 @@ def verify(
     return Verdict(good=False, reason=f"matches none of {len(secrets)} secrets")
 
 
-def digests(header: str, *, encoding: Encoding = "auto") -> Iterator[bytes]:
+def digests(header: str, *, encoding: Encoding) -> Iterator[bytes]:
     """Yield the well-formed SHA-256 values that *header* holds, 32 bytes each."""
     if len(header) > MAX_HEADER:
         return

@@ -12,10 +12,11 @@ from pydantic import BeforeValidator, Field, PositiveInt
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
-_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
-_SIZE = re.compile(r"(\d+)\s*([KMG]?i?B)", re.IGNORECASE)
-_RATE = re.compile(r"([1-9]\d{0,8})\s*/\s*(\S+)")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
+# Other alphabets have letters that are a K or an I to those who ignore case.
+_SIZE = re.compile(r"(\d+)\s*([KMG]?i?B)", re.IGNORECASE | re.ASCII)
+_RATE = re.compile(r"([1-9]\d{0,8})\s*/\s*(\S+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class RateLimit:
     period: timedelta
 
     def __str__(self) -> str:
-        return f"{self.count}/{self.period.total_seconds():.15g}s"
+        seconds = f"{self.period.total_seconds():.6f}".rstrip("0").rstrip(".")
+        return f"{self.count}/{seconds}s"
 
 
 def duration(value: object) -> timedelta:

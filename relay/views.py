@@ -26,6 +26,8 @@ from relay.store.records import (
 #: Columns of a table that no terminal bounds.
 WIDTH = 200
 
+_CONTROLS = {number: " " for number in (*range(32), *range(127, 160))}
+
 SIGNS = {
     State.DELIVERED: "✓",
     State.DEAD: "✗",
@@ -229,9 +231,9 @@ def print_table(table: Table, *, empty: str) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print what is meant for people."""
+    """Print what is meant for people; what others wrote steers no terminal and makes no lines."""
     for line in lines:
-        click.echo(line)
+        click.echo(line.translate(_CONTROLS))
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

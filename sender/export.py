@@ -23,13 +23,22 @@ def restored(payload: Payload) -> Payload:
     if payload.message_id is not None or payload.event_type is not None:
         return payload
     fields = json.loads(payload.body, parse_int=_number)
-    if not fields.keys() >= MARKS:
+    if not _is_exported(fields):
         return payload
     if fields["type"] == STATUS:
         return parse_form(_form(fields), source=payload.source)
     given = fields.get("payload")
     raw = json.dumps(given, ensure_ascii=False) if isinstance(given, dict) and given else None
     return parse_json(raw.encode() if raw else _event(fields).encode(), source=payload.source)
+
+
+def _is_exported(fields: dict[str, Any]) -> bool:
+    return (
+        fields.keys() >= MARKS
+        and all(isinstance(fields[name], str) for name in ("type", "received_at"))
+        and isinstance(fields["message_id"], str | None)
+        and isinstance(fields["deliveries"], list)
+    )
 
 
 def _event(fields: dict[str, Any]) -> Event:

@@ -61,7 +61,10 @@ def filled(template: Payload, fields: Mapping[str, Any], *, at: datetime) -> Pay
 
 
 def _filled_json(payload: Payload, fields: Mapping[str, Any]) -> Payload:
-    content: dict[str, Any] = json.loads(payload.body)
+    try:
+        content: dict[str, Any] = json.loads(payload.body)
+    except ValueError as error:
+        raise SenderError(f"the template has a number that cannot be kept: {error}") from error
     if "type" in fields and "direction" not in fields:
         content["direction"] = DIRECTIONS.get(fields["type"], "inbound")
     content |= {_JSON_NAMES[name]: value for name, value in fields.items()}

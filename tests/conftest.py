@@ -6,6 +6,10 @@ import os
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
+
+# For searches by hand: `--hypothesis-profile=long`.
+settings.register_profile("long", max_examples=2500, deadline=None)
 
 #: Servers and tools that a run insists on: what is missing then fails instead of being skipped.
 REQUIRED = frozenset(filter(None, os.environ.get("GOFAX_TEST_REQUIRE", "").split(",")))

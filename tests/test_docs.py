@@ -122,6 +122,7 @@ def reader(tmp_path: Path, stack: ExitStack) -> Reader:
 class TestConnectors:
     PAGE = "connectors.md"
 
+    @pytest.mark.slow
     def test_from_nothing_to_a_working_connector(self, reader: Reader) -> None:
         shell = [text for kind, text in blocks(self.PAGE, "sh") if not kind]
         stand_in, serve = (text for kind, text in blocks(self.PAGE, "sh") if kind)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.message import EmailMessage
+from functools import lru_cache
 from typing import Any
 
 from connectors.email import Email
@@ -41,6 +43,9 @@ class TestEmail(ConnectorSuite):
 
 
 def _effects(mailbox: Mailbox) -> list[Effect]:
-    return [
-        Effect("message", f"{each['Subject']}\n{each.get_content()}") for each in mailbox.messages
-    ]
+    return [_effect(each) for each in mailbox.messages]
+
+
+@lru_cache(maxsize=4096)
+def _effect(message: EmailMessage) -> Effect:
+    return Effect("message", f"{message['Subject']}\n{message.get_content()}")

@@ -35,6 +35,11 @@ class Wanted:
     customer: str | None = None
     type: str | None = None
 
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether only what stopped is meant, which has an index of its own."""
+        return bool(self.states) and set(self.states) <= set(STOPPED)
+
 
 class Unknown(LookupError):
     """No event or delivery has this name, or more than one event has; the words say which."""
@@ -43,6 +48,11 @@ class Unknown(LookupError):
 def select_cases(wanted: Wanted) -> sa.Select[Any]:
     """Select the deliveries that *wanted* means, without an order."""
     return _cases().where(*_of_delivery(wanted), *_of_event(wanted))
+
+
+def select_destinations(wanted: Wanted) -> sa.Select[Any]:
+    """Select the destinations of the deliveries that *wanted* means, the event apart."""
+    return sa.select(_d.destination).where(*_of_delivery(wanted)).distinct()
 
 
 def select_reasons(wanted: Wanted) -> sa.Select[Any]:
@@ -158,19 +168,19 @@ def _case(row: sa.RowMapping) -> Case:
     return Case(**values | {"state": State(row["state"]), "parks": bool(row["parks"])})
 
 
-def _of_delivery(wanted: Wanted) -> Iterable[sa.ColumnElement[bool]]:
+def _of_delivery(wanted: Wanted) -> Iterable[sa.ColumnExpressionArgument[bool]]:
     if wanted.destinations:
         yield _d.destination.in_(wanted.destinations)
     if wanted.states:
         yield _d.state.in_(wanted.states)
-        if set(wanted.states) <= set(STOPPED):
+        if wanted.is_stopped:
             yield _STOPPED
     if wanted.reason is not None:
         yield sa.func.coalesce(_d.reason, "").ilike(_pattern(wanted.reason), escape="\\")
 
 
 #: In the words of the index of stopped deliveries, which there are few of.
-_STOPPED = sa.literal_column("deliveries.state IN ('dead', 'held')", sa.Boolean())
+_STOPPED = sa.text("deliveries.state IN ('dead', 'held')")
 
 
 def _of_event(wanted: Wanted) -> Iterable[sa.ColumnElement[bool]]:

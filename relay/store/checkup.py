@@ -49,14 +49,13 @@ class Checkup:
         """Return in how many lanes somebody waits behind nobody."""
         h, lanes = _head.c, schema.lanes.c
         at_head = sa.select(1).where(
-            h.lane_id == _d.lane_id, h.state.in_([State.PENDING, State.IN_FLIGHT]), ~h.late
+            h.lane_id == _d.lane_id, h.state.in_([State.PENDING, State.IN_FLIGHT])
         )
         parked = sa.select(1).where(lanes.id == _d.lane_id, lanes.parked_by.is_not(None))
-        stuck = (
-            sa.select(_d.lane_id)
-            .where(schema.IN_LINE, _d.state == State.WAITING, ~at_head.exists(), ~parked.exists())
-            .distinct()
-        )
+        waits = _d.state == State.WAITING
+        in_order = schema.IN_LINE, waits, ~at_head.where(~h.late).exists(), ~parked.exists()
+        late = schema.LATE_IN_LINE, waits, ~at_head.where(h.late).exists()
+        stuck = sa.union(*(sa.select(_d.lane_id).where(*each) for each in (in_order, late)))
         with self._database.reading() as db:
             found = sa.select(sa.func.count()).select_from(stuck.subquery())
             return int(db.execute(found).scalar_one())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +18,7 @@ from relay.store import cases, schema
 from relay.store.cases import Wanted
 from relay.store.database import Database, once_more
 from relay.store.inbox import delivery_key, lane_name
-from relay.store.lanes import lock_lanes, promote
+from relay.store.lanes import is_late_line_empty, lock_lanes, promote
 
 #: How many are done in one transaction: few enough that nobody waits for the lock.
 BATCH = 100
@@ -88,15 +90,30 @@ class Desk:
 
         What is added or stops again meanwhile is not met a second time.
         """
-        end, last = self._newest(_d.seq), 0
+        end = self._newest(_d.seq)
+        parts = [wanted]
+        if wanted.is_stopped:
+            # Their index has them in order for each destination, and nothing else.
+            parts = [replace(wanted, destinations=[name]) for name in self._destinations(wanted)]
+        found = [self._cases(part, end=end, size=size) for part in parts]
+        merged = heapq.merge(*found, key=lambda case: case.seq)
+        while page := list(itertools.islice(merged, size)):
+            yield page
+
+    def _cases(self, wanted: Wanted, *, end: int, size: int) -> Iterator[Case]:
+        last = 0
         while last < end:
             select = cases.select_cases(wanted).where(_d.seq > last, _d.seq <= end)
             with self._database.reading() as db:
                 page = cases.load_cases(db, select.order_by(_d.seq).limit(size))
             if not page:
                 return
-            yield page
+            yield from page
             last = page[-1].seq
+
+    def _destinations(self, wanted: Wanted) -> Sequence[str]:
+        with self._database.reading() as db:
+            return db.scalars(cases.select_destinations(wanted)).all()
 
     def event_pages(self, wanted: Wanted, *, size: int = BATCH) -> Iterator[Sequence[Filed]]:
         """Yield the events that *wanted* means now, oldest first, a page at a time."""
@@ -135,10 +152,12 @@ class Desk:
         todo = [step for step in steps if step.kind is not Kind.NOTHING]
         if not todo:
             return [False] * len(steps)
+        what = "settle" if todo[0].kind is Kind.END else "resend"
+        if what == "resend":
+            self._database.require_room()
         with self._database.writing() as db:
             lock_lanes(db, {step.case.lane_id for step in todo})
             done = {step.case.id for step in todo if _do(db, step, act)}
-            what = "settle" if todo[0].kind is Kind.END else "resend"
             _note(db, act, what, [_of_step(step) for step in todo if step.case.id in done])
         return [step.case.id in done for step in steps]
 
@@ -148,6 +167,7 @@ class Desk:
         wanted = [(each.filed, turn) for each in replays for turn in each.turns if turn.adds]
         added: set[tuple[str, str]] = set()
         if wanted:
+            self._database.require_room()
             with self._database.writing() as db:
                 _make_lanes(self._database, db, wanted)
                 done = [(filed, turn) for filed, turn in wanted if _add(db, filed, turn, act)]
@@ -257,24 +277,35 @@ def _change(db: sa.Connection, step: Step, *where: sa.ColumnElement[bool], **val
 
 
 def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
-    parked = sa.select(1).where(_parked_by(step.case)).exists()
+    case = step.case
+    parked = sa.select(1).where(_parked_by(case)).exists()
+    place = (
+        _late_place(db, case.lane_id, act)
+        if step.late
+        else {"state": State.PENDING, "late": False, "due_at": act.at}
+    )
     done = _change(
         db,
         step,
         # A lane that is parked has nobody at its head: whoever parks it may stand there again.
         *(() if step.late else (parked,)),
-        state=State.PENDING,
-        late=step.late,
+        **place,
         trigger="manual",
-        due_at=act.at,
         attempts=0,
         failing_since=None,
         reason=None,
         ended_at=None,
     )
-    if done:
-        _unpark(db, step.case)
+    if done and case.parks:
+        _unpark(db, case)
     return done
+
+
+def _late_place(db: sa.Connection, lane_id: str, act: Act) -> dict[str, Any]:
+    """Return where a late delivery stands: at the head of its line, or behind others there."""
+    if is_late_line_empty(db, lane_id):
+        return {"state": State.PENDING, "late": True, "due_at": act.at}
+    return {"state": State.WAITING, "late": True, "due_at": None}
 
 
 def _end(db: sa.Connection, step: Step, act: Act) -> bool:
@@ -337,7 +368,7 @@ def _insert(
     lane_id: str,
     key: str,
 ) -> None:
-    """Insert a delivery that is late: it holds up nobody, and nobody holds it up."""
+    """Insert a delivery that is late: it and the living do not hold each other up."""
     db.execute(
         sa.insert(_deliveries).values(
             id=name,
@@ -345,10 +376,8 @@ def _insert(
             destination=destination,
             lane_id=lane_id,
             key=key,
-            state=State.PENDING,
+            **_late_place(db, lane_id, act),
             trigger="manual",
-            late=True,
-            due_at=act.at,
             attempts=0,
             claims=0,
             repeat=False,

@@ -1,4 +1,8 @@
-"""Lanes: who is at the head of a conversation, and who follows."""
+"""Lanes: who is at the head of a conversation, and who follows.
+
+Late deliveries stand in a second line of their lane: they hold up none of the first, but go one
+after the other, so that a replay into an empty system makes one ticket and not many.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,19 @@ _PROMOTE = (
     .where(_d.seq == _FOLLOWING.scalar_subquery(), ~_AHEAD.exists(), ~_PARKED.exists())
     .values(state=State.PENDING, due_at=sa.bindparam("b_now", type_=schema.UtcTime()))
 )
+_LATE_AHEAD = sa.select(1).select_from(_deliveries).where(_d.lane_id == _lane, schema.LATE_AT_HEAD)
+_LATE_FOLLOWING = (
+    sa.select(_d.seq)
+    .where(_d.lane_id == _lane, schema.LATE_IN_LINE, _d.state == State.WAITING)
+    .order_by(_d.seq)
+    .limit(1)
+)
+_PROMOTE_LATE = (
+    sa.update(_deliveries)
+    .where(_d.seq == _LATE_FOLLOWING.scalar_subquery(), ~_LATE_AHEAD.exists())
+    .values(state=State.PENDING, due_at=sa.bindparam("b_now", type_=schema.UtcTime()))
+)
+_LATE = sa.select(1).select_from(_deliveries).where(_d.lane_id == _lane, schema.LATE_IN_LINE)
 _LOCK = (
     sa.select(_lanes.c.id)
     .where(_lanes.c.id.in_(sa.bindparam("b_lanes", expanding=True)))
@@ -40,12 +57,21 @@ def lock_lanes(db: sa.Connection, lane_ids: Iterable[str]) -> None:
     db.execute(_LOCK, {"b_lanes": sorted(lane_ids)}).all()
 
 
+def is_late_line_empty(db: sa.Connection, lane_id: str) -> bool:
+    """Return whether a late delivery of this lane may go at once. The caller has locked it."""
+    return db.execute(_LATE.limit(1), {"b_lane": lane_id}).first() is None
+
+
 def promote(db: sa.Connection, lane_id: str, *, now: datetime) -> None:
-    """Make the next delivery of a lane due, if nothing is at its head."""
+    """Make the next of each line of a lane due, if nothing is at its head."""
     promote_all(db, [(lane_id, now)])
+    promote_all(db, [(lane_id, now)], late=True)
 
 
-def promote_all(db: sa.Connection, lanes: Sequence[tuple[str, datetime]]) -> None:
-    """Do so in several lanes, each from its own time on."""
+def promote_all(
+    db: sa.Connection, lanes: Sequence[tuple[str, datetime]], *, late: bool = False
+) -> None:
+    """Make the next of several lanes due, in order or late, each from its own time on."""
     if lanes:
-        db.execute(_PROMOTE, [{"b_lane": lane_id, "b_now": now} for lane_id, now in lanes])
+        rows = [{"b_lane": lane_id, "b_now": now} for lane_id, now in lanes]
+        db.execute(_PROMOTE_LATE if late else _PROMOTE, rows)

@@ -259,19 +259,22 @@ def _place(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
     return {
         "thread": lane.thread,
         "parks": lane.parked_by == row["id"],
-        "ahead": _ahead(db, row, lane.parked_by) if waits else None,
+        "ahead": _ahead(db, row, None if row["late"] else lane.parked_by) if waits else None,
     }
 
 
 def _ahead(db: sa.Connection, row: sa.RowMapping, parked_by: str | None) -> Ahead | None:
     """Find what the waiting delivery *row* waits for; None if there is nothing."""
     d, e = schema.deliveries.c, schema.events.c
-    line = d.lane_id == row["lane_id"], schema.IN_LINE, d.seq < row["seq"]
+    # A late one that was sent again may stand behind one that is younger.
+    before = sa.or_(d.seq < row["seq"], d.state != State.WAITING)
+    in_line = schema.LATE_IN_LINE if row["late"] else schema.IN_LINE
+    line = d.lane_id == row["lane_id"], in_line, before
     number = db.execute(sa.select(sa.func.count()).where(*line)).scalar_one()
     columns = (d.id, d.event_id, d.state, d.due_at, d.reason, e.message_id)
     wanted = sa.select(*columns).join(schema.events, e.id == d.event_id)
     if parked_by is None:
-        wanted = wanted.where(*line).order_by(d.seq).limit(1)
+        wanted = wanted.where(*line).order_by(d.state == State.WAITING, d.seq).limit(1)
     else:
         wanted = wanted.where(d.id == parked_by)
     head = db.execute(wanted).first()

@@ -34,14 +34,16 @@ _ATTEMPT_COLUMNS = (
 _PENDING_HERE = sa.select(_d.seq).where(_d.destination == sa.bindparam("b_name"), schema.PENDING)
 _DUE = _PENDING_HERE.where(_d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
 _DUE_ONE = _DUE.limit(1)
-# Bounded, because none of many that wait for another attempt may be due.
+# Bounded, because none of many that wait for another attempt may be due. Joined, because SQLite
+# would look for `seq IN (…)` through everything that is due.
+_seen = _PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).subquery("newest")
 _NEWEST = (
-    _DUE.where(
-        _d.seq.in_(_PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).scalar_subquery())
-    )
+    sa.select(_d.seq)
+    .join_from(_seen, _deliveries, _d.seq == _seen.c.seq)
+    .where(schema.PENDING, _d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
     .order_by(_d.seq.desc())
     .limit(sa.bindparam("b_limit"))
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, of=_deliveries)
 )
 _OLDEST = (
     _DUE.order_by(_d.due_at, _d.seq)
@@ -175,12 +177,23 @@ class Queue:
             return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
     def hasten(self, now: datetime) -> None:
-        """Make due what no attempt was made at: a later time is one of a clock since put back."""
+        """Undo what a clock did that has been put back since: nothing waits for a time of its own.
+
+        Made due is what no attempt was made at, and what was attempted in the future; a pause that
+        began there is over.
+        """
+        attempts, health_ = schema.attempts.c, schema.destinations
+        ahead = sa.select(1).where(attempts.delivery_id == _d.id, attempts.ended_at > now)
         with self._database.writing() as db:
             db.execute(
                 sa.update(_deliveries)
-                .where(schema.PENDING, _d.due_at > now, _d.claims == 0)
+                .where(schema.PENDING, _d.due_at > now, sa.or_(_d.claims == 0, ahead.exists()))
                 .values(due_at=now)
+            )
+            db.execute(
+                sa.update(health_)
+                .where(health_.c.since > now, health_.c.until.is_not(None))
+                .values(since=now, until=now)
             )
 
     def pauses(self) -> Mapping[str, Pause]:

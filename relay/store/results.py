@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.delivery import Result, State
+from relay.delivery import Decision, Result, State
 from relay.store import schema
 from relay.store.lanes import promote_all
 from relay.store.records import Record
@@ -18,10 +18,10 @@ _deliveries, _attempts, _lanes = schema.deliveries, schema.attempts, schema.lane
 _d = _deliveries.c
 
 #: What a delivery may be in when somebody who lost its lease has delivered it after all.
-_UNSETTLED = (State.PENDING, State.HELD, State.DEAD)
+_UNSETTLED = (State.WAITING, State.PENDING, State.HELD, State.DEAD)
 
 _STANDING = (
-    sa.select(_d.id, _d.state, _d.claims, _d.lease_until, _d.late)
+    sa.select(_d.id, _d.state, _d.claims, _d.lease_until, _d.late, _d.reference)
     .where(_d.id.in_(sa.bindparam("b_ids", expanding=True)))
     .order_by(_d.seq)
     .with_for_update()
@@ -46,6 +46,11 @@ _SETTLE = (
         lease_until=None,
     )
 )  # fmt: skip
+_ARRIVE = (
+    sa.update(_deliveries)
+    .where(_d.id == sa.bindparam("b_id"))
+    .values(**_bound(_deliveries, "reference", "url"))
+)
 _END = (
     sa.update(_attempts)
     .where(_attempts.c.id == sa.bindparam("b_id"))
@@ -80,12 +85,15 @@ class _Standing:
     claims: int
     lease_until: datetime | None
     late: bool
+    #: Of a receipt: an attempt that lost its lease has arrived, and another one is under way.
+    reference: str | None
 
 
 @dataclass(slots=True)
 class _Writes:
     """What one transaction has to write, statement by statement."""
 
+    arrive: list[dict[str, Any]] = field(default_factory=list)
     settle: list[dict[str, Any]] = field(default_factory=list)
     end: list[dict[str, Any]] = field(default_factory=list)
     end_late: list[dict[str, Any]] = field(default_factory=list)
@@ -93,9 +101,11 @@ class _Writes:
     park: list[dict[str, Any]] = field(default_factory=list)
     unpark: list[dict[str, Any]] = field(default_factory=list)
     promote: list[tuple[str, datetime]] = field(default_factory=list)
+    promote_late: list[tuple[str, datetime]] = field(default_factory=list)
 
     def execute(self, db: sa.Connection) -> None:
         for statement, rows in (
+            (_ARRIVE, self.arrive),
             (_SETTLE, self.settle),
             (_END, self.end),
             (_END_LATE, self.end_late),
@@ -106,6 +116,7 @@ class _Writes:
             if rows:
                 db.execute(statement, rows)
         promote_all(db, self.promote)
+        promote_all(db, self.promote_late, late=True)
 
 
 def record_all(db: sa.Connection, records: Sequence[Record]) -> None:
@@ -117,7 +128,7 @@ def record_all(db: sa.Connection, records: Sequence[Record]) -> None:
         if standing is not None and _settles(record, standing):
             _add_settled(writes, record, standing)
         else:
-            writes.end_late.append(_ending(record))
+            _add_late(writes, record, standing)
     writes.execute(db)
 
 
@@ -137,24 +148,53 @@ def _settles(record: Record, standing: _Standing) -> bool:
 
 
 def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
-    claim, decision, receipt = record.claim, record.decision, record.outcome.receipt
+    claim, decision = record.claim, _decided(record, standing)
     if standing.state != State.IN_FLIGHT:
         writes.unpark.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
-    writes.settle.append(_settlement(record))
+    writes.settle.append(_settlement(record, decision))
     writes.end.append(_ending(record))
-    if receipt is not None and receipt.thread not in (None, claim.thread):
-        writes.keep_thread.append({"b_lane": claim.lane_id, "b_thread": receipt.thread})
-    if decision.parks:
-        # A late delivery is outside of the order: it holds up nobody.
-        if not standing.late:
-            writes.park.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
+    _add_thread(writes, record)
+    if standing.late:
+        # Outside of the order: it parks nobody, and frees nobody but those that are late as well.
+        if decision.ends:
+            writes.promote_late.append((claim.lane_id, record.ended_at))
+    elif decision.parks:
+        writes.park.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
     elif decision.ends:
         writes.promote.append((claim.lane_id, record.ended_at))
     standing.state, standing.lease_until = decision.state, None
 
 
-def _settlement(record: Record) -> dict[str, Any]:
-    decision, receipt = record.decision, record.outcome.receipt
+def _add_late(writes: _Writes, record: Record, standing: _Standing | None) -> None:
+    """Complete the attempt; if it arrived while another is under way, keep that in mind."""
+    writes.end_late.append(_ending(record))
+    receipt = record.outcome.receipt
+    if receipt is None or standing is None or standing.state != State.IN_FLIGHT:
+        return
+    standing.reference = receipt.reference
+    place = {"b_reference": receipt.reference, "b_url": receipt.url}
+    writes.arrive.append({"b_id": record.claim.delivery_id, **place})
+    _add_thread(writes, record)
+
+
+def _decided(record: Record, standing: _Standing) -> Decision:
+    """Return what the rules say, unless an earlier attempt is known to have arrived."""
+    decision = record.decision
+    if decision.state is State.DELIVERED or standing.reference is None:
+        return decision
+    return Decision(state=State.DELIVERED, attempts=decision.attempts, repeat=decision.repeat)
+
+
+def _add_thread(writes: _Writes, record: Record) -> None:
+    receipt = record.outcome.receipt
+    if receipt is not None and receipt.thread not in (None, record.claim.thread):
+        lane_id = record.claim.lane_id
+        writes.keep_thread.append({"b_lane": lane_id, "b_thread": receipt.thread})
+
+
+def _settlement(record: Record, decision: Decision) -> dict[str, Any]:
+    receipt = record.outcome.receipt
+    reason = decision.reason or record.outcome.detail
     return {
         "b_id": record.claim.delivery_id,
         "b_state": decision.state,
@@ -162,7 +202,7 @@ def _settlement(record: Record) -> dict[str, Any]:
         "b_attempts": decision.attempts,
         "b_repeat": decision.repeat,
         "b_failing_since": decision.failing_since,
-        "b_reason": decision.reason or record.outcome.detail or None,
+        "b_reason": None if decision.state is State.DELIVERED else reason or None,
         "b_ended_at": record.ended_at if decision.ends else None,
         "b_reference": receipt and receipt.reference,
         "b_url": receipt and receipt.url,

@@ -25,11 +25,14 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-#: Deliveries that stand in line in their conversation. Late ones do not: they hold up nobody.
+#: Deliveries that stand in line in their conversation. Late ones do not: they hold up no other.
 #: Written out, because SQLite uses a partial index only for a query with the same words.
 IN_LINE = text("state IN ('waiting', 'pending', 'in_flight') AND NOT late")
 #: Of those, the one at the head.
 AT_HEAD = text("state IN ('pending', 'in_flight') AND NOT late")
+#: Late ones stand in a line of their own, beside that of their conversation.
+LATE_IN_LINE = text("state IN ('waiting', 'pending', 'in_flight') AND late")
+LATE_AT_HEAD = text("state IN ('pending', 'in_flight') AND late")
 PENDING = text("state = 'pending'")
 IN_FLIGHT = text("state = 'in_flight'")
 #: What a person may have to look at.
@@ -201,6 +204,20 @@ deliveries = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
     Index("ix_deliveries_line", "lane_id", "seq", sqlite_where=IN_LINE, postgresql_where=IN_LINE),
+    Index(
+        "ix_deliveries_late",
+        "lane_id",
+        "seq",
+        sqlite_where=LATE_IN_LINE,
+        postgresql_where=LATE_IN_LINE,
+    ),
+    # Not unique: those that a sender's resend revives go beside each other.
+    Index(
+        "ix_deliveries_late_head",
+        "lane_id",
+        sqlite_where=LATE_AT_HEAD,
+        postgresql_where=LATE_AT_HEAD,
+    ),
     Index(
         "uq_deliveries_head",
         "lane_id",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from relay.clock import wall
 from relay.delivery import State
 from relay.store import schema
 from relay.store.database import Database
@@ -42,9 +43,18 @@ class Removed:
 class Upkeep:
     """Purges events, requests and keys. *dry_run*: counts what would go, and changes nothing."""
 
-    def __init__(self, database: Database, *, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        dry_run: bool = False,
+        clock: Callable[[], datetime] = wall,
+        step: int = STEP,
+    ) -> None:
         self._database = database
         self._dry_run = dry_run
+        self._size = step
+        self._clock = clock
 
     def prune(self, *, before: datetime, keys_before: datetime | None = None) -> Iterator[Removed]:
         """Remove what is older than *before*, yielding after each step.
@@ -67,7 +77,7 @@ class Upkeep:
             wanted = sa.select(c.seq, c.id).where(c.customer == number, c.seq > after)
             wanted = wanted.order_by(c.seq)
             with self._step() as db:
-                found = db.execute(wanted.limit(STEP)).all()
+                found = db.execute(wanted.limit(self._size)).all()
                 running = self._with(db, [row.id for row in found], [State.IN_FLIGHT])
                 removed = self._remove(db, [row.id for row in found if row.id not in running])
             if not found:
@@ -82,7 +92,7 @@ class Upkeep:
             # In the order in which they came, so that the first young one ends the search.
             wanted = sa.select(c.seq, c.id, c.received_at).where(c.seq > after).order_by(c.seq)
             with self._step() as db:
-                found = db.execute(wanted.limit(STEP)).all()
+                found = db.execute(wanted.limit(self._size)).all()
                 old = [row.id for row in found if row.received_at < before]
                 unfinished = self._with(db, old, [each for each in State if each not in _ENDED])
                 removed = self._remove(db, [name for name in old if name not in unfinished])
@@ -97,7 +107,7 @@ class Upkeep:
         while True:
             wanted = sa.select(c.seq, c.at, c.event_id).where(c.seq > after).order_by(c.seq)
             with self._step() as db:
-                found = db.execute(wanted.limit(STEP)).all()
+                found = db.execute(wanted.limit(self._size)).all()
                 old = [row for row in found if row.at < before]
                 # Those of events go, or stay, with them.
                 named = {row.event_id for row in old if row.event_id}
@@ -113,7 +123,9 @@ class Upkeep:
         c = schema.keys.c
         after = b""
         while True:
-            wanted = sa.select(c.key, c.last_at).where(c.key > after).order_by(c.key).limit(STEP)
+            wanted = (
+                sa.select(c.key, c.last_at).where(c.key > after).order_by(c.key).limit(self._size)
+            )
             with self._step() as db:
                 found = db.execute(wanted).all()
                 old = [row.key for row in found if row.last_at < before]
@@ -147,7 +159,7 @@ class Upkeep:
         requests = self._delete(db, _requests, _requests.c.event_id.in_(event_ids))
         self._delete(db, _events, _events.c.id.in_(event_ids))
         if not self._dry_run:
-            _tidy(db, lane_ids)
+            _tidy(db, lane_ids, now=self._clock())
         return Removed(events=len(event_ids), deliveries=len(rows), requests=requests)
 
     def _delete(self, db: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
@@ -158,7 +170,7 @@ class Upkeep:
         return db.execute(sa.delete(table).where(where)).rowcount
 
 
-def _tidy(db: sa.Connection, lane_ids: Sequence[str]) -> None:
+def _tidy(db: sa.Connection, lane_ids: Sequence[str], *, now: datetime) -> None:
     """Forget lanes that have no delivery any more, and let those go on that lost their head."""
     lanes = schema.lanes
     these = lanes.c.id.in_(lane_ids)
@@ -168,4 +180,4 @@ def _tidy(db: sa.Connection, lane_ids: Sequence[str]) -> None:
     parked = lanes.c.parked_by.is_not(None)
     db.execute(sa.update(lanes).where(these, parked, ~there).values(parked_by=None))
     for lane_id in db.scalars(sa.select(lanes.c.id).where(these).order_by(lanes.c.id)).all():
-        promote(db, lane_id, now=datetime.now(UTC))
+        promote(db, lane_id, now=now)

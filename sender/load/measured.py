@@ -50,8 +50,8 @@ class Recorder:
             self.fates[number] = ACCEPTED
         elif status < 500:
             self.fates[number] = REFUSED
-        self._latency.record_value(max(1, round((at - due) * 1e6)))
-        self._service.record_value(max(1, round((at - sent) * 1e6)))
+        self._latency.record_value(_microseconds(at - due))
+        self._service.record_value(_microseconds(at - sent))
 
     def failed(self, why: str) -> None:
         """Note that an event had no answer."""
@@ -61,7 +61,7 @@ class Recorder:
         """Return what it came to."""
         plan = self.plan
         sending = self.last_sent - self.first_due + 1 / plan.rate if self.sent else 0.0
-        answering = self.last_answer - self.first_due
+        answering = self.last_answer - self.first_due + 1 / plan.rate
         answers = sum(self.statuses.values())
         return Measured(
             planned=plan.count,
@@ -100,6 +100,10 @@ class Measured:
     def is_success(self) -> bool:
         """Whether every planned event was sent and answered 2xx."""
         return self.accepted == self.planned
+
+
+def _microseconds(seconds: float) -> int:
+    return min(_HIGHEST, max(_LOWEST, round(seconds * 1e6)))
 
 
 def _percentiles(histogram: HdrHistogram) -> dict[float, float]:

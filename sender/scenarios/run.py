@@ -55,31 +55,44 @@ def confirm(
 
     Raises :class:`SenderError` if a witness cannot say anything.
     """
-    outcomes = list(outcomes)
-    effects = [effect for outcome in outcomes for effect in outcome.effects]
+    known = list(outcomes)
     if relay is not None:
-        seen = _look(relay, effects, patience=patience)
-        outcomes = [_confirmed(each, each.effects, relay, seen) for each in outcomes]
+        known = _seen_by(relay, known, patience=patience, grace=0.0)
+        # It has settled, so its destinations have been given everything.
+        patience = 0.0
     if records is not None:
-        visible = [each for each in effects if each.is_in_text]
-        # Where the relay has settled, its destinations have been given everything.
-        seen = _look(records, visible, patience=0 if relay else patience)
-        if relay is None:
-            time.sleep(GRACE)
-            seen = _look(records, visible, patience=0)
-        outcomes = [
-            _confirmed(each, [e for e in each.effects if e.is_in_text], records, seen)
-            for each in outcomes
-        ]
-    return outcomes
+        known = _seen_by(records, known, patience=patience, grace=0.0 if relay else GRACE)
+    return known
 
 
-def _look(
-    witness: Witness, effects: Sequence[Effect], *, patience: float
-) -> Mapping[str, Sighting]:
-    ids = [each.message_id for each in effects]
-    wanted = [each.message_id for each in effects if each.least]
-    return settled(witness, ids, wanted=wanted, patience=patience)
+def _seen_by(
+    witness: Witness, outcomes: Sequence[Outcome], *, patience: float, grace: float
+) -> list[Outcome]:
+    visible = {
+        effect.message_id
+        for outcome in outcomes
+        for effect in outcome.effects
+        if effect.is_in_text or not witness.needs_text
+    }
+    seen = settled(witness, visible, wanted=_promised(outcomes) & visible, patience=patience)
+    if grace:
+        time.sleep(grace)
+        seen = witness.look(visible)
+    return [
+        _confirmed(each, [e for e in each.effects if e.message_id in visible], witness, seen)
+        for each in outcomes
+    ]
+
+
+def _promised(outcomes: Sequence[Outcome]) -> set[str]:
+    """Return the events whose effects are worth waiting for: their answers were right."""
+    return {
+        effect.message_id
+        for outcome in outcomes
+        if outcome.verdict == "passed"
+        for effect in outcome.effects
+        if effect.least
+    }
 
 
 def _confirmed(

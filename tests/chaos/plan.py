@@ -25,6 +25,7 @@ class Fault(StrEnum):
     ERROR_AFTER_ACTING = "acts, and answers 500"
     CUT_AFTER_ACTING = "acts, and breaks off in the middle of the answer"
     SLOW = "acts, and answers slowly"
+    HELD = "acts, and answers when a test lets it"
     RESET = "resets the connection"
     ERROR = "answers 500"
     THROTTLE = "answers 429"

@@ -33,6 +33,8 @@ class Proxy:
         self._changed = threading.Condition()
         #: How often each fault was met.
         self.met: Counter[Fault] = Counter()
+        #: Lets calls be answered that are held.
+        self.release = threading.Event()
         #: Set when nothing is to be held any more.
         self.closing = threading.Event()
 
@@ -66,6 +68,7 @@ def running(proxy: Proxy) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         proxy.closing.set()
+        proxy.release.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -116,6 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(500, {}, b"")
             case Fault.CUT_AFTER_ACTING:
                 self._answer(status, headers, answer, missing=20)
+            case Fault.HELD:
+                self.server.proxy.release.wait(HELD)
+                self._answer(status, headers, answer)
             case Fault.SLOW:
                 self.server.proxy.closing.wait(SLOW)
                 self._answer(status, headers, answer)

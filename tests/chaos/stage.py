@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -45,8 +46,9 @@ routes:
   - {{name: everything, to: [crm, helpdesk]}}
   - {{name: replies are shown, when: {{event: SMS_REPLY}}, to: [front-desk]}}
 """
-#: Quick retries, and no rate of the connector's own: tests do not wait for seconds.
-COMMON = "retry: {schedule: [50ms, 200ms, 500ms]}, rate: 1000/1s, deadline: 3s"
+#: Quick retries, and no rate of the connector's own: tests do not wait for seconds. The deadline
+#: is long enough for a machine that has other things to do: ten time-outs would open the breaker.
+COMMON = "retry: {schedule: [50ms, 200ms, 500ms]}, rate: 1000/1s, deadline: 6s"
 
 
 def eventually(what: Callable[[], Any], *, patience: float = PATIENCE, said: str = "") -> Any:
@@ -98,6 +100,9 @@ class Process:
             return psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+
+    def is_stopped(self) -> bool:
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
 
     def kill(self) -> None:
         """End this process and all below it, also those that are stopped."""
@@ -167,7 +172,7 @@ class Relay:
 
     def answers(self) -> bool:
         try:
-            return requests.get(self.url + "/readyz", timeout=5).ok
+            return requests.get(self.url + "/livez", timeout=5).ok
         except requests.RequestException:
             return False
 
@@ -228,6 +233,14 @@ def message(
         "metadata": {"accountId": "12345"},
         "signature": "HMAC_SHA256",
     }
+
+
+@contextmanager
+def lock_file(relay: Relay) -> Iterator[None]:
+    """Hold the lock on which writers queue up, as a process that hangs would."""
+    with Path(f"{relay.store}.lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import sqlite3
 import threading
@@ -17,7 +16,7 @@ import requests
 from disks import Ballast, NoMounts, break_down, in_memory, make_image, on_image
 from plan import Fault
 from proxy import Proxy, running
-from stage import PATIENCE, Process, Relay, eventually, message, running_sandbox
+from stage import PATIENCE, Process, Relay, eventually, lock_file, message, running_sandbox
 
 Missing = Callable[[str, str], None]
 
@@ -165,6 +164,7 @@ def test_below_its_reserve_a_disk_is_kept_for_what_was_acknowledged(
     relay.settle()
 
     assert _refused(relay, "m3"), "what was delivered made no room"
+    assert requests.get(relay.url + "/readyz", timeout=5).status_code == 503
     for system in ("hubspot", "zendesk"):
         assert _effects(systems, system) == ["m0", "m1", "m2"]
     assert _effects(systems, "teams") == ["m0", "m0", "m1", "m2"]
@@ -181,15 +181,7 @@ def _transaction(relay: Relay) -> Iterator[None]:
         stranger.execute("ROLLBACK")
 
 
-@contextmanager
-def _lock_file(relay: Relay) -> Iterator[None]:
-    """Hold the lock on which writers queue up, as a process that hangs would."""
-    with Path(f"{relay.store}.lock").open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@pytest.mark.parametrize("hold", [_transaction, _lock_file])
+@pytest.mark.parametrize("hold", [_transaction, lock_file])
 def test_a_locked_database_refuses_senders_in_time_and_loses_nothing(
     tmp_path: Path, stack: ExitStack, systems: str, hold: Callable[[Relay], Any]
 ) -> None:

@@ -330,7 +330,7 @@ class TestRoll:
 
         said = list(place.roll(before=LATER))
 
-        assert len(said) == 1 and said[0].startswith("2025-12-04: 3 rows of ")
+        assert len(said) == 1 and said[0].startswith("2025-12-04: rows 3, from ")
         assert (keys(place), rolled(place)) == ([], ["k0", "k1", "k2"])
         content = place._place.rolled(DAY)
         assert content is not None
@@ -461,7 +461,7 @@ class TestCommand:
 
         assert done.exit_code == 0
         said = done.output.splitlines()
-        assert said[0] == "✓ old: 2025-12-04: 1 rows of 1 files, as Parquet"
+        assert said[0] == "✓ old: 2025-12-04: rows 1, from 1 files, as Parquet"
         assert said[1].startswith("✓ new: nothing to roll before 20")
 
     def test_it_keeps_days_that_may_still_be_written_to(

@@ -97,7 +97,7 @@ def test_a_worker_killed_in_the_middle_of_a_delivery_completes_it_after_its_rest
 ):
     relay.start("web")
     worker = relay.start("work")
-    sandbox.fault(system="zendesk", path="/tickets", wait=20, act=True)
+    sandbox.fault(system="zendesk", method="POST", path="/tickets", wait=20, act=True)
     relay.post(EXAMPLE)
     wait_for(lambda: sandbox.records("zendesk"))
 

@@ -76,3 +76,19 @@ def test_every_event_of_a_load_is_in_the_relay_and_behind_it(
     assert measured["accepted"] == 100
     store, records = measured["verified"]
     assert (store["found"], records["found"]) == (100, 100)
+
+    # What the relay exports means what it was given: all duplicates, no conflict.
+    exported = relay.command("events", "--json", "--limit", "5").stdout
+    replayed = subprocess.run(
+        [
+            *(sys.executable, "-m", "sender", "replay", "-", "--json", "--store", ":memory:"),
+            *("--url", f"{relay.url}/webhooks/gofax", "--secret", SECRET, "--timeout", "30"),
+        ],
+        input=exported,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    answers = [json.loads(json.loads(line)["answer"]) for line in replayed.stdout.splitlines()]
+    assert [each["status"] for each in answers] == ["duplicate"] * 5, replayed.stderr

@@ -231,6 +231,15 @@ class LongestWaits:
         return 1.0
 
 
+def record(
+    claim: Claim, outcome: Outcome, *, now: datetime = NOON, policy: Policy | None = None
+) -> Record:
+    """Make the record of how *claim* ended and what the rules make of that."""
+    rng: Any = LongestWaits()
+    decision = decide(claim.standing, outcome, policy=policy or Policy(), now=now, rng=rng)
+    return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
+
+
 def finish(
     queue: Queue,
     claim: Claim,
@@ -240,11 +249,9 @@ def finish(
     policy: Policy | None = None,
 ) -> Decision:
     """Record how *claim* ended and what the rules make of that."""
-    outcome = outcome or delivered()
-    rng: Any = LongestWaits()
-    decision = decide(claim.standing, outcome, policy=policy or Policy(), now=now, rng=rng)
-    queue.record(Record(claim=claim, outcome=outcome, decision=decision, ended_at=now))
-    return decision
+    made = record(claim, outcome or delivered(), now=now, policy=policy)
+    queue.record(made)
+    return made.decision
 
 
 def lose(queue: Queue, *, now: datetime) -> None:

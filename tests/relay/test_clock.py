@@ -81,3 +81,29 @@ def test_it_never_goes_back(changes: list[tuple[float, float]]) -> None:
         seen.append(machine.steady())
 
     assert seen == sorted(seen)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e5, 1e5)), max_size=30))
+def test_it_is_never_behind_the_machine_nor_further_ahead_than_that_was_put_back(
+    changes: list[tuple[float, float]],
+) -> None:
+    machine, ahead = Machine(), timedelta()
+    for seconds, jump in changes:
+        machine.run(seconds)
+        machine.put(timedelta(seconds=jump))
+        ahead += timedelta(seconds=max(-jump, 0))
+
+        assert timedelta() <= machine.steady() - machine.wall() <= ahead + SECOND / 1000
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e5, -1)), max_size=30))
+def test_a_wait_lasts_as_long_as_it_says_while_the_clock_is_put_back(
+    changes: list[tuple[float, float]],
+) -> None:
+    machine, waited = Machine(), 0.0
+    for seconds, jump in changes:
+        machine.run(seconds)
+        machine.put(timedelta(seconds=jump))
+        waited += seconds
+
+        assert abs(machine.steady() - NOON - waited * SECOND) <= SECOND / 1000

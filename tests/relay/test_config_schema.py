@@ -129,6 +129,8 @@ class Loose(Connector[Any]):
         """Takes anything."""
 
         region: str = "au"
+        #: Neither the type nor the default can be said in JSON.
+        sort: Callable[[Any], Any] = sorted
 
 
 def test_a_connector_that_cannot_be_loaded_may_say_anything() -> None:
@@ -136,7 +138,7 @@ def test_a_connector_that_cannot_be_loaded_may_say_anything() -> None:
     validator = Draft202012Validator(described)
     destinations = {
         "one": {"connector": "broken", "whatever": 1},
-        "two": {"connector": "loose", "region": "nz", "rate": "1/1s"},
+        "two": {"connector": "loose", "region": "nz", "sort": "x", "rate": "1/1s"},
     }
 
     good = {"endpoints": [ENDPOINT], "destinations": destinations}

@@ -17,6 +17,7 @@ from fakes import (
     arrival,
     customer,
     delivered,
+    eventually,
     failed,
     finish,
     take,
@@ -28,6 +29,7 @@ from relay.delivery import Policy, Result, State
 from relay.remedy import Filed, Kind, Replay, Step, Turn
 from relay.store import Database, Desk, Inbox, Ledger, Queue, schema
 from relay.store.cases import Unknown, Wanted
+from relay.store.checkup import Checkup
 from relay.store.desk import Act
 from relay.store.inbox import delivery_key
 from relay.store.records import DeliveryView
@@ -650,6 +652,111 @@ def test_a_replayed_one_holds_up_nobody_and_nobody_holds_it_up(
     desk.replay(replays(desk, "crm"), act())
 
     assert names(queue) == ["m1"]
+
+
+def test_replayed_ones_of_a_conversation_go_one_after_the_other(
+    inbox: Inbox, queue: Queue, desk: Desk, database: Database
+) -> None:
+    accept(inbox, "m1", "m2", "m3", to=())
+    accept(inbox, "m4", customer=customer(4), to=())
+    desk.replay(replays(desk, "crm"), act())
+
+    first, other = take(queue, now=LATER)
+    assert (first.event.message_id, other.event.message_id) == ("m1", "m4")
+    finish(queue, first, delivered(thread="ticket 7"), now=LATER)
+    second = take_one(queue, now=LATER)
+    assert (second.event.message_id, second.thread) == ("m2", "ticket 7")
+    finish(queue, second, failed(Result.REFUSED), now=LATER, policy=HOLD)
+    assert names(queue) == ["m3"]
+    assert Checkup(database).stuck_conversations() == 0
+
+
+def test_resent_ones_of_a_conversation_go_one_after_the_other(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    accept(inbox, "m1", "m2", "m3")
+    for _ in range(3):
+        refuse(queue)
+    (page,) = desk.pages(Wanted())
+    desk.do([remedy.resend(case, again=False, now=LATER) for case in page], act())
+    accept(inbox, "m4", at=LATER)
+
+    went = []
+    while claims := take(queue, now=LATER):
+        went.append([claim.event.message_id for claim in claims])
+        for claim in claims:
+            finish(queue, claim, now=LATER)
+
+    assert went == [["m1", "m4"], ["m2"], ["m3"]]
+
+
+def test_giving_up_a_late_one_lets_the_next_late_one_go(
+    inbox: Inbox, queue: Queue, desk: Desk
+) -> None:
+    accept(inbox, "m1", "m2", to=())
+    desk.replay(replays(desk, "crm"), act())
+
+    settle(desk, "m1", State.DEAD)
+
+    assert names(queue) == ["m2"]
+
+
+def test_what_arrived_after_all_is_settled_while_it_waits_to_be_sent_again(
+    inbox: Inbox, queue: Queue, desk: Desk, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1", "m2")
+    claim = take_one(queue)
+    finish(queue, claim, failed(Result.REFUSED))
+    refuse(queue)
+    resend(desk, "m2")
+    resend(desk, "m1")
+    assert delivery("m1").state is State.WAITING
+
+    finish(queue, claim, delivered(), now=LATER)
+
+    assert delivery("m1").state is State.DELIVERED
+    assert names(queue) == ["m2"]
+
+
+def test_a_lane_whose_late_line_lost_its_head_is_found(
+    inbox: Inbox, desk: Desk, database: Database
+) -> None:
+    accept(inbox, "m1", "m2", to=())
+    desk.replay(replays(desk, "crm"), act())
+    assert Checkup(database).stuck_conversations() == 0
+
+    with database.writing() as db:
+        db.exec_driver_sql("UPDATE deliveries SET state = 'delivered' WHERE state = 'pending'")
+
+    assert Checkup(database).stuck_conversations() == 1
+
+
+def test_many_who_resend_and_workers_who_deliver_leave_no_late_one_behind(
+    inbox: Inbox, new_queue: Callable[[str], Queue], desk: Desk, database: Database, ledger: Ledger
+) -> None:
+    queues = [new_queue(f"worker-{number}") for number in range(3)]
+    accept(inbox, *(f"m{number}" for number in range(8)))
+    for _ in range(8):
+        refuse(queues[0])
+    (page,) = desk.pages(Wanted())
+    steps = [remedy.resend(case, again=False, now=LATER) for case in page]
+    left = threading.Event()
+
+    def work(queue: Queue) -> None:
+        while not left.is_set():
+            for claim in take(queue, now=LATER, limit=1):
+                finish(queue, claim, now=LATER)
+
+    with ThreadPoolExecutor(3 + len(steps)) as threads:
+        working = [threads.submit(work, queue) for queue in queues]
+        acting = [threads.submit(desk.do, [step], act()) for step in steps]
+        try:
+            eventually(lambda: ledger.backlog() == {"crm": {"delivered": 8}})
+        finally:
+            left.set()
+        assert all(future.result() == [True] for future in acting)
+        assert all(future.exception() is None for future in working)
+    assert Checkup(database).stuck_conversations() == 0
 
 
 def test_a_conflict_is_never_replayed(inbox: Inbox, desk: Desk) -> None:

@@ -198,6 +198,12 @@ def _replayed(stage: Stage) -> None:
     stage.desk.replay([remedy.replay(filed, ["crm"])], stage.act(why="a new route"))
 
 
+def _behind_another_late_one(stage: Stage) -> None:
+    accept(stage.inbox, "m0", "m1", to=())
+    filed = [stage.desk.filed(name) for name in ("m0", "m1")]
+    stage.desk.replay([remedy.replay(each, ["crm"]) for each in filed], stage.act())
+
+
 def _unrouted(stage: Stage) -> None:
     stage.inbox.accept(routed("m1", "SMS_RECEIVED"))
 
@@ -295,6 +301,11 @@ def routed(name: str, *events: str) -> Any:
             _replayed,
             r"next: an attempt now(.|\n)*replay 2026-11-24 12:00:00Z by anna "
             r"\(a new route\): crm missing: added, late",
+        ),
+        (
+            _behind_another_late_one,
+            r"waiting, late: outside of the order\n  next: when the one before it in its "
+            r"conversation is done, dlv_\w+ \(message m0\), pending, due 2026-11-24 12:00:00Z",
         ),
         (
             _unrouted,

@@ -14,6 +14,7 @@ from relay.delivery import (
     DEFAULT_WAIT,
     LONGEST_BREAK,
     LONGEST_PROBE,
+    LONGEST_WAIT,
     PROBE_EVERY,
     SHORTEST_BREAK,
     Cause,
@@ -102,6 +103,16 @@ def test_what_was_begun_before_a_pause_does_not_end_or_lengthen_it(
     assert health.pause == before.pause
 
 
+@pytest.mark.parametrize("result", ANSWERING)
+def test_what_was_begun_at_the_moment_of_a_pause_is_its_probe(result: Result) -> None:
+    before = paused("failing", failures=BREAKS_AFTER, since=NOW)
+
+    assert after(before, result, claimed_at=NOW) == Health()
+    longer = after(before, Result.TRANSIENT, claimed_at=NOW).pause
+    assert longer is not None
+    assert longer.until == NOW + 2 * SHORTEST_BREAK
+
+
 @pytest.mark.parametrize("result", list(Result))
 def test_nothing_but_a_person_ends_what_a_person_paused(result: Result) -> None:
     pause = Pause(cause="operator", reason="holidays", since=NOW - SECOND, until=None)
@@ -180,6 +191,59 @@ def test_a_pause_that_is_over_is_followed_by_one_probe(cause: Cause, next_one: t
     assert health.pause is not None
     assert (health.pause.cause, health.pause.until) == (cause, NOW + next_one)
     assert granted(health, now=NOW)[0] == 0
+
+
+MOMENTS = st.timedeltas(-timedelta(days=2), timedelta(days=2)).map(lambda ago: NOW - ago)
+PAUSES = st.builds(
+    Pause,
+    cause=st.sampled_from(["unauthorized", "throttled", "failing"]),
+    reason=st.just("before"),
+    since=MOMENTS.map(lambda at: min(at, NOW)),
+    until=MOMENTS,
+) | st.builds(
+    Pause,
+    cause=st.just("operator"),
+    reason=st.just("holidays"),
+    since=MOMENTS.map(lambda at: min(at, NOW)),
+    until=st.none(),
+)
+HEALTHS = st.builds(Health, failures=st.integers(0, 10**6), pause=st.none() | PAUSES)
+ENDINGS = st.builds(
+    Outcome,
+    result=st.sampled_from(Result),
+    retry_after=st.none() | st.timedeltas(-timedelta(days=1), timedelta(days=400)),
+    scope=st.sampled_from(["conversation", "destination"]),
+    lost=st.booleans(),
+)
+
+
+@given(HEALTHS, ENDINGS, MOMENTS)
+def test_health_after_an_attempt_is_sound(
+    before: Health, ended: Outcome, claimed_at: datetime
+) -> None:
+    health = after(before, ended, claimed_at=claimed_at)
+
+    assert health.failures in (0, before.failures, before.failures + 1)
+    if before.pause is not None and before.pause.cause == "operator":
+        assert health == before
+    if health.pause is None or health.pause == before.pause:
+        return
+    # A new pause, or one that lasts longer: it has an end, ahead, and not out of reach.
+    assert health.pause.since <= NOW
+    assert health.pause.until is not None
+    assert NOW < health.pause.until <= NOW + LONGEST_WAIT
+    assert health.pause.cause in ("unauthorized", "throttled", "failing")
+    assert health.pause.cause != "failing" or health.failures >= BREAKS_AFTER
+
+
+@given(HEALTHS)
+def test_a_moment_grants_one_probe_at_most(before: Health) -> None:
+    number, health = granted(before, now=NOW)
+
+    closed = before.pause is not None and (before.pause.until is None or before.pause.until > NOW)
+    assert (number == 0) is closed
+    assert health.failures == before.failures
+    assert granted(health, now=NOW)[0] == (None if number is None else 0)
 
 
 @given(st.lists(st.sampled_from(Result), max_size=60))

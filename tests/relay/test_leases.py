@@ -15,12 +15,14 @@ from fakes import (
     failed,
     finish,
     lose,
+    record,
     take_one,
 )
 
-from relay.delivery import Policy, Result, State
-from relay.store import Inbox, Queue
+from relay.delivery import Outcome, Policy, Result, State
+from relay.store import Database, Inbox, Queue
 from relay.store.records import DeliveryView
+from relay.store.results import record_all
 
 ON_BOTH = True
 
@@ -157,6 +159,45 @@ def test_while_another_is_at_it_a_late_success_waits_for_that_one(
     finish(queue, again, delivered("found again"))
     assert (delivery().state, delivery().reference) == (State.DELIVERED, "found again")
     assert [attempt.result for attempt in delivery().history] == ["delivered", "delivered"]
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        failed(Result.TRANSIENT),
+        failed(Result.THROTTLED),
+        failed(Result.AMBIGUOUS, "lost", lost=True),
+        failed(Result.REFUSED),
+        failed(Result.UNAUTHORIZED),
+    ],
+    ids=lambda outcome: outcome.result.value,
+)
+def test_what_arrived_by_a_late_success_is_delivered_also_if_the_one_who_was_at_it_fails(
+    inbox: Inbox,
+    queue: Queue,
+    database: Database,
+    delivery: FindDelivery,
+    outcome: Outcome,
+    together: bool,
+) -> None:
+    accept(inbox, "m1", "m2")
+    slow = take_one(queue)
+    lose(queue, now=NOON + 2 * LEASE)
+    again = take_one(queue, now=NOON + timedelta(hours=1))
+    policy = Policy(on_dead="hold", on_ambiguous="hold")
+    ends = [(slow, delivered("ticket 7", thread="ticket 7")), (again, outcome)]
+    records = [record(claim, end, policy=policy) for claim, end in ends]
+
+    for batch in [records] if together else [records[:1], records[1:]]:
+        with database.writing() as db:
+            record_all(db, batch)
+
+    view = delivery()
+    assert (view.state, view.reference, view.error) == (State.DELIVERED, "ticket 7", None)
+    assert [attempt.result for attempt in view.history] == ["delivered", outcome.result]
+    following = take_one(queue)
+    assert (following.event.message_id, following.thread) == ("m2", "ticket 7")
 
 
 def test_doubt_never_replaces_what_is_known(

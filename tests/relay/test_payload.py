@@ -710,6 +710,46 @@ def test_any_json_object_becomes_an_event_that_can_be_stored(fields: dict[str, A
     assert meaning(payload) == meaning(read(body, format="json"))
 
 
+@given(
+    st.dictionaries(st.sampled_from([*FIELDS, "metadata"]), ANY_JSON, max_size=9),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16-le", "utf-16", "utf-32-be", "utf-32"]),
+)
+def test_a_json_object_says_the_same_in_every_encoding(
+    fields: dict[str, Any], encoding: str
+) -> None:
+    text = json.dumps(fields)
+
+    assert repr(read(text.encode(encoding), format="json")) == repr(
+        read(text.encode(), format="json")
+    )
+
+
+@given(st.data())
+def test_a_json_object_with_holes_is_read_or_unreadable(data: st.DataObject) -> None:
+    body = bytearray(raw(metadata={"accountId": 10**30, "more": [1.5, None, "\ud83d"]}))
+    places = st.tuples(st.integers(0, len(body) - 1), st.integers(0, 255))
+    for place, byte in data.draw(st.lists(places, min_size=1, max_size=4)):
+        body[place] = byte
+    try:
+        payload = read(bytes(body), format="json")
+    except Unreadable:
+        return
+    assert_storable(payload)
+
+
+@pytest.mark.parametrize("inside", ["[", '{"a":', '[{"a":'])
+@pytest.mark.parametrize("depth", [10, 900, 20_000])
+def test_a_json_object_may_be_as_deep_as_it_likes(inside: str, depth: int) -> None:
+    ends = {"[": "]", "{": "}"}
+    close = "".join(ends[sign] for sign in reversed(inside) if sign in ends)
+    body = f'{{"messageId": "1", "metadata": {inside * depth}1{close * depth}}}'.encode()
+
+    payload = read(body, format="json")
+
+    assert_storable(payload)
+    assert payload.type in (UNREADABLE, "UNKNOWN")
+
+
 @given(ANY_TEXT)
 @example("\0\ud800\udfff")
 @example("tab\tline\r\n")

@@ -23,8 +23,11 @@ from fakes import (
     take_one,
 )
 
-from relay.delivery import PROBE_EVERY, Policy, Result
-from relay.store import Database, Inbox, Ledger, Queue
+from relay import remedy
+from relay.delivery import PROBE_EVERY, Policy, Result, State
+from relay.store import Database, Desk, Inbox, Ledger, Queue
+from relay.store.cases import Wanted
+from relay.store.desk import Act
 from relay.units import RateLimit
 
 #: The tables that grow.
@@ -235,4 +238,44 @@ def test_one_event_is_found_without_reading_the_others(
     with plans.of() as seen:
         ledger.event("m1")
 
+    assert _scans(seen) == []
+
+
+def test_people_find_what_stopped_by_its_partial_index(
+    inbox: Inbox, queue: Queue, plans: Plans, database: Database
+) -> None:
+    accept(inbox, "m1", "m2", to=("crm", "chat"))
+    finish(queue, take_one(queue), failed(Result.REFUSED))
+    desk = Desk(database)
+
+    for destinations in ([], ["crm"], ["crm", "chat"]):
+        wanted = Wanted(states=[State.DEAD, State.HELD], destinations=destinations)
+        with plans.of() as seen:
+            desk.count(wanted)
+            list(desk.pages(wanted))
+            desk.piles(wanted)
+
+        steps = [step for step in _steps(seen) if "deliveries" in step and "newer" not in step]
+        # The newest number of all, and the three questions.
+        assert len(steps) >= 4
+        assert all("ix_deliveries_stopped" in step for step in steps if "SEARCH" not in step)
+        assert _scans(seen) == []
+
+
+def test_what_people_do_reads_no_table_from_end_to_end(
+    inbox: Inbox, queue: Queue, plans: Plans, database: Database
+) -> None:
+    accept(inbox, "m1", "m2")
+    finish(queue, take_one(queue), failed(Result.REFUSED), policy=Policy(on_dead="hold"))
+    desk, act = Desk(database), Act(who="anna", why=None, at=NOON)
+
+    with plans.of() as seen:
+        for end in (State.DEAD, State.DELIVERED):
+            desk.do([remedy.settle(case, end=end) for case in desk.named("m1")], act)
+        desk.do([remedy.resend(each, again=True, now=NOON) for each in desk.named("m1")], act)
+        desk.replay([remedy.replay(desk.filed("m2"), ["crm", "chat"])], act)
+        desk.pause("crm", act)
+        desk.resume("crm", act)
+
+    assert any("ix_deliveries_late (lane_id=?)" in step for step in _steps(seen))
     assert _scans(seen) == []

@@ -29,6 +29,9 @@ class Good(Connector):
 class NoConnector:
     pass
 
+class NoOptions(Connector):
+    deliver = check = None
+
 def function():
     pass
 
@@ -44,11 +47,13 @@ DISTRIBUTIONS: list[tuple[str, dict[str, str], dict[str, str]]] = [
             "gone": "acme_gone:Gone",
             "renamed": "acme_good:OldName",
             "class": "acme_good:NoConnector",
+            "optionless": "acme_good:NoOptions",
+            "fatal": "acme_broken:Broken",
             "function": "acme_good:function",
             "instance": "acme_good:instance",
             "module": "acme_good",
         },
-        {"acme_needy": "import acme_sdk_that_nobody_has"},
+        {"acme_needy": "import acme_sdk_that_nobody_has", "acme_broken": "1 / 0"},
     ),
     ("acme-one", {"twice": "acme_good:Good"}, {}),
     ("acme-two", {"twice": "acme_good:Good"}, {}),
@@ -68,8 +73,8 @@ for name in sys.argv[1:]:
 found["loaded after"] = [m for m in ("connectors.zendesk", "acme_good") if m in sys.modules]
 print(json.dumps(found))
 """
-NAMES = ["good", "needy", "gone", "renamed", "class", "function", "instance", "module", "twice",
-         "teams", "hubspot", "nobody"]  # fmt: skip
+NAMES = ["good", "needy", "gone", "renamed", "class", "optionless", "fatal", "function",
+         "instance", "module", "twice", "teams", "hubspot", "nobody"]  # fmt: skip
 
 
 def _install(folder: Path, name: str, entries: dict[str, str], modules: dict[str, str]) -> None:
@@ -111,6 +116,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("gone", 'connector "gone" needs acme_gone: pip install "acme-bad[gone]"'),
         ("renamed", 'connector "renamed": there is no acme_good:OldName'),
         ("class", 'connector "class": acme_good:NoConnector is no Connector class'),
+        ("optionless", 'connector "optionless": acme_good:NoOptions has no model Options'),
+        ("fatal", 'connector "fatal": acme_broken:Broken cannot be imported: '
+                   "ZeroDivisionError: division by zero"),
         ("function", 'connector "function": acme_good:function is no Connector class'),
         ("instance", 'connector "instance": acme_good:instance is no Connector class'),
         ("module", 'connector "module": acme_good is no Connector class'),

@@ -5,11 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from relay.units import Duration, Rate, RateLimit, Size, duration, rate, size
+
+UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
 
 
 @pytest.mark.parametrize(
@@ -120,12 +129,58 @@ def test_a_rate_needs_a_time(written: str, words: str) -> None:
         rate(written)
 
 
+#: What people write, and what comes close to it.
+WRITTEN = st.text(
+    alphabet="0123456789.-+eE/ msMhdwkKgGiIbB\u0661\u00b2\u0130\u0131\u212a", max_size=12
+)
+
+
+@given(st.text() | WRITTEN)
+@example("1\u212aB")  # the sign of Kelvin is a K to those who ignore case
+@example("1K\u0130B")
+@example("\u0661KiB")
+def test_any_text_is_read_or_said_to_be_a_fault(text: str) -> None:
+    for read in (duration, size, rate):
+        try:
+            value = read(text)
+        except ValueError as error:
+            assert str(error)
+        else:
+            assert value == timedelta() or value
+
+
+@given(st.integers(1, 999_999_999), st.timedeltas(min_value=timedelta(microseconds=1)))
+@example(1, timedelta(microseconds=1))
+def test_any_rate_is_written_as_it_is_read(count: int, period: timedelta) -> None:
+    limit = RateLimit(count, period)
+
+    again = rate(str(limit))
+
+    # A hundred years of microseconds are more than a float can tell apart.
+    assert again.count == count
+    assert abs(again.period - period) <= period * 1e-15
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10**6), st.sampled_from(list(UNITS))), min_size=1, max_size=5
+    )
+)
+def test_parts_of_a_time_add_up(parts: list[tuple[int, str]]) -> None:
+    written = "".join(f"{count}{unit}" for count, unit in parts)
+
+    added = sum((count * UNITS[unit] for count, unit in parts), timedelta())
+
+    assert abs(duration(written) - added) <= timedelta(microseconds=1 + added.days / 1000)
+
+
 @pytest.mark.parametrize(
     ("limit", "written"),
     [
         (RateLimit(100, timedelta(seconds=10)), "100/10s"),
         (RateLimit(1, timedelta(milliseconds=500)), "1/0.5s"),
         (RateLimit(7, timedelta(days=12)), "7/1036800s"),
+        (RateLimit(1, timedelta(microseconds=50)), "1/0.00005s"),  # not 1/5e-05s
     ],
 )
 def test_a_rate_is_written_as_it_is_read(limit: RateLimit, written: str) -> None:

@@ -36,7 +36,7 @@ from relay.worker import LEASE, Pace, Worker
 FindDelivery = Callable[..., DeliveryView]
 NewWorker = Callable[..., Worker]
 
-QUICK = Pace(poll=0.002, not_granted=0.0, store_away=0.005)
+QUICK = Pace(poll=0.002, gather=0.0, not_granted=0.0, store_away=0.005)
 
 
 @pytest.fixture

@@ -96,6 +96,15 @@ def test_an_exported_status_becomes_a_form() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "changes", [{"type": ["SMS_REPLY"]}, {"received_at": 5}, {"deliveries": None}]
+)
+def test_what_only_looks_like_an_export_stays_as_it_is(changes: dict[str, Any]) -> None:
+    payload = parse_json(json.dumps(EXPORTED | changes).encode())
+
+    assert restored(payload) is payload
+
+
 @given(MEMBERS)
 def test_a_payload_of_gofax_is_no_export(fields: dict[str, Any]) -> None:
     payload = parse_json(json.dumps(fields | {"messageId": "x"}).encode())

@@ -4,6 +4,7 @@ import json
 import re
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,19 @@ def test_without_a_secret_or_a_previous_one_scenarios_are_skipped_with_the_reaso
         "needs the signing secret of the receiver: --secret S",
         "needs a second secret that the receiver takes: --previous-secret S",
     }
+
+
+def test_a_wrong_secret_fails_all_and_nobody_waits_for_effects() -> None:
+    endpoint = Endpoint()
+    started = time.monotonic()
+    with serving(endpoint):
+        setting = Setting(target=Target(url=endpoint.url, secret="not theirs"))
+        chosen = [each for each in SCENARIOS if each.name in ("duplicate", "late", "prompt")]
+        outcomes = run(chosen, setting)
+        outcomes = confirm(outcomes, records=Records(endpoint.records), patience=60)
+
+    assert _named(outcomes, "failed") == {"duplicate", "late", "prompt"}
+    assert time.monotonic() - started < 30
 
 
 def test_nobody_there_is_an_error_and_not_a_score(unreachable_url: str) -> None:

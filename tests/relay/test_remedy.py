@@ -1,0 +1,177 @@
+"""What may be done about a delivery or an event, as tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fakes import NOON, arrival
+
+from relay import remedy
+from relay.delivery import State
+from relay.remedy import Case, Filed, Kind, Latest
+
+SOON, BEFORE = NOON + timedelta(hours=1), NOON - timedelta(hours=1)
+CASE = Case(
+    id="dlv_1",
+    seq=1,
+    event_id="evt_1",
+    message_id="m1",
+    type="SMS_REPLY",
+    customer="+61400000001",
+    received_at=NOON,
+    destination="crm",
+    lane_id="lane",
+    state=State.DEAD,
+    late=False,
+    due_at=None,
+    claims=3,
+    reason="refused",
+    attempts=3,
+    ended_at=NOON,
+    parks=False,
+    copy=None,
+)
+
+
+def case(state: State, **changes: Any) -> Case:
+    return replace(CASE, state=state, **changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "again", "kind", "late"),
+    [
+        (case(State.DEAD), False, Kind.RENEW, True),
+        (case(State.DEAD, late=True), False, Kind.RENEW, True),
+        # --again is for what was delivered; a dead one has a key that nothing came of.
+        (case(State.DEAD), True, Kind.RENEW, True),
+        (case(State.HELD, parks=True), False, Kind.RENEW, False),
+        (case(State.HELD), False, Kind.RENEW, True),
+        (case(State.HELD, late=True), False, Kind.RENEW, True),
+        (case(State.PENDING, due_at=SOON), False, Kind.HURRY, False),
+        (case(State.PENDING, due_at=SOON, late=True), False, Kind.HURRY, True),
+        (case(State.PENDING, due_at=NOON), False, Kind.NOTHING, False),
+        (case(State.PENDING, due_at=BEFORE), True, Kind.NOTHING, False),
+        (case(State.WAITING), True, Kind.NOTHING, False),
+        (case(State.IN_FLIGHT), True, Kind.NOTHING, False),
+        (case(State.DELIVERED), False, Kind.NOTHING, False),
+        (case(State.DELIVERED), True, Kind.COPY, True),
+        (case(State.DELIVERED, copy="dlv_2"), True, Kind.NOTHING, False),
+    ],
+)
+def test_resend(found: Case, again: bool, kind: Kind, late: bool) -> None:
+    step = remedy.resend(found, again=again, now=NOON)
+
+    assert (step.kind, step.late, step.case) == (kind, late, found)
+    assert step.says
+
+
+@pytest.mark.parametrize("end", [State.DELIVERED, State.DEAD])
+@pytest.mark.parametrize(
+    ("found", "ends"),
+    [
+        (case(State.HELD), {State.DELIVERED, State.DEAD}),
+        (case(State.HELD, parks=True), {State.DELIVERED, State.DEAD}),
+        (case(State.PENDING, due_at=SOON), {State.DELIVERED, State.DEAD}),
+        (case(State.DEAD), {State.DELIVERED}),
+        (case(State.DELIVERED), set()),
+        (case(State.WAITING), set()),
+        (case(State.IN_FLIGHT), set()),
+    ],
+)
+def test_settle(found: Case, ends: set[State], end: Any) -> None:
+    step = remedy.settle(found, end=end)
+
+    assert step.kind is (Kind.END if end in ends else Kind.NOTHING)
+    assert step.state is (end if end in ends else found.state)
+    assert step.says
+
+
+def filed(*, standing: str = "accepted", then: tuple[str, ...] = (), **latest: State) -> Filed:
+    return Filed(
+        seq=1,
+        event=arrival().event,
+        key=b"key",
+        standing=standing,
+        then=then,
+        deliveries={name: Latest(id=f"dlv_{name}", state=at) for name, at in latest.items()},
+    )
+
+
+@pytest.mark.parametrize(
+    ("latest", "again", "adds"),
+    [
+        ({}, False, True),
+        ({}, True, True),
+        ({"crm": State.DELIVERED}, False, False),
+        ({"crm": State.DELIVERED}, True, True),
+        ({"crm": State.DEAD}, True, False),
+        ({"crm": State.HELD}, True, False),
+        ({"crm": State.WAITING}, True, False),
+        ({"crm": State.PENDING}, True, False),
+        ({"crm": State.IN_FLIGHT}, True, False),
+    ],
+)
+def test_replay_adds_what_is_missing(latest: dict[str, State], again: bool, adds: bool) -> None:
+    (turn,) = remedy.replay(filed(**latest), ["crm"], again=again).turns
+
+    assert turn.adds is adds
+    assert turn.says
+
+
+def test_replay_compares_then_and_now() -> None:
+    found = filed(then=("crm", "desk"), crm=State.DELIVERED, desk=State.DELIVERED)
+
+    turns = remedy.replay(found, ["crm", "chat"], again=True).turns
+
+    assert [(turn.destination, turn.then, turn.now, turn.adds) for turn in turns] == [
+        ("crm", True, True, True),
+        ("chat", False, True, True),
+        # Not even --again sends to where today's routes do not.
+        ("desk", True, False, False),
+    ]
+
+
+def test_replay_of_some_destinations_leaves_the_others_out() -> None:
+    replay = remedy.replay(filed(), ["crm", "chat"], only=["chat", "elsewhere"])
+
+    assert [turn.destination for turn in replay.turns] == ["chat"]
+
+
+@pytest.mark.parametrize(
+    ("standing", "again", "refused"),
+    [
+        ("accepted", False, False),
+        ("conflict", False, True),
+        ("conflict", True, True),
+        ("stale", False, True),
+        ("stale", True, False),
+    ],
+)
+def test_what_is_no_accepted_event_is_replayed_with_care(
+    standing: str, again: bool, refused: bool
+) -> None:
+    replay = remedy.replay(filed(standing=standing), ["crm"], again=again)
+
+    assert (replay.refused is not None) is refused
+    assert bool(replay.turns) is not refused
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("refused: HTTP 400", "refused: HTTP 400"),
+        ("refused: contact 4711 is archived", "refused: contact * is archived"),
+        ("exhausted after 12 attempts: HTTP 503", "exhausted after * attempts: HTTP 503"),
+        ("exhausted after 1 attempts: no route", "exhausted after * attempts: no route"),
+        ("id 0193a1b2-c3d4-7000-8000-00000000abcd", "id *"),
+        ("no such number +61400000000", "no such number +*"),
+        ("a well-known reason", "a well-known reason"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_reasons_are_alike_but_for_ids_and_numbers(reason: str | None, kind: str) -> None:
+    assert remedy.kind_of_reason(reason) == kind
