@@ -63,31 +63,35 @@ class Ringer:
 
 
 class Listener:
-    """Calls *wake* whenever the bell rings, on a connection of its own."""
+    """Calls *wake* whenever the bell rings at the server of *url*; without one it never does."""
 
-    def __init__(self, url: str, wake: Callable[[], None]) -> None:
-        self._url = url
+    def __init__(self, url: str | None, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="listen")
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if url is not None:
+            self._thread = threading.Thread(
+                target=self._run, args=(url,), daemon=True, name="listen"
+            )
+            self._thread.start()
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
-    def _run(self) -> None:
+    def _run(self, url: str) -> None:
         while not self._stop.is_set():
             try:
-                self._listen()
+                self._listen(url)
             except postgres.Error:
                 # Meanwhile the worker looks by itself.
                 self._stop.wait(AGAIN)
 
-    def _listen(self) -> None:
-        with postgres.connect(self._url, autocommit=True) as connection:
+    def _listen(self, url: str) -> None:
+        with postgres.connect(url, autocommit=True) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
-            # What was rung while nobody listened.
+            # For what was rung while nobody listened.
             self._wake()
             while not self._stop.is_set():
                 for _ in connection.notifies(timeout=LOOK, stop_after=1):

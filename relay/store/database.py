@@ -104,6 +104,11 @@ class Database:
         with self._translated(), self._lock, self._unsynced.begin() as connection:
             yield connection
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether all who use it are on this machine."""
+        return self.is_sqlite
+
     def require_room(self, *, share: float = 1.0) -> None:
         """Raise :class:`StoreUnavailable` if the disk is below *share* of its reserve."""
         if self._disk is not None and (lack := self._disk.lack(share=share)):
@@ -121,9 +126,9 @@ class Database:
         if self._ringer is not None:
             self._ringer.ring()
 
-    def listen(self, wake: Callable[[], None]) -> Listener | None:
-        """Have *wake* called when somebody rings; None if nobody can."""
-        return None if self.is_sqlite else Listener(self.url, wake)
+    def listen(self, wake: Callable[[], None]) -> Listener:
+        """Have *wake* called when somebody rings, until the listener is closed."""
+        return Listener(None if self.is_sqlite else self.url, wake)
 
     def insert(self, table: sa.Table) -> Any:
         """Return this dialect's INSERT, which knows ON CONFLICT."""

@@ -15,7 +15,7 @@ from relay.delivery import State
 from relay.ids import new_id
 from relay.store import schema
 from relay.store.database import Database, Insertion, InTheWay, StoreUnavailable, once_more
-from relay.store.groups import Closed, Group
+from relay.store.groups import Closed, Group, Late
 from relay.store.records import Acceptance, Arrival, Request
 from relay.store.rows import (
     EVENT_COLUMNS,
@@ -24,6 +24,8 @@ from relay.store.rows import (
     request_row,
 )
 
+#: Seconds within which a sender is told that its event could not be stored: it waits for 5.
+LONGEST_WAIT = 4.5
 #: How many refused requests are kept; the oldest make room.
 REFUSED_KEPT = 10_000
 
@@ -36,7 +38,7 @@ class Inbox:
         self._secret = _store_secret(database)
         self._sql = _Statements.of(database)
         self._group: Group[Arrival, Acceptance] = Group(
-            self._accept, name="accept", shared=StoreUnavailable
+            self._accept, name="accept", shared=StoreUnavailable, patience=LONGEST_WAIT
         )
 
     def accept(self, arrival: Arrival) -> Acceptance:
@@ -48,6 +50,8 @@ class Inbox:
             return self._group.submit(arrival)
         except Closed as error:
             raise StoreUnavailable("shutting down") from error
+        except Late as error:
+            raise StoreUnavailable(f"no commit within {LONGEST_WAIT} s") from error
 
     def refuse(self, requests: Sequence[Request]) -> None:
         """Note refused requests in their ring; not synced, because nobody was told 200.
