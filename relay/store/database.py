@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,6 +27,10 @@ from relay.store.locks import Taken, WriteLock
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+#: Seconds for which a transaction that was in a deadlock leaves the way to the other.
+STEP_ASIDE = 0.05
 
 
 class StoreUnavailable(Exception):
@@ -176,6 +181,8 @@ def once_more(act: Callable[P, R]) -> Callable[P, R]:
         try:
             return act(*args, **kwargs)
         except InTheWay:
+            # Who waited for us goes first.
+            time.sleep(STEP_ASIDE)
             return act(*args, **kwargs)
 
     return acted
