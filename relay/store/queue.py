@@ -24,6 +24,9 @@ NEWEST_SHARE = 2
 #: How many of the newest are looked at for one that is due.
 NEWEST_SEEN = 64
 
+#: No lease that is renewed in time reaches further into the future.
+LONGEST_LEASE = timedelta(minutes=1)
+
 _deliveries, _lanes, _events = schema.deliveries, schema.lanes, schema.events
 _d = _deliveries.c
 
@@ -180,7 +183,7 @@ class Queue:
         """Undo what a clock did that has been put back since: nothing waits for a time of its own.
 
         Made due is what no attempt was made at, and what was attempted in the future; a pause that
-        began there is over.
+        began there is over, and a lease that reaches far into it ends soon unless it is renewed.
         """
         attempts, health_ = schema.attempts.c, schema.destinations
         ahead = sa.select(1).where(attempts.delivery_id == _d.id, attempts.ended_at > now)
@@ -194,6 +197,11 @@ class Queue:
                 sa.update(health_)
                 .where(health_.c.since > now, health_.c.until.is_not(None))
                 .values(since=now, until=now)
+            )
+            db.execute(
+                sa.update(_deliveries)
+                .where(schema.IN_FLIGHT, _d.lease_until > now + LONGEST_LEASE)
+                .values(lease_until=now + LONGEST_LEASE)
             )
 
     def pauses(self) -> Mapping[str, Pause]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import requests
-from disks import Ballast, NoMounts, break_down, in_memory, make_image, on_image
+from disks import Ballast, NoMounts, break_down, in_memory, is_released, make_image, on_image
 from plan import Fault
 from proxy import Proxy, running
 from stage import PATIENCE, Process, Relay, eventually, lock_file, message, running_sandbox
@@ -35,6 +35,32 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture
 def systems(stack: ExitStack) -> str:
     return stack.enter_context(running_sandbox())
+
+
+def _let_calls_end(systems: str) -> None:
+    """Wait until the systems have done what a relay that was killed had asked them for.
+
+    They do not see that their caller is gone, and one that acts after the repetition has looked
+    acts twice: docs/reliability.md.
+    """
+    pause = threading.Event()
+    before = None
+    while before != (now := [_effects(systems, each) for each in ("hubspot", "zendesk")]):
+        before = now
+        pause.wait(1)
+
+
+def _let_calls_end(systems: str) -> None:
+    """Wait until the systems have done what a relay that was killed had asked them for.
+
+    They do not see that their caller is gone, and one that acts after the repetition has looked
+    acts twice: docs/reliability.md.
+    """
+    pause = threading.Event()
+    before = None
+    while before != (now := [_effects(systems, each) for each in ("hubspot", "zendesk")]):
+        before = now
+        pause.wait(1)
 
 
 def _effects(systems: str, system: str) -> list[str]:
@@ -132,12 +158,17 @@ def test_a_relay_started_on_a_full_disk_serves_when_there_is_room_again(
     first.kill()
 
     relay.start("serve")
-    refused = _refused(relay, "during")
+    for number in itertools.count():
+        # Whoever opens a store may find room in it that the one before had not given back.
+        ballast.fill()
+        if _refused(relay, f"d{number}"):
+            break
     ballast.clear()
 
-    assert refused
     relay.settle()
-    assert sorted(_effects(systems, "teams")) == sorted(accepted)
+    stored = [view.event.message_id for view in relay.events()]
+    assert set(accepted) <= set(stored)
+    assert sorted(_effects(systems, "teams")) == sorted(stored)
     assert relay.post(message("after")).status_code == 200
 
 
@@ -244,6 +275,9 @@ def test_a_file_system_that_breaks_keeps_what_was_acknowledged(
         missing("mount", str(error))
 
     # Only a new mount makes the disk usable again; then the relay goes on where it was.
+    eventually(lambda: is_released(image))
+    _let_calls_end(systems)
+    _let_calls_end(systems)
     at.rmdir()
     with on_image(image, at):
         process = relay.start()

@@ -108,6 +108,10 @@ class World:
         """Return the claims whose end can still be reported."""
         return [work for work in self.work if work.alive]
 
+    def overdue(self) -> list[Work]:
+        """Return the claims that somebody has settled as lost, and whose worker lives."""
+        return [work for work in self.work if work.alive and work.given_up]
+
     def give_up(self, work: Work) -> None:
         """Note that *work* was settled as lost: nobody knows what it did."""
         work.given_up = True
