@@ -25,19 +25,20 @@ from granian.server import Server
 
 from relay import registry
 from relay.app import create_app
-from relay.clock import SteadyClock
 from relay.config import Config
-from relay.nodes import NodeSlot
+from relay.nodes import NodeSlot, new_name
 from relay.pruner import Pruner
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Queue
 from relay.store.upkeep import Upkeep
-from relay.worker import Worker
+from relay.worker import Pace, Worker
 
 log = structlog.get_logger()
 
 #: Seconds that running attempts and requests get after SIGTERM.
 DRAIN = 8
+#: Seconds between looks for due deliveries of a worker that others wake.
+WOKEN_POLL = 0.25
 #: Seconds after which a waiting thread asks for the interpreter. Dozens of them wait under load,
 #: each wakes up so often to ask, and with Python's 5 ms that cost more than the requests did;
 #: no thread of the receiver computes for long.
@@ -105,20 +106,24 @@ def run_worker(config: Config) -> None:
     """Deliver in this process until SIGTERM or SIGINT."""
     _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
-    node = NodeSlot(database.path).name
+    node = NodeSlot(database.path).name if database.is_local else new_name()
     queue = Queue(database, node=node)
-    worker = Worker(registry.build(config), queue)
+    # Who is woken need not look for work so often.
+    pace = Pace() if database.is_local else Pace(poll=WOKEN_POLL)
+    worker = Worker(registry.build(config), queue, clock=database.clock, pace=pace)
+    listener = database.listen(worker.wake)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     pruner = Pruner(
         Upkeep(database),
         retention=config.retention,
         horizon=config.dedupe_horizon,
-        clock=SteadyClock(),
+        clock=database.clock,
     )
     pruner.start()
     log.info("worker.started", node=node, destinations=list(config.destinations))
     worker.run()
+    listener.close()
     pruner.close()
     left = worker.drain(DRAIN)
     queue.close()
