@@ -117,7 +117,7 @@ def opened(config: Config) -> Database:
         database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
     except (SchemaTooNew, StoreUnavailable) as error:
-        raise click.ClickException(f"{config.store}: {error}") from error
+        raise click.ClickException(f"{config.store_name}: {error}") from error
     return database
 
 

@@ -83,7 +83,7 @@ def show_requests(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
 
 def plan(config: Config) -> str:
     """Say what the config does, endpoint by endpoint and route by route."""
-    lines = [f"store {config.store}", f"listens on {config.server.listen}"]
+    lines = [f"store {config.store_name}", f"listens on {config.server.listen}"]
     lines += [f"endpoint {each.path}: {_guard(each)}" for each in config.endpoints]
     for name, destination in config.destinations.items():
         pace = f", at most {destination.rate}" if destination.rate else ""

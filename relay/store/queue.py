@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from relay.delivery import Pause, Standing, State
 from relay.store import health, schema
-from relay.store.database import Database, StoreUnavailable
+from relay.store.database import Database, StoreUnavailable, once_more
 from relay.store.groups import Closed, Group, Then
 from relay.store.lanes import lock_lanes
 from relay.store.records import Claim, Record
@@ -98,6 +98,7 @@ class Queue:
                 if db.execute(_DUE_ONE, {"b_name": name, "b_now": now}).first()
             }
 
+    @once_more
     def claim(
         self,
         destination: str,
@@ -115,7 +116,7 @@ class Queue:
         database.require_room(share=0.5)
         with database.writing() as db:
             if rate:
-                limit = min(limit, health.within(rate, db, destination, now=now))
+                limit = min(limit, health.within(database, db, rate, destination, now=now))
             if limit > 0:
                 limit = health.may_start(database, db, destination, limit=limit, now=now)
             if limit <= 0:
@@ -212,6 +213,7 @@ class Queue:
         """Write what was recorded."""
         self._group.close()
 
+    @once_more
     def _record(self, records: Sequence[Record]) -> Sequence[None]:
         with self._database.writing() as db:
             lock_lanes(db, {record.claim.lane_id for record in records})

@@ -193,6 +193,12 @@ def test_a_pause_that_is_over_is_followed_by_one_probe(cause: Cause, next_one: t
     assert granted(health, now=NOW)[0] == 0
 
 
+def test_breaks_last_as_long_as_people_are_told() -> None:
+    minute = 60 * SECOND
+    assert (10, minute) == (BREAKS_AFTER, LONGEST_PROBE)
+    assert (15 * SECOND, 5 * minute) == (SHORTEST_BREAK, LONGEST_BREAK)
+
+
 MOMENTS = st.timedeltas(-timedelta(days=2), timedelta(days=2)).map(lambda ago: NOW - ago)
 PAUSES = st.builds(
     Pause,

@@ -25,6 +25,8 @@ from relay.store.queue import LONGEST_LEASE
 from relay.store.records import DeliveryView
 from relay.store.results import record_all
 
+ON_BOTH = True
+
 FindDelivery = Callable[..., DeliveryView]
 NewQueue = Callable[[str], Queue]
 

@@ -28,6 +28,8 @@ from relay.store import Database, Inbox, Ledger, Queue, schema
 from relay.store.records import DeliveryView
 from relay.store.upkeep import Removed, Upkeep
 
+ON_BOTH = True
+
 DAY = timedelta(days=1)
 
 
