@@ -5,7 +5,7 @@ Flask view that does nothing but check the HMAC and parse the JSON. Both run on 
 (``wrk``) on the other; the rounds alternate, so that the machine's mood hits both. CPU seconds per
 request of each process tree is the figure that counts.
 
-    python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 32] [--json]
+    python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 64] [--json]
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--at-least", type=float, default=0.0, help="exit 1 below this ratio")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

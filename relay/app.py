@@ -24,7 +24,9 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's documented way
             app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
         )
-    app.register_blueprint(receive.blueprint(config, inbox=inbox, refusals=refusals))
+    app.register_blueprint(
+        receive.blueprint(config, inbox=inbox, refusals=refusals, clock=database.clock)
+    )
     ledger = Ledger(database)
 
     @app.get("/livez")

@@ -84,7 +84,7 @@ class Words(click.ParamType[str]):
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
         text = payload.clean(str(value)).strip()
         if not text:
-            self.fail("is empty: leave the option out", param)
+            self.fail("is empty", param)
         return text
 
 
@@ -117,7 +117,7 @@ def opened(config: Config) -> Database:
         database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
     except (SchemaTooNew, StoreUnavailable) as error:
-        raise click.ClickException(f"{config.store}: {error}") from error
+        raise click.ClickException(f"{config.store_name}: {error}") from error
     return database
 
 

@@ -23,6 +23,7 @@ from relay import (
 )
 from relay.arguments import (
     FAILED,
+    Words,
     config_option,
     json_option,
     ledger_of,
@@ -155,7 +156,7 @@ def requests(config: Config, as_json: bool, limit: int | None) -> None:
 
 
 @cli.command()
-@click.argument("event")
+@click.argument("event", type=Words())
 @config_option
 @json_option
 def explain(event: str, config: Config, as_json: bool) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import ipaddress
+import re
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -235,7 +238,11 @@ class Config(Settings):
     """The whole file."""
 
     server: Server = Server()
-    store: str = Field("sqlite:///relay.db", description="URL of the database")
+    store: str = Field(
+        "sqlite:///relay.db",
+        description="URL of the database: sqlite:///relay.db or postgresql://user@host/db",
+        repr=False,
+    )
     retention: Annotated[Positive, Le(timedelta(days=36500))] = Field(
         timedelta(days=90), description="How long what events say is kept"
     )
@@ -258,13 +265,47 @@ class Config(Settings):
     @field_validator("store")
     @classmethod
     def _beside_the_file(cls, url: str, info: ValidationInfo) -> str:
-        if url.startswith("postgresql"):
-            raise ValueError("PostgreSQL is not in this version yet; use sqlite:///relay.db")
-        prefix = "sqlite:///"
-        if not url.startswith(prefix) or url == prefix:
-            raise ValueError("write sqlite:///relay.db (beside this file) or sqlite:////path")
         folder: Path = (info.context or {}).get("folder", Path())
-        return prefix + str((folder / url.removeprefix(prefix)).absolute())
+        return store_url(url, folder=folder)
+
+    @property
+    def store_name(self) -> str:
+        """The URL of the store, without its password."""
+        return without_password(self.store)
+
+
+def store_url(url: str, *, folder: Path) -> str:
+    """Check the URL of a store; a file is looked for in *folder*. Raises ValueError."""
+    if url.startswith(("postgresql:", "postgres:")):
+        return _server_url(url)
+    prefix = "sqlite:///"
+    if not url.startswith(prefix) or url == prefix:
+        raise ValueError(
+            "write sqlite:///relay.db (beside this file), sqlite:////path "
+            "or postgresql://user@host/db"
+        )
+    return prefix + str((folder / url.removeprefix(prefix)).absolute())
+
+
+def without_password(url: str) -> str:
+    """Return the URL of a store as it may be shown."""
+    return re.sub(r"://([^:/?@]*):.*@", r"://\1:***@", url)
+
+
+def _server_url(url: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        parts = urllib.parse.urlsplit("")
+    if parts.path in ("", "/") or not parts.netloc:
+        raise ValueError("write postgresql://user@host/db: host and name of the database")
+    if "password=" in parts.query:
+        raise ValueError("write the password before the host: postgresql://user:password@host/db")
+    if importlib.util.find_spec("psycopg") is None:
+        raise ValueError(
+            'postgresql needs the package psycopg: pip install "gofax-relay[postgres]"'
+        )
+    return url
 
 
 def load(

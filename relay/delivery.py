@@ -96,10 +96,15 @@ class Policy:
     on_ambiguous: Literal["retry", "hold"] = "retry"
     on_dead: Literal["skip", "hold"] = "skip"
 
-    def backoff(self, failures: int, rng: Random) -> timedelta:
-        """Return the wait after the *failures*-th failure: full jitter below the schedule."""
+    def backoff(self, failures: int, rng: Random, *, doubtful: bool = False) -> timedelta:
+        """Return the wait after the *failures*-th failure: full jitter below the schedule.
+
+        After a *doubtful* one it is at least half of that: a system may still be at what it was
+        asked for, and who looks before it has acted finds nothing.
+        """
         cap = self.schedule[min(failures, len(self.schedule)) - 1]
-        return cap * rng.random()
+        least = cap / 2 if doubtful else timedelta()
+        return least + (cap - least) * rng.random()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,9 +235,10 @@ def _retry(
     if now - since >= policy.window:
         reason = f"exhausted after {standing.attempts} attempts: {outcome.detail}"
         return _dead(standing, policy, reason)
+    doubtful = outcome.result is Result.AMBIGUOUS
     return Decision(
         state=State.PENDING,
-        due_at=now + policy.backoff(standing.attempts, rng),
+        due_at=now + policy.backoff(standing.attempts, rng, doubtful=doubtful),
         attempts=standing.attempts,
         repeat=standing.repeat,
         failing_since=since,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 
 from relay.remedy import Case, Kind, Replay, Step, Turn
 from relay.store.desk import Pile
-from relay.views import moment, print_json, print_table, table_of
+from relay.views import moment, print_json, print_lines, print_table, table_of
 
 #: Stands where a plan was not carried out, because somebody else was faster.
 CHANGED = "changed meanwhile: look again"
@@ -61,7 +61,7 @@ def show_step(step: Step, *, done: bool, says: str, as_json: bool) -> None:
         print_json(step_json(step, done=done, says=says))
         return
     message = case.message_id or case.event_id
-    click.echo(f"{case.id} ({message} to {case.destination}, {case.state}): {says}")
+    print_lines([f"{case.id} ({message} to {case.destination}, {case.state}): {says}"])
 
 
 def show_replay(replay: Replay, *, added: Sequence[Turn], as_json: bool) -> None:
@@ -69,15 +69,7 @@ def show_replay(replay: Replay, *, added: Sequence[Turn], as_json: bool) -> None
     if as_json:
         print_json(replay_json(replay, added=added))
         return
-    event = replay.filed.event
-    click.echo(f"{event.id} ({event.message_id or 'no messageId'}) {event.type}")
-    if replay.refused:
-        click.echo(f"  {replay.refused}")
-    elif not replay.turns:
-        click.echo("  no route of today matches, and none did when it came")
-    for turn in replay.turns:
-        sign = "+" if turn in added else " " if turn.now else "-"
-        click.echo(f"  {sign} {turn.destination}: {_then_and_now(turn)}; {says_of(turn, added)}")
+    print_lines(_replay_lines(replay, added))
 
 
 def says_of(turn: Turn, added: Sequence[Turn]) -> str:
@@ -149,6 +141,18 @@ def replay_json(replay: Replay, *, added: Sequence[Turn]) -> dict[str, Any]:
             for turn in replay.turns
         ],
     }
+
+
+def _replay_lines(replay: Replay, added: Sequence[Turn]) -> Iterator[str]:
+    event = replay.filed.event
+    yield f"{event.id} ({event.message_id or 'no messageId'}) {event.type}"
+    if replay.refused:
+        yield f"  {replay.refused}"
+    elif not replay.turns:
+        yield "  no route of today matches, and none did when it came"
+    for turn in replay.turns:
+        sign = "+" if turn in added else " " if turn.now else "-"
+        yield f"  {sign} {turn.destination}: {_then_and_now(turn)}; {says_of(turn, added)}"
 
 
 def _then_and_now(turn: Turn) -> str:

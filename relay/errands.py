@@ -168,12 +168,20 @@ def by_page(
         return number
 
     quiet = manner.dry_run or manner.as_json
-    with bulk.stoppable() as stop, bulk.progress(verb, total=None if quiet else total) as advance:
-        rate = None if manner.dry_run else manner.rate
-        finished = bulk.work_off(pages, batch, stop=stop, rate=rate)
-    _report(tally, verb=verb, manner=manner)
+    finished = False
+    try:
+        with (
+            bulk.stoppable() as stop,
+            bulk.progress(verb, total=None if quiet else total) as advance,
+        ):
+            rate = None if manner.dry_run else manner.rate
+            finished = bulk.work_off(pages, batch, stop=stop, rate=rate)
+    finally:
+        # Also if the store went away: what was done is done.
+        _report(tally, verb=verb, manner=manner)
+        if not finished:
+            manner.say(f"stopped after {seen:,} of {total:,}; the others are as they were")
     if not finished:
-        manner.say(f"stopped after {seen:,} of {total:,}; the others are as they were")
         sys.exit(FAILED)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import secrets
+import socket
 from pathlib import Path
 
 
@@ -26,3 +28,11 @@ class NodeSlot:
                 continue
             self.name = f"worker-{number}"
             return
+
+
+def new_name() -> str:
+    """Return a name that no node has had: where many machines share a store, a place is no name.
+
+    A node that comes back is another one, and its leases run out.
+    """
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -25,19 +25,20 @@ from granian.server import Server
 
 from relay import registry
 from relay.app import create_app
-from relay.clock import SteadyClock
 from relay.config import Config
-from relay.nodes import NodeSlot
+from relay.nodes import NodeSlot, new_name
 from relay.pruner import Pruner
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Queue
 from relay.store.upkeep import Upkeep
-from relay.worker import Worker
+from relay.worker import Pace, Worker
 
 log = structlog.get_logger()
 
 #: Seconds that running attempts and requests get after SIGTERM.
 DRAIN = 8
+#: Seconds between looks for due deliveries of a worker that others wake.
+WOKEN_POLL = 0.25
 #: Seconds after which a waiting thread asks for the interpreter. Dozens of them wait under load,
 #: each wakes up so often to ask, and with Python's 5 ms that cost more than the requests did;
 #: no thread of the receiver computes for long.
@@ -103,21 +104,26 @@ def run_web(config: Config) -> None:
 
 def run_worker(config: Config) -> None:
     """Deliver in this process until SIGTERM or SIGINT."""
+    _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
-    node = NodeSlot(database.path).name
+    node = NodeSlot(database.path).name if database.is_local else new_name()
     queue = Queue(database, node=node)
-    worker = Worker(registry.build(config), queue)
+    # Who is woken need not look for work so often.
+    pace = Pace() if database.is_local else Pace(poll=WOKEN_POLL)
+    worker = Worker(registry.build(config), queue, clock=database.clock, pace=pace)
+    listener = database.listen(worker.wake)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     pruner = Pruner(
         Upkeep(database),
         retention=config.retention,
         horizon=config.dedupe_horizon,
-        clock=SteadyClock(),
+        clock=database.clock,
     )
     pruner.start()
     log.info("worker.started", node=node, destinations=list(config.destinations))
     worker.run()
+    listener.close()
     pruner.close()
     left = worker.drain(DRAIN)
     queue.close()
@@ -227,15 +233,20 @@ def _watch(parent: int) -> None:
 def _load_app(config: Config, parent: int) -> Any:
     """Build the application in Granian's worker process."""
     end_with(parent)
+    _prefer_work_to_wake_ups()
+    database = Database(config.store, reserve=config.disk_reserve)
+    inbox = Inbox(database)
+    refusals = Refusals(inbox.refuse)
+    return create_app(config, database=database, inbox=inbox, refusals=refusals)
+
+
+def _prefer_work_to_wake_ups() -> None:
+    """Let dozens of threads take turns without each waking up to find the interpreter taken."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     if hasattr(os, "SCHED_BATCH"):
         # A thread that is woken then waits its turn. Otherwise each caller of a commit, woken by
         # it, takes the processor only to find that the interpreter is not free.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    database = Database(config.store, reserve=config.disk_reserve)
-    inbox = Inbox(database)
-    refusals = Refusals(inbox.refuse)
-    return create_app(config, database=database, inbox=inbox, refusals=refusals)
 
 
 def run_until_stopped(run: Callable[[], None], stop: Callable[[], None]) -> None:

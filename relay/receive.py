@@ -19,7 +19,6 @@ from structlog.typing import FilteringBoundLogger
 
 from connectors.base import Event
 from relay import payload, routing, sentiment, signature
-from relay.clock import SteadyClock
 from relay.config import Config, Endpoint
 from relay.ids import new_id
 from relay.payload import Unreadable
@@ -78,11 +77,12 @@ TOLD = {
 }
 
 
-def blueprint(config: Config, *, inbox: Inbox, refusals: Refusals) -> Blueprint:
+def blueprint(
+    config: Config, *, inbox: Inbox, refusals: Refusals, clock: Callable[[], datetime]
+) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
-    clock = SteadyClock()
     judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
         receiver = Receiver(

@@ -26,6 +26,8 @@ from relay.store.records import (
 #: Columns of a table that no terminal bounds.
 WIDTH = 200
 
+_CONTROLS = {number: " " for number in (*range(32), *range(127, 160))}
+
 SIGNS = {
     State.DELIVERED: "✓",
     State.DEAD: "✗",
@@ -81,7 +83,7 @@ def show_requests(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
 
 def plan(config: Config) -> str:
     """Say what the config does, endpoint by endpoint and route by route."""
-    lines = [f"store {config.store}", f"listens on {config.server.listen}"]
+    lines = [f"store {config.store_name}", f"listens on {config.server.listen}"]
     lines += [f"endpoint {each.path}: {_guard(each)}" for each in config.endpoints]
     for name, destination in config.destinations.items():
         pace = f", at most {destination.rate}" if destination.rate else ""
@@ -229,9 +231,9 @@ def print_table(table: Table, *, empty: str) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print what is meant for people."""
+    """Print what is meant for people; what others wrote steers no terminal and makes no lines."""
     for line in lines:
-        click.echo(line)
+        click.echo(line.translate(_CONTROLS))
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

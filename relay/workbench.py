@@ -146,7 +146,7 @@ def dead(config: Config, wanted: Wanted, as_json: bool, limit: int | None, group
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[DELIVERY|EVENT|MESSAGE_ID]...")
+@click.argument("names", nargs=-1, type=Words(), metavar="[DELIVERY|EVENT|MESSAGE_ID]...")
 @config_option
 @_states(State.DEAD, State.HELD, State.PENDING, State.DELIVERED)
 @_with(*_OF_DELIVERIES, *_OF_EVENTS)
@@ -196,7 +196,7 @@ def resend(
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[EVENT|MESSAGE_ID]...")
+@click.argument("names", nargs=-1, type=Words(), metavar="[EVENT|MESSAGE_ID]...")
 @config_option
 @click.option(
     "--destination",
@@ -254,7 +254,7 @@ def replay(
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="DELIVERY...")
+@click.argument("names", nargs=-1, required=True, type=Words(), metavar="DELIVERY...")
 @config_option
 @click.option(
     "--as",

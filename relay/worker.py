@@ -114,6 +114,10 @@ class Worker:
         self._stop.set()
         self._wake.set()
 
+    def wake(self) -> None:
+        """Look for work now: somebody says that there is some. From any thread."""
+        self._wake.set()
+
     def drain(self, seconds: float) -> int:
         """Wait up to *seconds* for running attempts; return how many are left to their leases."""
         ends_at = time.monotonic() + seconds

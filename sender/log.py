@@ -95,14 +95,15 @@ class Filter:
 class Log:
     """The delivery log of a store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, kept: int = KEPT) -> None:
         self._store = store
+        self._kept = kept
 
     def record(self, attempt: Attempt) -> int:
         """Keep *attempt* and return the id of its entry."""
         with self._store.transaction() as db:
             entry_id = cast(int, db.execute(_INSERT, _row(attempt)).lastrowid)
-            db.execute("DELETE FROM log WHERE id <= ?", [entry_id - KEPT])
+            db.execute("DELETE FROM log WHERE id <= ?", [entry_id - self._kept])
         return entry_id
 
     def entries(self, wanted: Filter) -> list[Entry]:

@@ -22,7 +22,7 @@ def missing(what: str, reason: str) -> None:
     pytest.skip(f"needs {what}: {reason}")
 
 
-@pytest.fixture(name="missing")
+@pytest.fixture(name="missing", scope="session")
 def how_to_miss() -> Callable[[str, str], None]:
     """Give :func:`missing` to tests in folders whose conftest is another."""
     return missing

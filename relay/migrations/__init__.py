@@ -23,9 +23,14 @@ def upgrade(database: Database) -> None:
     Raises :class:`SchemaTooNew`, and StoreUnavailable if the database cannot be used.
     """
     scripts = ScriptDirectory.from_config(_config())
+    head = scripts.get_current_head()
+    with database.reading() as connection:
+        # Most often nothing is to be done, for which nobody who writes need be waited for.
+        if MigrationContext.configure(connection).get_current_revision() == head:
+            return
     with database.writing() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-        if current == scripts.get_current_head():
+        if current == head:
             return
         if current is not None and current not in _known(scripts):
             raise SchemaTooNew(

@@ -176,7 +176,7 @@ def _of_delivery(wanted: Wanted) -> Iterable[sa.ColumnExpressionArgument[bool]]:
         if wanted.is_stopped:
             yield _STOPPED
     if wanted.reason is not None:
-        yield sa.func.coalesce(_d.reason, "").like(_pattern(wanted.reason), escape="\\")
+        yield sa.func.coalesce(_d.reason, "").ilike(_pattern(wanted.reason), escape="\\")
 
 
 #: In the words of the index of stopped deliveries, which there are few of.

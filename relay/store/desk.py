@@ -16,7 +16,7 @@ from relay.ids import new_id
 from relay.remedy import Case, Filed, Kind, Latest, Replay, Step, Turn, kind_of_reason
 from relay.store import cases, schema
 from relay.store.cases import Wanted
-from relay.store.database import Database
+from relay.store.database import Database, once_more
 from relay.store.inbox import delivery_key, lane_name
 from relay.store.lanes import is_late_line_empty, lock_lanes, promote
 
@@ -143,6 +143,7 @@ class Desk:
                 found[name] = _joined(found[name], pile) if name in found else pile
         return sorted(found.values(), key=lambda pile: (-pile.number, pile.destination))
 
+    @once_more
     def do(self, steps: Sequence[Step], act: Act) -> Sequence[bool]:
         """Do *steps* in one transaction; return for each whether it was done.
 
@@ -151,18 +152,22 @@ class Desk:
         todo = [step for step in steps if step.kind is not Kind.NOTHING]
         if not todo:
             return [False] * len(steps)
+        what = "settle" if todo[0].kind is Kind.END else "resend"
+        if what == "resend":
+            self._database.require_room()
         with self._database.writing() as db:
             lock_lanes(db, {step.case.lane_id for step in todo})
             done = {step.case.id for step in todo if _do(db, step, act)}
-            what = "settle" if todo[0].kind is Kind.END else "resend"
             _note(db, act, what, [_of_step(step) for step in todo if step.case.id in done])
         return [step.case.id in done for step in steps]
 
+    @once_more
     def replay(self, replays: Sequence[Replay], act: Act) -> Sequence[Sequence[Turn]]:
         """Add the deliveries of *replays* in one transaction; return for each what was added."""
         wanted = [(each.filed, turn) for each in replays for turn in each.turns if turn.adds]
         added: set[tuple[str, str]] = set()
         if wanted:
+            self._database.require_room()
             with self._database.writing() as db:
                 _make_lanes(self._database, db, wanted)
                 done = [(filed, turn) for filed, turn in wanted if _add(db, filed, turn, act)]

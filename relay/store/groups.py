@@ -21,16 +21,22 @@ class Closed(Exception):
     """The group takes no more items."""
 
 
+class Late(Exception):
+    """There was no commit in time. If the item was committed after all, nobody was told."""
+
+
 #: Told how an item that nobody waits for ended: with nothing, or with its error.
 Then = Callable[[BaseException | None], None]
 
 
 class _Ticket(Generic[ItemT, ResultT]):
-    __slots__ = ("done", "error", "item", "result", "then")
+    __slots__ = ("done", "error", "given_up", "item", "result", "then")
 
     def __init__(self, item: ItemT, then: Then | None = None) -> None:
         self.item = item
         self.then = then
+        #: Whoever submitted it has gone.
+        self.given_up = False
         self.done = threading.Lock()
         self.done.acquire()
         self.result: ResultT | None = None
@@ -48,7 +54,8 @@ class Group(Generic[ItemT, ResultT]):
 
     *commit* gets the items in the order in which they came and returns a result for each. If it
     raises, each item is tried alone, so that no item can take its neighbours down; an error that
-    *shared* names is everybody's (the database is away), and nothing is tried alone.
+    *shared* names is everybody's (the database is away), and nothing is tried alone. Nobody waits
+    for longer than *patience* seconds.
     """
 
     def __init__(
@@ -58,10 +65,12 @@ class Group(Generic[ItemT, ResultT]):
         name: str,
         shared: type[Exception],
         limit: int = 256,
+        patience: float | None = None,
     ) -> None:
         self._commit = commit
         self._shared = shared
         self._limit = limit
+        self._patience = -1 if patience is None else patience
         self._waiting: queue.SimpleQueue[_Ticket[ItemT, ResultT] | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
@@ -73,11 +82,13 @@ class Group(Generic[ItemT, ResultT]):
     def submit(self, item: ItemT) -> ResultT:
         """Have *item* committed with its neighbours and return its own result.
 
-        Raises what committing this item raised, or :class:`Closed`.
+        Raises what committing this item raised, :class:`Closed`, or :class:`Late`.
         """
         ticket: _Ticket[ItemT, ResultT] = _Ticket(item)
         self._put(ticket)
-        ticket.done.acquire()
+        if not ticket.done.acquire(timeout=self._patience):
+            ticket.given_up = True
+            raise Late
         if ticket.error is not None:
             raise ticket.error
         return ticket.result  # type: ignore[return-value]  # set, because there was no error
@@ -105,7 +116,7 @@ class Group(Generic[ItemT, ResultT]):
     def _run(self) -> None:
         while tickets := self._gathered():
             try:
-                self._settle(tickets)
+                self._settle([ticket for ticket in tickets if not ticket.given_up])
             finally:
                 for ticket in tickets:
                     ticket.finish()
@@ -135,6 +146,8 @@ class Group(Generic[ItemT, ResultT]):
             time.sleep(GATHER)
 
     def _settle(self, tickets: Sequence[_Ticket[ItemT, ResultT]]) -> None:
+        if not tickets:
+            return
         try:
             results = self._commit([ticket.item for ticket in tickets])
         except self._shared as error:

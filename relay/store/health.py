@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -49,8 +49,15 @@ def may_start(
     return limit if number is None else number
 
 
-def within(rate: RateLimit, db: sa.Connection, destination: str, *, now: datetime) -> int:
-    """Return how many deliveries may start now without more than *rate* in any window."""
+def within(
+    database: Database, db: sa.Connection, rate: RateLimit, destination: str, *, now: datetime
+) -> int:
+    """Return how many deliveries may start now without more than *rate* in any window.
+
+    While another node claims here it is none: how many that takes is not known yet.
+    """
+    if not database.alone(db, f"claim {destination}"):
+        return 0
     window = {"b_name": destination, "b_from": now - rate.period, "b_to": now + SKEW}
     return rate.count - int(db.execute(_STARTED, window).scalar_one())
 
@@ -58,6 +65,19 @@ def within(rate: RateLimit, db: sa.Connection, destination: str, *, now: datetim
 def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> None:
     """Keep how the destinations of *records* do after them."""
     before = _known(db, sorted({record.claim.destination for record in records}))
+    after = _after(before, records)
+    unknown = [name for name in sorted(after) if name not in before and after[name] != Health()]
+    if unknown:
+        # Two workers may find at the same time that a destination fails: they take turns.
+        _make(database, db, unknown)
+        before |= _known(db, unknown)
+        after = _after(before, records)
+    for name, health in after.items():
+        if health != before.get(name, Health()):
+            write(database, db, name, health)
+
+
+def _after(before: Mapping[str, Health], records: Sequence[Record]) -> dict[str, Health]:
     after = dict(before)
     for record in records:
         name = record.claim.destination
@@ -67,9 +87,12 @@ def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> No
             claimed_at=record.claim.claimed_at,
             now=record.ended_at,
         )
-    for name, health in after.items():
-        if health != before.get(name, Health()):
-            write(database, db, name, health)
+    return after
+
+
+def _make(database: Database, db: sa.Connection, names: Sequence[str]) -> None:
+    rows = [health_row(name, Health()) for name in names]
+    db.execute(database.insert(_table).on_conflict_do_nothing(), rows)
 
 
 def write(database: Database, db: sa.Connection, name: str, health: Health) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from relay.delivery import State
 from relay.ids import new_id
 from relay.store import schema
-from relay.store.database import Database, Prepared, StoreUnavailable
-from relay.store.groups import Closed, Group
+from relay.store.database import Database, Insertion, InTheWay, StoreUnavailable, once_more
+from relay.store.groups import Closed, Group, Late
 from relay.store.records import Acceptance, Arrival, Request
 from relay.store.rows import (
     EVENT_COLUMNS,
@@ -24,6 +24,8 @@ from relay.store.rows import (
     request_row,
 )
 
+#: Seconds within which a sender is told that its event could not be stored: it waits for 5.
+LONGEST_WAIT = 4.5
 #: How many refused requests are kept; the oldest make room.
 REFUSED_KEPT = 10_000
 
@@ -36,7 +38,7 @@ class Inbox:
         self._secret = _store_secret(database)
         self._sql = _Statements.of(database)
         self._group: Group[Arrival, Acceptance] = Group(
-            self._accept, name="accept", shared=StoreUnavailable
+            self._accept, name="accept", shared=StoreUnavailable, patience=LONGEST_WAIT
         )
 
     def accept(self, arrival: Arrival) -> Acceptance:
@@ -48,6 +50,8 @@ class Inbox:
             return self._group.submit(arrival)
         except Closed as error:
             raise StoreUnavailable("shutting down") from error
+        except Late as error:
+            raise StoreUnavailable(f"no commit within {LONGEST_WAIT} s") from error
 
     def refuse(self, requests: Sequence[Request]) -> None:
         """Note refused requests in their ring; not synced, because nobody was told 200.
@@ -71,21 +75,32 @@ class Inbox:
 
     def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
         self._database.require_room()
+        acceptances, due = self._commit(arrivals)
+        if due:
+            self._database.ring()
+        return acceptances
+
+    @once_more
+    def _commit(self, arrivals: Sequence[Arrival]) -> tuple[Sequence[Acceptance], bool]:
+        """Store *arrivals* in one transaction; say, too, whether that made something due.
+
+        Locks are taken in one order, because others accept at the same time: new keys, known
+        keys, lanes, and each of them by its own order.
+        """
         with self._database.writing() as db:
             # Of equal keys in one batch the first is the event, the others are duplicates.
             first = {arrival.key: arrival for arrival in reversed(arrivals)}
-            new = self._insert_keys(db, first.values())
+            new = self._insert_keys(db, [first[key] for key in sorted(first)])
             fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
             self._insert_events(db, fresh)
-            current = [a for a in fresh if a.standing == "accepted"]
-            self._insert_deliveries(db, [(a.event.id, a) for a in current])
+            wanted = {a.event.id: a for a in fresh if a.standing == "accepted"}
             settled = {id(a): Acceptance(status=a.standing, event_id=a.event.id) for a in fresh}
-            for arrival in arrivals:
-                if id(arrival) not in settled:
-                    settled[id(arrival)] = self._accept_known(db, arrival)
+            known = [a for a in arrivals if id(a) not in settled]
+            settled |= self._accept_known(db, known, wanted)
+            self._insert_deliveries(db, wanted)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
             self._note_requests(db, arrivals, acceptances)
-            return acceptances
+            return acceptances, bool(wanted)
 
     def _note_requests(
         self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]
@@ -99,9 +114,20 @@ class Inbox:
         if known:
             self._sql.requests.many(db, map(request_row, known))
 
-    def _accept_known(self, db: sa.Connection, arrival: Arrival) -> Acceptance:
+    def _accept_known(
+        self, db: sa.Connection, arrivals: Sequence[Arrival], wanted: dict[str, Arrival]
+    ) -> dict[int, Acceptance]:
+        """Treat arrivals whose keys we have; add to *wanted* the events to deliver after all."""
+        rows = _known(db, {arrival.key for arrival in arrivals})
+        return {
+            id(arrival): self._accept_again(db, arrival, rows[arrival.key], wanted)
+            for arrival in sorted(arrivals, key=lambda arrival: arrival.key)
+        }
+
+    def _accept_again(
+        self, db: sa.Connection, arrival: Arrival, known: Any, wanted: dict[str, Arrival]
+    ) -> Acceptance:
         """Treat an arrival whose key we have: a duplicate, or a conflict."""
-        known = db.execute(_KNOWN_KEY, {"key": arrival.key}).one()
         meaning, mark = self._marks(arrival)
         same_text = None in (known.text_mark, mark) or known.text_mark == mark
         if known.meaning != meaning or not same_text:
@@ -112,7 +138,8 @@ class Inbox:
             .where(table.c.key == arrival.key)
             .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
         )
-        self._serve_again(db, arrival, known.event_id)
+        if known.event_id not in wanted and self._is_undelivered(db, arrival, known.event_id):
+            wanted[known.event_id] = arrival
         return Acceptance(status="duplicate", event_id=known.event_id)
 
     def _accept_conflict(
@@ -138,8 +165,11 @@ class Inbox:
         ).scalar_one_or_none()
         return Acceptance(status="conflict", event_id=kept or event_id)
 
-    def _serve_again(self, db: sa.Connection, arrival: Arrival, event_id: str) -> None:
-        """Revive dead deliveries; give an event that has none those of today's routes."""
+    def _is_undelivered(self, db: sa.Connection, arrival: Arrival, event_id: str) -> bool:
+        """Return whether an event has no deliveries and gets those of today's routes.
+
+        Revive those that are dead.
+        """
         table = schema.deliveries.c
         states = db.execute(sa.select(table.state).where(table.event_id == event_id)).all()
         if not states:
@@ -147,11 +177,10 @@ class Inbox:
             stored = sa.select(schema.events.c.id).where(
                 schema.events.c.id == event_id, schema.events.c.standing == "accepted"
             )
-            if db.execute(stored).first():
-                self._insert_deliveries(db, [(event_id, arrival)])
-            return
+            return db.execute(stored).first() is not None
         if arrival.on_duplicate == "revive" and any(row.state == State.DEAD for row in states):
             revive(db, [table.event_id == event_id], now=arrival.event.received_at)
+        return False
 
     def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
         """Insert the keys that we do not have yet, and return those."""
@@ -167,10 +196,8 @@ class Inbox:
         if arrivals:
             self._sql.events.many(db, map(event_row, arrivals))
 
-    def _insert_deliveries(
-        self, db: sa.Connection, arrivals: Sequence[tuple[str, Arrival]]
-    ) -> None:
-        """Put a delivery for each destination at the end of its lane."""
+    def _insert_deliveries(self, db: sa.Connection, arrivals: Mapping[str, Arrival]) -> None:
+        """Put a delivery of each event for each destination at the end of its lane."""
         wanted = [
             _NewDelivery(
                 event_id=event_id,
@@ -178,7 +205,7 @@ class Inbox:
                 arrival=arrival,
                 lane_id=lane_name(destination, arrival.event.conversation),
             )
-            for event_id, arrival in arrivals
+            for event_id, arrival in arrivals.items()
             for destination in arrival.match.destinations
         ]
         if not wanted:
@@ -259,11 +286,11 @@ def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: A
 class _Statements:
     """What every batch inserts, in its database's own dialect."""
 
-    keys: Prepared
-    events: Prepared
-    lanes: Prepared
-    deliveries: Prepared
-    requests: Prepared
+    keys: Insertion
+    events: Insertion
+    lanes: Insertion
+    deliveries: Insertion
+    requests: Insertion
 
     @classmethod
     def of(cls, database: Database) -> _Statements:
@@ -299,9 +326,12 @@ _KEYS = sa.select(schema.keys.c.key, schema.keys.c.event_id).where(
     schema.keys.c.key.in_(sa.bindparam("keys", expanding=True))
 )
 
-_KNOWN_KEY = sa.select(
-    schema.keys.c.event_id, schema.keys.c.meaning, schema.keys.c.text_mark
-).where(schema.keys.c.key == sa.bindparam("key"))
+_KNOWN = (
+    sa.select(*(schema.keys.c[name] for name in ("key", "event_id", "meaning", "text_mark")))
+    .where(schema.keys.c.key.in_(sa.bindparam("keys", expanding=True)))
+    .order_by(schema.keys.c.key)
+    .with_for_update()
+)
 
 _IN_LINE = (
     sa.select(1)
@@ -323,10 +353,23 @@ def _busy(db: sa.Connection, lane_ids: Iterable[str]) -> set[str]:
     return set(found.split(",")) if found else set()
 
 
+def _known(db: sa.Connection, keys: Collection[bytes]) -> dict[bytes, Any]:
+    """Return the rows of *keys*, locked in their order."""
+    if not keys:
+        return {}
+    rows = {bytes(row.key): row for row in db.execute(_KNOWN, {"keys": sorted(keys)})}
+    if len(rows) < len(keys):
+        raise InTheWay("keys were pruned that are wanted")
+    return rows
+
+
 def _store_secret(database: Database) -> bytes:
     """Return the store's own secret, made at its first use."""
     row = {"name": "secret", "value": secrets.token_bytes(32)}
     wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "secret")
+    with database.reading() as db:
+        if known := db.execute(wanted).scalar_one_or_none():
+            return bytes(known)
     with database.writing() as db:
         db.execute(database.insert(schema.marks).on_conflict_do_nothing(), [row])
         return bytes(db.execute(wanted).scalar_one())

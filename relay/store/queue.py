@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from relay.delivery import Pause, Standing, State
 from relay.store import health, schema
-from relay.store.database import Database, StoreUnavailable
+from relay.store.database import Database, StoreUnavailable, once_more
 from relay.store.groups import Closed, Group, Then
 from relay.store.lanes import lock_lanes
 from relay.store.records import Claim, Record
@@ -23,6 +23,9 @@ from relay.units import RateLimit
 NEWEST_SHARE = 2
 #: How many of the newest are looked at for one that is due.
 NEWEST_SEEN = 64
+
+#: No lease that is renewed in time reaches further into the future.
+LONGEST_LEASE = timedelta(minutes=1)
 
 _deliveries, _lanes, _events = schema.deliveries, schema.lanes, schema.events
 _d = _deliveries.c
@@ -95,6 +98,7 @@ class Queue:
                 if db.execute(_DUE_ONE, {"b_name": name, "b_now": now}).first()
             }
 
+    @once_more
     def claim(
         self,
         destination: str,
@@ -112,7 +116,7 @@ class Queue:
         database.require_room(share=0.5)
         with database.writing() as db:
             if rate:
-                limit = min(limit, health.within(rate, db, destination, now=now))
+                limit = min(limit, health.within(database, db, rate, destination, now=now))
             if limit > 0:
                 limit = health.may_start(database, db, destination, limit=limit, now=now)
             if limit <= 0:
@@ -176,12 +180,28 @@ class Queue:
             return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
     def hasten(self, now: datetime) -> None:
-        """Make due what no attempt was made at: a later time is one of a clock since put back."""
+        """Undo what a clock did that has been put back since: nothing waits for a time of its own.
+
+        Made due is what no attempt was made at, and what was attempted in the future; a pause that
+        began there is over, and a lease that reaches far into it ends soon unless it is renewed.
+        """
+        attempts, health_ = schema.attempts.c, schema.destinations
+        ahead = sa.select(1).where(attempts.delivery_id == _d.id, attempts.ended_at > now)
         with self._database.writing() as db:
             db.execute(
                 sa.update(_deliveries)
-                .where(schema.PENDING, _d.due_at > now, _d.claims == 0)
+                .where(schema.PENDING, _d.due_at > now, sa.or_(_d.claims == 0, ahead.exists()))
                 .values(due_at=now)
+            )
+            db.execute(
+                sa.update(health_)
+                .where(health_.c.since > now, health_.c.until.is_not(None))
+                .values(since=now, until=now)
+            )
+            db.execute(
+                sa.update(_deliveries)
+                .where(schema.IN_FLIGHT, _d.lease_until > now + LONGEST_LEASE)
+                .values(lease_until=now + LONGEST_LEASE)
             )
 
     def pauses(self) -> Mapping[str, Pause]:
@@ -193,6 +213,7 @@ class Queue:
         """Write what was recorded."""
         self._group.close()
 
+    @once_more
     def _record(self, records: Sequence[Record]) -> Sequence[None]:
         with self._database.writing() as db:
             lock_lanes(db, {record.claim.lane_id for record in records})

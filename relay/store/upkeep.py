@@ -49,9 +49,11 @@ class Upkeep:
         *,
         dry_run: bool = False,
         clock: Callable[[], datetime] = wall,
+        step: int = STEP,
     ) -> None:
         self._database = database
         self._dry_run = dry_run
+        self._size = step
         self._clock = clock
 
     def prune(self, *, before: datetime, keys_before: datetime | None = None) -> Iterator[Removed]:
@@ -75,7 +77,7 @@ class Upkeep:
             wanted = sa.select(c.seq, c.id).where(c.customer == number, c.seq > after)
             wanted = wanted.order_by(c.seq)
             with self._step() as db:
-                found = db.execute(wanted.limit(STEP)).all()
+                found = db.execute(wanted.limit(self._size)).all()
                 running = self._with(db, [row.id for row in found], [State.IN_FLIGHT])
                 removed = self._remove(db, [row.id for row in found if row.id not in running])
             if not found:
@@ -90,7 +92,7 @@ class Upkeep:
             # In the order in which they came, so that the first young one ends the search.
             wanted = sa.select(c.seq, c.id, c.received_at).where(c.seq > after).order_by(c.seq)
             with self._step() as db:
-                found = db.execute(wanted.limit(STEP)).all()
+                found = db.execute(wanted.limit(self._size)).all()
                 old = [row.id for row in found if row.received_at < before]
                 unfinished = self._with(db, old, [each for each in State if each not in _ENDED])
                 removed = self._remove(db, [name for name in old if name not in unfinished])
@@ -105,7 +107,7 @@ class Upkeep:
         while True:
             wanted = sa.select(c.seq, c.at, c.event_id).where(c.seq > after).order_by(c.seq)
             with self._step() as db:
-                found = db.execute(wanted.limit(STEP)).all()
+                found = db.execute(wanted.limit(self._size)).all()
                 old = [row for row in found if row.at < before]
                 # Those of events go, or stay, with them.
                 named = {row.event_id for row in old if row.event_id}
@@ -121,7 +123,9 @@ class Upkeep:
         c = schema.keys.c
         after = b""
         while True:
-            wanted = sa.select(c.key, c.last_at).where(c.key > after).order_by(c.key).limit(STEP)
+            wanted = (
+                sa.select(c.key, c.last_at).where(c.key > after).order_by(c.key).limit(self._size)
+            )
             with self._step() as db:
                 found = db.execute(wanted).all()
                 old = [row.key for row in found if row.last_at < before]

@@ -44,6 +44,11 @@ def break_down(at: Path) -> None:
         raise NoMounts(f"ext4 cannot be broken here: {error.strerror}") from error
 
 
+def is_released(image: Path) -> bool:
+    """Return whether nobody uses the file system in *image* any more."""
+    return not _run(["losetup", "--associated", str(image)]).strip()
+
+
 class Ballast:
     """A file that takes all that is left of a disk."""
 

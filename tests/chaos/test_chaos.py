@@ -52,10 +52,14 @@ class Storm:
                 futures.append(threads.submit(self._strike))
                 for future in futures:
                     future.result()
-                self.relay.settle(patience=5 * PATIENCE)
+                self.relay.settle(patience=2 * PATIENCE)
             finally:
                 self._over.set()
             keeping.result()
+
+    def standing(self) -> list[str]:
+        """Say what each process is doing, for a run that did not end."""
+        return [f"{name}: {process.standing()}" for name, process in self._running.items()]
 
     def _start(self, name: str) -> None:
         """Start a command, as a process manager would: again, if the port is not free yet."""
@@ -151,7 +155,8 @@ def test_every_promise_holds_while_everything_breaks(chaos_seed: int, tmp_path: 
             try:
                 storm.rage()
             except AssertionError as error:
-                storm.oddities.append(str(error))
+                said = "\n".join([str(error), *storm.standing(), _again(chaos_seed)])
+                pytest.fail(said, pytrace=False)
             finally:
                 relay.stop()
             records = requests.get(sandbox + "/records", timeout=10).json()
@@ -159,7 +164,7 @@ def test_every_promise_holds_while_everything_breaks(chaos_seed: int, tmp_path: 
     evidence = collect(relay, records, acknowledged=storm.acknowledged)
     found = violations(evidence) + storm.oddities + _complaints(tmp_path)
     if found:
-        pytest.fail("\n".join([*found, f"again: {command_line(chaos_seed)}"]), pytrace=False)
+        pytest.fail("\n".join([*found, _again(chaos_seed)]), pytrace=False)
     assert evidence.acknowledged == {each.name for sent in plan.postings for each in sent}
     assert proxy.met.total() > 10
 
@@ -184,5 +189,5 @@ def _is_error(line: str) -> bool:
     return said.get("level") == "error" and said.get("event") not in EXPECTED
 
 
-def command_line(seed: int) -> str:
-    return f"python -m pytest tests/chaos/test_chaos.py --chaos-seed {seed} -n 0"
+def _again(seed: int) -> str:
+    return f"again: python -m pytest tests/chaos/test_chaos.py --chaos-seed {seed} -n 0"

@@ -132,9 +132,6 @@ def test_what_waits_for_a_clock_that_was_wrong_goes_on_after_a_restart(
         assert _effects(systems, system) == ["m1", "m2"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a worker that starts hastens only deliveries that were never claimed"
-)
 def test_a_failed_attempt_of_a_time_that_was_wrong_is_made_again_after_a_restart(
     tmp_path: Path, stack: ExitStack, systems: str, clock: MachineClock
 ) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import requests
-from disks import Ballast, NoMounts, break_down, in_memory, make_image, on_image
+from disks import Ballast, NoMounts, break_down, in_memory, is_released, make_image, on_image
 from plan import Fault
 from proxy import Proxy, running
-from stage import PATIENCE, Process, Relay, eventually, lock_file, message, running_sandbox
+from stage import Process, Relay, eventually, lock_file, message, running_sandbox
 
 Missing = Callable[[str, str], None]
 
@@ -35,6 +35,32 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture
 def systems(stack: ExitStack) -> str:
     return stack.enter_context(running_sandbox())
+
+
+def _let_calls_end(systems: str) -> None:
+    """Wait until the systems have done what a relay that was killed had asked them for.
+
+    They do not see that their caller is gone, and one that acts after the repetition has looked
+    acts twice: docs/reliability.md.
+    """
+    pause = threading.Event()
+    before = None
+    while before != (now := [_effects(systems, each) for each in ("hubspot", "zendesk")]):
+        before = now
+        pause.wait(1)
+
+
+def _let_calls_end(systems: str) -> None:
+    """Wait until the systems have done what a relay that was killed had asked them for.
+
+    They do not see that their caller is gone, and one that acts after the repetition has looked
+    acts twice: docs/reliability.md.
+    """
+    pause = threading.Event()
+    before = None
+    while before != (now := [_effects(systems, each) for each in ("hubspot", "zendesk")]):
+        before = now
+        pause.wait(1)
 
 
 def _effects(systems: str, system: str) -> list[str]:
@@ -132,13 +158,17 @@ def test_a_relay_started_on_a_full_disk_serves_when_there_is_room_again(
     first.kill()
 
     relay.start("serve")
-    refused = _refused(relay, "during")
-    ready = requests.get(relay.url + "/readyz", timeout=5).status_code
+    for number in itertools.count():
+        # Whoever opens a store may find room in it that the one before had not given back.
+        ballast.fill()
+        if _refused(relay, f"d{number}"):
+            break
     ballast.clear()
 
-    assert (refused, ready) == (True, 503)
     relay.settle()
-    assert sorted(_effects(systems, "teams")) == sorted(accepted)
+    stored = [view.event.message_id for view in relay.events()]
+    assert set(accepted) <= set(stored)
+    assert sorted(_effects(systems, "teams")) == sorted(stored)
     assert relay.post(message("after")).status_code == 200
 
 
@@ -165,6 +195,7 @@ def test_below_its_reserve_a_disk_is_kept_for_what_was_acknowledged(
     relay.settle()
 
     assert _refused(relay, "m3"), "what was delivered made no room"
+    assert requests.get(relay.url + "/readyz", timeout=5).status_code == 503
     for system in ("hubspot", "zendesk"):
         assert _effects(systems, system) == ["m0", "m1", "m2"]
     assert _effects(systems, "teams") == ["m0", "m0", "m1", "m2"]
@@ -208,6 +239,26 @@ def test_a_locked_database_refuses_senders_in_time_and_loses_nothing(
         assert _effects(systems, system) == ["m1", "m2"]
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a receiver needs the write lock to start, and dies without it"
+)
+def test_a_receiver_that_is_started_again_while_the_store_is_locked_refuses_senders(
+    relay: Relay,
+) -> None:
+    process = relay.start("web")
+    [worker] = process.descendants()
+
+    with lock_file(relay):
+        worker.kill()
+        eventually(lambda: not worker.is_running())
+        eventually(lambda: relay.answers() or "Traceback" in process.said())
+
+        assert "Traceback" not in process.said()
+        assert _refused(relay, "m1")
+
+    eventually(lambda: not _refused(relay, "m1"))
+
+
 def test_a_file_system_that_breaks_keeps_what_was_acknowledged(
     tmp_path: Path, stack: ExitStack, systems: str, missing: Missing
 ) -> None:
@@ -244,10 +295,13 @@ def test_a_file_system_that_breaks_keeps_what_was_acknowledged(
         missing("mount", str(error))
 
     # Only a new mount makes the disk usable again; then the relay goes on where it was.
+    eventually(lambda: is_released(image))
+    _let_calls_end(systems)
+    _let_calls_end(systems)
     at.rmdir()
     with on_image(image, at):
         process = relay.start()
-        relay.settle(patience=2 * PATIENCE)
+        relay.settle()
         stored = {view.event.message_id for view in relay.events()}
         relay.stop()
 

@@ -18,7 +18,6 @@ from proxy import Proxy, running
 from stage import (
     COMMON,
     CONTINUE,
-    PATIENCE,
     STOP,
     Relay,
     eventually,
@@ -114,7 +113,7 @@ def test_a_worker_that_hung_cannot_overwrite_what_the_winner_recorded(
         hung.signal(STOP)
         eventually(hung.is_stopped)
     clock.put(60)
-    relay.settle(patience=2 * PATIENCE)
+    relay.settle()
     won = _column(relay, schema.deliveries.c.ended_at, card)
     hung.signal(CONTINUE)
     # What it found out at last is kept with its own attempt.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
+import servers
 import structlog
 from fakes import Clock, Commits, be_impatient
 
 from relay import migrations
-from relay.store import Database, Inbox, Ledger, Queue
+from relay.store import Database, Inbox, Ledger, Queue, schema
 from relay.store.records import DeliveryView
 
 
@@ -41,12 +44,48 @@ def path(tmp_path: Path, migrated: Path) -> Path:
     return copy
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module that says ON_BOTH on SQLite and on PostgreSQL."""
+    if "database" in metafunc.fixturenames and getattr(metafunc.module, "ON_BOTH", False):
+        metafunc.parametrize("database", ["sqlite", "postgres"], indirect=True)
+
+
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{path}")
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A store with tables and nothing in them."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        database = Database(f"sqlite:///{request.getfixturevalue('path')}")
+    else:
+        database = Database(request.getfixturevalue("emptied"))
     be_impatient(database)
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def server(missing: Callable[[str, str], None]) -> None:
+    """A PostgreSQL server that can be reached."""
+    if reason := servers.unreachable():
+        missing("postgres", reason)
+
+
+@pytest.fixture(scope="session")
+def on_server(server: None) -> Iterator[str]:
+    """The URL of a PostgreSQL database with the tables of this version, for all tests here."""
+    with servers.new_database() as url:
+        with closing(Database(url)) as database:
+            migrations.upgrade(database)
+        yield url
+
+
+@pytest.fixture
+def emptied(on_server: str) -> str:
+    """The same, with nothing in its tables."""
+    # Where there is little, this is faster than TRUNCATE.
+    tables = [f"DELETE FROM {table.name}" for table in reversed(schema.metadata.sorted_tables)]
+    with psycopg.connect(on_server, autocommit=True) as db:
+        db.execute("; ".join(["SET synchronous_commit = off", *tables]))
+    return on_server
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 
 from connectors.base import Connector, Event, Options, Receipt
@@ -166,10 +167,15 @@ class Commits:
 
 
 def be_impatient(database: Database) -> None:
-    """Let *database* find soon that a stranger holds it."""
+    """Let *database* find soon that a stranger holds it, and a server not wait for its disk."""
+    settings = (
+        ["PRAGMA busy_timeout = 50"] if database.is_sqlite else ["SET synchronous_commit = off"]
+    )
 
     def prepare(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA busy_timeout = 50")
+        for setting in settings:
+            connection.execute(setting)
+        connection.commit()
 
     sa.event.listen(database.engine, "connect", prepare)
 
@@ -177,6 +183,11 @@ def be_impatient(database: Database) -> None:
 @contextmanager
 def locked(database: Database) -> Iterator[None]:
     """Let a stranger, who does not know of our lock file, hold the database."""
+    if not database.is_sqlite:
+        with psycopg.connect(database.url) as server:
+            server.execute("LOCK TABLE lanes, keys, deliveries, destinations IN EXCLUSIVE MODE")
+            yield
+        return
     with closing(sqlite3.connect(database.path, isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
         yield

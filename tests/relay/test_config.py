@@ -255,6 +255,27 @@ def test_an_absolute_store_lies_where_it_says(read: Read) -> None:
     assert read(ENDPOINT + "store: sqlite:////srv/relay.db").store == "sqlite:////srv/relay.db"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://relay@db/gofax", "postgresql://relay@db/gofax"),
+        (f"postgres://relay:{HIDDEN}@db:5433/gofax", "postgres://relay:***@db:5433/gofax"),
+        (f"postgresql://relay:{HIDDEN}%3Aa%40b@db/gofax", "postgresql://relay:***@db/gofax"),
+        (
+            f"postgresql://relay:{HIDDEN}@db1:5432,db2:5432/gofax?sslmode=verify-full",
+            "postgresql://relay:***@db1:5432,db2:5432/gofax?sslmode=verify-full",
+        ),
+    ],
+)
+def test_a_server_is_taken_as_it_is_and_shown_without_its_password(
+    read: Read, url: str, shown: str
+) -> None:
+    config = read(ENDPOINT + f"store: {url}")
+
+    assert (config.store, config.store_name) == (url, shown)
+    assert HIDDEN not in repr(config)
+
+
 def test_a_relative_config_makes_an_absolute_store(
     read: Read, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,12 +309,20 @@ ONE_FAULT = [
     ("engine: celery", "2: engine: input should be 'threads'"),
     ("engine: {celery: {broker: x}}",
      "2: engine: celery is not in this version yet; use threads"),
-    ("store: postgresql://user@host/db",
-     "2: store: PostgreSQL is not in this version yet; use sqlite:///relay.db"),
+    ("store: postgresql://user@host",
+     "2: store: write postgresql://user@host/db: host and name of the database"),
+    ("store: 'postgresql:///db'",
+     "2: store: write postgresql://user@host/db: host and name of the database"),
+    ("store: 'postgresql://[::1/db'",
+     "2: store: write postgresql://user@host/db: host and name of the database"),
+    ("store: postgresql://host/db?password=HIDDEN",
+     "2: store: write the password before the host: postgresql://user:password@host/db"),
     ("store: relay.db",
-     "2: store: write sqlite:///relay.db (beside this file) or sqlite:////path"),
+     "2: store: write sqlite:///relay.db (beside this file), sqlite:////path "
+     "or postgresql://user@host/db"),
     ("store: 'sqlite:///'",
-     "2: store: write sqlite:///relay.db (beside this file) or sqlite:////path"),
+     "2: store: write sqlite:///relay.db (beside this file), sqlite:////path "
+     "or postgresql://user@host/db"),
     ("outbound: {allow: [127.0.0.1/8]}",
      "2: outbound.allow[0]: not a network such as 127.0.0.0/8: 127.0.0.1/8 has host bits set"),
     ("outbound: {allow: 127.0.0.0/8}", "2: outbound.allow: write a list, such as [a, b]"),
@@ -644,7 +673,8 @@ class TestFiles:
 
     def test_a_url_is_no_reference(self, faults: Faults) -> None:
         assert faults(ENDPOINT + "store: 'file:///etc/passwd'") == [
-            "2: store: write sqlite:///relay.db (beside this file) or sqlite:////path"
+            "2: store: write sqlite:///relay.db (beside this file), sqlite:////path "
+            "or postgresql://user@host/db"
         ]
 
     @pytest.mark.parametrize(
@@ -819,7 +849,8 @@ LEAKS = [
     "destinations: {a: HIDDEN}",
     "destinations: HIDDEN",
     "store: HIDDEN",
-    "store: postgresql://user:HIDDEN@host/db",
+    "store: postgresql://user:HIDDEN@host",
+    "store: postgresql://user@host/db?password=HIDDEN",
     "engine: {celery: {broker: HIDDEN}}",
     "server: {listen: 'HIDDEN:HIDDEN', max_body: HIDDEN}",
     "retention: !!int HIDDEN",

@@ -208,7 +208,10 @@ class TestEveryPolicy:
     def test_doubt_is_repeated_as_such_or_held(self, standing: Standing, policy: Policy) -> None:
         wanted = Decision(
             state=State.PENDING,
-            due_at=NOW + DEFAULT_SCHEDULE[standing.attempts - 1] / 2,
+            due_at=NOW
+            + DEFAULT_SCHEDULE[standing.attempts - 1]
+            * 3
+            / 4,  # halfway between half and all of it
             attempts=standing.attempts,
             repeat=True,
             failing_since=standing.failing_since or NOW,
@@ -454,3 +457,14 @@ def test_what_is_stored_keeps_its_words() -> None:
 )
 def test_a_series_ends_in_three_states(state: State, ends: bool) -> None:
     assert Decision(state=state, attempts=1, repeat=False).ends is ends
+
+
+@given(POLICIES, SEEDS, st.integers(1, 50))
+def test_after_doubt_at_least_half_of_the_schedule_is_waited_for(
+    policy: Policy, seed: int, failures: int
+) -> None:
+    cap = policy.schedule[min(failures, len(policy.schedule)) - 1]
+
+    wait = policy.backoff(failures, Random(seed), doubtful=True)
+
+    assert cap / 2 <= wait <= cap

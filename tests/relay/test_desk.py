@@ -34,6 +34,8 @@ from relay.store.desk import Act
 from relay.store.inbox import delivery_key
 from relay.store.records import DeliveryView
 
+ON_BOTH = True
+
 FindDelivery = Callable[..., DeliveryView]
 
 LATER = NOON + timedelta(days=4)

@@ -33,6 +33,8 @@ from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
 from relay.store.inbox import REFUSED_KEPT
 from relay.store.records import Arrival, DeliveryView
 
+ON_BOTH = True
+
 LATER = NOON + timedelta(hours=1)
 
 FindDelivery = Callable[..., DeliveryView]

@@ -29,6 +29,8 @@ from relay.delivery import Policy, Result, State
 from relay.store import Database, Inbox, Ledger, Queue, schema
 from relay.store.records import Claim, DeliveryView
 
+ON_BOTH = True
+
 FindDelivery = Callable[..., DeliveryView]
 NewQueue = Callable[[str], Queue]
 

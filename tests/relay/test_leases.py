@@ -21,8 +21,11 @@ from fakes import (
 
 from relay.delivery import Outcome, Policy, Result, State
 from relay.store import Database, Inbox, Queue
+from relay.store.queue import LONGEST_LEASE
 from relay.store.records import DeliveryView
 from relay.store.results import record_all
+
+ON_BOTH = True
 
 FindDelivery = Callable[..., DeliveryView]
 NewQueue = Callable[[str], Queue]
@@ -242,3 +245,28 @@ def test_a_lease_that_two_workers_find_lost_is_settled_once(
 
     assert (delivery().state, delivery().attempts) == (State.PENDING, 1)
     assert len(delivery().history) == 1
+
+
+def test_a_lease_of_a_clock_that_was_put_back_ends_soon(
+    inbox: Inbox, queue: Queue, new_queue: Callable[[str], Queue]
+) -> None:
+    accept(inbox, "m1")
+    take_one(queue, now=NOON + timedelta(hours=1))
+    other = new_queue("worker-2")
+
+    other.hasten(NOON)
+
+    assert other.lost(NOON + LONGEST_LEASE) == []
+    assert len(other.lost(NOON + LONGEST_LEASE + SECOND)) == 1
+
+
+def test_an_honest_lease_is_left_as_it_is(
+    inbox: Inbox, queue: Queue, new_queue: Callable[[str], Queue]
+) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
+
+    new_queue("worker-2").hasten(NOON)
+    finish(queue, claim)
+
+    assert queue.lost(NOON + timedelta(days=1)) == []

@@ -12,6 +12,8 @@ from relay.routing import Check, Match, Verdict
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
 from relay.store.ledger import _PAGE
 
+ON_BOTH = True
+
 MORE_THAN_TWO_PAGES = 2 * _PAGE + 7
 
 

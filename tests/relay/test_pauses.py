@@ -23,6 +23,8 @@ from relay.store import Database, Inbox, Queue, schema
 from relay.store.records import Claim, DeliveryView
 from relay.units import RateLimit
 
+ON_BOTH = True
+
 FindDelivery = Callable[..., DeliveryView]
 NewQueue = Callable[[str], Queue]
 

@@ -29,6 +29,8 @@ from relay.store.queue import NEWEST_SEEN
 from relay.store.records import Claim, DeliveryView
 from relay.units import RateLimit
 
+ON_BOTH = True
+
 FindDelivery = Callable[..., DeliveryView]
 NewQueue = Callable[[str], Queue]
 

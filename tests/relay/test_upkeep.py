@@ -24,9 +24,11 @@ from fakes import (
 
 from relay.delivery import Policy, Result, State
 from relay.pruner import Pruner
-from relay.store import Database, Inbox, Ledger, Queue, schema, upkeep
+from relay.store import Database, Inbox, Ledger, Queue, schema
 from relay.store.records import DeliveryView
 from relay.store.upkeep import Removed, Upkeep
+
+ON_BOTH = True
 
 DAY = timedelta(days=1)
 
@@ -115,13 +117,12 @@ def test_keys_go_only_when_a_horizon_is_given(
 
 
 def test_more_than_one_step_is_done_one_after_the_other(
-    inbox: Inbox, queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, queue: Queue, database: Database
 ) -> None:
-    monkeypatch.setattr(upkeep, "STEP", 3)
     accept_apart(inbox, 8)
     _deliver_all(queue)
 
-    steps = list(Upkeep(database).prune(before=NOON + DAY))
+    steps = list(Upkeep(database, step=3).prune(before=NOON + DAY))
 
     assert [step.events for step in steps] == [3, 3, 2]
 

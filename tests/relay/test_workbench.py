@@ -19,7 +19,7 @@ from fakes import accept, arrival, customer, failed, finish, take, take_one
 from relay.cli import cli
 from relay.delivery import Policy, State
 from relay.delivery import Result as Outcome
-from relay.store import Database, Inbox, Ledger, Queue, schema
+from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
 from relay.store.records import DeliveryView
 
 FindDelivery = Callable[..., DeliveryView]
@@ -488,3 +488,40 @@ def test_words_that_no_database_holds_are_taken(
     run("resend", "m0", "--why", "a\x00b \udcff", "--who", "ann\udce9")
 
     assert acts(database) == [("ann?", "resend", "ab ?", "crm")]
+
+
+@pytest.mark.parametrize(
+    "command", [["resend"], ["replay"], ["settle", "--as", "dead"], ["explain"]]
+)
+def test_names_that_no_database_holds_are_unknown(run: Run, command: Sequence[str]) -> None:
+    run(*command, "\udcff\x00m1", code=1)
+    run(*command, " ", code=2)
+
+
+def test_what_others_wrote_steers_no_terminal(inbox: Inbox, run: Run) -> None:
+    accept(inbox, "m1\r\n\x9b31mdone", to=(), at=NOW)
+    event = run("events", "--json")
+    (told,) = rows(event)
+
+    said = run("explain", told["id"]).stdout + run("replay", told["id"], "--dry-run").stdout
+
+    assert "m1   31mdone" in said
+    assert not {"\r", "\x9b"} & set(said)
+
+
+def test_nothing_is_added_to_a_disk_at_its_reserve(
+    inbox: Inbox, queue: Queue, run: Run, path: Path, ledger: Ledger, delivery: FindDelivery
+) -> None:
+    kill(inbox, queue, 2)
+    config = path.parent / "config.yaml"
+    config.write_text(CONFIG + "disk_reserve: 900000GiB\n")
+
+    result = run("resend", "--all-dead", "--yes", code=1)
+    run("replay", "m0", code=1)
+
+    assert isinstance(result.exception, StoreUnavailable)
+    assert result.stdout == (
+        "resent 0 deliveries\nstopped after 0 of 2; the others are as they were\n"
+    )
+    assert states(ledger) == {"crm": {"dead": 2}}
+    run("settle", delivery("m0").id, "--as", "delivered")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sender import log as delivery_log
 from sender.attempt import Attempt, Retries
 from sender.cli import main
 from sender.delivery import Answer
@@ -210,10 +209,9 @@ def test_several_are_resent_only_if_all_are_known(
     assert len(receiver.received) == 1
 
 
-def test_old_entries_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_log, "KEPT", 3)
+def test_old_entries_make_room_for_new_ones() -> None:
     with Store(IN_MEMORY) as store:
-        log = Log(store)
+        log = Log(store, kept=3)
         for _ in range(5):
             log.record(_attempt())
 
