@@ -239,9 +239,6 @@ def test_a_locked_database_refuses_senders_in_time_and_loses_nothing(
         assert _effects(systems, system) == ["m1", "m2"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a receiver needs the write lock to start, and dies without it"
-)
 def test_a_receiver_that_is_started_again_while_the_store_is_locked_refuses_senders(
     relay: Relay,
 ) -> None:
