@@ -31,7 +31,7 @@ def how_to_miss() -> Callable[[str, str], None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "what goes wrong in tests/chaos")
     group.addoption(
-        "--chaos-seeds", type=int, default=5, metavar="N", help="run the seeds 1 to N (default: 5)"
+        "--chaos-seeds", type=int, default=2, metavar="N", help="run the seeds 1 to N (default: 2)"
     )
     group.addoption(
         "--chaos-seed", type=int, action="append", metavar="S", help="run this seed, any number"

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import PATIENCE, SECRET, Relay, Sandbox
 
 PREVIOUS = "the secret before it"
 
 
+@pytest.mark.slow
 def test_the_relay_passes_every_scenario(relay: Relay, sandbox: Sandbox, tmp_path: Path) -> None:
     config = relay.config.read_text()
     secrets = json.dumps([SECRET, PREVIOUS])

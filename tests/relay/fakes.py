@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -25,9 +25,11 @@ from relay.delivery import Decision, Outcome, Policy, Result, decide
 from relay.ids import new_id
 from relay.registry import Outlet
 from relay.routing import Match
-from relay.store import Database, Inbox, Queue
+from relay.store import Database, Inbox, Queue, StoreUnavailable
 from relay.store.records import Arrival, Claim, Record, Request
 from relay.units import RateLimit
+
+T = TypeVar("T")
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -42,6 +44,17 @@ def eventually(condition: Callable[[], object], *, seconds: float = 20.0) -> Non
     while not condition():
         assert time.monotonic() < ends_at, "what was waited for did not happen"
         pause.wait(0.002)
+
+
+def patiently(act: Callable[[], T], *, seconds: float = 60.0) -> T:
+    """Do it again while the store is away, as senders and workers do: others may be slow."""
+    ends_at = time.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except StoreUnavailable:
+            if time.monotonic() > ends_at:
+                raise
 
 
 class Clock:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from fakes import (
     failed,
     finish,
     lose,
+    patiently,
     take,
     take_one,
 )
@@ -227,13 +229,14 @@ def test_no_delivery_is_forgotten_and_none_overtakes_under_eight_and_eight_threa
     def take_in(part: int) -> None:
         for number in range(part, conversations * messages, 8):
             who = customer(number % conversations)
-            inbox.accept(arrival(f"m{number}", customer=who, to=destinations))
+            coming = arrival(f"m{number}", customer=who, to=destinations)
+            patiently(partial(inbox.accept, coming))
 
     def work(part: int) -> None:
         queue = new_queue(f"worker-{part}")
         name = destinations[part % 2]
         while ended.total() < everything:
-            claims = take(queue, destination=name, limit=4)
+            claims = patiently(partial(take, queue, destination=name, limit=4))
             for claim in claims:
                 flaky = claim.number == 1 and int(claim.key, 16) % 5 == 0
                 with guard:
@@ -242,10 +245,11 @@ def test_no_delivery_is_forgotten_and_none_overtakes_under_eight_and_eight_threa
                         lane.append(claim.event.id)
                 # The wait is over at once: the clock of this test stands still.
                 policy = Policy(schedule=(timedelta(0),))
-                decision = finish(
-                    queue, claim, failed(Result.TRANSIENT) if flaky else None, policy=policy
-                )
-                ended[decision.state] += decision.ends
+                outcome = failed(Result.TRANSIENT) if flaky else None
+                end = partial(finish, queue, claim, outcome, policy=policy)
+                decision = patiently(end)
+                with guard:
+                    ended[decision.state] += decision.ends
             if not claims and accepted.is_set() and not _unfinished(ledger):
                 return
 

@@ -695,7 +695,7 @@ class Store(RuleBasedStateMachine):
 class TestStore(Store.TestCase):
     settings = settings(
         # Of what the profile says, because one example is a long story.
-        max_examples=max(settings().max_examples // 2, 1),
+        max_examples=max(settings().max_examples // 5, 1),
         stateful_step_count=50,
         deadline=None,
     )
