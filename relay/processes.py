@@ -26,12 +26,13 @@ from granian.server import Server
 from relay import registry
 from relay.app import create_app
 from relay.config import Config
+from relay.leases import Pace
 from relay.nodes import NodeSlot, new_name
 from relay.pruner import Pruner
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Queue
 from relay.store.upkeep import Upkeep
-from relay.worker import Pace, Worker
+from relay.worker import Worker
 
 log = structlog.get_logger()
 

@@ -63,7 +63,8 @@ FLOORS = [
     {"payload", "routing", "signature", "delivery", "remedy"},
     {"document", "config", "store", "migrations", "refusals", "pruner"},
     {"registry", "config_schema"},
-    {"arguments", "bulk"},
+    {"arguments", "bulk", "attempts"},
+    {"leases"},
     {
         "receive",
         "worker",

@@ -28,10 +28,11 @@ from structlog.testing import capture_logs
 
 from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
 from relay.delivery import DEFAULT_SCHEDULE, PROBE_EVERY, State
+from relay.leases import LEASE, Pace
 from relay.registry import Outlet
 from relay.store import Database, Inbox, Ledger, Queue
 from relay.store.records import DeliveryView
-from relay.worker import LEASE, Pace, Worker
+from relay.worker import Worker
 
 FindDelivery = Callable[..., DeliveryView]
 NewWorker = Callable[..., Worker]
