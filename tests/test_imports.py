@@ -61,7 +61,7 @@ DOORS = {
 FLOORS = [
     {"units", "ids", "jsontext", "logs", "nodes", "clock", "scaffold", "sentiment"},
     {"payload", "routing", "signature", "delivery", "remedy"},
-    {"document", "config", "store", "migrations", "refusals", "pruner"},
+    {"document", "engine", "config", "store", "migrations", "refusals", "pruner"},
     {"registry", "config_schema"},
     {"arguments", "bulk", "attempts"},
     {"leases"},
