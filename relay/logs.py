@@ -43,6 +43,25 @@ def configure(*, level: int = logging.INFO) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def adopt(*names: str, level: int) -> None:
+    """Write what foreign loggers say from *level* on as lines of ours."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers = [_Adopted()]
+        logger.propagate = False
+        logger.setLevel(level)
+
+
+class _Adopted(logging.Handler):
+    """Hands records of the standard library's logging over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = structlog.get_logger().bind(logger=record.name, said=record.getMessage())
+        if record.exc_info and record.exc_info[1]:
+            say = say.bind(error=repr(record.exc_info[1]))
+        say.log(record.levelno, "log")
+
+
 class _Sink:
     """Renders and writes lines in a thread of its own, many at once.
 

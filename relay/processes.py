@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
@@ -105,6 +106,8 @@ def run_web(config: Config) -> None:
 
 def run_worker(config: Config) -> None:
     """Deliver in this process until SIGTERM or SIGINT."""
+    if config.engine.celery:
+        sys.exit(_cluster().work(config))
     _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
     node = NodeSlot(database.path).name if database.is_local else new_name()
@@ -236,9 +239,14 @@ def _load_app(config: Config, parent: int) -> Any:
     end_with(parent)
     _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
-    inbox = Inbox(database)
+    inbox = Inbox(database, tell=_cluster().hints(config).give if config.engine.celery else None)
     refusals = Refusals(inbox.refuse)
     return create_app(config, database=database, inbox=inbox, refusals=refusals)
+
+
+def _cluster() -> Any:
+    """Return the fleet's module, which needs an extra."""
+    return import_module("relay.cluster")
 
 
 def _prefer_work_to_wake_ups() -> None:

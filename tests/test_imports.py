@@ -22,6 +22,7 @@ DOORS = {
     "alembic": {"relay.migrations"},
     "psycopg": {"relay.store"},
     "celery": {"relay.cluster"},
+    "kombu": {"relay.cluster"},
     "flask": WEB,
     "werkzeug": WEB,
     "granian": {"relay.processes"},
