@@ -24,7 +24,7 @@ import structlog
 from granian.constants import Interfaces
 from granian.server import Server
 
-from relay import registry
+from relay import logs, registry
 from relay.app import create_app
 from relay.config import Config
 from relay.leases import Pace
@@ -107,7 +107,9 @@ def run_web(config: Config) -> None:
 def run_worker(config: Config) -> None:
     """Deliver in this process until SIGTERM or SIGINT."""
     if config.engine.celery:
-        sys.exit(_cluster().work(config))
+        code = _cluster().work(config)
+        logs.flush()
+        os._exit(code)
     _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
     node = NodeSlot(database.path).name if database.is_local else new_name()
@@ -134,8 +136,7 @@ def run_worker(config: Config) -> None:
     worker.close()
     log.info("worker.stopped", node=node, left_to_their_leases=left)
     # Threads that hang in a connector would hold the interpreter up at its end.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.flush()
     os._exit(0)
 
 

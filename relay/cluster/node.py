@@ -135,6 +135,5 @@ def _opened() -> Database:
 
 
 def _end() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.flush()
     os._exit(0)
