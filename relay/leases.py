@@ -38,6 +38,8 @@ class Pace:
     gather: float = 0.004
     #: Before a destination is asked again that granted nothing: paused, or at its rate.
     not_granted: float = 0.1
+    #: For which a worker of a fleet follows one hint, before others shall have their turn.
+    turn: float = 5.0
     #: After the store was away.
     store_away: float = 1.0
     #: For an attempt that overruns its deadline, before its lease is left to run out.

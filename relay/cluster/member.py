@@ -21,9 +21,6 @@ from relay.store.records import Claim
 
 log = structlog.get_logger()
 
-#: Seconds for which one hint is worked on, before others shall have their turn.
-TURN = 5.0
-
 
 class Member:
     """Serves destinations in the threads of those who ask for it."""
@@ -63,22 +60,25 @@ class Member:
         """Take over what was lost, now and from now on."""
         self._leases.start()
 
-    def serve(self, name: str) -> None:
-        """Deliver what is due at *name*, until nothing is, others want their turn, or we stop."""
-        gate = self._gates.get(name)
+    def serve(self, name: str) -> int:
+        """Deliver what is due at *name*, until nothing is, the turn is over, or we stop.
+
+        Return how many attempts that were.
+        """
+        gate, attempts = self._gates.get(name), 0
         if gate is None:
-            return
+            return 0
         gate.knocks = True
-        # Who has a seat looks once more when somebody knocked whom he kept waiting.
+        # Who has a seat looks once more if somebody came meanwhile who found none.
         while gate.knocks and gate.seats.acquire(blocking=False):
             gate.knocks = False
             try:
-                if not self._deliver(self._outlets[name], gate):
-                    self._hint({name: 1})
+                attempts += self._take_turn(self._outlets[name], gate)
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
             finally:
                 gate.seats.release()
+        return attempts
 
     def sweep(self) -> None:
         """Give hints for all that is due. Raises StoreUnavailable."""
@@ -101,24 +101,31 @@ class Member:
         for outlet in self._outlets.values():
             outlet.connector.close()
 
-    def _deliver(self, outlet: Outlet, gate: _Gate) -> bool:
-        """Make attempts; return whether nothing is left, as far as we know."""
-        ends_at = time.monotonic() + TURN
+    def _take_turn(self, outlet: Outlet, gate: _Gate) -> int:
+        """Make attempts; return how many. Hints at what is left when the turn is over."""
+        attempts, ends_at = 0, time.monotonic() + self._pace.turn
         while claim := self._next(outlet, gate, ends_at):
             self._attempt(outlet, claim)
-        return time.monotonic() < ends_at and not self._stop.is_set()
+            attempts += 1
+            if time.monotonic() >= ends_at:
+                self._hint({outlet.name: 1})
+                break
+        return attempts
 
     def _next(self, outlet: Outlet, gate: _Gate, ends_at: float) -> Claim | None:
         """Return a claim. One thread claims for all that wait behind it."""
         with gate.line:
             gate.waiting += 1
         with gate.claiming:
-            while not gate.claimed and time.monotonic() < ends_at and not self._stop.is_set():
-                if not self._claim(outlet, gate):
-                    break
-            with gate.line:
-                gate.waiting -= 1
-            return gate.claimed.popleft() if gate.claimed else None
+            try:
+                while not (gate.claimed or self._stop.is_set()) and self._claim(outlet, gate):
+                    if time.monotonic() >= ends_at:
+                        self._hint({outlet.name: 1})
+                        break
+                return gate.claimed.popleft() if gate.claimed else None
+            finally:
+                with gate.line:
+                    gate.waiting -= 1
 
     def _claim(self, outlet: Outlet, gate: _Gate) -> bool:
         """Claim for all who wait; return whether to try again if that gave nothing."""
