@@ -14,7 +14,7 @@ from relay.store.database import Database, StoreUnavailable, once_more
 from relay.store.groups import Closed, Group, Then
 from relay.store.lanes import lock_lanes
 from relay.store.records import Claim, Record
-from relay.store.results import record_all
+from relay.store.results import Results
 from relay.store.rows import load_event, load_pauses
 from relay.units import RateLimit
 
@@ -83,6 +83,7 @@ class Queue:
         self._node = node
         insert = sa.insert(schema.attempts)
         self._attempts = database.prepare(insert, columns=_ATTEMPT_COLUMNS)
+        self._results = Results(database)
         #: Deliveries claimed so far, by destination: whose turn it is.
         self._turns: dict[str, int] = {}
         self._group: Group[Record, None] = Group(
@@ -217,7 +218,7 @@ class Queue:
     def _record(self, records: Sequence[Record]) -> Sequence[None]:
         with self._database.writing() as db:
             lock_lanes(db, {record.claim.lane_id for record in records})
-            record_all(db, records)
+            self._results.record(db, records)
             health.note(self._database, db, records)
         return [None] * len(records)
 
