@@ -232,6 +232,5 @@ def _settlement(record: Record, decision: Decision) -> tuple[Any, ...]:
 
 def _ending(record: Record) -> tuple[Any, ...]:
     """Return the values of :data:`_ENDING`."""
-    outcome = record.outcome
-    claim = record.claim
-    return claim.attempt_id, record.ended_at, outcome.result, outcome.detail or None, outcome.status
+    outcome, attempt_id = record.outcome, record.claim.attempt_id
+    return attempt_id, record.ended_at, outcome.result, outcome.detail or None, outcome.status
