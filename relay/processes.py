@@ -127,6 +127,8 @@ def run_worker(config: Config) -> None:
         clock=database.clock,
     )
     pruner.start()
+    # What is there now stays: the collector need not look through it again and again.
+    gc.freeze()
     log.info("worker.started", node=node, destinations=list(config.destinations))
     worker.run()
     listener.close()

@@ -26,7 +26,7 @@ DOORS = {
     "flask": WEB,
     "werkzeug": WEB,
     "granian": {"relay.processes"},
-    "orjson": {"relay.jsontext"},
+    "orjson": {"relay.jsontext", "connectors.plain"},
     "limits": {"relay.receive"},
     "click": {
         "relay.cli",
