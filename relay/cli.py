@@ -285,9 +285,7 @@ def demo(once: bool) -> None:
 
 
 for command in (
-    housekeeping.prune,
-    housekeeping.erase,
-    housekeeping.doctor,
+    housekeeping.nodes,
     workbench.dead,
     workbench.resend,
     workbench.replay,

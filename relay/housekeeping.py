@@ -1,4 +1,4 @@
-"""The commands that keep a store in order: prune, erase, doctor."""
+"""The commands that keep a store in order, and show who works on it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from relay import jsontext
+from relay import jsontext, views
 from relay.arguments import FAILED, Age, Number, config_option, json_option, opened
 from relay.config import Config
 from relay.doctor import Finding, examine
+from relay.store.fleet import Fleet
 from relay.store.upkeep import Removed, Upkeep
 
 SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
@@ -82,6 +83,22 @@ def doctor(config: Config, as_json: bool) -> None:
         click.echo(jsontext.dumps(asdict(finding)) if as_json else _line(finding))
     if any(finding.verdict == "broken" for finding in findings):
         sys.exit(FAILED)
+
+
+@click.command()
+@config_option
+@json_option
+def nodes(config: Config, as_json: bool) -> None:
+    """List the receivers and workers at this store, and the leases that they hold.
+
+    A node that was killed is silent after 20 s; others take its work over when its leases have run
+    out, 30 s after their last renewal. It is forgotten after a day.
+
+    \b
+    Examples: gofax-relay nodes
+              gofax-relay nodes --json | grep '"state": "silent"'
+    """
+    views.show_nodes(Fleet(opened(config)).nodes(), as_json=as_json)
 
 
 def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> None:
