@@ -286,6 +286,7 @@ def demo(once: bool) -> None:
 
 for command in (
     housekeeping.nodes,
+    housekeeping.migrate,
     workbench.dead,
     workbench.resend,
     workbench.replay,

@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from importlib import metadata
 
-from relay.store import Database, StoreUnavailable
+from relay.store import Database
 from relay.store.fleet import Fleet, Node, Role
 
 #: Seconds between two beats.
@@ -44,8 +44,9 @@ class Heartbeat:
 
     def _run(self) -> None:
         while True:
-            # Whoever works with the store says so when it is away.
-            with suppress(StoreUnavailable):
+            # Whoever works with the store says so when it is away; and whatever else there is
+            # about the list, such as an older schema that has none, the node works on.
+            with suppress(Exception):
                 self._node = self._fleet.beat(self._node)
             if self._stop.wait(self._every):
                 return
@@ -53,5 +54,5 @@ class Heartbeat:
 
 def leave(database: Database, name: str) -> None:
     """Take a node off the list, if that can be done now; otherwise it will be a silent one."""
-    with suppress(StoreUnavailable):
+    with suppress(Exception):
         Fleet(database).leave(name)

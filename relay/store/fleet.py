@@ -81,6 +81,12 @@ class Fleet:
         with self._database.writing_unsynced() as db:
             db.execute(sa.delete(_nodes).where(_nodes.c.name == name))
 
+    def living(self, db: sa.Connection) -> Sequence[str]:
+        """Return the names of the nodes that were heard of lately."""
+        c = _nodes.c
+        heard = c.beat_at >= self._clock() - SILENT_AFTER
+        return db.scalars(sa.select(c.name).where(heard).order_by(c.name)).all()
+
     def nodes(self) -> Sequence[NodeView]:
         """Return the nodes by role and name, then those that hold leases and are not known."""
         with self._database.reading() as db:

@@ -9,6 +9,7 @@ from relay.store.schema import UtcTime
 
 revision = "0005"
 down_revision = "0004"
+serves = "0004"
 
 
 def upgrade() -> None:
