@@ -11,7 +11,7 @@ import click
 from relay import migrations, payload, registry, units
 from relay.clock import wall
 from relay.config import Config, load
-from relay.document import ConfigError
+from relay.document import FILE, VARIABLE, ConfigError
 from relay.migrations import NodesAtWork, SchemaTooNew
 from relay.store import Database, Ledger, StoreUnavailable
 from relay.units import RateLimit
@@ -101,8 +101,8 @@ class Number(Words):
 config_option = click.option(
     "--config",
     type=ConfigFile(),
-    default="config.yaml",
-    envvar="GOFAX_RELAY_CONFIG",
+    default=FILE,
+    envvar=VARIABLE,
     show_default=True,
     show_envvar=True,
     help="The YAML file with endpoints, destinations and routes.",

@@ -16,8 +16,6 @@ from annotated_types import Ge, Gt, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -30,6 +28,7 @@ from connectors.base import Connector, Options
 from relay import document, sentiment
 from relay.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.document import ConfigError, Document, Where
+from relay.engine import THREADS, Celery, Engine, Settings
 from relay.payload import DedupeField, Format
 from relay.routing import Route, When
 from relay.signature import Encoding
@@ -39,19 +38,13 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 #: Keys must be kept for longer than the sender keeps what can be resent.
 SHORTEST_HORIZON = timedelta(days=1)
+#: Bytes of a destination's name for which there is room in the name of a queue.
+LONGEST_NAME = 200
 #: Paths that the relay keeps for itself.
 RESERVED = ("/api", "/console", "/livez", "/metrics", "/readyz")
 
 #: Finds a connector class by name; raises LookupError with words for people.
 FindConnector = Callable[[str], type[Connector[Any]]]
-
-
-class Settings(BaseModel):
-    """Base of every part of the file: frozen, no unknown keys, no values in messages."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
-    )
 
 
 def _listen(text: str) -> str:
@@ -222,12 +215,6 @@ class Outbound(Settings):
     )
 
 
-def _threads_only(value: object) -> object:
-    if isinstance(value, dict) and "celery" in value:
-        raise ValueError("celery is not in this version yet; use threads")
-    return value
-
-
 def _installed(value: str) -> str:
     if fault := sentiment.missing():
         raise ValueError(fault)
@@ -253,7 +240,7 @@ class Config(Settings):
     disk_reserve: Size = Field(
         64 << 20, description="Room on the store's disk below which nothing new is taken in"
     )
-    engine: Annotated[Literal["threads"], BeforeValidator(_threads_only)] = "threads"
+    engine: Engine = THREADS
     outbound: Outbound = Outbound()
     sentiment: Annotated[Literal["vader"], AfterValidator(_installed)] | None = Field(
         None, description="What judges how texts sound; needs the extra sentiment"
@@ -407,6 +394,21 @@ def _refer(read: Document, values: Mapping[str, Any]) -> None:
             for place in _named(route.get("when"), "sentiment", ("routes", index, "when")):
                 read.fault(place, "no event has one unless the file says sentiment: vader")
     _tell_apart(read, list(_mappings(values.get("endpoints"))))
+    _reach(read, values)
+
+
+def _reach(read: Document, values: Mapping[str, Any]) -> None:
+    """Check that a fleet can get at the store, and have a queue for each destination."""
+    engine = values.get("engine")
+    if not isinstance(engine, dict) or engine.get("celery") is None:
+        return
+    if str(values.get("store", "sqlite:")).startswith("sqlite:"):
+        said = "a fleet cannot share a SQLite file; write store: postgresql://user@host/db"
+        read.fault(("engine",), said)
+    destinations = values.get("destinations")
+    for name in destinations if isinstance(destinations, dict) else ():
+        if len(str(name).encode()) > LONGEST_NAME:
+            read.fault(("destinations", name), "too long to name a queue after it")
 
 
 def _tell_apart(read: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
@@ -489,7 +491,7 @@ def _words(kind: str, message: str, where: Where, model: type[BaseModel], also: 
 
 
 _PARTS: Mapping[type[BaseModel], tuple[type[BaseModel], ...]] = {
-    Config: (Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Route, When),
+    Config: (Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Route, When, Engine, Celery),
     Destination: (Retry,),
 }
 

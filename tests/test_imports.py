@@ -22,6 +22,7 @@ DOORS = {
     "alembic": {"relay.migrations"},
     "psycopg": {"relay.store"},
     "celery": {"relay.cluster"},
+    "kombu": {"relay.cluster"},
     "flask": WEB,
     "werkzeug": WEB,
     "granian": {"relay.processes"},
@@ -61,9 +62,10 @@ DOORS = {
 FLOORS = [
     {"units", "ids", "jsontext", "logs", "nodes", "clock", "scaffold", "sentiment"},
     {"payload", "routing", "signature", "delivery", "remedy"},
-    {"document", "config", "store", "migrations", "refusals", "pruner", "heartbeat"},
+    {"document", "engine", "config", "store", "migrations", "refusals", "pruner", "heartbeat"},
     {"registry", "config_schema"},
-    {"arguments", "bulk"},
+    {"arguments", "bulk", "attempts"},
+    {"leases"},
     {
         "receive",
         "worker",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,9 @@ from relay.store.rows import (
     request_row,
 )
 
+#: Is told how many deliveries are new at each destination, after the commit. Must not wait.
+Tell = Callable[[Mapping[str, int]], None]
+
 #: Seconds within which a sender is told that its event could not be stored: it waits for 5.
 LONGEST_WAIT = 4.5
 #: How many refused requests are kept; the oldest make room.
@@ -33,8 +37,10 @@ REFUSED_KEPT = 10_000
 class Inbox:
     """Takes in arrivals, many per commit."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, tell: Tell | None = None) -> None:
+        """*tell* is called when something has become due; if there is none, workers are woken."""
         self._database = database
+        self._tell = tell or (lambda _: database.ring())
         self._secret = _store_secret(database)
         self._sql = _Statements.of(database)
         self._group: Group[Arrival, Acceptance] = Group(
@@ -77,12 +83,14 @@ class Inbox:
         self._database.require_room()
         acceptances, due = self._commit(arrivals)
         if due:
-            self._database.ring()
+            self._tell(due)
         return acceptances
 
     @once_more
-    def _commit(self, arrivals: Sequence[Arrival]) -> tuple[Sequence[Acceptance], bool]:
-        """Store *arrivals* in one transaction; say, too, whether that made something due.
+    def _commit(
+        self, arrivals: Sequence[Arrival]
+    ) -> tuple[Sequence[Acceptance], Mapping[str, int]]:
+        """Store *arrivals* in one transaction; say, too, how many deliveries are new, and where.
 
         Locks are taken in one order, because others accept at the same time: new keys, known
         keys, lanes, and each of them by its own order.
@@ -100,7 +108,8 @@ class Inbox:
             self._insert_deliveries(db, wanted)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
             self._note_requests(db, arrivals, acceptances)
-            return acceptances, bool(wanted)
+            new_at = Counter(name for each in wanted.values() for name in each.match.destinations)
+            return acceptances, new_at
 
     def _note_requests(
         self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]

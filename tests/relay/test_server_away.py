@@ -18,9 +18,10 @@ from flask.testing import FlaskClient
 from relay import migrations
 from relay.app import create_app
 from relay.config import load
+from relay.leases import Pace
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
-from relay.worker import Pace, Worker
+from relay.worker import Worker
 
 CONFIG = """\
 endpoints: [{path: /open, allow_unsigned: true}]
