@@ -10,8 +10,9 @@ import click
 
 from relay import migrations, payload, registry, units
 from relay.clock import wall
-from relay.config import Config, load
+from relay.config import Config
 from relay.document import FILE, VARIABLE, ConfigError
+from relay.loading import load
 from relay.migrations import NodesAtWork, SchemaTooNew
 from relay.store import Database, Ledger, StoreUnavailable
 from relay.units import RateLimit
