@@ -132,6 +132,8 @@ def run_worker(config: Config) -> None:
     pruner.start()
     heartbeat = Heartbeat(database, name=node, role="worker")
     heartbeat.start()
+    # What is there now stays: the collector need not look through it again and again.
+    gc.freeze()
     log.info("worker.started", node=node, destinations=list(config.destinations))
     worker.run()
     listener.close()

@@ -25,7 +25,7 @@ DOORS = {
     "flask": WEB,
     "werkzeug": WEB,
     "granian": {"relay.processes"},
-    "orjson": {"relay.jsontext"},
+    "orjson": {"relay.jsontext", "connectors.plain"},
     "limits": {"relay.receive"},
     "click": {
         "relay.cli",

@@ -55,11 +55,14 @@ _FAULTS = (
 _OF_DRIVERS = (sqlite3.Error, postgres.Error)
 
 
-class Insertion(Protocol):
-    """An INSERT for many rows."""
+class Prepared(Protocol):
+    """A statement for many rows."""
 
     def many(self, connection: sa.Connection, rows: Iterable[Sequence[Any]]) -> int:
-        """Insert *rows*, each with its values in the order of its columns; return how many."""
+        """Execute it for *rows*, each with its values in the order of its columns.
+
+        Return how many were inserted or found.
+        """
 
 
 class Database:
@@ -155,11 +158,29 @@ class Database:
         """Return this dialect's INSERT, which knows ON CONFLICT."""
         return sqlite.insert(table) if self.is_sqlite else postgres.insert(table)
 
-    def prepare(self, insert: sa.Insert, *, columns: Sequence[str]) -> Insertion:
+    def prepare(self, insert: sa.Insert, *, columns: Sequence[str]) -> Prepared:
         """Compile an INSERT of *columns* for many rows."""
         if self.is_sqlite:
             return sqlite.Prepared(insert, self.engine.dialect, columns)
-        return postgres.Unnested(insert, columns)
+        table: sa.Table = insert.table  # type: ignore[assignment]  # ours are plain tables
+        rows = postgres.rows_of(table, columns)
+        return postgres.Unnested(insert.from_select(columns, sa.select(*rows.c)), columns)
+
+    def prepare_update(
+        self,
+        table: sa.Table,
+        update: Callable[[sa.FromClause], sa.Update],
+        *,
+        columns: Sequence[str],
+    ) -> Prepared:
+        """Compile an UPDATE of *table* for many rows, made by *update* from rows of *columns*.
+
+        What two of the rows change at once gets the values of either.
+        """
+        if self.is_sqlite:
+            rows = sqlite.rows_of(table, columns)
+            return sqlite.Prepared(update(rows), self.engine.dialect, columns)
+        return postgres.Unnested(update(postgres.rows_of(table, columns)), columns)
 
     def close(self) -> None:
         if self._ringer is not None:
