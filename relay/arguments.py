@@ -13,7 +13,7 @@ from relay.clock import wall
 from relay.config import Config, load
 from relay.document import ConfigError
 from relay.migrations import NodesAtWork, SchemaTooNew
-from relay.store import Database, Ledger, StoreUnavailable
+from relay.store import Database, Ledger, StoreUnavailable, copying
 from relay.units import RateLimit
 
 #: Exit codes.
@@ -116,8 +116,11 @@ def opened(config: Config) -> Database:
     try:
         database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
+        reason = copying.objection(database)
     except (SchemaTooNew, NodesAtWork, StoreUnavailable) as error:
         raise click.ClickException(f"{config.store_name}: {error}") from error
+    if reason:
+        raise click.ClickException(f"{config.store_name}: {reason}")
     return database
 
 
