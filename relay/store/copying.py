@@ -80,6 +80,12 @@ def objection(database: Database) -> str:
     return ""
 
 
+def is_being_copied(database: Database) -> bool:
+    """Return whether changes of a SQLite store are noted for a copy."""
+    with database.reading() as db:
+        return _mark(db, COPYING) is not None
+
+
 def require_ours(database: Database) -> None:
     """Raise :class:`CopyRefused` if a database has tables, and they are somebody else's."""
     with database.reading() as db:
