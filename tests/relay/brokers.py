@@ -14,6 +14,8 @@ from pathlib import Path
 
 from kombu import Connection
 
+#: What Debian's command wraps, to run it as a user of its own.
+SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 #: Where the RabbitMQ server is, without a vhost.
 RABBITMQ = os.environ.get("GOFAX_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672")
 
@@ -28,6 +30,11 @@ def no_rabbitmq() -> str:
 def no_redis() -> str:
     """Say why there can be no Redis server; nothing, if there can."""
     return "" if shutil.which("redis-server") else "no redis-server"
+
+
+def no_rabbit_node() -> str:
+    """Say why there can be no RabbitMQ node of a test's own; nothing, if there can."""
+    return "" if SERVER.exists() else f"no {SERVER}"
 
 
 @contextmanager
@@ -59,6 +66,11 @@ class Redis:
                 ["redis-server", *options], cwd=self._folder, stdout=log, stderr=log
             )
         _await(self.url, seconds=20)
+
+    def require(self, password: str) -> None:
+        """Ask for a password from now on."""
+        with Connection(self.url) as connection:
+            connection.default_channel.client.config_set("requirepass", password)
 
     def stop(self) -> None:
         """Stop as if the power went."""
@@ -93,7 +105,7 @@ class RabbitNode:
     def start(self) -> None:
         with (self._folder / "rabbit.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [SERVER],
+                [str(SERVER)],
                 env=self._environ,
                 cwd=self._folder,
                 stdout=log,
@@ -108,10 +120,6 @@ class RabbitNode:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, 9)
             self._process.wait(20)
-
-
-#: The script that ``rabbitmq-server`` of a distribution wraps, to run it as its own user.
-SERVER = next(map(str, Path("/usr/lib/rabbitmq/bin").glob("rabbitmq-server")), "rabbitmq-server")
 
 
 def _rabbitmqctl(*arguments: str) -> None:

@@ -8,16 +8,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import requests
+import servers
 from fakes import OURS
 from kombu import Connection
 from receiver import Receiver
 
+from relay import migrations
 from relay.store import Database, Ledger
 from relay.store.records import DeliveryView
 
@@ -59,7 +61,8 @@ class Fleet:
         self, folder: Path, *, store: str, broker: str, system: Receiver, deadline: str = "10s"
     ) -> None:
         self.folder, self.broker, self.system = folder, broker, system
-        self.port = _free_port()
+        self.port = free_port()
+        self.store = store
         self._store = Database(store)
         self._config = folder / "config.yaml"
         self._config.write_text(
@@ -78,8 +81,8 @@ class Fleet:
         self.first: subprocess.Popen[bytes]
         self._session = requests.Session()
 
-    def run(self, *arguments: str, ready: str = "") -> subprocess.Popen[bytes]:
-        """Start a Python process; wait until it has said *ready*, if that is given."""
+    def run(self, *arguments: str, ready: str = "", ends: bool = False) -> subprocess.Popen[bytes]:
+        """Start a Python process; wait until it has said *ready*, or *ends* well."""
         log = self.folder / f"{time.monotonic_ns()}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -91,6 +94,10 @@ class Fleet:
                 start_new_session=True,
             )
         self.logs[process] = log
+
+        if ends:
+            assert process.wait(PATIENCE) == 0, log.read_text()
+            return process
 
         def is_ready() -> bool:
             assert process.poll() is None, log.read_text()
@@ -152,7 +159,16 @@ class Fleet:
             return False
 
 
-def _free_port() -> int:
+@contextmanager
+def migrated_store() -> Iterator[str]:
+    """Make a database with tables, give its URL, and drop it."""
+    with servers.new_database() as url:
+        with closing(Database(url)) as database:
+            migrations.upgrade(database)
+        yield url
+
+
+def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

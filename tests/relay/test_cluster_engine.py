@@ -12,14 +12,11 @@ from pathlib import Path
 
 import brokers
 import pytest
-import servers
 from celery import Celery
-from fleets import Fleet, eventually
+from fleets import Fleet, eventually, migrated_store
 from receiver import Receiver
 
-from relay import migrations
 from relay.cluster.settings import declared
-from relay.store import Database
 
 Missing = Callable[[str, str], None]
 
@@ -42,14 +39,6 @@ def _broker(kind: str, folder: Path, missing: Missing) -> Iterator[str]:
         redis.stop()
 
 
-@contextmanager
-def _store() -> Iterator[str]:
-    with servers.new_database() as url:
-        with closing(Database(url)) as database:
-            migrations.upgrade(database)
-        yield url
-
-
 @pytest.fixture(scope="module", params=["rabbitmq", "redis"])
 def fleet(
     request: pytest.FixtureRequest,
@@ -61,7 +50,7 @@ def fleet(
     folder = tmp_path_factory.mktemp("fleet")
     with (
         _broker(request.param, folder, missing) as broker,
-        _store() as store,
+        migrated_store() as store,
         Receiver() as system,
         closing(Fleet(folder, store=store, broker=broker, system=system)) as fleet,
         ThreadPoolExecutor(3) as starting,
