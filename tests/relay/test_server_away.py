@@ -35,13 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str, str
     """A folder that the server's user can get at, with a short name for sockets."""
     if reason := cluster.unavailable():
         missing("postgres", reason)
-    folder = tmp_path_factory.mktemp("pg")
-    for each in [folder, *folder.parents]:
-        if each.owner() != "root" or each.stat().st_mode & 0o001 == 0:
-            each.chmod(each.stat().st_mode | 0o011)
-        if each.name.startswith("pytest-of-"):
-            break
-    return folder
+    return cluster.reachable(tmp_path_factory.mktemp("pg"))
 
 
 @pytest.fixture
