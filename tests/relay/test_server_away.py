@@ -12,7 +12,7 @@ import cluster
 import psycopg
 import pytest
 from cluster import Cluster
-from fakes import Hang, Scripted, eventually, outlet
+from fakes import Hang, Scripted, arrival, eventually, outlet
 from flask.testing import FlaskClient
 
 from relay import migrations
@@ -104,6 +104,23 @@ def test_a_server_that_stops_and_starts_loses_nothing_and_needs_nobody(
         eventually(lambda: "during" in crm.message_ids)
         assert client.get("/readyz").status_code == 200
         eventually(lambda: _is(database, {"crm": {"delivered": 6}}))
+    database.close()
+
+
+def test_a_receiver_that_starts_while_the_server_is_away_says_so_until_it_is_back(
+    primary: Cluster,
+) -> None:
+    database = Database(primary.url)
+    migrations.upgrade(database)
+    primary.stop()
+
+    inbox = Inbox(database)
+    with pytest.raises(StoreUnavailable):
+        inbox.accept(arrival("m1"))
+    primary.start()
+
+    assert inbox.accept(arrival("m1")).status == "accepted"
+    inbox.close()
     database.close()
 
 
