@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: Where Debian keeps what is not in PATH.
@@ -28,14 +31,15 @@ def unavailable() -> str:
     return ""
 
 
-def reachable(folder: Path) -> Path:
-    """Let the server's user get at a folder of pytest's, and return it."""
-    for each in [folder, *folder.parents]:
-        if each.owner() != "root" or each.stat().st_mode & 0o001 == 0:
-            each.chmod(each.stat().st_mode | 0o011)
-        if each.name.startswith("pytest-of-"):
-            break
-    return folder
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """Make a folder that the server's user can get at, and remove it.
+
+    It is none of pytest's: those are closed to others whenever somebody starts a run.
+    """
+    with tempfile.TemporaryDirectory(prefix="gofax-pg-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 class Cluster:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from cluster import Cluster
+import brokers
+from cluster import Cluster, new_folder
+from forwarder import Forwarder
 from network import Network, cabled
-from plan import SERVERS, STORE, Plan
+from plan import BROKER, SERVERS, STORE, Plan
 from proxy import Proxy, running
 from stage import Relay
 
@@ -21,6 +23,10 @@ from relay.store import Database
 WORLD = "world"
 #: Six nodes with up to 26 connections each.
 CONNECTIONS = 200
+BROKER_PORT = 5672
+ENGINE = """\
+engine: {{celery: {{broker: "amqp://guest:guest@{host}/{vhost}"}}}}
+"""
 
 
 class Server(Protocol):
@@ -73,44 +79,48 @@ def on_one_machine(plan: Plan, proxy: Proxy, folder: Path) -> Iterator[Scene]:
 
 
 @contextmanager
-def on_a_fleet(plan: Plan, proxy: Proxy, folder: Path, *, server: Path) -> Iterator[Scene]:
-    """Run each process on a machine of its own, on a PostgreSQL in the folder *server*.
-
-    Raises NoNamespaces.
-    """
-    with (
-        cabled(list(plan.commands), [WORLD, *SERVERS[plan.kind]]) as network,
-        running(proxy, network.address(WORLD)) as systems,
-        _postgres(network, server) as store,
-    ):
-        url = f"postgresql://postgres@{network.address(STORE)}/postgres"
-        with closing(Database(url)) as database:
-            migrations.upgrade(database)
+def on_a_fleet(plan: Plan, proxy: Proxy, folder: Path) -> Iterator[Scene]:
+    """Run each process on a machine of its own, on a PostgreSQL server. Raises NoNamespaces."""
+    shared = SERVERS[plan.kind]
+    with ExitStack() as stack:
+        network = stack.enter_context(cabled(list(plan.commands), [WORLD, *shared]))
+        systems = stack.enter_context(running(proxy, network.address(WORLD)))
+        cluster = stack.enter_context(_postgres(network, stack.enter_context(new_folder())))
+        servers: dict[str, Server] = {STORE: cluster}
+        more = ""
+        if BROKER in shared:
+            vhost = stack.enter_context(brokers.new_vhost())
+            servers[BROKER] = stack.enter_context(_rabbitmq(network))
+            more = ENGINE.format(host=network.address(BROKER), vhost=vhost)
         nodes = {
-            name: _node(network, name, folder / name, systems=systems, server=url)
+            name: _node(network, name, folder / name, systems=systems, more=more)
             for name in plan.commands
         }
         doors = [nodes[name] for name, command in plan.commands.items() if command == "web"]
-        scene = Scene(nodes=nodes, doors=doors, servers={STORE: store}, network=network)
-        try:
-            yield scene
-        finally:
-            scene.stop()
+        scene = Scene(nodes=nodes, doors=doors, servers=servers, network=network)
+        stack.callback(scene.stop)
+        yield scene
 
 
-def _node(network: Network, name: str, folder: Path, *, systems: str, server: str) -> Relay:
+def _node(network: Network, name: str, folder: Path, *, systems: str, more: str) -> Relay:
     folder.mkdir()
     return Relay(
         folder,
         systems=systems,
-        server=server,
+        server=_url(network),
         address=network.address(WORLD, name),
         inside=network.inside(name),
+        more=more,
     )
+
+
+def _url(network: Network) -> str:
+    return f"postgresql://postgres@{network.address(STORE)}/postgres"
 
 
 @contextmanager
 def _postgres(network: Network, folder: Path) -> Iterator[Cluster]:
+    """Start a server with our tables."""
     cluster = Cluster(
         folder / "postgres",
         listen=network.address(STORE),
@@ -119,6 +129,19 @@ def _postgres(network: Network, folder: Path) -> Iterator[Cluster]:
     )
     try:
         cluster.start()
+        with closing(Database(_url(network))) as database:
+            migrations.upgrade(database)
         yield cluster
     finally:
         cluster.close()
+
+
+@contextmanager
+def _rabbitmq(network: Network) -> Iterator[Forwarder]:
+    """Let the server of all tests be reached, and be gone for our nodes alone."""
+    forwarder = Forwarder(network.address(BROKER), BROKER_PORT, upstream=brokers.address())
+    forwarder.start()
+    try:
+        yield forwarder
+    finally:
+        forwarder.stop()

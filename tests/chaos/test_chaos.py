@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import brokers
 import cluster
 import pytest
 import requests
@@ -228,35 +229,30 @@ class Storm:
 
 
 @contextmanager
-def _scene(
-    plan: Plan, proxy: Proxy, folders: pytest.TempPathFactory, folder: Path, missing: Missing
-) -> Iterator[Scene]:
+def _scene(plan: Plan, proxy: Proxy, folder: Path, missing: Missing) -> Iterator[Scene]:
     if plan.kind is Kind.SQLITE:
         with scenes.on_one_machine(plan, proxy, folder) as scene:
             yield scene
         return
     if reason := cluster.unavailable():
         missing("postgres", reason)
-    server = cluster.reachable(folders.mktemp("pg"))
+    if plan.kind is Kind.CELERY and (reason := brokers.unreachable()):
+        missing("rabbitmq", reason)
     with ExitStack() as stack:
         try:
-            scene = stack.enter_context(scenes.on_a_fleet(plan, proxy, folder, server=server))
+            scene = stack.enter_context(scenes.on_a_fleet(plan, proxy, folder))
         except NoNamespaces as error:
             missing("netns", str(error))
         yield scene
 
 
 def test_every_promise_holds_while_everything_breaks(
-    chaos_seed: int,
-    chaos_stage: Kind,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    missing: Missing,
+    chaos_seed: int, chaos_stage: Kind, tmp_path: Path, missing: Missing
 ) -> None:
     plan = Plan.of(chaos_seed, chaos_stage)
     with running_sandbox() as sandbox:
         proxy = Proxy(sandbox, plan.faults)
-        with _scene(plan, proxy, tmp_path_factory, tmp_path, missing) as scene:
+        with _scene(plan, proxy, tmp_path, missing) as scene:
             storm = Storm(plan, scene, proxy)
             try:
                 storm.rage()

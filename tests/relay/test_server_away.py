@@ -31,11 +31,12 @@ routes: [{to: [crm]}]
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str, str], None]) -> Path:
-    """A folder that the server's user can get at, with a short name for sockets."""
+def folder(missing: Callable[[str, str], None]) -> Iterator[Path]:
+    """A folder for servers."""
     if reason := cluster.unavailable():
         missing("postgres", reason)
-    return cluster.reachable(tmp_path_factory.mktemp("pg"))
+    with cluster.new_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
