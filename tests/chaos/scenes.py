@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +15,6 @@ from network import Network, cabled
 from plan import BROKER, SERVERS, STORE, Plan
 from proxy import Proxy, running
 from stage import Relay
-
-from relay import migrations
-from relay.store import Database
 
 #: The switch at which nodes meet senders and systems; each server has a switch of its own.
 WORLD = "world"
@@ -120,7 +117,7 @@ def _url(network: Network) -> str:
 
 @contextmanager
 def _postgres(network: Network, folder: Path) -> Iterator[Cluster]:
-    """Start a server with our tables."""
+    """Start a server; the first node that gets there makes the tables."""
     cluster = Cluster(
         folder / "postgres",
         listen=network.address(STORE),
@@ -129,8 +126,6 @@ def _postgres(network: Network, folder: Path) -> Iterator[Cluster]:
     )
     try:
         cluster.start()
-        with closing(Database(_url(network))) as database:
-            migrations.upgrade(database)
         yield cluster
     finally:
         cluster.close()

@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from forwarder import Forwarder
 from network import Network, NoNamespaces, cabled
+from stage import free_port
 
 Missing = Callable[[str, str], None]
 
@@ -98,3 +100,25 @@ def test_a_network_is_removed_when_what_was_done_with_it_fails(network: Network)
         raise ZeroDivisionError
 
     assert _left(other) == []
+
+
+def test_a_server_behind_a_forwarder_is_gone_for_those_who_use_that_and_comes_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        upstream = server.getsockname()
+        port = free_port()
+        forwarder = Forwarder("127.0.0.1", port, upstream=upstream)
+        for _ in range(2):
+            forwarder.start()
+            with socket.create_connection(("127.0.0.1", port), 10) as ours:
+                theirs, _ = server.accept()
+                with theirs:
+                    ours.sendall(b"hello")
+                    assert theirs.recv(100) == b"hello"
+                    theirs.sendall(b"you too")
+                    assert ours.recv(100) == b"you too"
+
+                    forwarder.stop()
+
+                    assert (ours.recv(100), theirs.recv(100)) == (b"", b"")
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), 10)
