@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import SplitResult, urlsplit
 
 import brokers
 from cluster import Cluster, new_folder
@@ -22,7 +23,7 @@ WORLD = "world"
 CONNECTIONS = 200
 BROKER_PORT = 5672
 ENGINE = """\
-engine: {{celery: {{broker: "amqp://guest:guest@{host}/{vhost}"}}}}
+engine: {{celery: {{broker: "{broker}"}}}}
 """
 
 
@@ -86,9 +87,11 @@ def on_a_fleet(plan: Plan, proxy: Proxy, folder: Path) -> Iterator[Scene]:
         servers: dict[str, Server] = {STORE: cluster}
         more = ""
         if BROKER in shared:
-            vhost = stack.enter_context(brokers.new_vhost())
-            servers[BROKER] = stack.enter_context(_rabbitmq(network))
-            more = ENGINE.format(host=network.address(BROKER), vhost=vhost)
+            vhost = urlsplit(stack.enter_context(brokers.new_vhost()))
+            servers[BROKER] = stack.enter_context(_rabbitmq(network, vhost))
+            user = vhost.netloc.rpartition("@")[0]
+            here = vhost._replace(netloc=f"{user}@{network.address(BROKER)}:{BROKER_PORT}")
+            more = ENGINE.format(broker=here.geturl())
         nodes = {
             name: _node(network, name, folder / name, systems=systems, more=more)
             for name in plan.commands
@@ -132,9 +135,10 @@ def _postgres(network: Network, folder: Path) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _rabbitmq(network: Network) -> Iterator[Forwarder]:
+def _rabbitmq(network: Network, server: SplitResult) -> Iterator[Forwarder]:
     """Let the server of all tests be reached, and be gone for our nodes alone."""
-    forwarder = Forwarder(network.address(BROKER), BROKER_PORT, upstream=brokers.address())
+    upstream = server.hostname or "127.0.0.1", server.port or BROKER_PORT
+    forwarder = Forwarder(network.address(BROKER), BROKER_PORT, upstream=upstream)
     forwarder.start()
     try:
         yield forwarder

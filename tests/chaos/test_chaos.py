@@ -236,7 +236,7 @@ def _scene(plan: Plan, proxy: Proxy, folder: Path, missing: Missing) -> Iterator
         return
     if reason := cluster.unavailable():
         missing("postgres", reason)
-    if plan.kind is Kind.CELERY and (reason := brokers.unreachable()):
+    if plan.kind is Kind.CELERY and (reason := brokers.no_rabbitmq()):
         missing("rabbitmq", reason)
     with ExitStack() as stack:
         try:
