@@ -8,6 +8,8 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from connectors.base import Event
 
 
@@ -23,12 +25,27 @@ def values(event: Event) -> dict[str, Any]:
 
 def encode(value: Any) -> bytes:
     """Write *value* as JSON in UTF-8, on one line."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return _encode_slowly(value)
+
+
+def _encode_slowly(value: Any) -> bytes:
+    """Write what has half a surrogate pair, or an integer of more than 64 bits."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")  # half a surrogate pair is no text
 
 
 def _writable(value: Mapping[str, Any]) -> Any:
     """Leave out what JSON has no word for, or cannot be written because it is too deep."""
+    try:
+        return orjson.loads(orjson.dumps(value))
+    except TypeError:
+        return _writable_slowly(value)
+
+
+def _writable_slowly(value: Mapping[str, Any]) -> Any:
     try:
         return json.loads(json.dumps(value), parse_constant=lambda name: None)
     except RecursionError:

@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -150,11 +151,19 @@ class Webhook(Connector[WebhookOptions]):
         self._session.close()
 
     def _request(self, body: bytes, *, id: str) -> requests.PreparedRequest:
+        request = self._same_for_all.copy()
+        request.prepare_body(body, None)
+        request.headers.update(self._signed(body, id=id))
+        return request
+
+    @cached_property
+    def _same_for_all(self) -> requests.PreparedRequest:
+        """What the requests have in common: preparing it took as long as half of a call."""
         url = self.options.url.get_secret_value()
         given = {name: value.get_secret_value() for name, value in self.options.headers.items()}
-        ours = {"Content-Type": self.options.content_type, **self._signed(body, id=id)}
+        ours = {"Content-Type": self.options.content_type}
         request = self._session.prepare_request(
-            requests.Request(self.options.method, url, data=body, headers={**given, **ours})
+            requests.Request(self.options.method, url, headers={**given, **ours})
         )
         # Preparing normalises the address, but the address may be signed.
         request.url = url

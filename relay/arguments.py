@@ -12,7 +12,7 @@ from relay import migrations, payload, registry, units
 from relay.clock import wall
 from relay.config import Config, load
 from relay.document import ConfigError
-from relay.migrations import SchemaTooNew
+from relay.migrations import NodesAtWork, SchemaTooNew
 from relay.store import Database, Ledger, StoreUnavailable
 from relay.units import RateLimit
 
@@ -116,7 +116,7 @@ def opened(config: Config) -> Database:
     try:
         database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
-    except (SchemaTooNew, StoreUnavailable) as error:
+    except (SchemaTooNew, NodesAtWork, StoreUnavailable) as error:
         raise click.ClickException(f"{config.store_name}: {error}") from error
     return database
 

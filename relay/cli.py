@@ -285,9 +285,8 @@ def demo(once: bool) -> None:
 
 
 for command in (
-    housekeeping.prune,
-    housekeeping.erase,
-    housekeeping.doctor,
+    housekeeping.nodes,
+    housekeeping.migrate,
     workbench.dead,
     workbench.resend,
     workbench.replay,

@@ -136,14 +136,25 @@ def read(raw: bytes, *, format: Format, query: str = "") -> Payload:
     return read_form(raw, query=query) if format == "form" else read_json(raw)
 
 
+def contents(raw: bytes, *, format: Format, query: str = "") -> Mapping[str, Any]:
+    """Return the fields of a body that :func:`read` has read before, as they came."""
+    if format == "form":
+        return dict(_form_pairs(raw, query=query))
+    return _json_object(raw) or {}
+
+
+def metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the sender added to the fields of a JSON webhook."""
+    metadata = fields.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
 def read_json(raw: bytes) -> Payload:
     """Read GoFax's native JSON webhook."""
     fields = _json_object(raw)
     if fields is None:
         return Payload(type=UNREADABLE)
-    metadata = fields.get("metadata")
-    if not isinstance(metadata, dict):
-        metadata = {}
+    metadata = metadata_of(fields)
     return Payload(
         message_id=_identifier(fields.get("messageId")),
         type=_text(fields.get("eventType")) or "UNKNOWN",
@@ -160,8 +171,7 @@ def read_json(raw: bytes) -> Payload:
 
 def read_form(raw: bytes, *, query: str = "") -> Payload:
     """Read a legacy status notification: keys in any case, in the body or in the URL."""
-    text = raw.decode("utf-8", "replace")
-    pairs = [pair for part in (query, text) if "=" in part for pair in _pairs(part)]
+    pairs = _form_pairs(raw, query=query)
     if not pairs:
         raise Unreadable("no form fields")
     known = {name.lower(): value for name, value in pairs}
@@ -273,6 +283,11 @@ def _integer(digits: str) -> int | str:
 
 #: Not strict: control characters may stand in texts as they are.
 _DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
+
+
+def _form_pairs(raw: bytes, *, query: str) -> list[tuple[str, str]]:
+    text = raw.decode("utf-8", "replace")
+    return [pair for part in (query, text) if "=" in part for pair in _pairs(part)]
 
 
 def _pairs(part: str) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ DOORS = {
     "flask": WEB,
     "werkzeug": WEB,
     "granian": {"relay.processes"},
-    "orjson": {"relay.jsontext"},
+    "orjson": {"relay.jsontext", "connectors.plain"},
     "limits": {"relay.receive"},
     "click": {
         "relay.cli",
@@ -61,7 +61,7 @@ DOORS = {
 FLOORS = [
     {"units", "ids", "jsontext", "logs", "nodes", "clock", "scaffold", "sentiment"},
     {"payload", "routing", "signature", "delivery", "remedy"},
-    {"document", "config", "store", "migrations", "refusals", "pruner"},
+    {"document", "config", "store", "migrations", "refusals", "pruner", "heartbeat"},
     {"registry", "config_schema"},
     {"arguments", "bulk"},
     {

@@ -29,6 +29,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+#: Seconds for which a node waits for its turn at what one does at a time.
+LONGEST_TURN = 120
 #: Seconds for which a transaction that was in a deadlock leaves the way to the other.
 STEP_ASIDE = 0.05
 
@@ -53,11 +55,14 @@ _FAULTS = (
 _OF_DRIVERS = (sqlite3.Error, postgres.Error)
 
 
-class Insertion(Protocol):
-    """An INSERT for many rows."""
+class Prepared(Protocol):
+    """A statement for many rows."""
 
     def many(self, connection: sa.Connection, rows: Iterable[Sequence[Any]]) -> int:
-        """Insert *rows*, each with its values in the order of its columns; return how many."""
+        """Execute it for *rows*, each with its values in the order of its columns.
+
+        Return how many were inserted or found.
+        """
 
 
 class Database:
@@ -72,7 +77,7 @@ class Database:
         self.url = url
         self.is_sqlite = url.startswith("sqlite:")
         #: The file of a SQLite store; what lies beside it is named after it.
-        self.path = Path(sa.make_url(url).database or "") if self.is_sqlite else Path()
+        self.path = file_of(url) or Path()
         #: The time that all nodes share: this machine's, or that of the server.
         self.clock: Callable[[], datetime]
         lock_file = None
@@ -126,6 +131,20 @@ class Database:
         key = sa.func.hashtextextended(name, 0)
         return bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(key))))
 
+    def take_turn(self, db: sa.Connection, name: str) -> None:
+        """Wait until nobody else does *name*, and keep others from it until *db* has committed.
+
+        What is done then may take as long as it does. Raises :class:`StoreUnavailable`.
+        """
+        if self.is_sqlite:
+            return  # whoever writes is alone
+        key = sa.func.hashtextextended(name, 0)
+        db.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        db.execute(sa.text(f"SET LOCAL lock_timeout = '{LONGEST_TURN}s'"))
+        db.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+        # Whoever waits for a table is waited for by all who use it.
+        db.execute(sa.text(f"SET LOCAL lock_timeout = '{postgres.SETTINGS['lock_timeout']}'"))
+
     def ring(self) -> None:
         """Wake workers on other machines: something is due that was not."""
         if self._ringer is not None:
@@ -139,11 +158,29 @@ class Database:
         """Return this dialect's INSERT, which knows ON CONFLICT."""
         return sqlite.insert(table) if self.is_sqlite else postgres.insert(table)
 
-    def prepare(self, insert: sa.Insert, *, columns: Sequence[str]) -> Insertion:
+    def prepare(self, insert: sa.Insert, *, columns: Sequence[str]) -> Prepared:
         """Compile an INSERT of *columns* for many rows."""
         if self.is_sqlite:
             return sqlite.Prepared(insert, self.engine.dialect, columns)
-        return postgres.Unnested(insert, columns)
+        table: sa.Table = insert.table  # type: ignore[assignment]  # ours are plain tables
+        rows = postgres.rows_of(table, columns)
+        return postgres.Unnested(insert.from_select(columns, sa.select(*rows.c)), columns)
+
+    def prepare_update(
+        self,
+        table: sa.Table,
+        update: Callable[[sa.FromClause], sa.Update],
+        *,
+        columns: Sequence[str],
+    ) -> Prepared:
+        """Compile an UPDATE of *table* for many rows, made by *update* from rows of *columns*.
+
+        What two of the rows change at once gets the values of either.
+        """
+        if self.is_sqlite:
+            rows = sqlite.rows_of(table, columns)
+            return sqlite.Prepared(update(rows), self.engine.dialect, columns)
+        return postgres.Unnested(update(postgres.rows_of(table, columns)), columns)
 
     def close(self) -> None:
         if self._ringer is not None:
@@ -171,6 +208,11 @@ class Database:
                 self.engine.dispose()
             kind = InTheWay if condition in postgres.IN_THE_WAY else StoreUnavailable
             raise kind(" ".join(str(cause).split())) from error
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file of a SQLite store; None: a server keeps it."""
+    return Path(sa.make_url(url).database or "") if url.startswith("sqlite:") else None
 
 
 def once_more(act: Callable[P, R]) -> Callable[P, R]:

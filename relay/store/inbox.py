@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from relay.delivery import State
 from relay.ids import new_id
 from relay.store import schema
-from relay.store.database import Database, Insertion, InTheWay, StoreUnavailable, once_more
+from relay.store.database import Database, InTheWay, Prepared, StoreUnavailable, once_more
 from relay.store.groups import Closed, Group, Late
 from relay.store.records import Acceptance, Arrival, Request
 from relay.store.rows import (
@@ -286,11 +286,11 @@ def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: A
 class _Statements:
     """What every batch inserts, in its database's own dialect."""
 
-    keys: Insertion
-    events: Insertion
-    lanes: Insertion
-    deliveries: Insertion
-    requests: Insertion
+    keys: Prepared
+    events: Prepared
+    lanes: Prepared
+    deliveries: Prepared
+    requests: Prepared
 
     @classmethod
     def of(cls, database: Database) -> _Statements:

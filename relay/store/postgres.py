@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from relay.clock import wall
 
-__all__ = ["Clock", "Error", "Unnested", "connect", "engine", "insert"]
+__all__ = ["Clock", "Error", "Unnested", "connect", "engine", "insert", "rows_of"]
 
 try:
     import psycopg
@@ -143,26 +143,33 @@ def _begin(connection: sa.Connection) -> None:
         driver.execute("SET LOCAL synchronous_commit = off")
 
 
+def rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
+    """Return as many rows of values for *columns* of *table* as a statement is given."""
+    kinds = {name: table.c[name].type for name in columns}
+    arrays = [sa.bindparam(f"b_{name}", type_=ARRAY(kind)) for name, kind in kinds.items()]
+    named = [sa.column(name, kind) for name, kind in kinds.items()]
+    return sa.func.unnest(*arrays).table_valued(*named).render_derived(name="rows")
+
+
 class Unnested:
-    """An INSERT of many rows in one statement, the same for any number of them.
+    """A statement for many rows at once, the same for any number of them.
 
     Its columns go as arrays, so that the server plans it once, and the driver has a parameter for
     each column instead of one for each value.
     """
 
-    def __init__(self, insert: sa.Insert, columns: Sequence[str]) -> None:
-        table: sa.Table = insert.table  # type: ignore[assignment]  # ours are plain tables
-        kinds = {name: table.c[name].type for name in columns}
-        arrays = [sa.bindparam(name, type_=ARRAY(kind)) for name, kind in kinds.items()]
-        named = [sa.column(name, kind) for name, kind in kinds.items()]
-        rows = sa.func.unnest(*arrays).table_valued(*named).render_derived(name="rows")
-        self._insert = insert.from_select(columns, sa.select(*rows.c))
-        self._columns = columns
+    def __init__(self, statement: sa.Executable, columns: Sequence[str]) -> None:
+        """*statement* takes its values from :func:`rows_of` *columns*."""
+        self._statement = statement
+        self._names = [f"b_{name}" for name in columns]
 
     def many(self, connection: sa.Connection, rows: Any) -> int:
-        """Insert *rows*, each with its values in the order of the columns; return how many."""
+        """Execute it for *rows*, each with its values in the order of the columns.
+
+        Return how many were inserted or found.
+        """
         values = [list(column) for column in zip(*rows, strict=True)]
         if not values:
             return 0
-        bound = dict(zip(self._columns, values, strict=True))
-        return connection.execute(self._insert, bound).rowcount
+        bound = dict(zip(self._names, values, strict=True))
+        return connection.execute(self._statement, bound).rowcount

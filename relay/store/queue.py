@@ -14,8 +14,8 @@ from relay.store.database import Database, StoreUnavailable, once_more
 from relay.store.groups import Closed, Group, Then
 from relay.store.lanes import lock_lanes
 from relay.store.records import Claim, Record
-from relay.store.results import record_all
-from relay.store.rows import load_event, load_pauses
+from relay.store.results import Results
+from relay.store.rows import LOADED, load_event, load_pauses
 from relay.units import RateLimit
 
 #: Of the deliveries that may start, every so many-th is the newest one that is due, so that a
@@ -65,12 +65,19 @@ _CLAIM = (
         lease_until=sa.bindparam("b_until", type_=schema.UtcTime()),
     )
 )
+# No more than a claim holds: this is read for every attempt.
 _CLAIMS = (
-    sa.select(_deliveries, _events, _lanes.c.thread)
-    .join(_events, _events.c.id == _d.event_id)
+    sa.select(
+        _d.id.label("delivery_id"),
+        _d.key.label("delivery_key"),
+        *(_d[name] for name in ("destination", "lane_id", "claims", "attempts", "repeat")),
+        *(_d[name] for name in ("failing_since", "lease_until", "trigger")),
+        _lanes.c.thread,
+        *LOADED,
+    )
+    .join_from(_deliveries, _events, _events.c.id == _d.event_id)
     .join(_lanes, _lanes.c.id == _d.lane_id)
     .order_by(_d.due_at, _d.seq)
-    .set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)
 )
 _CLAIMED = _CLAIMS.where(_THESE)
 
@@ -83,6 +90,7 @@ class Queue:
         self._node = node
         insert = sa.insert(schema.attempts)
         self._attempts = database.prepare(insert, columns=_ATTEMPT_COLUMNS)
+        self._results = Results(database)
         #: Deliveries claimed so far, by destination: whose turn it is.
         self._turns: dict[str, int] = {}
         self._group: Group[Record, None] = Group(
@@ -126,7 +134,7 @@ class Queue:
                 return []
             until = {"b_node": self._node, "b_until": now + lease}
             db.execute(_CLAIM, {"b_seqs": chosen, **until})
-            rows = db.execute(_CLAIMED, {"b_seqs": chosen}).mappings()
+            rows = db.execute(_CLAIMED, {"b_seqs": chosen}).mappings().all()
             claims = [_claim(row, now) for row in rows]
             self._attempts.many(db, [_attempt_row(claim, self._node) for claim in claims])
             return claims
@@ -217,29 +225,28 @@ class Queue:
     def _record(self, records: Sequence[Record]) -> Sequence[None]:
         with self._database.writing() as db:
             lock_lanes(db, {record.claim.lane_id for record in records})
-            record_all(db, records)
+            self._results.record(db, records)
             health.note(self._database, db, records)
         return [None] * len(records)
 
 
 def _claim(row: sa.RowMapping, now: datetime) -> Claim:
+    delivery_id, number = row["delivery_id"], row["claims"]
     return Claim(
-        delivery_id=row["deliveries_id"],
-        attempt_id=attempt_id(row["deliveries_id"], row["deliveries_claims"]),
-        destination=row["deliveries_destination"],
-        lane_id=row["deliveries_lane_id"],
-        number=row["deliveries_claims"],
-        key=row["deliveries_key"],
-        thread=row["lanes_thread"],
-        event=load_event(row, prefix="events_"),
+        delivery_id=delivery_id,
+        attempt_id=attempt_id(delivery_id, number),
+        destination=row["destination"],
+        lane_id=row["lane_id"],
+        number=number,
+        key=row["delivery_key"],
+        thread=row["thread"],
+        event=load_event(row),
         standing=Standing(
-            attempts=row["deliveries_attempts"],
-            repeat=row["deliveries_repeat"],
-            failing_since=row["deliveries_failing_since"],
+            attempts=row["attempts"], repeat=row["repeat"], failing_since=row["failing_since"]
         ),
         claimed_at=now,
-        lease_until=row["deliveries_lease_until"],
-        trigger=row["deliveries_trigger"],
+        lease_until=row["lease_until"],
+        trigger=row["trigger"],
     )
 
 

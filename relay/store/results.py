@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from relay.delivery import Decision, Result, State
 from relay.store import schema
+from relay.store.database import Database
 from relay.store.lanes import promote_all
 from relay.store.records import Record
 
@@ -27,38 +28,41 @@ _STANDING = (
     .with_for_update()
 )
 
+_SETTLEMENT = (
+    "id", "state", "due_at", "attempts", "repeat", "failing_since", "reason", "reference", "url",
+    "ended_at", "node", "lease_until",
+)  # fmt: skip
+_ENDING = ("id", "ended_at", "result", "detail", "status")
+
+
+def _settle(rows: sa.FromClause) -> sa.Update:
+    kept = {name: sa.func.coalesce(rows.c[name], _d[name]) for name in ("reference", "url")}
+    changed = {name: rows.c[name] for name in _SETTLEMENT[1:]}
+    return sa.update(_deliveries).where(_d.id == rows.c.id).values({**changed, **kept})
+
+
+def _end(rows: sa.FromClause) -> sa.Update:
+    changed = {name: rows.c[name] for name in _ENDING[1:]}
+    return sa.update(_attempts).where(_attempts.c.id == rows.c.id).values(changed)
+
 
 def _bound(table: sa.Table, *names: str) -> dict[str, sa.ColumnElement[Any]]:
     return {name: sa.bindparam(f"b_{name}", type_=table.c[name].type) for name in names}
 
 
-_SETTLE = (
-    sa.update(_deliveries)
-    .where(_d.id == sa.bindparam("b_id"))
-    .values(
-        **_bound(
-            _deliveries,
-            "state", "due_at", "attempts", "repeat", "failing_since", "reason", "ended_at",
-        ),
-        reference=sa.func.coalesce(sa.bindparam("b_reference", type_=sa.Text()), _d.reference),
-        url=sa.func.coalesce(sa.bindparam("b_url", type_=sa.Text()), _d.url),
-        node=None,
-        lease_until=None,
-    )
-)  # fmt: skip
 _ARRIVE = (
     sa.update(_deliveries)
     .where(_d.id == sa.bindparam("b_id"))
     .values(**_bound(_deliveries, "reference", "url"))
 )
-_END = (
-    sa.update(_attempts)
-    .where(_attempts.c.id == sa.bindparam("b_id"))
-    .values(**_bound(_attempts, "ended_at", "result", "detail", "status"))
-)
 # Who comes late may replace "nobody knows" by what happened, never the reverse.
-_END_LATE = _END.where(
-    sa.or_(_attempts.c.result.is_(None), _attempts.c.result == Result.AMBIGUOUS)
+_END_LATE = (
+    sa.update(_attempts)
+    .where(
+        _attempts.c.id == sa.bindparam("b_id"),
+        sa.or_(_attempts.c.result.is_(None), _attempts.c.result == Result.AMBIGUOUS),
+    )
+    .values(**_bound(_attempts, *_ENDING[1:]))
 )
 _KEEP_THREAD = (
     sa.update(_lanes)
@@ -94,8 +98,9 @@ class _Writes:
     """What one transaction has to write, statement by statement."""
 
     arrive: list[dict[str, Any]] = field(default_factory=list)
-    settle: list[dict[str, Any]] = field(default_factory=list)
-    end: list[dict[str, Any]] = field(default_factory=list)
+    #: By delivery and by attempt: what is said of one twice, the last one settles.
+    settle: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    end: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     end_late: list[dict[str, Any]] = field(default_factory=list)
     keep_thread: list[dict[str, Any]] = field(default_factory=list)
     park: list[dict[str, Any]] = field(default_factory=list)
@@ -103,33 +108,42 @@ class _Writes:
     promote: list[tuple[str, datetime]] = field(default_factory=list)
     promote_late: list[tuple[str, datetime]] = field(default_factory=list)
 
-    def execute(self, db: sa.Connection) -> None:
-        for statement, rows in (
-            (_ARRIVE, self.arrive),
-            (_SETTLE, self.settle),
-            (_END, self.end),
-            (_END_LATE, self.end_late),
-            (_KEEP_THREAD, self.keep_thread),
-            (_PARK, self.park),
-            (_UNPARK, self.unpark),
-        ):
-            if rows:
-                db.execute(statement, rows)
-        promote_all(db, self.promote)
-        promote_all(db, self.promote_late, late=True)
+
+class Results:
+    """Writes how attempts ended and what follows."""
+
+    def __init__(self, database: Database) -> None:
+        prepare = database.prepare_update
+        self._settle = prepare(_deliveries, _settle, columns=_SETTLEMENT)
+        self._end = prepare(_attempts, _end, columns=_ENDING)
+
+    def record(self, db: sa.Connection, records: Sequence[Record]) -> None:
+        """Write what became of *records*. The caller has locked the lanes."""
+        standings = _standings(db, {record.claim.delivery_id for record in records})
+        writes = _Writes()
+        for record in records:
+            standing = standings.get(record.claim.delivery_id)
+            if standing is not None and _settles(record, standing):
+                _add_settled(writes, record, standing)
+            else:
+                _add_late(writes, record, standing)
+        self._execute(db, writes)
+
+    def _execute(self, db: sa.Connection, writes: _Writes) -> None:
+        _each(db, _ARRIVE, writes.arrive)
+        self._settle.many(db, writes.settle.values())
+        self._end.many(db, writes.end.values())
+        _each(db, _END_LATE, writes.end_late)
+        _each(db, _KEEP_THREAD, writes.keep_thread)
+        _each(db, _PARK, writes.park)
+        _each(db, _UNPARK, writes.unpark)
+        promote_all(db, writes.promote)
+        promote_all(db, writes.promote_late, late=True)
 
 
-def record_all(db: sa.Connection, records: Sequence[Record]) -> None:
-    """Write how attempts ended and what follows. The caller has locked the lanes."""
-    standings = _standings(db, {record.claim.delivery_id for record in records})
-    writes = _Writes()
-    for record in records:
-        standing = standings.get(record.claim.delivery_id)
-        if standing is not None and _settles(record, standing):
-            _add_settled(writes, record, standing)
-        else:
-            _add_late(writes, record, standing)
-    writes.execute(db)
+def _each(db: sa.Connection, statement: sa.Update, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        db.execute(statement, rows)
 
 
 def _standings(db: sa.Connection, ids: Iterable[str]) -> dict[str, _Standing]:
@@ -151,8 +165,8 @@ def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
     claim, decision = record.claim, _decided(record, standing)
     if standing.state != State.IN_FLIGHT:
         writes.unpark.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
-    writes.settle.append(_settlement(record, decision))
-    writes.end.append(_ending(record))
+    writes.settle[claim.delivery_id] = _settlement(record, decision)
+    writes.end[claim.attempt_id] = _ending(record)
     _add_thread(writes, record)
     if standing.late:
         # Outside of the order: it parks nobody, and frees nobody but those that are late as well.
@@ -170,7 +184,8 @@ def _add_late(writes: _Writes, record: Record, standing: _Standing | None) -> No
     if record.lost:
         # It is not: somebody renewed the lease since, or has said how the attempt ended.
         return
-    writes.end_late.append(_ending(record))
+    bound = {f"b_{name}": value for name, value in zip(_ENDING, _ending(record), strict=True)}
+    writes.end_late.append(bound)
     receipt = record.outcome.receipt
     if receipt is None or standing is None or standing.state != State.IN_FLIGHT:
         return
@@ -195,28 +210,27 @@ def _add_thread(writes: _Writes, record: Record) -> None:
         writes.keep_thread.append({"b_lane": lane_id, "b_thread": receipt.thread})
 
 
-def _settlement(record: Record, decision: Decision) -> dict[str, Any]:
+def _settlement(record: Record, decision: Decision) -> tuple[Any, ...]:
+    """Return the values of :data:`_SETTLEMENT`."""
     receipt = record.outcome.receipt
     reason = decision.reason or record.outcome.detail
-    return {
-        "b_id": record.claim.delivery_id,
-        "b_state": decision.state,
-        "b_due_at": decision.due_at,
-        "b_attempts": decision.attempts,
-        "b_repeat": decision.repeat,
-        "b_failing_since": decision.failing_since,
-        "b_reason": None if decision.state is State.DELIVERED else reason or None,
-        "b_ended_at": record.ended_at if decision.ends else None,
-        "b_reference": receipt and receipt.reference,
-        "b_url": receipt and receipt.url,
-    }
+    return (
+        record.claim.delivery_id,
+        decision.state,
+        decision.due_at,
+        decision.attempts,
+        decision.repeat,
+        decision.failing_since,
+        None if decision.state is State.DELIVERED else reason or None,
+        receipt and receipt.reference,
+        receipt and receipt.url,
+        record.ended_at if decision.ends else None,
+        None,
+        None,
+    )
 
 
-def _ending(record: Record) -> dict[str, Any]:
-    return {
-        "b_id": record.claim.attempt_id,
-        "b_ended_at": record.ended_at,
-        "b_result": record.outcome.result,
-        "b_detail": record.outcome.detail or None,
-        "b_status": record.outcome.status,
-    }
+def _ending(record: Record) -> tuple[Any, ...]:
+    """Return the values of :data:`_ENDING`."""
+    outcome, attempt_id = record.outcome, record.claim.attempt_id
+    return attempt_id, record.ended_at, outcome.result, outcome.detail or None, outcome.status

@@ -56,14 +56,16 @@ def request_row(request: Request) -> tuple[Any, ...]:
     return (*_plain(request), jsontext.dumps(request.headers))
 
 
-def load_event(row: sa.RowMapping, *, prefix: str = "") -> Event:
-    """Make the event of a row; *prefix* stands before the names of its columns."""
-    columns: Mapping[str, Any] = {name: row[prefix + name] for name in _SHARED}
+#: What :func:`load_event` needs of an event's row.
+LOADED = tuple(schema.events.c[name] for name in (*_SHARED, "raw", "format", "query"))
+
+
+def load_event(row: sa.RowMapping) -> Event:
+    """Make the event of a row that has at least the columns :data:`LOADED`."""
+    columns: Mapping[str, Any] = {name: row[name] for name in _SHARED}
     # What is not in columns is read again: what could be read once can be read now.
-    read = payload.read(
-        row[prefix + "raw"], format=row[prefix + "format"], query=row[prefix + "query"]
-    )
-    return Event(**columns, metadata=read.metadata, payload=read.fields)
+    fields = payload.contents(row["raw"], format=row["format"], query=row["query"])
+    return Event(**columns, metadata=payload.metadata_of(fields), payload=fields)
 
 
 def load_health(row: sa.RowMapping) -> Health:

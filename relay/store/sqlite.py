@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-__all__ = ["Prepared", "engine", "insert", "open_private"]
+__all__ = ["Prepared", "engine", "insert", "open_private", "rows_of"]
 
 
 def engine(url: str) -> sa.Engine:
@@ -23,35 +23,50 @@ def engine(url: str) -> sa.Engine:
     return made
 
 
+def rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
+    """Return a row of values for *columns* of *table*, for a statement that takes many."""
+    kinds = {name: table.c[name].type for name in columns}
+    one = tuple(sa.bindparam(f"b_{name}", type_=kind) for name, kind in kinds.items())
+    named = (sa.column(name, kind) for name, kind in kinds.items())
+    return sa.values(*named, name="rows").data([one]).cte("rows")
+
+
 class Prepared:
-    """An INSERT compiled once: what every accept executes goes to the driver as it is.
+    """A statement compiled once: what each accept and record executes goes to the driver as it is.
 
     Many rows make one statement. Its driver lets go of the interpreter at every step,
     and 32 threads of the receiver are waiting to take it: a step for each row cost more than
     everything else in an accept.
     """
 
-    def __init__(self, insert: sa.Insert, dialect: sa.Dialect, columns: Sequence[str]) -> None:
-        table: sa.Table = insert.table  # type: ignore[assignment]  # ours are plain tables
-        compiled = insert.compile(dialect=dialect, column_keys=list(columns))
+    def __init__(
+        self, statement: sa.Insert | sa.Update, dialect: sa.Dialect, columns: Sequence[str]
+    ) -> None:
+        """*statement* inserts *columns*, or updates from :func:`rows_of` them."""
+        table: sa.Table = statement.table  # type: ignore[assignment]  # ours are plain tables
+        keys = list(columns) if isinstance(statement, sa.Insert) else None
+        compiled = statement.compile(dialect=dialect, column_keys=keys)
         self._sql = str(compiled)
         self._columns = columns
         # The compiler writes columns in the order of the table: that of the values has to follow.
         order: Sequence[str] = getattr(compiled, "positiontup", None) or ()
-        self._take = itemgetter(*map(columns.index, order))
+        self._take = itemgetter(*(columns.index(name.removeprefix("b_")) for name in order))
         binders = {at: _binder(table, name, dialect) for at, name in enumerate(columns)}
         self._binders = [(at, bind) for at, bind in binders.items() if bind]
 
     def many(self, connection: sa.Connection, rows: Iterable[Sequence[Any]]) -> int:
-        """Insert *rows*, each with its values in the order of *columns*; return how many."""
+        """Execute it for *rows*, each with its values in the order of *columns*.
+
+        Return how many were inserted or found.
+        """
         values = [self._bound(row) for row in rows]
-        start = inserted = 0
+        start = done = 0
         for size in _powers_of_two(len(values)):
             chunk = map(self._take, values[start : start + size])
             flat = tuple(itertools.chain.from_iterable(chunk))
-            inserted += connection.exec_driver_sql(self._of_rows(size), flat).rowcount
+            done += connection.exec_driver_sql(self._of_rows(size), flat).rowcount
             start += size
-        return inserted
+        return done
 
     def _bound(self, row: Sequence[Any]) -> Sequence[Any]:
         bound = list(row)

@@ -23,7 +23,7 @@ from relay.delivery import Outcome, Policy, Result, State
 from relay.store import Database, Inbox, Queue
 from relay.store.queue import LONGEST_LEASE
 from relay.store.records import DeliveryView
-from relay.store.results import record_all
+from relay.store.results import Results
 
 ON_BOTH = True
 
@@ -192,7 +192,7 @@ def test_what_arrived_by_a_late_success_is_delivered_also_if_the_one_who_was_at_
 
     for batch in [records] if together else [records[:1], records[1:]]:
         with database.writing() as db:
-            record_all(db, batch)
+            Results(database).record(db, batch)
 
     view = delivery()
     assert (view.state, view.reference, view.error) == (State.DELIVERED, "ticket 7", None)
