@@ -228,19 +228,24 @@ def test_the_commands_of_the_page_bring_events_through_tls_into_the_sandbox(
     script = script.replace("RELAY_BUFFERS=buffer_requests", _exported(caddy))
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
-    process = subprocess.Popen(
-        ["bash", "-c", script], cwd=here, env={**os.environ, "PATH": programs},
-        stdout=subprocess.PIPE, stderr=(here / "log").open("w"), text=True, start_new_session=True,
-    )  # fmt: skip
+    said = here / "said"
+    # Files, not pipes: what the script leaves running would hold those open.
+    with said.open("w") as out, (here / "log").open("w") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=here, env={**os.environ, "PATH": programs},
+            stdout=out, stderr=log, start_new_session=True,
+        )  # fmt: skip
     try:
-        said, _ = process.communicate(timeout=150)
+        process.wait(timeout=300)
     finally:
         _end_group(process)
 
-    assert process.returncode == 0, (said, (here / "log").read_text()[-3000:])
-    assert "Are you open?" in said
-    assert "Still there?" in said
-    assert "crm" in said
+    assert process.returncode == 0, (said.read_text(), (here / "log").read_text()[-3000:])
+    found = said.read_text()
+    assert "Are you open?" in found
+    assert "Still there?" in found
+    assert "crm" in found
 
 
 def _exported(settings: Mapping[str, str]) -> str:
