@@ -124,6 +124,23 @@ def command(folder: Path, *arguments: str, name: str = "") -> Iterator[psutil.Po
             process.wait(timeout=20)
 
 
+def run(folder: Path, *arguments: str) -> str:
+    """Run a command of the relay to its end, and return what it prints."""
+    call = [sys.executable, "-m", "relay.cli", *arguments]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def await_nodes(folder: Path, config: str, workers: int) -> None:
+    """Wait until so many workers of a store have told that they are there."""
+    ends_at = time.monotonic() + PATIENCE
+    while run(folder, "nodes", "--config", config, "--json").count('"worker"') < workers:
+        if time.monotonic() > ends_at:
+            raise SystemExit(f"no {workers} workers came")
+
+
 def await_url(url: str) -> None:
     """Wait until somebody answers at *url*."""
     ends_at = time.monotonic() + PATIENCE
