@@ -62,6 +62,11 @@ class Http:
         """Make a session that keeps up to *pool_size* connections to each host."""
         return Session(self, pool_size=pool_size)
 
+    def ends_at(self) -> float:
+        """Return the monotonic time at which the call under way, or one from now, must be over."""
+        call = current.get()
+        return call.ends_at if call else time.monotonic() + self.default_deadline
+
     @contextmanager
     def within(self, deadline: float) -> Iterator[None]:
         """Let everything inside take *deadline* seconds together."""
@@ -74,9 +79,7 @@ class Http:
     @contextmanager
     def repeatable(self) -> Iterator[None]:
         """Mark the requests inside as harmless to repeat: a lost answer is then Transient."""
-        outer = current.get()
-        ends_at = outer.ends_at if outer else time.monotonic() + self.default_deadline
-        token = current.set(Call(ends_at=ends_at, repeatable=True))
+        token = current.set(Call(ends_at=self.ends_at(), repeatable=True))
         try:
             yield
         finally:
@@ -111,7 +114,7 @@ class Session(requests.Session):
         return None
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        call = current.get() or Call(ends_at=time.monotonic() + self.guard.default_deadline)
+        call = current.get() or Call(ends_at=self.guard.ends_at())
         token = current.set(call)
         call.sent, call.target = False, request.path_url
         safe = call.repeatable or request.method in SAFE_METHODS

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import threading
-import time
-
 from pydantic import Field, SecretStr
 
-from connectors.base import Options, Refused, Transient, Unauthorized
+from connectors.access_token import AccessToken
+from connectors.base import Options, Refused, Unauthorized
 from connectors.http import Http, error_for
-from connectors.wire import current
 
 #: Seconds before its end at which a token is replaced.
 MARGIN = 60.0
-_PRINTABLE = re.compile(r"[!-~]+")
 
 
 class ClientCredentials(Options):
@@ -39,42 +34,18 @@ class Tokens:
         self._credentials = credentials
         self._http = http
         self._session = http.session(pool_size=1)
-        self._lock = threading.Lock()
-        self._token: str | None = None
-        self._renew_at = 0.0
+        self._token = AccessToken(self._ask, margin=MARGIN)
 
     def get(self, *, refused: str | None = None) -> str:
         """Return a token other than *refused*, within the caller's deadline.
 
         Raises :class:`DeliveryError`.
         """
-        call = current.get()
-        left = call.ends_at - time.monotonic() if call else self._http.default_deadline
-        if not self._lock.acquire(timeout=max(0.0, left)):
-            raise Transient("no access token in time: another delivery still waits for one")
-        try:
-            if self._token in (None, refused) or time.monotonic() >= self._renew_at:
-                self._token, self._renew_at = self._fetch()
-            assert self._token is not None
-            return self._token
-        finally:
-            self._lock.release()
+        return self._token.get(ends_at=self._http.ends_at(), refused=refused)
 
     def close(self) -> None:
         """Release connections."""
         self._session.close()
-
-    def _fetch(self) -> tuple[str, float]:
-        asked_at = time.monotonic()
-        answer = self._ask()
-        token = answer.get("access_token")
-        if not isinstance(token, str) or not _PRINTABLE.fullmatch(token):
-            raise Transient("the answer about an access token holds none")
-        try:
-            life = max(0.0, float(str(answer.get("expires_in"))))
-        except ValueError:
-            life = 0.0
-        return token, asked_at + max(life - MARGIN, life / 2)
 
     def _ask(self) -> dict[str, object]:
         given = self._credentials

@@ -118,20 +118,20 @@ class Bot:
         return Receipt(reference=_reply_id(response), thread=thread)
 
     def _call(self, method: str, url: str, body: Json | None = None) -> requests.Response:
-        header = self._token.header()
-        response = self._send(method, url, body, header=header)
+        token = self._token.get()
+        response = self._send(method, url, body, token=token)
         if response.status_code == 401:
-            header = self._token.header(refused=header)
-            response = self._send(method, url, body, header=header)
+            token = self._token.get(refused=token)
+            response = self._send(method, url, body, token=token)
         return response
 
-    def _send(self, method: str, url: str, body: Json | None, *, header: str) -> requests.Response:
-        return self._session.request(
-            method,
-            url,
-            data=None if body is None else cards.encode(body),
-            headers={"Authorization": header, "Content-Type": "application/json; charset=utf-8"},
-        )
+    def _send(self, method: str, url: str, body: Json | None, *, token: str) -> requests.Response:
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "application/json; charset=utf-8",
+        }
+        data = None if body is None else cards.encode(body)
+        return self._session.request(method, url, data=data, headers=headers)
 
 
 def _raise_fault(response: requests.Response) -> None:

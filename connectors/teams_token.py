@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-import threading
-import time
+from collections.abc import Mapping
+from typing import Any
 
 import requests
 from pydantic import SecretStr
 
-from connectors.base import DeliveryError, Refused, Transient, Unauthorized
+from connectors.access_token import AccessToken
+from connectors.base import DeliveryError, Refused, Unauthorized
 from connectors.http import Http, error_for
 from connectors.teams_answers import json_object
-from connectors.wire import current
 
 #: What the token is for, in Microsoft's public cloud.
 SCOPE = "https://api.botframework.com/.default"
 #: Seconds before its end at which a token is replaced.
 MARGIN = 300.0
 
-_PRINTABLE = re.compile(r"[!-~]+")
 _ENTRA_CODE = re.compile(r"AADSTS\d+")
 #: What a person has to mend, by Entra's own codes.
 REMEDIES = {
@@ -40,39 +39,19 @@ class BotToken:
         self._secret = secret
         self._http = http
         self._session = http.session(pool_size=1)
-        self._lock = threading.Lock()
-        self._header: str | None = None
-        self._renew_at = 0.0
+        self._token = AccessToken(self._ask, margin=MARGIN)
 
-    def header(self, *, refused: str | None = None) -> str:
-        """Return an Authorization header other than *refused*, within the caller's deadline.
+    def get(self, *, refused: str | None = None) -> str:
+        """Return a token other than *refused*, within the caller's deadline.
 
-        Many threads that ask at once share one request. Raises :class:`DeliveryError`.
+        Raises :class:`DeliveryError`.
         """
-        if not self._lock.acquire(timeout=_patience(self._http)):
-            raise Transient("no access token in time: another delivery still waits for one")
-        try:
-            if self._header in (None, refused) or time.monotonic() >= self._renew_at:
-                self._header, self._renew_at = self._fetch()
-            assert self._header is not None
-            return self._header
-        finally:
-            self._lock.release()
+        return self._token.get(ends_at=self._http.ends_at(), refused=refused)
 
     def close(self) -> None:
         self._session.close()
 
-    def _fetch(self) -> tuple[str, float]:
-        asked_at = time.monotonic()
-        answer = json_object(self._ask()) or {}
-        token, life = answer.get("access_token"), answer.get("expires_in")
-        if not isinstance(token, str) or not _PRINTABLE.fullmatch(token):
-            raise Transient("the answer about an access token holds none")
-        if not isinstance(life, int | float) or life <= 0:
-            return f"Bearer {token}", float("inf")
-        return f"Bearer {token}", asked_at + max(life - MARGIN, life / 2)
-
-    def _ask(self) -> requests.Response:
+    def _ask(self) -> Mapping[str, Any]:
         asked = {
             "grant_type": "client_credentials",
             "client_id": self._client_id,
@@ -84,13 +63,7 @@ class BotToken:
         error = _fault(response)
         if error is not None:
             raise error
-        return response
-
-
-def _patience(http: Http) -> float:
-    """Return the seconds that are left of the call that is under way."""
-    call = current.get()
-    return max(0.0, call.ends_at - time.monotonic()) if call else http.default_deadline
+        return json_object(response) or {}
 
 
 def _fault(response: requests.Response) -> DeliveryError | None:

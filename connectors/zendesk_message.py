@@ -8,10 +8,10 @@ from hashlib import sha256
 from typing import Any
 
 from connectors import text
+from connectors.access_token import PRINTABLE
 from connectors.base import Event, Refused
 from connectors.templates import Template, render
 from connectors.zendesk_options import FieldValue, ZendeskOptions
-from connectors.zendesk_session import PRINTABLE
 
 #: Bytes of text in one comment; Zendesk takes 64 KiB with everything around it.
 MAX_TEXT = 60_000

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
+from connectors.access_token import PRINTABLE
 from connectors.base import Options
 from connectors.templates import Template
-from connectors.zendesk_session import PRINTABLE
 
 #: The ways to sign in, each by the options that it needs.
 WAYS_IN = (("client_id", "client_secret"), ("access_token",), ("email", "api_token"))

@@ -6,10 +6,7 @@ error that it would word in its own way.
 
 from __future__ import annotations
 
-import re
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -17,13 +14,15 @@ from urllib.parse import urlsplit
 import requests
 from pydantic import SecretStr
 
+from connectors.access_token import AccessToken
 from connectors.base import DeliveryError, Refused, Throttled, Transient, Unauthorized
 from connectors.http import SAFE_METHODS, Http, Session, error_for
 
 #: What an access token is asked to be good for, and for how long (seconds).
 SCOPE = "tickets:read tickets:write users:read users:write"
 TOKEN_LIFE = 7200
-PRINTABLE = re.compile(r"[!-~]+")
+#: Seconds before its end at which a token is replaced.
+MARGIN = 60.0
 
 
 class Gone(Refused):
@@ -193,35 +192,16 @@ class OAuthClient:
         self._secret = secret
         self._http = http
         self._session = http.session(pool_size=1)
-        self._lock = threading.Lock()
-        self._header: str | None = None
-        self._renew_at = 0.0
+        self._token = AccessToken(self._ask, margin=MARGIN)
 
     def header(self, *, ends_at: float, refused: str | None = None) -> str:
-        if not self._lock.acquire(timeout=max(0.0, ends_at - time.monotonic())):
-            raise Transient("no access token in time: another delivery is still waiting for one")
-        try:
-            if self._header in (None, refused) or time.monotonic() >= self._renew_at:
-                self._header, self._renew_at = self._fetch()
-            assert self._header is not None
-            return self._header
-        finally:
-            self._lock.release()
+        known = refused and refused.removeprefix("Bearer ")
+        return f"Bearer {self._token.get(ends_at=ends_at, refused=known)}"
 
     def close(self) -> None:
         self._session.close()
 
-    def _fetch(self) -> tuple[str, float]:
-        asked_at = time.monotonic()
-        answer = _json(self._ask())
-        token, life = answer.get("access_token"), answer.get("expires_in")
-        if not isinstance(token, str) or not PRINTABLE.fullmatch(token):
-            raise Transient("the answer about an access token holds none")
-        if not isinstance(life, int | float) or life <= 0:
-            return f"Bearer {token}", float("inf")
-        return f"Bearer {token}", asked_at + max(life - 60, life / 2)
-
-    def _ask(self) -> requests.Response:
+    def _ask(self) -> Mapping[str, Any]:
         asked = {
             "grant_type": "client_credentials",
             "client_id": self._id,
@@ -236,4 +216,4 @@ class OAuthClient:
             raise Unauthorized(f"no access token for this client: {error}", status=error.status)
         if error is not None:
             raise error
-        return response
+        return _json(response)

@@ -10,10 +10,11 @@ import click
 
 from relay import migrations, payload, registry, units
 from relay.clock import wall
-from relay.config import Config, load
+from relay.config import Config
 from relay.document import FILE, VARIABLE, ConfigError
-from relay.migrations import SchemaTooNew
-from relay.store import Database, Ledger, StoreUnavailable
+from relay.loading import load
+from relay.migrations import NodesAtWork, SchemaTooNew
+from relay.store import Database, Ledger, StoreUnavailable, copying
 from relay.units import RateLimit
 
 #: Exit codes.
@@ -116,8 +117,11 @@ def opened(config: Config) -> Database:
     try:
         database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
-    except (SchemaTooNew, StoreUnavailable) as error:
+        reason = copying.objection(database)
+    except (SchemaTooNew, NodesAtWork, StoreUnavailable) as error:
         raise click.ClickException(f"{config.store_name}: {error}") from error
+    if reason:
+        raise click.ClickException(f"{config.store_name}: {reason}")
     return database
 
 

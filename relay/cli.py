@@ -16,6 +16,7 @@ from relay import (
     housekeeping,
     kit,
     logs,
+    moves,
     processes,
     registry,
     views,
@@ -285,9 +286,9 @@ def demo(once: bool) -> None:
 
 
 for command in (
-    housekeeping.prune,
-    housekeeping.erase,
-    housekeeping.doctor,
+    housekeeping.nodes,
+    housekeeping.migrate,
+    moves.migrate_store,
     workbench.dead,
     workbench.resend,
     workbench.replay,

@@ -281,20 +281,21 @@ def health_after(
     pause = health.pause
     if outcome.lost or (pause is not None and pause.cause == "operator"):
         return health
+    # What was begun before the pause says nothing about what is behind it.
+    is_earlier = pause is not None and claimed_at < pause.since
     match outcome.result:
         case Result.DELIVERED | Result.REFUSED:
-            # What was begun before the pause says nothing about what is behind it.
-            outlasts = pause is not None and (
-                pause.cause == "throttled" or claimed_at < pause.since
-            )
+            outlasts = pause is not None and (pause.cause == "throttled" or is_earlier)
             return Health(pause=pause if outlasts else None)
         case Result.UNAUTHORIZED:
             return _paused(health, "unauthorized", outcome, now=now, wait=PROBE_EVERY)
         case Result.THROTTLED:
             if outcome.scope == "conversation":
                 return health
+            if pause is not None and pause.cause == "unauthorized" and is_earlier:
+                return health
             return _paused(health, "throttled", outcome, now=now, wait=_asked_for(outcome))
-    if pause is not None and claimed_at < pause.since:
+    if is_earlier:
         return health
     failing = replace(health, failures=health.failures + 1)
     if failing.failures < BREAKS_AFTER:

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     SecretStr,
@@ -18,18 +16,12 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from relay.settings import Settings
+
 #: What brokers there are, and the packages that they need beside Celery itself.
 BROKERS = {"amqp": (), "amqps": (), "redis": ("redis",), "rediss": ("redis",)}
 
 _SAY = "write threads, or {celery: {broker: amqp://user@host}}"
-
-
-class Settings(BaseModel):
-    """Base of every part of the file: frozen, no unknown keys, no values in messages."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
-    )
 
 
 def _broker(value: SecretStr) -> SecretStr:

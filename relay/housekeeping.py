@@ -1,18 +1,23 @@
-"""The commands that keep a store in order: prune, erase, doctor."""
+"""The commands that keep a store in order, and show who works on it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import click
 
-from relay import jsontext
+from relay import jsontext, migrations, views
 from relay.arguments import FAILED, Age, Number, config_option, json_option, opened
 from relay.config import Config
 from relay.doctor import Finding, examine
+from relay.migrations import NodesAtWork, SchemaTooNew, UnknownRevision
+from relay.store import Database
+from relay.store.database import file_of
+from relay.store.fleet import Fleet
 from relay.store.upkeep import Removed, Upkeep
 
 SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
@@ -77,11 +82,76 @@ def doctor(config: Config, as_json: bool) -> None:
     Examples: gofax-relay doctor
               gofax-relay doctor --json
     """
-    findings = list(examine(config, opened(config), now=datetime.now(UTC)))
+    database = opened(config)
+    findings = list(examine(config, database, now=database.clock()))
     for finding in findings:
         click.echo(jsontext.dumps(asdict(finding)) if as_json else _line(finding))
     if any(finding.verdict == "broken" for finding in findings):
         sys.exit(FAILED)
+
+
+@click.command()
+@config_option
+@click.option("--to", metavar="REV", help="Another revision than this version's, such as 0004.")
+@click.option("--sql", is_flag=True, help="Print the statements and change nothing.")
+@click.option("--force", is_flag=True, help="Although nodes are at work that cannot go on.")
+@click.option("--yes", is_flag=True, help="Do not ask before going back.")
+def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -> None:
+    """Bring the tables to the schema of this version, or to that of an older one.
+
+    Every start does the former by itself. Going back is for an older version that is to be
+    installed again: what only the newer schema can hold is removed, and any other command of this
+    version brings the tables up again.
+
+    \b
+    Examples: gofax-relay migrate
+              gofax-relay migrate --sql
+              gofax-relay migrate --to 0004
+    """
+    try:
+        before = _revision(config)
+        if sql:
+            dialect = "sqlite" if file_of(config.store) else "postgresql"
+            click.echo(migrations.statements(before, to, dialect=dialect), nl=False)
+            return
+        if migrations.is_backward(before, to) and not yes:
+            click.confirm(f"Go back from schema {before} to {to}?", abort=True)
+        with closing(Database(config.store)) as database:
+            change = migrations.migrate(database, to, force=force)
+    except (SchemaTooNew, UnknownRevision) as error:
+        raise click.ClickException(f"{config.store_name}: {error}") from error
+    except NodesAtWork as error:
+        raise click.ClickException(f"{config.store_name}: {error}; or --force") from error
+    if change.is_none:
+        click.echo(f"{config.store_name} has schema {change.after}: nothing to do")
+    else:
+        came = f"from {change.before} to" if change.before else "to"
+        click.echo(f"{config.store_name} was brought {came} schema {change.after}")
+
+
+def _revision(config: Config) -> str | None:
+    """Return the schema of the store, which is not made by being looked at."""
+    file = file_of(config.store)
+    if file is not None and not file.exists():
+        return None
+    with closing(Database(config.store)) as database:
+        return migrations.revision(database)
+
+
+@click.command()
+@config_option
+@json_option
+def nodes(config: Config, as_json: bool) -> None:
+    """List the receivers and workers at this store, and the leases that they hold.
+
+    A node that was killed is silent after 20 s; others take its work over when its leases have run
+    out, 30 s after their last renewal. It is forgotten after a day.
+
+    \b
+    Examples: gofax-relay nodes
+              gofax-relay nodes --json | grep '"state": "silent"'
+    """
+    views.show_nodes(Fleet(opened(config)).nodes(), as_json=as_json)
 
 
 def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Names for workers, so that one that comes back knows which leases were its own."""
+"""Names for nodes, so that a worker that comes back knows which leases were its own."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 
 
 class NodeSlot:
-    """The first free worker's place beside a store on this machine, held until we die.
+    """The first free place of its *role* beside a store on this machine, held until we die.
 
-    Two running workers never share a name, and one that was killed gives its name back at once,
+    Two running nodes never share a name, and one that was killed gives its name back at once,
     because the lock dies with it.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, role: str = "worker") -> None:
         for number in itertools.count(1):
-            path = store.with_name(f"{store.name}.worker-{number}.lock")
+            path = store.with_name(f"{store.name}.{role}-{number}.lock")
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(self._file)
                 continue
-            self.name = f"worker-{number}"
+            self.name = f"{role}-{number}"
             return
 
 

@@ -27,11 +27,13 @@ from granian.server import Server
 from relay import logs, registry
 from relay.app import create_app
 from relay.config import Config
+from relay.heartbeat import Heartbeat, leave
 from relay.leases import Pace
 from relay.nodes import NodeSlot, new_name
 from relay.pruner import Pruner
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Queue
+from relay.store.fleet import Role
 from relay.store.upkeep import Upkeep
 from relay.worker import Worker
 
@@ -78,6 +80,9 @@ def settle_port(config: Config) -> Config:
 def run_web(config: Config) -> None:
     """Serve HTTP in this process and one child until SIGTERM or SIGINT."""
     log.info("web.started", listen=config.server.listen)
+    # Not connected to before the fork.
+    database = Database(config.store)
+    node = _node_name(database, "web")
     # What is imported lives as long as we do: frozen before the fork, its memory stays shared.
     gc.freeze()
     server = Server(
@@ -94,9 +99,13 @@ def run_web(config: Config) -> None:
         respawn_failed_workers=True,
         respawn_interval=RESTART_AFTER,
     )
+    # Its process keeps the list up to date, and is gone by then.
+    server.on_shutdown(partial(leave, database, node))
     try:
         # Granian's default loader imports a module; ours builds the app from the config.
-        server.serve(target_loader=partial(_load_app, config, os.getpid()), wrap_loader=False)
+        server.serve(
+            target_loader=partial(_load_app, config, node, os.getpid()), wrap_loader=False
+        )
     except SystemExit as error:
         if error.code:
             # Granian gives up, in its own log only, when its process dies again and again.
@@ -112,7 +121,7 @@ def run_worker(config: Config) -> None:
         os._exit(code)
     _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
-    node = NodeSlot(database.path).name if database.is_local else new_name()
+    node = _node_name(database, "worker")
     queue = Queue(database, node=node)
     # Who is woken need not look for work so often.
     pace = Pace() if database.is_local else Pace(poll=WOKEN_POLL)
@@ -127,6 +136,8 @@ def run_worker(config: Config) -> None:
         clock=database.clock,
     )
     pruner.start()
+    heartbeat = Heartbeat(database, name=node, role="worker")
+    heartbeat.start()
     # What is there now stays: the collector need not look through it again and again.
     gc.freeze()
     log.info("worker.started", node=node, destinations=list(config.destinations))
@@ -136,6 +147,7 @@ def run_worker(config: Config) -> None:
     left = worker.drain(DRAIN)
     queue.close()
     worker.close()
+    heartbeat.close()
     log.info("worker.stopped", node=node, left_to_their_leases=left)
     # Threads that hang in a connector would hold the interpreter up at its end.
     logs.flush()
@@ -237,14 +249,19 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _load_app(config: Config, parent: int) -> Any:
+def _load_app(config: Config, node: str, parent: int) -> Any:
     """Build the application in Granian's worker process."""
     end_with(parent)
     _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
     inbox = Inbox(database, tell=_cluster().hints(config).give if config.engine.celery else None)
     refusals = Refusals(inbox.refuse)
+    Heartbeat(database, name=node, role="web").start()
     return create_app(config, database=database, inbox=inbox, refusals=refusals)
+
+
+def _node_name(database: Database, role: Role) -> str:
+    return NodeSlot(database.path, role).name if database.is_local else new_name()
 
 
 def _cluster() -> Any:

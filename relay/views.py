@@ -17,6 +17,7 @@ from relay.config import Config, Endpoint, without_password
 from relay.delivery import State
 from relay.registry import Outlet
 from relay.store import Ledger
+from relay.store.fleet import NodeView
 from relay.store.records import (
     DeliveryView,
     EventView,
@@ -79,6 +80,28 @@ def show_requests(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
             request.reason,
         )
     print_table(table, empty="no requests yet")
+
+
+def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
+    """Print who is, or was lately, at work on a store."""
+    if as_json:
+        for view in nodes:
+            print_json(node_json(view))
+        return
+    table = table_of("role", "name", "host", "version", "started", "last beat", "leases", "state")
+    for view in nodes:
+        node = view.node
+        table.add_row(
+            node.role if node else "",
+            view.name,
+            node.host if node else "",
+            node.version if node else "",
+            moment(node.started_at) if node and node.started_at else "",
+            moment(view.beat_at) if view.beat_at else "",
+            str(view.leases or ""),
+            view.state,
+        )
+    print_table(table, empty="no nodes: neither receiver nor worker runs")
 
 
 def plan(config: Config) -> str:
@@ -182,6 +205,22 @@ def request_json(request: Request) -> dict[str, Any]:
         "message_id": request.message_id,
         "headers": dict(request.headers),
         "body": None if body is None else body.decode("utf-8", "replace"),
+    }
+
+
+def node_json(view: NodeView) -> dict[str, Any]:
+    """Return a node as ``nodes --json`` prints it."""
+    node = view.node
+    return {
+        "name": view.name,
+        "role": node and node.role,
+        "host": node and node.host,
+        "pid": node and node.pid,
+        "version": node and node.version,
+        "started_at": node and node.started_at and node.started_at.isoformat(),
+        "beat_at": view.beat_at and view.beat_at.isoformat(),
+        "leases": view.leases,
+        "state": view.state,
     }
 
 

@@ -12,9 +12,10 @@ from celery.worker.consumer import Consumer
 from kombu import Exchange, Queue
 
 from relay import registry
-from relay.config import Config, load
+from relay.config import Config
 from relay.document import ConfigError, config_path
 from relay.engine import Celery
+from relay.loading import load
 
 log = structlog.get_logger()
 

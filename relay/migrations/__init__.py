@@ -1,7 +1,15 @@
-"""Bringing a database to the schema of this version."""
+"""Bringing a database to the schema of this version, or to an older one.
+
+A revision may say ``serves = "0004"``: code whose newest revision is that one still works on this
+schema. So nodes of two versions run side by side while one after the other is replaced.
+"""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -10,42 +18,178 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from relay.store import schema
 from relay.store.database import Database
+from relay.store.fleet import Fleet
 
 
 class SchemaTooNew(Exception):
-    """A newer version of gofax-relay has used this database."""
+    """A newer version of gofax-relay has used this database, and said that ours cannot."""
+
+
+class UnknownRevision(Exception):
+    """There is no such revision."""
+
+
+class NodesAtWork(Exception):
+    """Nodes are at work that could not go on with the schema that was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """From which revision to which; None: no tables."""
+
+    before: str | None
+    after: str | None
+
+    @property
+    def is_none(self) -> bool:
+        return self.before == self.after
 
 
 def upgrade(database: Database) -> None:
     """Bring the tables to this version's schema; safe when several processes do it at once.
 
-    Raises :class:`SchemaTooNew`, and StoreUnavailable if the database cannot be used.
+    A newer schema on which this version still works is left as it is. Raises
+    :class:`SchemaTooNew`, :class:`NodesAtWork`, and StoreUnavailable if the database cannot be
+    used.
     """
-    scripts = ScriptDirectory.from_config(_config())
-    head = scripts.get_current_head()
-    with database.reading() as connection:
+    migrate(database)
+
+
+def migrate(database: Database, to: str | None = None, *, force: bool = False) -> Change:
+    """Bring the tables to the revision *to*, newer or older; without it to this version's.
+
+    All or nothing. *force*: also if living nodes cannot go on with it. Raises as
+    :func:`upgrade` does, and :class:`UnknownRevision`.
+    """
+    known = _Revisions()
+    wanted = known.named(to)
+    with database.reading() as db:
         # Most often nothing is to be done, for which nobody who writes need be waited for.
-        if MigrationContext.configure(connection).get_current_revision() == head:
-            return
-    with database.writing() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-        if current == head:
-            return
-        if current is not None and current not in _known(scripts):
+        before = _current(db)
+    if before == wanted:
+        return Change(before=before, after=before)
+    with database.writing() as db:
+        database.take_turn(db, "migrate")
+        before = _current(db)
+        if before == wanted:
+            return Change(before=before, after=before)
+        if not known.knows(before):
+            if to is None and known.knows(_serves(db)):
+                return Change(before=before, after=before)
             raise SchemaTooNew(
-                f"the database has schema {current}, which this version does not know: "
+                f"the database has schema {before}, which this version does not know: "
                 "a newer gofax-relay has used it; upgrade gofax-relay"
             )
-        command.upgrade(_config(connection), "head")
+        if not force and not known.is_served(before, by=wanted):
+            _require_quiet(database, db)
+        go = command.upgrade if known.is_upward(before, wanted) else command.downgrade
+        go(_config(connection=db), wanted)
+    return Change(before=before, after=wanted)
 
 
-def _known(scripts: ScriptDirectory) -> set[str]:
-    return {script.revision for script in scripts.walk_revisions()}
+def statements(before: str | None, to: str | None = None, *, dialect: str) -> str:
+    """Return the SQL that leads from *before* to *to*, and change nothing.
+
+    Raises :class:`SchemaTooNew` and :class:`UnknownRevision`.
+    """
+    known = _Revisions()
+    wanted = known.named(to)
+    if not known.knows(before):
+        raise SchemaTooNew(f"the database has schema {before}, which this version does not know")
+    if before == wanted:
+        return ""
+    go = command.upgrade if known.is_upward(before, wanted) else command.downgrade
+    printed = io.StringIO()
+    go(_config(dialect=dialect, output=printed), f"{before or 'base'}:{wanted}", sql=True)
+    return printed.getvalue()
 
 
-def _config(connection: sa.Connection | None = None) -> Config:
-    config = Config()
+def is_backward(before: str | None, to: str | None) -> bool:
+    """Return whether *to* is an older revision. Raises :class:`UnknownRevision`."""
+    known = _Revisions()
+    wanted = known.named(to)
+    return known.knows(before) and before != wanted and not known.is_upward(before, wanted)
+
+
+def revision(database: Database) -> str | None:
+    """Return the revision that a database has. Raises StoreUnavailable."""
+    with database.reading() as db:
+        return _current(db)
+
+
+def revisions() -> Sequence[str]:
+    """Return the revisions that this version knows, the oldest first."""
+    return _Revisions().order
+
+
+def newest() -> str:
+    """Return the revision of this version."""
+    return revisions()[-1]
+
+
+class _Revisions:
+    """The revisions of this version, in their order."""
+
+    def __init__(self) -> None:
+        self._scripts = ScriptDirectory.from_config(_config())
+
+    @cached_property
+    def order(self) -> Sequence[str]:
+        return [script.revision for script in self._scripts.walk_revisions()][::-1]
+
+    def named(self, name: str | None) -> str:
+        """Return *name*, or the newest revision. Raises :class:`UnknownRevision`."""
+        if name is not None and name not in self.order:
+            order = ", ".join(self.order)
+            raise UnknownRevision(f"there is no revision {name}; this version knows {order}")
+        return name or self.order[-1]
+
+    def knows(self, name: str | None) -> bool:
+        """Return whether *name* is one of these; no tables at all are known too."""
+        return name is None or name in self.order
+
+    def is_upward(self, before: str | None, after: str) -> bool:
+        return before is None or self.order.index(before) < self.order.index(after)
+
+    def is_served(self, code: str | None, *, by: str) -> bool:
+        """Return whether nodes that know no revision after *code* can work on schema *by*."""
+        if code is None:
+            return True
+        module = self._scripts.get_revision(by).module
+        oldest: str = getattr(module, "serves", by)
+        return self.order.index(oldest) <= self.order.index(code) <= self.order.index(by)
+
+
+def _require_quiet(database: Database, db: sa.Connection) -> None:
+    if not sa.inspect(db).has_table(schema.nodes.name):
+        return
+    if living := Fleet(database).living(db):
+        raise NodesAtWork(
+            f"{', '.join(living)} could not go on with that schema: stop them first"
+            " (gofax-relay nodes lists them; who was killed is off the list after 20 s)"
+        )
+
+
+def _current(db: sa.Connection) -> str | None:
+    return MigrationContext.configure(db).get_current_revision()
+
+
+def _serves(db: sa.Connection) -> str:
+    """Return the oldest version, by its newest revision, that may work with this database."""
+    wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "serves")
+    return bytes(db.scalar(wanted) or b"?").decode()
+
+
+def _config(
+    *,
+    connection: sa.Connection | None = None,
+    dialect: str = "",
+    output: io.StringIO | None = None,
+) -> Config:
+    config = Config(output_buffer=output)
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
+    config.attributes["dialect"] = dialect
     return config

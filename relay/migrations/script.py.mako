@@ -8,6 +8,8 @@ ${imports if imports else ""}
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+# The oldest revision whose code still works on this schema, if that is not this one:
+# serves = ${repr(down_revision)}
 
 
 def upgrade() -> None:

@@ -29,6 +29,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+#: Seconds for which a node waits for its turn at what one does at a time.
+LONGEST_TURN = 120
 #: Seconds for which a transaction that was in a deadlock leaves the way to the other.
 STEP_ASIDE = 0.05
 
@@ -75,7 +77,7 @@ class Database:
         self.url = url
         self.is_sqlite = url.startswith("sqlite:")
         #: The file of a SQLite store; what lies beside it is named after it.
-        self.path = Path(sa.make_url(url).database or "") if self.is_sqlite else Path()
+        self.path = file_of(url) or Path()
         #: The time that all nodes share: this machine's, or that of the server.
         self.clock: Callable[[], datetime]
         lock_file = None
@@ -128,6 +130,20 @@ class Database:
             return True  # whoever writes is alone
         key = sa.func.hashtextextended(name, 0)
         return bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(key))))
+
+    def take_turn(self, db: sa.Connection, name: str) -> None:
+        """Wait until nobody else does *name*, and keep others from it until *db* has committed.
+
+        What is done then may take as long as it does. Raises :class:`StoreUnavailable`.
+        """
+        if self.is_sqlite:
+            return  # whoever writes is alone
+        key = sa.func.hashtextextended(name, 0)
+        db.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        db.execute(sa.text(f"SET LOCAL lock_timeout = '{LONGEST_TURN}s'"))
+        db.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+        # Whoever waits for a table is waited for by all who use it.
+        db.execute(sa.text(f"SET LOCAL lock_timeout = '{postgres.SETTINGS['lock_timeout']}'"))
 
     def ring(self) -> None:
         """Wake workers on other machines: something is due that was not."""
@@ -192,6 +208,11 @@ class Database:
                 self.engine.dispose()
             kind = InTheWay if condition in postgres.IN_THE_WAY else StoreUnavailable
             raise kind(" ".join(str(cause).split())) from error
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file of a SQLite store; None: a server keeps it."""
+    return Path(sa.make_url(url).database or "") if url.startswith("sqlite:") else None
 
 
 def once_more(act: Callable[P, R]) -> Callable[P, R]:

@@ -7,6 +7,7 @@ import hmac
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,8 +41,11 @@ class Inbox:
     def __init__(self, database: Database, *, tell: Tell | None = None) -> None:
         """*tell* is called when something has become due; if there is none, workers are woken."""
         self._database = database
+        #: The store's own; not known yet to who starts while the store is away.
+        self._secret = b""
+        with suppress(StoreUnavailable):
+            self._secret = _store_secret(database)
         self._tell = tell or (lambda _: database.ring())
-        self._secret = _store_secret(database)
         self._sql = _Statements.of(database)
         self._group: Group[Arrival, Acceptance] = Group(
             self._accept, name="accept", shared=StoreUnavailable, patience=LONGEST_WAIT
@@ -81,6 +85,7 @@ class Inbox:
 
     def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
         self._database.require_room()
+        self._secret = self._secret or _store_secret(self._database)
         acceptances, due = self._commit(arrivals)
         if due:
             self._tell(due)

@@ -309,3 +309,17 @@ actions = Table(
     Column("detail", Text, nullable=False),
     sqlite_autoincrement=True,
 )
+
+#: Processes at work on this store, until they stop or have been silent for long.
+nodes = Table(
+    "nodes",
+    metadata,
+    #: The name under which a worker claims.
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("beat_at", UtcTime, nullable=False),
+)

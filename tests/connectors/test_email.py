@@ -358,7 +358,7 @@ class TestTokens:
 
     def test_a_token_that_is_at_its_end_is_replaced(self) -> None:
         with (
-            RawServer(token("a-token", expires_in="0")) as tokens,
+            RawServer(token("a-token", expires_in="0.001")) as tokens,
             Mailbox(login=("sms@example.com", "a-token")) as mailbox,
         ):
             email = self.connector(mailbox, tokens)

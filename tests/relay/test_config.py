@@ -28,11 +28,11 @@ from relay.config import (
     Retry,
     Server,
     SignatureScheme,
-    load,
 )
 from relay.delivery import Policy
 from relay.document import ConfigError, written
 from relay.engine import THREADS
+from relay.loading import load
 from relay.routing import Route, When
 from relay.units import RateLimit
 

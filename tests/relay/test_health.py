@@ -152,6 +152,15 @@ def test_a_throttled_destination_is_left_alone_as_long_as_it_asks() -> None:
     assert unasked.until == NOW + DEFAULT_WAIT
 
 
+def test_what_was_throttled_before_credentials_were_bad_does_not_shorten_their_pause() -> None:
+    before = paused("unauthorized")
+
+    assert after(before, Result.THROTTLED, claimed_at=NOW - 2 * SECOND) == before
+    probe = after(before, Result.THROTTLED, claimed_at=NOW - SECOND).pause
+    assert probe is not None
+    assert probe.cause == "throttled"
+
+
 def test_a_throttled_conversation_is_its_own_affair() -> None:
     health = Health(failures=2)
 

@@ -30,7 +30,7 @@ def upgrade() -> None:
     )
     _index("ix_deliveries_newest", PENDING)
     _index("ix_deliveries_stopped", STOPPED)
-    with op.batch_alter_table("destinations") as table:
+    with op.batch_alter_table("destinations", copy_from=_destinations()) as table:
         table.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
         for name, kind in _HEALTH.items():
             table.alter_column(name, existing_type=kind, nullable=True)
@@ -54,7 +54,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("actions")
     op.execute("DELETE FROM destinations WHERE cause IS NULL")
-    with op.batch_alter_table("destinations") as table:
+    failures = sa.Column("failures", sa.Integer(), nullable=False, server_default="0")
+    with op.batch_alter_table("destinations", copy_from=_destinations(failures)) as table:
         for name, kind in _HEALTH.items():
             table.alter_column(name, existing_type=kind, nullable=False)
         table.drop_column("failures")
@@ -64,6 +65,19 @@ def downgrade() -> None:
     _give_requests_rows()
     for name in reversed(_REQUEST):
         op.drop_column("events", name)
+
+
+def _destinations(*more: sa.Column[Any]) -> sa.Table:
+    """Return the table as it is, which cannot be looked at where statements are only printed."""
+    return sa.Table(
+        "destinations",
+        sa.MetaData(),
+        sa.Column("name", sa.Text(), nullable=False),
+        *(sa.Column(name, kind, nullable=bool(more)) for name, kind in _HEALTH.items()),
+        sa.Column("until", UtcTime(), nullable=True),
+        *more,
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_destinations")),
+    )
 
 
 def _index(name: str, where: sa.TextClause) -> None:

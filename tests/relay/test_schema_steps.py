@@ -1,0 +1,297 @@
+"""Every revision up and down, with rows in all the tables; and versions side by side."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import servers
+import site_of_nodes
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from fakes import NOON, accept, eventually, finish, take_one
+from newer import NEWER, newer_version
+from site_of_nodes import PATIENCE, Flow, Site
+
+from relay import migrations
+from relay.heartbeat import Heartbeat
+from relay.migrations import NodesAtWork, SchemaTooNew, UnknownRevision
+from relay.store import Database, Inbox, Ledger, Queue, schema
+from relay.store.fleet import Fleet
+
+HEAD = migrations.newest()
+Rows = dict[str, list[dict[str, Any]]]
+Move = Callable[[Database, str], None]
+
+MIGRATE = """
+import sys
+from relay import migrations
+from relay.store import Database
+print("ready", flush=True)
+sys.stdin.readline()
+print(migrations.migrate(Database(sys.argv[1])).is_none, migrations.newest())
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def blank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without tables."""
+    if request.param == "sqlite":
+        with closing(Database(f"sqlite:///{tmp_path}/blank.db")) as database:
+            yield database
+        return
+    request.getfixturevalue("server")
+    with servers.new_database() as url, closing(Database(url)) as database:
+        yield database
+
+
+def _online(database: Database, to: str) -> None:
+    migrations.migrate(database, to)
+
+
+def _by_hand(database: Database, to: str) -> None:
+    """Do what ``--sql`` prints."""
+    before = migrations.revision(database)
+    dialect = database.engine.dialect.name
+    printed = migrations.statements(before, to, dialect=dialect)
+    assert migrations.revision(database) == before
+    if database.is_sqlite:
+        with closing(sqlite3.connect(database.path)) as db:
+            db.execute("PRAGMA foreign_keys = ON")
+            db.executescript(printed)
+    else:
+        with psycopg.connect(database.url, autocommit=True) as db:
+            db.execute(printed.encode())
+
+
+def _value(column: sa.Column[Any], number: int) -> Any:
+    if column.name == "state":
+        return "delivered"
+    match column.type:
+        case sa.Boolean():
+            return False
+        case sa.TIMESTAMP() | sa.DateTime():
+            return NOON + timedelta(seconds=number)
+        case sa.Integer():
+            return number
+        case sa.LargeBinary():
+            return f"{column.table.name} {column.name} {number}".encode()
+        case _:
+            return f"{column.table.name} {column.name} {number}"
+
+
+def _tables(db: sa.Connection) -> list[sa.Table]:
+    reflected = sa.MetaData()
+    reflected.reflect(db)
+    return [each for each in reflected.sorted_tables if each.name != "alembic_version"]
+
+
+def _fill(database: Database, number: int) -> None:
+    """Put a row into each of the tables that there are."""
+    with database.writing() as db:
+        for table in _tables(db):
+            row = {
+                column.name: _value(
+                    next(iter(column.foreign_keys)).column if column.foreign_keys else column,
+                    number,
+                )
+                for column in table.c
+                if column.name != "seq"
+            }
+            db.execute(sa.insert(table).values(row))
+
+
+def _rows(database: Database) -> Rows:
+    with database.reading() as db:
+        found = {
+            table.name: [dict(row) for row in db.execute(sa.select(table)).mappings()]
+            for table in _tables(db)
+        }
+    found["marks"] = [row for row in found["marks"] if row["name"] != "serves"]
+    return found
+
+
+def _assert_kept(before: Rows, after: Rows) -> None:
+    """Nothing is missing of what there is a place for."""
+    for name in set(before) & set(after):
+        assert after[name], name
+        columns = set(before[name][0]) & set(after[name][0])
+        left = [{each: row[each] for each in columns} for row in after[name]]
+        for row in before[name]:
+            assert {each: row[each] for each in columns} in left, name
+
+
+@pytest.mark.parametrize("move", [_online, _by_hand])
+def test_every_revision_is_gone_up_and_down_and_up_with_rows_in_all_tables(
+    blank: Database, move: Move
+) -> None:
+    order = migrations.revisions()
+    for number, revision in enumerate([*order, *order[-2::-1], *order[1:]]):
+        before = _rows(blank) if number else {}
+        move(blank, revision)
+        assert migrations.revision(blank) == revision
+        _assert_kept(before, _rows(blank))
+        _fill(blank, number)
+
+    assert set(_rows(blank)) == set(schema.metadata.tables)
+    with blank.reading() as db:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(db, opts=options)
+        assert compare_metadata(context, schema.metadata) == []
+
+
+@pytest.mark.parametrize("blank", ["postgres"], indirect=True)
+def test_several_processes_may_do_it_at_once(blank: Database) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MIGRATE, str(blank.url)],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+    said = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+
+    assert sorted(said) == [f"False {HEAD}\n", f"True {HEAD}\n", f"True {HEAD}\n"]
+
+
+def test_an_unknown_revision_is_named_with_those_that_there_are(blank: Database) -> None:
+    for act in (
+        lambda: migrations.migrate(blank, "77"),
+        lambda: migrations.statements(None, "77", dialect="sqlite"),
+    ):
+        with pytest.raises(UnknownRevision, match="no revision 77.* knows 0001, .*" + HEAD):
+            act()
+
+
+def test_nobody_takes_the_tables_away_from_living_nodes(blank: Database) -> None:
+    migrations.migrate(blank)
+    heart = Heartbeat(blank, name="a", role="worker")
+    heart.start()
+    eventually(lambda: Fleet(blank).nodes())
+
+    with pytest.raises(NodesAtWork, match="a could not go on.*stop them first"):
+        migrations.migrate(blank, "0002")
+    assert migrations.revision(blank) == HEAD
+
+    heart.close()
+    assert not migrations.migrate(blank, "0002").is_none
+
+
+def test_who_insists_takes_them_away_all_the_same(blank: Database) -> None:
+    migrations.migrate(blank)
+    heart = Heartbeat(blank, name="a", role="worker", every=60)
+    heart.start()
+    eventually(lambda: Fleet(blank).nodes())
+
+    migrations.migrate(blank, "0002", force=True)
+
+    assert migrations.revision(blank) == "0002"
+    heart.close()
+
+
+def _by_newer(blank: Database, folder: Path, *arguments: str, serves: str | None) -> str:
+    """Let a newer version migrate the database, and return what it says."""
+    if (folder / "relay").exists():
+        environ = {"PYTHONPATH": str(folder)}
+    else:
+        environ = newer_version(folder, before=HEAD, serves=serves)
+    ended = Site(folder, store=blank.url).run("migrate", *arguments, **environ)
+    return ended.stdout + ended.stderr
+
+
+def test_an_older_version_goes_on_with_a_schema_that_serves_it(
+    blank: Database, tmp_path: Path
+) -> None:
+    migrations.migrate(blank)
+    with closing(Inbox(blank)) as inbox, closing(Queue(blank, node="old")) as queue:
+        accept(inbox, "m1")
+
+        assert f"to schema {NEWER}" in _by_newer(blank, tmp_path / "new", serves=HEAD)
+
+        accept(inbox, "m2")
+        finish(queue, take_one(queue))
+        finish(queue, take_one(queue))
+    # As every start does, and every command.
+    migrations.upgrade(blank)
+    assert migrations.revision(blank) == NEWER
+    assert Ledger(blank).backlog() == {"crm": {"delivered": 2}}
+    with pytest.raises(SchemaTooNew, match=NEWER):
+        migrations.migrate(blank, "0004")
+
+
+def test_a_newer_version_does_not_break_older_nodes_and_then_shuts_them_out(
+    blank: Database, tmp_path: Path
+) -> None:
+    migrations.migrate(blank)
+    heart = Heartbeat(blank, name="old", role="worker")
+    heart.start()
+    eventually(lambda: Fleet(blank).nodes())
+    said = _by_newer(blank, tmp_path / "new", serves=None)
+    assert "old could not go on with that schema: stop them first" in said
+    assert migrations.revision(blank) == HEAD
+    heart.close()
+
+    assert f"to schema {NEWER}" in _by_newer(blank, tmp_path / "new", serves=None)
+
+    with pytest.raises(SchemaTooNew, match=f"{NEWER}.*upgrade gofax-relay"):
+        migrations.upgrade(blank)
+    assert f"to schema {HEAD}" in _by_newer(
+        blank, tmp_path / "new", "--to", HEAD, "--yes", serves=None
+    )
+    migrations.upgrade(blank)
+
+
+@pytest.fixture
+def system() -> Iterator[Flow]:
+    with site_of_nodes.flow() as made:
+        yield made
+
+
+@pytest.mark.slow
+def test_nodes_of_two_versions_work_side_by_side(
+    server: None, tmp_path: Path, system: Flow
+) -> None:
+    with servers.new_database() as url:
+        site = Site(tmp_path / "site", store=url, flow=system.url)
+        newer = newer_version(tmp_path / "new", before=HEAD, serves=HEAD)
+        old = site.serve()
+        assert site.post("m1") == "accepted"
+
+        worker = site.start("work", **newer)
+        eventually(lambda: migrations.newest() != _schema(url), seconds=PATIENCE)
+        assert [site.post(name) for name in ("m2", "m3")] == ["accepted"] * 2
+        eventually(lambda: system.names == ["m1", "m2", "m3"], seconds=PATIENCE)
+        old.terminate()
+        assert old.wait(PATIENCE) == 0
+
+        again = site.serve("web")
+        assert [site.post(name) for name in ("m3", "m4")] == ["duplicate", "accepted"]
+        eventually(lambda: system.names[3:] == ["m4"], seconds=PATIENCE)
+        assert (again.poll(), worker.poll()) == (None, None)
+        site.close()
+
+
+def _schema(url: str) -> str:
+    with psycopg.connect(url) as db:
+        row = db.execute("SELECT version_num FROM alembic_version").fetchone()
+        assert row
+        return str(row[0])
