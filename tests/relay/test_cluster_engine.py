@@ -16,6 +16,7 @@ from celery import Celery
 from fleets import Fleet, eventually, migrated_store
 from receiver import Receiver
 
+from relay.cluster.hints import Hints, waiting
 from relay.cluster.settings import declared
 
 Missing = Callable[[str, str], None]
@@ -136,6 +137,21 @@ def test_hints_that_are_lost_or_doubled_change_nothing(fleet: Fleet) -> None:
     for who in range(4):
         came = [name for name in fleet.system.names("hints-") if int(name[6:]) % 4 == who]
         assert came == names[who::4]
+
+
+def test_no_more_hints_wait_than_a_destination_has_seats(fleet: Fleet) -> None:
+    queue = declared("gofax.idle")
+    with closing(Celery(broker=fleet.broker)) as app:
+        app.conf.task_queues = [queue]
+        hints = Hints(app, {"idle": 3})
+        for _ in range(20):
+            hints.give({"idle": 5})
+            time.sleep(0.02)
+        hints.close()
+    with fleet.queues() as connection, connection.channel() as channel:
+        eventually(lambda: waiting(channel, queue.name) > 0)
+        # What RabbitMQ says of a quorum queue may be a moment old.
+        assert waiting(channel, queue.name) <= 6
 
 
 def test_a_destination_that_hangs_takes_nobodys_place(fleet: Fleet) -> None:

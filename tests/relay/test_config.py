@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from connectors.base import Connector, Event, Options, Receipt
-from relay import registry
+from relay import registry, views
 from relay.config import (
     BasicAuth,
     Config,
@@ -891,6 +891,18 @@ def test_any_text_is_a_config_or_a_list_of_faults(file: Path, text: str) -> None
 def test_a_place_is_written_as_people_do() -> None:
     assert written(("routes", 2, "when", "any", 0, "from")) == "routes[2].when.any[0].from"
     assert written(()) == ""
+
+
+@pytest.mark.parametrize("broker", [f"amqp://u:{HIDDEN}@host/v", f"rediss://:{HIDDEN}@host:6/0"])
+def test_a_fleet_has_a_broker_whose_password_is_not_shown(read: Read, broker: str) -> None:
+    config = read(
+        ENDPOINT + f"store: postgresql://host/db\nengine: {{celery: {{broker: '{broker}'}}}}"
+    )
+
+    assert config.engine.celery is not None
+    assert config.engine.celery.broker.get_secret_value() == broker
+    assert HIDDEN not in repr(config)
+    assert HIDDEN not in views.plan(config)
 
 
 class TestExample:

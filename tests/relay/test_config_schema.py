@@ -51,8 +51,11 @@ def test_the_example_is_good(validator: Draft202012Validator) -> None:
         {"endpoints": [{**ENDPOINT, "allow_unsigned": "${OPEN:-true}", "rate": "file:rate"}],
          "server": {"threads": "${THREADS}", "max_body": "${MAX}KiB", "listen": "${LISTEN}"},
          "retention": "${DAYS}d"},
+        {"endpoints": [ENDPOINT], "store": "postgresql://host/db",
+         "engine": {"celery": {"broker": "${BROKER}"}}},
         # As people write them.
-        {"endpoints": [ENDPOINT], "server": {"max_body": 65536}, "retention": "1h30m"},
+        {"endpoints": [ENDPOINT], "engine": "threads",
+         "server": {"max_body": 65536}, "retention": "1h30m"},
         {"endpoints": [ENDPOINT], "routes": [
             {"to": ["a"], "when": {"event": "SMS_REPLY", "account": 12345, "has_body": True}},
             {"to": ["a"], "when": {"from": ["+61400000000", 61400000000], "any": [
