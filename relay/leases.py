@@ -99,6 +99,10 @@ class Leases:
         """Let the lease go: the attempt is recorded, or never will be."""
         self._at_work.pop(claim.attempt_id, None)
 
+    def __len__(self) -> int:
+        """Return how many claims are not recorded, those included that overran their deadline."""
+        return len(self._at_work)
+
     def running(self) -> Sequence[Claim]:
         """Return the claims at work, those apart that overran their deadline."""
         now = time.monotonic()

@@ -103,9 +103,14 @@ class Member:
     def drain(self, seconds: float) -> int:
         """Wait up to *seconds* for running attempts; return how many are left to their leases."""
         ends_at = time.monotonic() + seconds
-        while self._busy and time.monotonic() < ends_at:
+        while self.is_busy and time.monotonic() < ends_at:
             time.sleep(self._pace.poll)
-        return len(self._busy)
+        return len(self._leases)
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether somebody is still at it: in a connector, or waiting for the store."""
+        return bool(self._busy)
 
     def close(self) -> None:
         for outlet in self._outlets.values():

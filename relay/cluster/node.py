@@ -87,7 +87,7 @@ class Deliveries(bootsteps.StartStopStep):
         self._member.close()
         self._heartbeat.close()
         log.info("worker.stopped", node=self._name, left_to_their_leases=left)
-        if left:
+        if self._member.is_busy:
             # Threads that hang in a connector would hold the pool up, and the interpreter.
             _end()
 
