@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -122,7 +122,7 @@ def main() -> int:
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     rounds: dict[str, list[Round]] = {"accept": [], "verify": []}
     share = options.seconds * EVENTS_A_SECOND
-    script = _write_load(folder, share * options.rounds)
+    script = write_load(folder, share * options.rounds)
     (folder / "config.yaml").write_text(CONFIG.format(port=_free_port(), secret=SECRET))
     verify_port = _free_port()
     (folder / "verify.py").write_text(VERIFY_ONLY.format(port=verify_port, secret=SECRET))
@@ -161,37 +161,61 @@ def _load(
 ) -> Round:
     """Post the prepared events from number *first* on: none twice, or it would be a duplicate."""
     before = _cpu_seconds(server)
-    done = subprocess.run(
-        [
-            "wrk",
-            "-t1",
-            f"-c{options.connections}",
-            f"-d{options.seconds}s",
-            "-s",
-            str(script),
-            f"http://127.0.0.1:{port}/webhooks/gofax",
-            "--",
-            str(first),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, LOAD_CORE),
-    )
+    done = wrk(
+        script, port, seconds=options.seconds, connections=options.connections, first=first,
+        cores=LOAD_CORE,
+    )  # fmt: skip
     cpu = _cpu_seconds(server) - before
+    return Round(
+        requests_per_second=round(done.count / done.seconds, 1),
+        cpu_us_per_request=round(cpu / done.count * 1e6, 1),
+        p50_ms=done.p50_ms,
+        p99_ms=done.p99_ms,
+        errors=done.errors,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What a load of ``wrk`` came to."""
+
+    count: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+def wrk(
+    script: Path,
+    port: int,
+    *,
+    seconds: int,
+    connections: int,
+    first: int,
+    cores: Collection[int] | None = None,
+) -> Load:
+    """Post what :func:`write_load` has prepared, from number *first* on, for some seconds."""
+    url = f"http://127.0.0.1:{port}/webhooks/gofax"
+    done = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url, "--",
+         str(first)],
+        capture_output=True, text=True, check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores or os.sched_getaffinity(0)),
+    )  # fmt: skip
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", done.stdout)
     assert found, done.stdout + done.stderr
     count, duration, p50, p99, refused, broken = map(int, found.groups())
-    return Round(
-        requests_per_second=round(count / (duration / 1e6), 1),
-        cpu_us_per_request=round(cpu / count * 1e6, 1),
+    return Load(
+        count=count,
+        seconds=duration / 1e6,
         p50_ms=p50 / 1000,
         p99_ms=p99 / 1000,
         errors=refused + broken,
     )
 
 
-def _write_load(folder: Path, count: int) -> Path:
+def write_load(folder: Path, count: int) -> Path:
     """Sign *count* events and write the script that posts them one after the other."""
     lines = []
     for number in range(count):

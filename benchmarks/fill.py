@@ -1,0 +1,316 @@
+"""Stores with as many events as wished, made by bulk SQL: accepting ten million takes too long.
+
+One event is accepted, delivered and refused as always; the others are copies of its rows. The
+same statements serve SQLite and PostgreSQL, over a handful of functions that each is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+# The tests' ways to end an attempt serve here, too.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "relay"))
+
+from fakes import LEASE, finish
+
+from relay import migrations, payload, routing
+from relay.ids import new_id
+from relay.routing import Route, When
+from relay.store import Database, Inbox, Queue, schema
+from relay.store.inbox import REFUSED_KEPT, delivery_key, lane_name
+from relay.store.records import Arrival, Request
+
+DESTINATION, ENDPOINT, OURS = "crm", "/webhooks/gofax", "+61700000000"
+#: As short as they may be: ten million of them have to fit on a disk.
+ROUTES = [Route(name="replies", when=When(), to=(DESTINATION,))]
+HEADERS = {"content-type": "application/json"}
+#: Over which time the events are spread: what the relay keeps by default.
+KEPT = timedelta(days=90)
+#: Events of one conversation, and events for each call that brought none.
+PER_CONVERSATION, PER_DUPLICATE = 10, 100
+#: Rows of one transaction; a power of two.
+CHUNK = 1 << 17
+#: The customer who wrote the event that the others are copies of.
+MODEL = 99_999_999
+
+
+def arrival(message_id: str, *, customer: int) -> Arrival:
+    """Make what the receiver makes of a reply of the *customer*-th customer."""
+    raw = body(message_id, customer=customer)
+    read, now = payload.read_json(raw), datetime.now(UTC)
+    event = read.event(id=new_id("evt"), endpoint=ENDPOINT, received_at=now)
+    return Arrival(
+        event=event,
+        request=_request(message_id, now, status=200, outcome=""),
+        raw=raw,
+        query="",
+        format="json",
+        key=payload.key(read, raw, endpoint=ENDPOINT, dedupe_by=("messageId",), query=""),
+        meaning=payload.meaning(read),
+        match=routing.match(event, ROUTES),
+    )
+
+
+def body(message_id: str, *, customer: int) -> bytes:
+    """Write the body that GoFax would post."""
+    return (
+        f'{{"eventType":"SMS_REPLY","eventTimestamp":"2025-12-04T00:24:07.112733Z",'
+        f'"messageId":"{message_id}","direction":"reply","from":"{phone(customer)}","to":"{OURS}",'
+        f'"messageBody":"Thanks for your message","metadata":{{"accountId":"12345"}}}}'
+    ).encode()
+
+
+def phone(number: int) -> str:
+    return f"+614{number:08d}"
+
+
+def digest(number: int) -> bytes:
+    return hashlib.sha256(b"%d" % number).digest()
+
+
+def message_name(number: int) -> str:
+    """Return the messageId of the *number*-th event of a filled store."""
+    return digest(number).hex()[:32]
+
+
+def event_name(number: int) -> str:
+    """Return the id of the *number*-th event of a filled store."""
+    return f"evt_{number:024d}"
+
+
+def fill(url: str, *, events: int, delivered: bool = True) -> None:
+    """Make the tables at *url* and put *events* into them, each with a delivery that is done.
+
+    Not *delivered*: each delivery is pending, in a conversation of its own.
+    """
+    with closing(Database(url)) as database:
+        migrations.upgrade(database)
+        _accept_model(database, delivered=delivered)
+    conversations = max(1, events // PER_CONVERSATION) if delivered else events
+    with _driver(url) as driver:
+        with driver.without_indexes():
+            _fill(driver, events, conversations, delivered=delivered)
+        driver.settle()
+
+
+def _accept_model(database: Database, *, delivered: bool) -> None:
+    inbox, queue = Inbox(database), Queue(database, node="filler")
+    inbox.accept(arrival("model", customer=MODEL))
+    if delivered:
+        inbox.accept(arrival("model", customer=MODEL))
+        now = datetime.now(UTC)
+        inbox.refuse([_request("model", now, status=401, outcome="refused")])
+        for claim in queue.claim(DESTINATION, limit=1, rate=None, lease=LEASE, now=now):
+            finish(queue, claim, now=now)
+    inbox.close()
+    queue.close()
+
+
+def _request(message_id: str, at: datetime, *, status: int, outcome: str) -> Request:
+    return Request(
+        id=new_id("req"), at=at, endpoint=ENDPOINT, method="POST", remote="203.0.113.7",
+        status=status, outcome=outcome, reason="signature good",
+        headers=HEADERS, message_id=message_id,
+        body=b"{" + b" " * 200 + b"}" if outcome == "refused" else None,
+    )  # fmt: skip
+
+
+class _Driver:
+    """The driver's own connection, and what differs from one database to the other."""
+
+    #: Selects name and making of the indexes that are no constraints.
+    indexes: str
+    #: What the server would do by itself, later.
+    settling: tuple[str, ...]
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def run(self, sql: str) -> list[Any]:
+        cursor = self._connection.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+
+    @contextmanager
+    def without_indexes(self) -> Iterator[None]:
+        """Take the indexes away, and make them again in one go."""
+        found = {name: made for name, made in self.run(self.indexes)}
+        for name in found:
+            self.run(f"DROP INDEX {name}")
+        yield
+        for made in found.values():
+            self.run(made)
+
+    def settle(self) -> None:
+        for sql in self.settling:
+            self.run(sql)
+
+
+class _Sqlite(_Driver):
+    indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    settling = ("PRAGMA wal_checkpoint(TRUNCATE)",)
+
+
+class _Postgres(_Driver):
+    indexes = (
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        " AND indexname NOT IN (SELECT conname FROM pg_constraint)"
+    )
+    settling = ("VACUUM (ANALYZE)", "CHECKPOINT")
+
+
+@contextmanager
+def _driver(url: str) -> Iterator[_Driver]:
+    """Open the store for statements in bulk: no syncs, no checks of references."""
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as db:
+            db.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000;")
+            for name, function in _FUNCTIONS.items():
+                db.create_function(name, 1, function, deterministic=True)
+            yield _Sqlite(db)
+        return
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute("SET session_replication_role = replica; SET synchronous_commit = off")
+        server.execute("SET maintenance_work_mem = '512MB'; SET work_mem = '256MB'")
+        server.execute(_IN_POSTGRES)
+        yield _Postgres(server)
+
+
+_FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "serial": lambda number: f"{number:024d}",
+    "phone": phone,
+    "digest": digest,
+    "hexed": bytes.hex,
+    "effect": lambda key: delivery_key(key, DESTINATION),
+    "lane": lambda conversation: lane_name(DESTINATION, conversation),
+    "told": str.encode,
+    "moment": lambda seconds: int(seconds * 1e6),
+}
+_IN_POSTGRES = f"""
+CREATE FUNCTION serial(bigint) RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT lpad($1::text, 24, '0') $$;
+CREATE FUNCTION phone(bigint) RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT '+614' || lpad($1::text, 8, '0') $$;
+CREATE FUNCTION digest(bigint) RETURNS bytea LANGUAGE sql IMMUTABLE
+    AS $$ SELECT sha256($1::text::bytea) $$;
+CREATE FUNCTION hexed(bytea) RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT encode($1, 'hex') $$;
+CREATE FUNCTION effect(bytea) RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT substr(encode(sha256($1 || '{DESTINATION}'), 'hex'), 1, 40) $$;
+CREATE FUNCTION told(text) RETURNS bytea LANGUAGE sql IMMUTABLE
+    AS $$ SELECT $1::bytea $$;
+CREATE FUNCTION lane(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT substr(encode(sha256(told('{len(DESTINATION)}:{DESTINATION}' || $1)), 'hex'), 1, 32) $$;
+CREATE FUNCTION moment(double precision) RETURNS timestamptz LANGUAGE sql IMMUTABLE
+    AS $$ SELECT to_timestamp($1) $$;
+"""
+
+
+def _fill(driver: _Driver, events: int, conversations: int, *, delivered: bool) -> None:
+    """Copy the model's rows; those with random keys in the order of these, which is quicker."""
+    _make_numbers(driver)
+    for first in range(0, conversations, CHUNK):
+        said = f"phone({first} + n.i) || '~{OURS}'"
+        _copy(
+            driver, "lanes", f"m.conversation LIKE '{phone(MODEL)}%'",
+            source=f"numbers AS n WHERE n.i < {conversations - first}", order=f"lane({said})",
+            id=f"lane({said})", conversation=said,
+        )  # fmt: skip
+    for first in range(0, events, CHUNK):
+        print(f"{first:,} of {events:,} events", file=sys.stderr)
+        newest = _newest(driver, "events"), _newest(driver, "deliveries")
+        _copy_events(driver, first, events=events, conversations=conversations)
+        _copy_deliveries(driver, *newest, delivered=delivered)
+    _copy(
+        driver, "keys", "m.event_id = (SELECT id FROM events WHERE seq = 1)",
+        source="events AS e WHERE e.seq > 1", order="e.key",
+        key="e.key", event_id="e.id", duplicates="0",
+        first_at="e.received_at", last_at="e.received_at",
+    )  # fmt: skip
+    if delivered:
+        _copy_requests(driver)
+
+
+def _copy_events(driver: _Driver, first: int, *, events: int, conversations: int) -> None:
+    number = f"({first} + n.i)"
+    customer = f"phone({number} % {conversations})"
+    message = f"substr(hexed(digest({number})), 1, 32)"
+    begun = datetime.now(UTC) - KEPT
+    at = f"moment({begun.timestamp():.1f} + {number} * {KEPT.total_seconds() / events:.9f})"
+    raw = body("MESSAGE", customer=MODEL).decode()
+    _copy(
+        driver, "events", "m.seq = 1", source=f"numbers AS n WHERE n.i < {events - first}",
+        id=f"'evt_' || serial({number})", key=f"digest({number})", message_id=message,
+        customer=customer, sender=customer, conversation=f"{customer} || '~{OURS}'",
+        raw=f"told(replace(replace('{raw}', 'MESSAGE', {message}), '{phone(MODEL)}', {customer}))",
+        occurred_at=at, received_at=at, request_id=f"'req_' || serial({number})",
+    )  # fmt: skip
+
+
+def _copy_deliveries(
+    driver: _Driver, newest_event: int, newest_delivery: int, *, delivered: bool
+) -> None:
+    ended = {"ended_at": "e.received_at"} if delivered else {"due_at": "e.received_at"}
+    _copy(
+        driver, "deliveries", "m.seq = 1", source=f"events AS e WHERE e.seq > {newest_event}",
+        id="'dlv_' || substr(e.id, 5)", event_id="e.id", lane_id="lane(e.conversation)",
+        key="effect(e.key)", created_at="e.received_at", **ended,
+    )  # fmt: skip
+    if delivered:
+        _copy(
+            driver, "attempts", "m.seq = 1",
+            source=f"deliveries AS d WHERE d.seq > {newest_delivery}",
+            id="'att_' || substr(d.id, 5) || '_1'", delivery_id="d.id",
+            started_at="d.created_at", ended_at="d.created_at",
+        )  # fmt: skip
+
+
+def _copy_requests(driver: _Driver) -> None:
+    """Add the calls that brought no event: as many refused ones as are kept, some duplicates."""
+    _copy(
+        driver, "requests", "m.outcome = 'duplicate'",
+        source=f"events AS e WHERE e.seq > 1 AND e.seq % {PER_DUPLICATE} = 0",
+        id="'req_d' || substr(e.id, 6)", at="e.received_at", event_id="e.id",
+        message_id="e.message_id",
+    )  # fmt: skip
+    _copy(
+        driver, "requests", "m.outcome = 'refused'",
+        source=f"numbers AS n WHERE n.i < {REFUSED_KEPT - 1}", id="'req_r' || serial(n.i)",
+    )  # fmt: skip
+
+
+def _copy(
+    driver: _Driver, table: str, model: str, *, source: str, order: str = "", **changes: str
+) -> None:
+    """Copy the row m of *table* that is the *model* for each row of *source*, with *changes*."""
+    columns = [each.name for each in schema.metadata.tables[table].c if each.name != "seq"]
+    values = ", ".join(changes.pop(name, f"m.{name}") for name in columns)
+    assert not changes, changes
+    tables, _, where = source.partition(" WHERE ")
+    by = f" ORDER BY {order}" if order else ""
+    driver.run(
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values}"
+        f" FROM {table} AS m CROSS JOIN {tables} WHERE {model} AND {where}{by}"
+    )
+
+
+def _newest(driver: _Driver, table: str) -> int:
+    return int(driver.run(f"SELECT max(seq) FROM {table}")[0][0])
+
+
+def _make_numbers(driver: _Driver) -> None:
+    """Make a table of the numbers of a chunk."""
+    driver.run("CREATE TEMP TABLE numbers (i bigint)")
+    driver.run("INSERT INTO numbers VALUES (0)")
+    size = 1
+    while size < CHUNK:
+        driver.run(f"INSERT INTO numbers SELECT i + {size} FROM numbers")
+        size *= 2

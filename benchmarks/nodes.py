@@ -1,0 +1,240 @@
+"""What an event costs on one node and on several, and on which database.
+
+Everything shares this machine's processors with the load and the stand-in, so that more nodes
+cannot be faster here; what one event costs of the relay's and the server's processors shows
+whether they could be elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import re
+import statistics
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fill
+import psutil
+import rig
+from accept import SECRET, write_load, wrk
+
+CONFIG = """\
+server: {{listen: "127.0.0.1:{port}"}}
+store: {store}
+engine: {engine}
+outbound: {{allow: ["127.0.0.0/8"]}}
+endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]
+destinations:
+  crm: {{connector: webhook, url: "{stand_in}", rate: null, concurrency: 16}}
+routes: [{{name: all, to: [crm]}}]
+"""
+#: More than any receiver here can take: no event may come twice, or it would be a duplicate.
+EVENTS_A_SECOND = 4_000
+PATIENCE = 180.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What was done in a second, and microseconds of processors for each."""
+
+    per_second: float
+    relay_us: float
+    server_us: float
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+
+    @property
+    def us(self) -> float:
+        return self.relay_us + self.server_us
+
+
+class StandIn:
+    """Answers 200 at once, and counts the effects that differ."""
+
+    def __init__(self, port: int, control: Any) -> None:
+        self._effects: dict[bytes, float] = {}
+        asyncio.run(self._serve(port, control))
+
+    async def _serve(self, port: int, control: Any) -> None:
+        server = await asyncio.start_server(self._talk, "127.0.0.1", port, backlog=512)
+        control.send("ready")
+        asyncio.get_running_loop().add_reader(control.fileno(), self._obey, control)
+        async with server:
+            await server.serve_forever()
+
+    def _obey(self, control: Any) -> None:
+        match control.recv():
+            case "count":
+                control.send(len(self._effects))
+            case "times":
+                control.send(sorted(self._effects.values()))
+                self._effects.clear()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = re.search(rb"(?i)content-length: (\d+)", head)
+                effect = re.search(rb"(?i)webhook-id: (\S+)", head)
+                assert length is not None
+                assert effect is not None
+                await reader.readexactly(int(length[1]))
+                self._effects.setdefault(effect[1], time.time())
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+class Bench:
+    """A folder, a stand-in, and a server with a new database for each run."""
+
+    def __init__(self, folder: Path, server: rig.Server) -> None:
+        self.folder, self.server = folder, server
+        self._runs = 0
+        port = rig.free_port()
+        self.stand_in = f"http://127.0.0.1:{port}/effects"
+        self._control, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("fork")
+        self._process = context.Process(target=StandIn, args=(port, theirs), daemon=True)
+        self._process.start()
+        assert self._control.recv() == "ready"
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def ask(self, what: str) -> Any:
+        self._control.send(what)
+        return self._control.recv()
+
+    @contextmanager
+    def store(self, database: str) -> Iterator[str]:
+        """Give the URL of a new store."""
+        self._runs += 1
+        if database == "sqlite":
+            yield f"sqlite:///{self.folder}/relay-{self._runs}.db"
+            return
+        name = f"run_{self._runs}"
+        yield self.server.new_database(name)
+        self.server.drop_database(name)
+
+    def config(self, store: str, *, engine: str = "threads", number: int = 0) -> tuple[Path, int]:
+        """Write a node's config; return where it is, and the port of its receiver."""
+        port, path = rig.free_port(), self.folder / f"config-{number}.yaml"
+        path.write_text(
+            CONFIG.format(
+                port=port, store=store, secret=SECRET, stand_in=self.stand_in, engine=engine
+            )
+        )
+        return path, port
+
+    def spent(self, processes: Sequence[psutil.Process]) -> tuple[float, float]:
+        """Return the seconds of processors that *processes* and the server have used."""
+        return sum(map(rig.cpu_seconds, processes)), rig.cpu_seconds(self.server.process)
+
+
+def accepts(bench: Bench, options: Namespace, *, nodes: int, database: str) -> Cost:
+    """Let *nodes* receivers on one store accept as fast as they do."""
+    share = options.seconds * EVENTS_A_SECOND
+    script = write_load(bench.folder, share * nodes)
+    with bench.store(database) as store, ExitStack() as stack:
+        placed = [bench.config(store, number=each) for each in range(nodes)]
+        rig.run(bench.folder, "migrate", "--config", str(placed[0][0]))
+        webs = [
+            stack.enter_context(rig.command(bench.folder, "web", "--config", str(path)))
+            for path, _ in placed
+        ]
+        for _, port in placed:
+            rig.await_url(f"http://127.0.0.1:{port}/readyz")
+        before = bench.spent(webs)
+        with ThreadPoolExecutor(nodes) as pool:
+            loads = [
+                pool.submit(wrk, script, port, seconds=options.seconds, first=each * share,
+                            connections=options.connections // nodes)
+                for each, (_, port) in enumerate(placed)
+            ]  # fmt: skip
+            done = [each.result() for each in loads]
+        relay, server = (after - b for after, b in zip(bench.spent(webs), before, strict=True))
+    count = sum(each.count for each in done)
+    assert not sum(each.errors for each in done), done
+    return Cost(
+        per_second=round(sum(each.count / each.seconds for each in done), 1),
+        relay_us=round(relay / count * 1e6, 1),
+        server_us=round(server / count * 1e6, 1),
+        p50_ms=statistics.median(each.p50_ms for each in done),
+        p99_ms=max(each.p99_ms for each in done),
+    )
+
+
+def deliveries(
+    bench: Bench, options: Namespace, *, nodes: int, database: str, engine: str = "threads"
+) -> Cost:
+    """Let *nodes* workers deliver what is there, all at once, once all of them are up."""
+    with bench.store(database) as store, ExitStack() as stack:
+        fill.fill(store, events=options.events, delivered=False)
+        config = str(bench.config(store, engine=engine)[0])
+        rig.run(bench.folder, "pause", "crm", "--config", config)
+        workers = [
+            stack.enter_context(
+                rig.command(bench.folder, "work", "--config", config, name=f"work-{each}")
+            )
+            for each in range(nodes)
+        ]
+        rig.await_nodes(bench.folder, config, nodes)
+        before = bench.spent(workers)
+        rig.run(bench.folder, "resume", "crm", "--config", config)
+        _until(lambda: bench.ask("count") > options.events)
+        relay, server = (after - b for after, b in zip(bench.spent(workers), before, strict=True))
+    times = bench.ask("times")
+    begin = len(times) // 10
+    return Cost(
+        per_second=round((len(times) - 1 - begin) / (times[-1] - times[begin]), 1),
+        relay_us=round(relay / len(times) * 1e6, 1),
+        server_us=round(server / len(times) * 1e6, 1),
+    )
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > ends_at:
+            raise SystemExit("not all deliveries were made")
+        time.sleep(0.05)
+
+
+def measure(options: Namespace) -> dict[str, Any]:
+    """Run everything *rounds* times, in turn; return the medians."""
+    runs = [(nodes, "postgres") for nodes in options.nodes] + [(1, "sqlite")]
+    found: dict[str, dict[str, list[Cost]]] = {"accepts": {}, "deliveries": {}}
+    with tempfile.TemporaryDirectory(prefix="gofax-bench-") as name, rig.server() as server:
+        bench = Bench(Path(name), server)
+        try:
+            for _ in range(options.rounds):
+                for nodes, database in runs:
+                    where = f"{database}, {nodes} node{'s' * (nodes > 1)}"
+                    print(where, file=sys.stderr)
+                    for what, act in (("accepts", accepts), ("deliveries", deliveries)):
+                        cost = act(bench, options, nodes=nodes, database=database)
+                        found[what].setdefault(where, []).append(cost)
+        finally:
+            bench.close()
+        return {
+            "postgres": server.version,
+            **{what: {w: _median(each) for w, each in of.items()} for what, of in found.items()},
+        }
+
+
+def _median(costs: Sequence[Cost]) -> dict[str, float]:
+    fields = asdict(costs[0])
+    middle = {name: statistics.median(getattr(each, name) for each in costs) for name in fields}
+    return {**middle, "us": round(statistics.median(each.us for each in costs), 1)}

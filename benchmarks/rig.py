@@ -1,0 +1,173 @@
+"""What benchmarks of many processes share: a PostgreSQL server of their own, commands, their cost.
+
+A server of one's own, because what others do in a shared one would be counted too. It has
+PostgreSQL's own settings, apart from those in :data:`SETTINGS`.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import requests
+
+# The tests' server serves here, too.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "relay"))
+
+from cluster import Cluster
+
+#: Debian's, where the tests' server is content with less.
+SETTINGS = {"shared_buffers": "128MB", "max_connections": "100"}
+#: For filling: what is lost in a power cut can be made again.
+HASTY = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "8GB",
+    "autovacuum": "off",
+}
+PATIENCE = 60.0
+
+
+class Server(Cluster):
+    """A PostgreSQL server in *folder*, and what it costs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._conf = self._data / "postgresql.auto.conf"
+        self._made = self._conf.read_text()
+        self.configure()
+
+    def configure(self, settings: Mapping[str, str] | None = None) -> None:
+        """Write down what is to hold from the next start on, beside :data:`SETTINGS`."""
+        lines = [
+            f"{name} = '{value}'\n" for name, value in {**SETTINGS, **(settings or {})}.items()
+        ]
+        self._conf.write_text(self._made + "".join(lines))
+
+    def restart(self) -> None:
+        """Stop in order, everything written, and start again."""
+        self._run("pg_ctl", "restart", "-w", "-m", "fast", "-t", "600", "-D", self._data,
+                  "-l", self.folder / "log")  # fmt: skip
+
+    def new_database(self, name: str) -> str:
+        """Make a database and return its URL."""
+        with psycopg.connect(self.url, autocommit=True) as server:
+            server.execute(f'CREATE DATABASE "{name}"')
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def drop_database(self, name: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as server:
+            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    @property
+    def process(self) -> psutil.Process:
+        return psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+
+    @property
+    def version(self) -> str:
+        with psycopg.connect(self.url) as server:
+            return f"{server.info.server_version // 10000}.{server.info.server_version % 10000}"
+
+
+@contextmanager
+def server(folder: Path | None = None) -> Iterator[Server]:
+    """Start a server, with its data in *folder*, and remove all of it at the end."""
+    with tempfile.TemporaryDirectory(prefix="gofax-bench-", dir=folder) as name:
+        Path(name).chmod(0o755)
+        made = Server(Path(name) / "postgres")
+        try:
+            made.start()
+            yield made
+        finally:
+            made.close()
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the processor's time of a process and its children, ended ones included."""
+    spent = process.cpu_times()
+    gone = getattr(spent, "children_user", 0.0) + getattr(spent, "children_system", 0.0)
+    return float(spent.user + spent.system + gone + sum(map(cpu_seconds, process.children())))
+
+
+def nanoseconds(process: psutil.Process) -> int:
+    """Return the processor's time of a process and its living children, exactly (Linux)."""
+    tree = [process, *process.children()]
+    return sum(_on_cpu(each.pid) for each in tree)
+
+
+def _on_cpu(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    except OSError:
+        return 0
+
+
+@contextmanager
+def command(folder: Path, *arguments: str, name: str = "") -> Iterator[psutil.Popen]:
+    """Run a command of the relay; what it logs goes to a file in *folder*."""
+    with (folder / f"{name or arguments[0]}.log").open("a") as log:
+        call = [sys.executable, "-m", "relay.cli", *arguments]
+        process = psutil.Popen(call, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """Run a command of the relay to its end, and return what it prints."""
+    call = [sys.executable, "-m", "relay.cli", *arguments]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def await_nodes(folder: Path, config: str, workers: int) -> None:
+    """Wait until so many workers of a store have told that they are there."""
+    ends_at = time.monotonic() + PATIENCE
+    while run(folder, "nodes", "--config", config, "--json").count('"worker"') < workers:
+        if time.monotonic() > ends_at:
+            raise SystemExit(f"no {workers} workers came")
+
+
+def await_url(url: str) -> None:
+    """Wait until somebody answers at *url*."""
+    ends_at = time.monotonic() + PATIENCE
+    while time.monotonic() < ends_at:
+        try:
+            requests.get(url, timeout=1)
+        except requests.ConnectionError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"nothing answers at {url}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Write rows as text in columns, the first one to the left."""
+    cells = [[str(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if at == 0 else cell.rjust(w)
+            for at, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )  # fmt: skip
+        for row in cells
+    )

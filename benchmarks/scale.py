@@ -1,0 +1,95 @@
+"""What carries how much: one node and several, PostgreSQL and SQLite, small tables and large.
+
+python benchmarks/scale.py --tables [--sizes 10000,10000000] [--rounds 200] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nodes
+import rig
+import tables
+
+
+def main() -> int:
+    options = _options()
+    # Servers and nodes have to end with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    measure, show = (
+        (tables.measure, _show_tables) if options.tables else (nodes.measure, _show_nodes)
+    )
+    report = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": sys.version.split()[0],
+        "versions": {name: version(name) for name in ("gofax-relay", "sqlalchemy", "psycopg")},
+        "command": " ".join(["python", *sys.argv]),
+        **measure(options),
+    }
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print(f"{report['date']}  python {report['python']}  {report['versions']}")
+        show(report)
+    return 0 if report.get("worst_ratio", 0) <= options.within else 1
+
+
+def _show_nodes(report: Mapping[str, Any]) -> None:
+    columns = {"a second": "per_second", "relay µs": "relay_us", "server µs": "server_us",
+               "together": "us", "p50 ms": "p50_ms", "p99 ms": "p99_ms"}  # fmt: skip
+    for what in ("accepts", "deliveries"):
+        rows = [(where, *(cost[name] for name in columns.values()))
+                for where, cost in report[what].items()]  # fmt: skip
+        print(f"\n{what}: a second, and microseconds of processors for each")
+        print(rig.table(["", *columns], rows))
+
+
+def _show_tables(report: Mapping[str, Any]) -> None:
+    for kind, sizes in report["tables"].items():
+        clock, processor = (
+            tables.ratios(sizes, unit=each) for each in ("clock_ms", "processor_ms")
+        )
+        rows = [
+            (what, *(f"{sizes[size][what]['clock_ms']:.2f}" for size in sizes), clock[what],
+             *(f"{sizes[size][what]['processor_ms']:.2f}" for size in sizes), processor[what])
+            for what in clock
+        ]  # fmt: skip
+        heads = [f"{size:,}" for size in sizes]
+        print(f"\n{kind}: ms on the clock, then of processors, by number of events")
+        print(rig.table(["", *heads, "ratio", *heads, "ratio"], rows))
+
+
+def _sizes(text: str) -> list[int]:
+    return sorted(int(each) for each in text.split(","))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tables", action="store_true", help="small tables beside large ones")
+    parser.add_argument("--sizes", type=_sizes, default=[10_000, 1_000_000], metavar="N,N",
+                        help="events of each store (2 kB each)")  # fmt: skip
+    parser.add_argument("--databases", type=lambda text: text.split(","),
+                        default=["sqlite", "postgres"], metavar="KIND,KIND")  # fmt: skip
+    parser.add_argument("--nodes", type=_sizes, default=[1, 2, 4], metavar="N,N")
+    parser.add_argument("--seconds", type=int, default=8, help="of each load")
+    parser.add_argument("--connections", type=int, default=64, help="of all loads together")
+    parser.add_argument("--events", type=int, default=4000, help="to deliver")
+    parser.add_argument("--rounds", type=int, help="default: 3, of tables 200")
+    parser.add_argument("--folder", type=Path, help="where the stores are made, and removed")
+    parser.add_argument("--within", type=float, default=9.9, help="exit 1 beyond this ratio")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (200 if options.tables else 3)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

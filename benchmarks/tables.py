@@ -1,0 +1,210 @@
+"""What it costs to accept, claim, record and look, beside how many events a store has.
+
+Stores of several sizes are filled and then take turns, so that the machine's mood hits all.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import fill
+import rig
+from fakes import LEASE, delivered, record
+
+from relay import explanation
+from relay.clock import wall
+from relay.config import Endpoint
+from relay.store import Database, Inbox, Ledger, Queue
+from relay.store.records import Claim
+from relay.units import RateLimit
+
+#: How many come together: one, and what a pool of threads takes.
+TOGETHER = (1, 32)
+#: Never reached, but looked at: the query behind `rate` counts attempts.
+RATE = RateLimit(count=1_000_000, period=LEASE)
+#: What a person lists.
+LISTED = 20
+ENDPOINTS = [Endpoint(path=fill.ENDPOINT, name=fill.ENDPOINT, allow_unsigned=True)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What something took, in milliseconds: on the clock, and of processors, the server's too."""
+
+    clock: float
+    processor: float
+
+
+@dataclass
+class Store:
+    """A filled store and what was measured in it."""
+
+    url: str
+    events: int
+    #: Nanoseconds of processors that a server has spent for it.
+    server: Callable[[], int]
+    costs: dict[str, list[Cost]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.database = Database(self.url)
+        self.inbox = Inbox(self.database)
+        self.queue = Queue(self.database, node="worker-1")
+        self.ledger = Ledger(self.database)
+        self._senders = ThreadPoolExecutor(max(TOGETHER))
+        self._rng = Random(0)
+
+    def close(self) -> None:
+        self._senders.shutdown()
+        self.inbox.close()
+        self.queue.close()
+        self.database.close()
+
+    def round(self, number: int) -> None:
+        """Do everything once: what a receiver, a worker and a person do."""
+        for many in TOGETHER:
+            self._deliver(f"m-{many}-{number}", many)
+        self._timed("events", lambda: list(self.ledger.events(limit=LISTED)))
+        self._timed("requests", lambda: list(self.ledger.requests(limit=LISTED)))
+        old = self._rng.randrange(self.events)
+        self._explain("explain messageId", fill.message_name(old))
+        self._explain("explain event", fill.event_name(self._rng.randrange(self.events)))
+        self._timed("explain unknown", self._explain_unknown)
+
+    def _deliver(self, name: str, many: int) -> None:
+        """Accept, claim and record *many* events of customers of whom the store knows most."""
+        known = max(1, self.events // fill.PER_CONVERSATION)
+        customers = self._rng.sample(range(known + many), many)
+        come = [fill.arrival(f"{name}-{who}", customer=who) for who in customers]
+        self._timed(f"accept {many}", lambda: list(self._senders.map(self.inbox.accept, come)))
+        self._timed(f"look {many}", lambda: self.queue.due([fill.DESTINATION], wall()))
+        claims = self._timed(f"claim {many}", lambda: self._claim(many))
+        assert len(claims) == many, f"{len(claims)} of {many} could be claimed"
+        self._timed(f"record {many}", lambda: self._record(claims))
+
+    def _claim(self, limit: int) -> Sequence[Claim]:
+        return self.queue.claim(
+            fill.DESTINATION, limit=limit, rate=RATE, lease=LEASE, now=datetime.now(UTC)
+        )
+
+    def _record(self, claims: Sequence[Claim]) -> None:
+        left, done, now = len(claims), threading.Event(), datetime.now(UTC)
+
+        def recorded(error: BaseException | None) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done.set()
+
+        for claim in claims:
+            self.queue.record_later(record(claim, delivered(), now=now), recorded)
+        assert done.wait(60)
+
+    def _explain(self, what: str, name: str) -> None:
+        view = self._timed(what, lambda: self.ledger.event(name))
+        assert view is not None and len(view.deliveries[0].history) == 1, name
+
+    def _explain_unknown(self) -> None:
+        name = "nobody-sent-this"
+        assert self.ledger.event(name) is None
+        assert self.ledger.purged(name, explanation.keys_of(name, ENDPOINTS)) is None
+        assert not self.ledger.refused_with(name)
+
+    def _timed(self, name: str, act: Callable[[], Any]) -> Any:
+        server, own, clock = self.server(), time.process_time_ns(), time.perf_counter_ns()
+        result = act()
+        clock, own = time.perf_counter_ns() - clock, time.process_time_ns() - own
+        cost = Cost(clock=clock / 1e6, processor=(own + self.server() - server) / 1e6)
+        self.costs.setdefault(name, []).append(cost)
+        return result
+
+
+def measure(options: Namespace) -> dict[str, Any]:
+    """Compare the sizes on each of the databases that were asked for."""
+    found = {}
+    for kind in options.databases:
+        with _stores(kind, options.sizes, options.folder) as stores:
+            for number in range(options.rounds):
+                for store in stores:
+                    store.round(number)
+            found[kind] = {store.events: _medians(store) for store in stores}
+    return {"tables": found, "worst_ratio": max(map(_worst, found.values()))}
+
+
+def _worst(sizes: dict[int, Any]) -> float:
+    return max(ratios(sizes).values())
+
+
+def ratios(sizes: dict[int, Any], *, unit: str = "clock_ms") -> dict[str, float]:
+    """Return by how much each thing takes longer in the largest store than in the smallest."""
+    small, large = sizes[min(sizes)], sizes[max(sizes)]
+    return {what: round(large[what][unit] / small[what][unit], 2) for what in small}
+
+
+@contextmanager
+def _stores(kind: str, sizes: Sequence[int], folder: Path | None) -> Iterator[Sequence[Store]]:
+    """Fill a store of each size, and open them for as long as they are looked at."""
+    places = _in_files if kind == "sqlite" else _on_server
+    with ExitStack() as stack:
+        urls, server = stack.enter_context(places(sizes, folder))
+        stores = [Store(url, size, server) for url, size in zip(urls, sizes, strict=True)]
+        for store in stores:
+            stack.callback(store.close)
+        yield stores
+
+
+Places = tuple[Sequence[str], Callable[[], int]]
+
+
+@contextmanager
+def _in_files(sizes: Sequence[int], folder: Path | None) -> Iterator[Places]:
+    with tempfile.TemporaryDirectory(prefix="gofax-bench-", dir=folder) as name:
+        urls = [f"sqlite:///{name}/{size}.db" for size in sizes]
+        _fill(urls, sizes)
+        yield urls, lambda: 0
+
+
+@contextmanager
+def _on_server(sizes: Sequence[int], folder: Path | None) -> Iterator[Places]:
+    with rig.server(folder) as server:
+        server.configure(rig.HASTY)
+        server.restart()
+        urls = [server.new_database(f"events_{size}") for size in sizes]
+        _fill(urls, sizes)
+        server.configure()
+        server.restart()
+        os.sync()
+        yield urls, partial(rig.nanoseconds, server.process)
+
+
+def _fill(urls: Sequence[str], sizes: Sequence[int]) -> None:
+    for url, size in zip(urls, sizes, strict=True):
+        begun = time.monotonic()
+        fill.fill(url, events=size)
+        print(f"{size:,} events: filled in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+
+
+def _medians(store: Store) -> dict[str, Any]:
+    # The first rounds fill caches.
+    costs = {what: each[len(each) // 10 :] for what, each in store.costs.items()}
+    return {
+        what: {
+            "clock_ms": round(statistics.median(cost.clock for cost in each), 3),
+            "processor_ms": round(statistics.median(cost.processor for cost in each), 3),
+        }
+        for what, each in costs.items()
+    }

@@ -1,0 +1,84 @@
+"""The benchmarks' instruments: what is filled by bulk SQL is what accepting would have made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import fill
+import pytest
+import servers
+
+from relay.clock import wall
+from relay.delivery import State
+from relay.store import Database, Inbox, Ledger, Queue
+from relay.store.checkup import Checkup
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+EVENTS = 300
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/relay.db"
+        return
+    request.getfixturevalue("server")
+    with servers.new_database() as url:
+        yield url
+
+
+def test_a_filled_store_is_as_if_its_events_had_been_accepted_and_delivered(url: str) -> None:
+    fill.fill(url, events=EVENTS)
+
+    with closing(Database(url)) as database, closing(Inbox(database)) as inbox:
+        ledger, checkup = Ledger(database), Checkup(database)
+        accepted = inbox.accept(fill.arrival("another", customer=7))
+        new, old = (ledger.event(name) for name in (accepted.event_id, fill.message_name(7)))
+
+        assert len(list(ledger.events())) == EVENTS + 2  # the model, and the one from here
+        assert old is not None
+        assert new is not None
+        assert (old.event.id, old.event.customer) == (fill.event_name(7), fill.phone(7))
+        assert old.event.payload["messageId"] == fill.message_name(7)
+        assert [len(each.history) for each in old.deliveries] == [1]
+        assert old.deliveries[0].state is State.DELIVERED
+        assert new.event.conversation == old.event.conversation
+        assert new.deliveries[0].state is State.PENDING
+        found = (
+            checkup.undelivered_events(),
+            checkup.stuck_conversations(),
+            checkup.overdue(wall()),
+        )
+        assert found == (0, 0, {fill.DESTINATION: 1})
+
+
+def test_a_store_can_be_filled_with_what_is_to_be_delivered(url: str) -> None:
+    fill.fill(url, events=EVENTS, delivered=False)
+
+    with closing(Database(url)) as database, closing(Queue(database, node="n")) as queue:
+        claims = queue.claim(
+            fill.DESTINATION, limit=EVENTS + 9, rate=None, lease=fill.LEASE, now=wall()
+        )
+
+    assert len({claim.lane_id for claim in claims}) == EVENTS + 1
+
+
+def test_small_and_large_tables_are_compared(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--tables", "--sizes", "100,300",
+               "--rounds", "3", "--databases", "sqlite", "--json"]  # fmt: skip
+
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
+    )
+
+    assert done.returncode == 0, done.stderr
+    sizes = json.loads(done.stdout)["tables"]["sqlite"]
+    assert list(sizes) == ["100", "300"]
+    assert {"accept 1", "claim 32", "record 1", "events", "requests", "explain unknown"} <= set(
+        sizes["100"]
+    )

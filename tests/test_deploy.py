@@ -1,0 +1,261 @@
+"""What deploy/ and docs/scaling.md say: the files fit each other, and the commands work."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from test_docs import blocks, free_port
+
+from relay.cli import cli
+from relay.loading import load
+from relay.registry import find
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES: Mapping[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ("web-1", "web-2", "work", "migrate", "sandbox")
+#: `${NAME}`, `${NAME:-default}`, `${NAME:?complaint}`.
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+SCHEMA = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+SERVER = os.environ.get("GOFAX_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
+
+
+def run(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, **environ},
+    )  # fmt: skip
+
+
+def documented() -> set[str]:
+    """Return the names that .env.example explains, those that may be left out included."""
+    text = (DEPLOY / ".env.example").read_text()
+    return set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE))
+
+
+def environment(service: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Return what Compose would give a service, where .env says what is *given*."""
+
+    def value(found: re.Match[str]) -> str:
+        name, kind, word = found.groups()
+        return given.get(name) or (word if kind == "-" else "")
+
+    described = SERVICES[service]["environment"]
+    return {name: VARIABLE.sub(value, text) for name, text in described.items()}
+
+
+def test_the_compose_file_is_one() -> None:
+    done = run(*SCHEMA, str(DEPLOY / "compose.yaml"))
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_key_that_compose_does_not_know_would_be_found(tmp_path: Path) -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    (tmp_path / "compose.yaml").write_text(text.replace("restart:", "restarts:"))
+
+    assert run(*SCHEMA, str(tmp_path / "compose.yaml")).returncode == 1
+
+
+def test_there_are_two_of_what_may_die() -> None:
+    assert {"caddy", "postgres", "rabbitmq", *OURS} == set(SERVICES)
+    assert SERVICES["work"]["deploy"]["replicas"] == 2
+    assert SERVICES["web-1"] == SERVICES["web-2"]
+    assert SERVICES["caddy"]["environment"]["RELAY_WEBS"] == "web-1:8080 web-2:8080"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_services_of_ours_run_commands_that_there_are(name: str) -> None:
+    program, command, *_ = SERVICES[name]["command"]
+
+    assert program == "gofax-relay"
+    assert command in cli.commands
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_start_again_and_wait_for_what_tells_that_it_is_well(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["restart"] in ("unless-stopped", "on-failure")
+    for other, wanted in service.get("depends_on", {}).items():
+        healthy = wanted["condition"] == "service_healthy"
+        assert healthy == ("healthcheck" in SERVICES[other]), f"{name} waits for {other}"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_exists(name: str) -> None:
+    for mount in SERVICES[name].get("volumes", []):
+        source = mount.split(":")[0]
+        there = (DEPLOY / source).is_file() if source[0] == "." else source in COMPOSE["volumes"]
+        assert there, mount
+
+
+def test_nothing_but_the_proxy_is_open_to_others() -> None:
+    ports = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
+
+    assert set(ports) == {"caddy", "sandbox"}
+    assert all(port.startswith("127.0.0.1:") for port in ports["sandbox"])
+    assert SERVICES["sandbox"]["profiles"] == ["try"]
+
+
+def test_every_variable_is_documented() -> None:
+    used = {found[1] for found in VARIABLE.finditer((DEPLOY / "compose.yaml").read_text())}
+
+    assert used == documented()
+
+
+def test_no_secret_has_a_value() -> None:
+    text = (DEPLOY / ".env.example").read_text()
+    secrets = re.findall(r"^(\w*(?:SECRET|PASSWORD|TOKEN|WORKFLOW_URL))=(.*)$", text, re.MULTILINE)
+
+    assert len(secrets) == 5
+    assert not [value for _, value in secrets if value]
+
+
+def test_the_config_loads_with_what_compose_gives(tmp_path: Path) -> None:
+    given = {name: "https://example.com/x" for name in documented() if name.endswith("URL")}
+    given |= {name: "x" * 32 for name in documented() - set(given)} | {"RELAY_OUTBOUND": ""}
+
+    for name in ("web-1", "work", "migrate"):
+        config = load(DEPLOY / "relay.yaml", find_connector=find, environ=environment(name, given))
+
+        assert config.store.startswith("postgresql://relay@postgres/")
+        assert config.server.trusted_proxies == 1
+        assert (config.server.host, config.server.port) == ("0.0.0.0", 8080)
+
+
+def test_the_config_passes_its_check() -> None:
+    done = run(
+        sys.executable, "-m", "relay.cli", "check", "--config", str(DEPLOY / "relay.yaml"),
+        **environment("web-1", {"HUBSPOT_ACCESS_TOKEN": "x", "GOFAX_SIGNING_SECRET": "x" * 32,
+                                "TEAMS_WORKFLOW_URL": "https://example.com/flow",
+                                "RABBITMQ_PASSWORD": "x"}),
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "endpoint /webhooks/gofax: json, signed" in done.stdout
+
+
+@pytest.fixture
+def caddy(missing: Any) -> dict[str, str]:
+    """What Caddy's file needs to hear from outside for the Caddy that is here."""
+    if shutil.which("caddy") is None:
+        missing("caddy", "no such command")
+    version = re.search(r"(\d+)\.(\d+)", run("caddy", "version").stdout)
+    assert version is not None
+    old = (int(version[1]), int(version[2])) < (2, 7)
+    return {"RELAY_BUFFERS": "buffer_requests"} if old else {}
+
+
+def test_the_caddyfile_is_valid(caddy: dict[str, str], tmp_path: Path) -> None:
+    for tls in ("internal", "you@example.com"):
+        settings = environment("caddy", {"RELAY_SITE": "sms.example.com", "RELAY_TLS": tls})
+        done = run(
+            "caddy", "validate", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile"),
+            **settings, **caddy, XDG_DATA_HOME=str(tmp_path),
+        )  # fmt: skip
+
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_image_holds_what_it_needs_and_is_not_root() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    copied = [
+        name
+        for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE)
+        for name in line.split()
+    ]
+    allowed = re.findall(
+        r"^!(.*)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE
+    )
+    extras = re.search(r"\[([a-z,]+)\]", text)
+
+    assert sorted(copied) == sorted(allowed)
+    assert all((ROOT / name).exists() for name in copied)
+    assert extras is not None
+    assert set(extras[1].split(",")) <= set(
+        metadata("gofax-relay").get_all("Provides-Extra") or ()
+    )
+    assert re.findall(r"^USER (\w+)$", text, re.MULTILINE) == ["relay"]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder that looks like that of the project."""
+    (tmp_path / "deploy").symlink_to(DEPLOY)
+    return tmp_path
+
+
+@pytest.fixture
+def names(missing: Any) -> Iterator[dict[str, str]]:
+    """What the page's names and ports are called here, so that nobody else has them."""
+    for program in ("caddy", "curl", "createdb", "openssl"):
+        if shutil.which(program) is None:
+            missing(program, "no such command")
+    try:
+        psycopg.connect(f"{SERVER}/postgres", connect_timeout=3).close()
+    except psycopg.Error as error:
+        missing("postgres", " ".join(str(error).split()))
+    unique = f"gofax_scaling_{os.getpid()}"
+    yield {
+        "gofax_scaling": unique,
+        **{str(port): str(free_port()) for port in (8081, 8082, 8090, 8443, 2019)},
+    }
+    with psycopg.connect(f"{SERVER}/postgres", autocommit=True) as server:
+        server.execute(f"DROP DATABASE IF EXISTS {unique} WITH (FORCE)")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_bring_events_through_tls_into_the_sandbox(
+    here: Path, names: dict[str, str], caddy: dict[str, str]
+) -> None:
+    script = "set -e\n" + "\n".join(text for _, text in blocks("scaling.md", "sh"))
+    for name, ours in names.items():
+        script = script.replace(name, ours)
+    script = script.replace("RELAY_BUFFERS=buffer_requests", _exported(caddy))
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    said = here / "said"
+    # Files, not pipes: what the script leaves running would hold those open.
+    with said.open("w") as out, (here / "log").open("w") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=here, env={**os.environ, "PATH": programs},
+            stdout=out, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        process.wait(timeout=300)
+    finally:
+        _end_group(process)
+
+    assert process.returncode == 0, (said.read_text(), (here / "log").read_text()[-3000:])
+    found = said.read_text()
+    assert "Are you open?" in found
+    assert "Still there?" in found
+    assert "crm" in found
+
+
+def _exported(settings: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in settings.items()) or "NOTHING=''"
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End what the script has left running, if it came to no good end."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait(timeout=10)
