@@ -10,10 +10,11 @@ import click
 
 from relay import migrations, payload, registry, units
 from relay.clock import wall
-from relay.config import Config, load
-from relay.document import ConfigError
+from relay.config import Config
+from relay.document import FILE, VARIABLE, ConfigError
+from relay.loading import load
 from relay.migrations import NodesAtWork, SchemaTooNew
-from relay.store import Database, Ledger, StoreUnavailable
+from relay.store import Database, Ledger, StoreUnavailable, copying
 from relay.units import RateLimit
 
 #: Exit codes.
@@ -101,8 +102,8 @@ class Number(Words):
 config_option = click.option(
     "--config",
     type=ConfigFile(),
-    default="config.yaml",
-    envvar="GOFAX_RELAY_CONFIG",
+    default=FILE,
+    envvar=VARIABLE,
     show_default=True,
     show_envvar=True,
     help="The YAML file with endpoints, destinations and routes.",
@@ -116,8 +117,11 @@ def opened(config: Config) -> Database:
     try:
         database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
+        reason = copying.objection(database)
     except (SchemaTooNew, NodesAtWork, StoreUnavailable) as error:
         raise click.ClickException(f"{config.store_name}: {error}") from error
+    if reason:
+        raise click.ClickException(f"{config.store_name}: {reason}")
     return database
 
 

@@ -16,6 +16,7 @@ from relay import (
     housekeeping,
     kit,
     logs,
+    moves,
     processes,
     registry,
     views,
@@ -287,6 +288,7 @@ def demo(once: bool) -> None:
 for command in (
     housekeeping.nodes,
     housekeeping.migrate,
+    moves.migrate_store,
     workbench.dead,
     workbench.resend,
     workbench.replay,

@@ -21,6 +21,15 @@ _NO_QUANTITY = re.compile(r"\+[0-9]+|0[0-9]+")
 _NAMES = re.compile(r"(alias|anchor|tag|tag handle) ['\"].*", re.DOTALL)
 
 
+#: The variable that names the file, and the file if it does not.
+VARIABLE, FILE = "GOFAX_RELAY_CONFIG", "config.yaml"
+
+
+def config_path() -> Path:
+    """Return where the config is, as the environment says."""
+    return Path(os.environ.get(VARIABLE) or FILE)
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Fault:
     """One thing wrong with a file, and where."""

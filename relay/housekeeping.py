@@ -82,7 +82,8 @@ def doctor(config: Config, as_json: bool) -> None:
     Examples: gofax-relay doctor
               gofax-relay doctor --json
     """
-    findings = list(examine(config, opened(config), now=datetime.now(UTC)))
+    database = opened(config)
+    findings = list(examine(config, database, now=database.clock()))
     for finding in findings:
         click.echo(jsontext.dumps(asdict(finding)) if as_json else _line(finding))
     if any(finding.verdict == "broken" for finding in findings):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -25,10 +26,13 @@ GATHER = 0.05
 
 Fields = MutableMapping[str, Any]
 
+_sinks: list[_Sink] = []
+
 
 def configure(*, level: int = logging.INFO) -> None:
     """Send our lines to standard error as JSON, and keep foreign loggers quiet."""
     sink = _Sink(sys.stderr)
+    _sinks[:] = [sink]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -41,6 +45,31 @@ def configure(*, level: int = logging.INFO) -> None:
     )
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def flush() -> None:
+    """Write what has gathered: before a process ends without ceremony."""
+    for sink in _sinks:
+        sink.flush()
+
+
+def adopt(*names: str, level: int) -> None:
+    """Write what foreign loggers say from *level* on as lines of ours."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers = [_Adopted()]
+        logger.propagate = False
+        logger.setLevel(level)
+
+
+class _Adopted(logging.Handler):
+    """Hands records of the standard library's logging over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = structlog.get_logger().bind(logger=record.name, said=record.getMessage())
+        if record.exc_info and record.exc_info[1]:
+            say = say.bind(error=repr(record.exc_info[1]))
+        say.log(record.levelno, "log")
 
 
 class _Sink:
@@ -71,7 +100,11 @@ class _Sink:
 
     def flush(self) -> None:
         """Write what has gathered."""
-        lines = [_rendered(*self._lines.popleft()) for _ in range(len(self._lines))]
+        lines = []
+        # The thread and somebody who is in a hurry may both be at it.
+        with suppress(IndexError):
+            while True:
+                lines.append(_rendered(*self._lines.popleft()))
         self._stream.write("".join(lines))
         self._stream.flush()
 

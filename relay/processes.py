@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
@@ -23,17 +24,18 @@ import structlog
 from granian.constants import Interfaces
 from granian.server import Server
 
-from relay import registry
+from relay import logs, registry
 from relay.app import create_app
 from relay.config import Config
 from relay.heartbeat import Heartbeat, leave
+from relay.leases import Pace
 from relay.nodes import NodeSlot, new_name
 from relay.pruner import Pruner
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Queue
 from relay.store.fleet import Role
 from relay.store.upkeep import Upkeep
-from relay.worker import Pace, Worker
+from relay.worker import Worker
 
 log = structlog.get_logger()
 
@@ -113,6 +115,10 @@ def run_web(config: Config) -> None:
 
 def run_worker(config: Config) -> None:
     """Deliver in this process until SIGTERM or SIGINT."""
+    if config.engine.celery:
+        code = _cluster().work(config)
+        logs.flush()
+        os._exit(code)
     _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
     node = _node_name(database, "worker")
@@ -144,8 +150,7 @@ def run_worker(config: Config) -> None:
     heartbeat.close()
     log.info("worker.stopped", node=node, left_to_their_leases=left)
     # Threads that hang in a connector would hold the interpreter up at its end.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.flush()
     os._exit(0)
 
 
@@ -249,7 +254,7 @@ def _load_app(config: Config, node: str, parent: int) -> Any:
     end_with(parent)
     _prefer_work_to_wake_ups()
     database = Database(config.store, reserve=config.disk_reserve)
-    inbox = Inbox(database)
+    inbox = Inbox(database, tell=_cluster().hints(config).give if config.engine.celery else None)
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web").start()
     return create_app(config, database=database, inbox=inbox, refusals=refusals)
@@ -257,6 +262,11 @@ def _load_app(config: Config, node: str, parent: int) -> Any:
 
 def _node_name(database: Database, role: Role) -> str:
     return NodeSlot(database.path, role).name if database.is_local else new_name()
+
+
+def _cluster() -> Any:
+    """Return the fleet's module, which needs an extra."""
+    return import_module("relay.cluster")
 
 
 def _prefer_work_to_wake_ups() -> None:

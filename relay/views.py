@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors.base import Connector, DeliveryError, Rolls
-from relay.config import Config, Endpoint
+from relay.config import Config, Endpoint, without_password
 from relay.delivery import State
 from relay.registry import Outlet
 from relay.store import Ledger
@@ -107,6 +107,9 @@ def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
 def plan(config: Config) -> str:
     """Say what the config does, endpoint by endpoint and route by route."""
     lines = [f"store {config.store_name}", f"listens on {config.server.listen}"]
+    if config.engine.celery:
+        broker = config.engine.celery.broker.get_secret_value()
+        lines.insert(1, f"engine celery, told by {without_password(broker)}")
     lines += [f"endpoint {each.path}: {_guard(each)}" for each in config.endpoints]
     for name, destination in config.destinations.items():
         pace = f", at most {destination.rate}" if destination.rate else ""

@@ -36,3 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--chaos-seed", type=int, action="append", metavar="S", help="run this seed, any number"
     )
+    group.addoption(
+        "--chaos-stage",
+        choices=["sqlite", "fleet", "celery", "all"],
+        default="sqlite",
+        help="what storms hit: one machine, or six that share PostgreSQL (default: sqlite)",
+    )

@@ -19,7 +19,7 @@ import yaml
 from test_docs import blocks, free_port
 
 from relay.cli import cli
-from relay.config import load
+from relay.loading import load
 from relay.registry import find
 
 ROOT = Path(__file__).parents[1]

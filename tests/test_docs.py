@@ -18,7 +18,7 @@ import pytest
 from connectors.testing import ConnectorSuite
 from connectors.testing.hooks import Hooks
 from relay import scaffold
-from relay.config import load
+from relay.loading import load
 from relay.registry import find
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +26,9 @@ from relay.store.rows import (
     request_row,
 )
 
+#: Is told how many deliveries are new at each destination, after the commit. Must not wait.
+Tell = Callable[[Mapping[str, int]], None]
+
 #: Seconds within which a sender is told that its event could not be stored: it waits for 5.
 LONGEST_WAIT = 4.5
 #: How many refused requests are kept; the oldest make room.
@@ -33,9 +38,14 @@ REFUSED_KEPT = 10_000
 class Inbox:
     """Takes in arrivals, many per commit."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, tell: Tell | None = None) -> None:
+        """*tell* is called when something has become due; if there is none, workers are woken."""
         self._database = database
-        self._secret = _store_secret(database)
+        #: The store's own; not known yet to who starts while the store is away.
+        self._secret = b""
+        with suppress(StoreUnavailable):
+            self._secret = _store_secret(database)
+        self._tell = tell or (lambda _: database.ring())
         self._sql = _Statements.of(database)
         self._group: Group[Arrival, Acceptance] = Group(
             self._accept, name="accept", shared=StoreUnavailable, patience=LONGEST_WAIT
@@ -75,14 +85,17 @@ class Inbox:
 
     def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
         self._database.require_room()
+        self._secret = self._secret or _store_secret(self._database)
         acceptances, due = self._commit(arrivals)
         if due:
-            self._database.ring()
+            self._tell(due)
         return acceptances
 
     @once_more
-    def _commit(self, arrivals: Sequence[Arrival]) -> tuple[Sequence[Acceptance], bool]:
-        """Store *arrivals* in one transaction; say, too, whether that made something due.
+    def _commit(
+        self, arrivals: Sequence[Arrival]
+    ) -> tuple[Sequence[Acceptance], Mapping[str, int]]:
+        """Store *arrivals* in one transaction; say, too, how many deliveries are new, and where.
 
         Locks are taken in one order, because others accept at the same time: new keys, known
         keys, lanes, and each of them by its own order.
@@ -100,7 +113,8 @@ class Inbox:
             self._insert_deliveries(db, wanted)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
             self._note_requests(db, arrivals, acceptances)
-            return acceptances, bool(wanted)
+            new_at = Counter(name for each in wanted.values() for name in each.match.destinations)
+            return acceptances, new_at
 
     def _note_requests(
         self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]

@@ -47,12 +47,17 @@ DEFAULTS = {
     "keepalives_interval": "2",
     "keepalives_count": "3",
 }
-#: For each connection; the locks of writers are held for milliseconds.
+#: For each connection; the locks of writers are held for milliseconds. Those of a node that
+#: vanished are in nobody's way for longer than it takes the server to find that out.
 SETTINGS = {
     "timezone": "UTC",
     "lock_timeout": "2s",
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "30s",
+    "tcp_user_timeout": "4000",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
 }
 
 #: Conditions in which the same transaction may succeed a moment later.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from plan import Kind
 from stage import Relay
 
 
@@ -14,6 +15,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = metafunc.config.getoption("chaos_seed")
         count = metafunc.config.getoption("chaos_seeds")
         metafunc.parametrize("chaos_seed", chosen or range(1, count + 1))
+    if "chaos_stage" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("chaos_stage")
+        kinds = list(Kind) if chosen == "all" else [Kind(chosen)]
+        metafunc.parametrize("chaos_stage", kinds, ids=str)
 
 
 @pytest.fixture

@@ -59,13 +59,13 @@ class Proxy:
 
 
 @contextmanager
-def running(proxy: Proxy) -> Iterator[str]:
-    """Serve *proxy* and give its address."""
-    server = _Server(proxy)
+def running(proxy: Proxy, host: str = "127.0.0.1") -> Iterator[str]:
+    """Serve *proxy* at *host*, an address of ours, and give its URL."""
+    server = _Server(proxy, host)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="proxy")
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{host}:{server.server_port}"
     finally:
         proxy.closing.set()
         proxy.release.set()
@@ -79,8 +79,8 @@ class _Server(ThreadingHTTPServer):
     # Callers keep connections, so threads end with the callers, who are stopped after us.
     block_on_close = False
 
-    def __init__(self, proxy: Proxy) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, proxy: Proxy, host: str) -> None:
+        super().__init__((host, 0), _Handler)
         self.proxy = proxy
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import requests
+from network import EVERYBODY
 
 from connectors import sandbox
 from relay.store import Database, Ledger, StoreUnavailable
@@ -31,9 +32,9 @@ PATH = "/webhooks/gofax"
 PATIENCE = 180.0
 
 CONFIG = """\
-server: {{listen: "127.0.0.1:{port}", threads: 32}}
-store: sqlite:///{store}
-outbound: {{allow: ["127.0.0.0/8"]}}
+server: {{listen: "{address}:{port}", threads: 32}}
+store: {store}
+outbound: {{allow: ["127.0.0.0/8", "{everybody}"]}}
 endpoints:
   - path: /webhooks/gofax
     signing_secrets: ["{secret}"]
@@ -132,23 +133,38 @@ class Relay:
         *,
         systems: str = "http://127.0.0.1:9",
         store: Path | None = None,
+        server: str | None = None,
+        address: str = "127.0.0.1",
+        inside: Sequence[str] = (),
         config: str = CONFIG,
         common: str = COMMON,
         more: str = "",
     ) -> None:
-        """*store* may lie elsewhere; *more* is YAML at the end of the config."""
+        """*store* may lie elsewhere; *more* is YAML at the end of the config.
+
+        Shared with others is the store at *server*, a URL. A command is started with *inside* in
+        front of it, and listens on *address*.
+        """
         self.folder = folder
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{address}:{self.port}"
         self.store = store or folder / "relay.db"
+        self.store_url = server or f"sqlite:///{self.store}"
         self.config = folder / "config.yaml"
         self.config.write_text(
             config.format(
-                port=self.port, store=self.store, secret=SECRET, systems=systems, common=common
+                address=address,
+                port=self.port,
+                store=self.store_url,
+                everybody=EVERYBODY,
+                secret=SECRET,
+                systems=systems,
+                common=common,
             )
             + more
         )
         self.processes: list[Process] = []
+        self._inside = inside
 
     def run(
         self,
@@ -160,7 +176,8 @@ class Relay:
         environ: Mapping[str, str] | None = None,
     ) -> Process:
         """Start *command*, with *before* in front of it, without waiting for anything."""
-        whole = [*before, sys.executable, *program, command, "--config", str(self.config)]
+        relay = [sys.executable, *program, command, "--config", str(self.config)]
+        whole = [*self._inside, *before, *relay]
         log = self.folder / f"{len(self.processes) + 1}-{name or command}.log"
         process = Process(whole, log=log, environ=environ)
         self.processes.append(process)
@@ -192,12 +209,12 @@ class Relay:
 
     def events(self) -> list[EventView]:
         """Return the events in the order in which they were accepted."""
-        with closing(Database(f"sqlite:///{self.store}")) as database:
+        with closing(Database(self.store_url)) as database:
             return list(Ledger(database).events())
 
     def event(self, name: str) -> EventView:
         """Return one event with its attempts."""
-        with closing(Database(f"sqlite:///{self.store}")) as database:
+        with closing(Database(self.store_url)) as database:
             view = Ledger(database).event(name)
         assert view is not None, f"no event {name}"
         return view
@@ -221,7 +238,7 @@ class Relay:
         pause = threading.Event()
         while left := self.unsettled():
             assert time.monotonic() < ends_at, "still on their way:\n" + "\n".join(left)
-            pause.wait(0.1)
+            pause.wait(0.2)
 
 
 def message(

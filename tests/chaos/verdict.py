@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 
 #: Which system each destination is, and whether it can tell that it was asked before.
 SYSTEMS = {"crm": "hubspot", "helpdesk": "zendesk", "front-desk": "teams"}
@@ -23,6 +24,19 @@ class Stored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """What the sender of one message knows."""
+
+    #: When it was first posted, and when first acknowledged, in seconds of one clock.
+    posted_at: float
+    acknowledged_at: float
+    #: How often it was answered 200 with which status.
+    statuses: Mapping[str, int]
+    #: Some answer did not come, or was not 200: what became of that request is not known.
+    doubtful: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """What is left after a run."""
 
@@ -32,15 +46,19 @@ class Evidence:
     stored: Sequence[Stored]
     #: By system, whose effects it has, in the order in which they came.
     effects: Mapping[str, Sequence[str]]
+    #: By message, where that was written down.
+    heard: Mapping[str, Heard] = field(default_factory=dict)
 
 
 def violations(evidence: Evidence) -> list[str]:
     """Say which promises were broken; nothing if none was."""
     return [
         *_lost(evidence),
+        *_answered_wrongly(evidence),
         *_unfinished(evidence),
         *_miscounted(evidence),
         *_disordered(evidence),
+        *_overtaken(evidence),
     ]
 
 
@@ -54,6 +72,17 @@ def _lost(evidence: Evidence) -> Iterator[str]:
     for event in evidence.stored:
         if event.standing != "accepted":
             yield f"{event.name} is a {event.standing}"
+
+
+def _answered_wrongly(evidence: Evidence) -> Iterator[str]:
+    for name, heard in evidence.heard.items():
+        accepted = heard.statuses.get("accepted", 0)
+        if accepted > 1:
+            yield f"{name} was accepted {accepted} times"
+        if accepted == 0 and not heard.doubtful:
+            yield f"{name} was a duplicate of nothing"
+        for status in sorted(heard.statuses.keys() - {"accepted", "duplicate"}):
+            yield f"{name} was answered {status}"
 
 
 def _unfinished(evidence: Evidence) -> Iterator[str]:
@@ -88,3 +117,17 @@ def _disordered(evidence: Evidence) -> Iterator[str]:
             done = [name for name in firsts if name in accepted]
             if done != accepted:
                 yield f"{conversation} in {system}: accepted {accepted}, done {done}"
+
+
+def _overtaken(evidence: Evidence) -> Iterator[str]:
+    """Find what was done before something that had been acknowledged when it was first posted."""
+    conversations = {event.name: event.conversation for event in evidence.stored}
+    for system, effects in evidence.effects.items():
+        firsts = [name for name in dict.fromkeys(effects) if name in evidence.heard]
+        for early, late in combinations(firsts, 2):
+            posted_at = evidence.heard[early].posted_at
+            if (
+                conversations.get(early) == conversations.get(late)
+                and evidence.heard[late].acknowledged_at < posted_at
+            ):
+                yield f"{late} in {system} was overtaken by {early}"

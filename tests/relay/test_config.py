@@ -28,10 +28,11 @@ from relay.config import (
     Retry,
     Server,
     SignatureScheme,
-    load,
 )
 from relay.delivery import Policy
 from relay.document import ConfigError, written
+from relay.engine import THREADS
+from relay.loading import load
 from relay.routing import Route, When
 from relay.units import RateLimit
 
@@ -143,7 +144,7 @@ class TestDefaults:
             rate_per_address=None,
         )
         assert config.store == f"sqlite:///{file.parent}/relay.db"
-        assert (config.retention, config.engine) == (timedelta(days=90), "threads")
+        assert (config.retention, config.engine) == (timedelta(days=90), THREADS)
         assert (config.outbound.allow, config.destinations, config.routes) == ((), {}, ())
 
     def test_of_an_endpoint(self, read: Read) -> None:
@@ -306,9 +307,21 @@ ONE_FAULT = [
     ("xyzzy: 1", "2: xyzzy: unknown key"),
     ("retention: 90", "2: retention: write a time such as 30s, 5m, 1h30m or 90d"),
     ("retention: 9999999999w", "2: retention: that is longer than a time can be"),
-    ("engine: celery", "2: engine: input should be 'threads'"),
-    ("engine: {celery: {broker: x}}",
-     "2: engine: celery is not in this version yet; use threads"),
+    ("engine: celery",
+     "2: engine: write threads, or {celery: {broker: amqp://user@host}}"),
+    ("engine: {celery: }",
+     "2: engine: write threads, or {celery: {broker: amqp://user@host}}"),
+    ("engine: {}\nstore: postgresql://host/db",
+     "2: engine: write threads, or {celery: {broker: amqp://user@host}}"),
+    ("engine: {celery: {}}\nstore: postgresql://host/db",
+     "2: engine.celery.broker: this key is needed"),
+    ("engine: {celery: {broker: amqp://host, brokr: x}}\nstore: postgresql://host/db",
+     "2: engine.celery.brokr: unknown key; did you mean broker?"),
+    ("engine: {celery: {broker: amqp://host}}",
+     "2: engine: a fleet cannot share a SQLite file; write store: postgresql://user@host/db"),
+    *[(f"engine: {{celery: {{broker: '{broker}'}}}}\nstore: postgresql://host/db",
+       "2: engine.celery.broker: write amqp://user@host/vhost or redis://host/0")
+      for broker in ["x", "kafka://host", "amqp://", "redis:///0", "amqp://host:x", "amqp://[::1"]],
     ("store: postgresql://user@host",
      "2: store: write postgresql://user@host/db: host and name of the database"),
     ("store: 'postgresql:///db'",
@@ -852,6 +865,9 @@ LEAKS = [
     "store: postgresql://user:HIDDEN@host",
     "store: postgresql://user@host/db?password=HIDDEN",
     "engine: {celery: {broker: HIDDEN}}",
+    "engine: {celery: {broker: 'amqp://user:HIDDEN@'}}",
+    "engine: {celery: {broker: 'amqp://user:HIDDEN@host'}}",
+    "engine: {celery: {broker: 'redis://:HIDDEN@host:HIDDEN/0'}}",
     "server: {listen: 'HIDDEN:HIDDEN', max_body: HIDDEN}",
     "retention: !!int HIDDEN",
 ]

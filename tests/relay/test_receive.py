@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from relay.app import create_app
-from relay.config import load
+from relay.loading import load
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Ledger
 from relay.store.records import Request

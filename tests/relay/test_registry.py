@@ -13,7 +13,7 @@ import pytest
 
 from connectors.teams import Teams
 from relay import registry
-from relay.config import load
+from relay.loading import load
 
 ROOT = Path(__file__).parents[2]
 GOOD = """

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from relay import sentiment
 from relay.app import create_app
-from relay.config import Config, ConfigError, load
+from relay.config import Config
+from relay.document import ConfigError
+from relay.loading import load
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Ledger
 

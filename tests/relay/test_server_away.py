@@ -12,15 +12,16 @@ import cluster
 import psycopg
 import pytest
 from cluster import Cluster
-from fakes import Hang, Scripted, eventually, outlet
+from fakes import Hang, Scripted, arrival, eventually, outlet
 from flask.testing import FlaskClient
 
 from relay import migrations
 from relay.app import create_app
-from relay.config import load
+from relay.leases import Pace
+from relay.loading import load
 from relay.refusals import Refusals
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
-from relay.worker import Pace, Worker
+from relay.worker import Worker
 
 CONFIG = """\
 endpoints: [{path: /open, allow_unsigned: true}]
@@ -30,17 +31,12 @@ routes: [{to: [crm]}]
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str, str], None]) -> Path:
-    """A folder that the server's user can get at, with a short name for sockets."""
+def folder(missing: Callable[[str, str], None]) -> Iterator[Path]:
+    """A folder for servers."""
     if reason := cluster.unavailable():
         missing("postgres", reason)
-    folder = tmp_path_factory.mktemp("pg")
-    for each in [folder, *folder.parents]:
-        if each.owner() != "root" or each.stat().st_mode & 0o001 == 0:
-            each.chmod(each.stat().st_mode | 0o011)
-        if each.name.startswith("pytest-of-"):
-            break
-    return folder
+    with cluster.new_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -109,6 +105,23 @@ def test_a_server_that_stops_and_starts_loses_nothing_and_needs_nobody(
         eventually(lambda: "during" in crm.message_ids)
         assert client.get("/readyz").status_code == 200
         eventually(lambda: _is(database, {"crm": {"delivered": 6}}))
+    database.close()
+
+
+def test_a_receiver_that_starts_while_the_server_is_away_says_so_until_it_is_back(
+    primary: Cluster,
+) -> None:
+    database = Database(primary.url)
+    migrations.upgrade(database)
+    primary.stop()
+
+    inbox = Inbox(database)
+    with pytest.raises(StoreUnavailable):
+        inbox.accept(arrival("m1"))
+    primary.start()
+
+    assert inbox.accept(arrival("m1")).status == "accepted"
+    inbox.close()
     database.close()
 
 

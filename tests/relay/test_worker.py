@@ -24,14 +24,16 @@ from fakes import (
     outlet,
     take_one,
 )
+from fleet import Fleet
 from structlog.testing import capture_logs
 
 from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
 from relay.delivery import DEFAULT_SCHEDULE, PROBE_EVERY, State
+from relay.leases import LEASE, Pace
 from relay.registry import Outlet
 from relay.store import Database, Inbox, Ledger, Queue
 from relay.store.records import DeliveryView
-from relay.worker import LEASE, Pace, Worker
+from relay.worker import Worker
 
 FindDelivery = Callable[..., DeliveryView]
 NewWorker = Callable[..., Worker]
@@ -44,15 +46,17 @@ def crm() -> Scripted:
     return Scripted()
 
 
-@pytest.fixture
-def new_worker(new_queue: Callable[[str], Queue], clock: Clock) -> Iterator[NewWorker]:
-    """Make a worker that has not been started."""
-    made: list[tuple[Worker, tuple[Outlet, ...]]] = []
+@pytest.fixture(params=[Worker, Fleet], ids=["threads", "celery"])
+def new_worker(
+    request: pytest.FixtureRequest, new_queue: Callable[[str], Queue], clock: Clock
+) -> Iterator[NewWorker]:
+    """Make a worker that has not been started: of either engine."""
+    made: list[tuple[Any, tuple[Outlet, ...]]] = []
 
-    def new_worker(*outlets: Outlet, node: str = "worker-1", pace: Pace = QUICK) -> Worker:
+    def new_worker(*outlets: Outlet, node: str = "worker-1", pace: Pace = QUICK) -> Any:
         rng: Any = LongestWaits()
         served = {each.name: each for each in outlets}
-        worker = Worker(served, new_queue(node), clock=clock, rng=rng, pace=pace)
+        worker = request.param(served, new_queue(node), clock=clock, rng=rng, pace=pace)
         made.append((worker, outlets))
         return worker
 

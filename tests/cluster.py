@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: Where Debian keeps what is not in PATH.
@@ -12,10 +15,10 @@ BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 #: Small, and quick to stop; what is committed is on disk all the same.
 CONF = """
-listen_addresses = ''
+listen_addresses = '{listen}'
 unix_socket_directories = '{folder}'
 shared_buffers = 16MB
-max_connections = 40
+max_connections = {connections}
 """
 
 
@@ -28,10 +31,32 @@ def unavailable() -> str:
     return ""
 
 
-class Cluster:
-    """A server in *folder*, reached by a socket in it."""
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """Make a folder that the server's user can get at, and remove it.
 
-    def __init__(self, folder: Path, *, standby_of: Cluster | None = None) -> None:
+    It is none of pytest's: those are closed to others whenever somebody starts a run.
+    """
+    with tempfile.TemporaryDirectory(prefix="gofax-pg-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+class Cluster:
+    """A server in *folder*, reached by a socket in it, and at the address *listen*, if given.
+
+    There, whoever comes from its *neighbours* (a network such as 10.0.0.0/24) is trusted.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        standby_of: Cluster | None = None,
+        listen: str = "",
+        neighbours: str = "",
+        connections: int = 40,
+    ) -> None:
         self.folder = folder
         self._data = folder / "data"
         folder.mkdir(mode=0o777)
@@ -44,7 +69,10 @@ class Cluster:
             self._run("pg_basebackup", "-D", self._data, "-R", "-c", "fast", "-d", source)
         conf = self._data / "postgresql.auto.conf"
         with conf.open("a") as file:
-            file.write(CONF.format(folder=folder))
+            file.write(CONF.format(folder=folder, listen=listen, connections=connections))
+        if neighbours:
+            with (self._data / "pg_hba.conf").open("a") as file:
+                file.write(f"host all all {neighbours} trust\n")
 
     @property
     def url(self) -> str:
@@ -53,9 +81,9 @@ class Cluster:
     def start(self) -> None:
         self._run("pg_ctl", "start", "-w", "-D", self._data, "-l", self.folder / "log")
 
-    def stop(self) -> None:
-        """Stop as if the power went."""
-        self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", self._data)
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop as if the power went; or in order, but waiting for nobody (*mode* fast)."""
+        self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", self._data)
 
     def promote(self) -> None:
         """Make a standby the server that is written to."""

@@ -1,0 +1,54 @@
+"""One attempt: the connector is called, and the rules say what follows from how that ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from random import Random
+
+import structlog
+
+from connectors.base import DeliveryError
+from relay.delivery import Outcome, decide, delivered, outcome_of
+from relay.registry import Outlet
+from relay.store.records import Claim, Record
+
+log = structlog.get_logger()
+
+
+def attempt(outlet: Outlet, claim: Claim) -> Outcome:
+    """Call the connector once and say how that ended."""
+    try:
+        receipt = outlet.connector.deliver(
+            claim.event,
+            key=claim.key,
+            thread=claim.thread,
+            repeat=claim.standing.repeat,
+            deadline=outlet.settings.deadline.total_seconds(),
+        )
+        return delivered(receipt)
+    except DeliveryError as error:
+        return outcome_of(error)
+    except Exception as error:
+        # A connector is other people's code: whatever it raises, we cannot know what it did.
+        log.exception("connector.failed", event_id=claim.event.id, destination=claim.destination)
+        return outcome_of(error)
+
+
+def decided(
+    outlet: Outlet, claim: Claim, outcome: Outcome, *, now: datetime, rng: Random, seconds: float
+) -> Record:
+    """Say what follows from *outcome*, after *seconds*, and log it; one line per attempt."""
+    decision = decide(claim.standing, outcome, policy=outlet.settings.policy, now=now, rng=rng)
+    log.info(
+        "delivery.attempted",
+        event_id=claim.event.id,
+        delivery_id=claim.delivery_id,
+        attempt_id=claim.attempt_id,
+        destination=claim.destination,
+        outcome=outcome.result.value,
+        detail=outcome.detail or None,
+        state=decision.state.value,
+        due_at=decision.due_at and decision.due_at.isoformat(),
+        ms=round(seconds * 1000, 1),
+    )
+    return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)

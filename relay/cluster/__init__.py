@@ -1,0 +1,53 @@
+"""The fleet: a Celery application whose messages say where work may be, and nothing else.
+
+``celery -A relay.cluster worker`` needs no further argument, nor do ``beat``, ``inspect`` and
+Flower: all that they want to know is in the config that ``$GOFAX_RELAY_CONFIG`` names.
+
+A message is a hint. What is due, who has claimed it and what became of it stands in the
+database alone, so that a hint which is lost, doubled or late changes nothing.
+"""
+
+from __future__ import annotations
+
+from celery import Celery, signals
+
+from relay.cluster import node, settings
+from relay.cluster.hints import Hints
+from relay.cluster.settings import DELIVER, SWEEP
+from relay.config import Config
+
+app = Celery("gofax-relay", set_as_current=False)
+app.add_defaults(settings.of_config)
+app.steps["worker"].add(node.Deliveries)
+signals.setup_logging.connect(node.log_as_we_do)
+signals.celeryd_init.connect(node.name)
+
+
+def deliver(destination: str) -> None:
+    """Bring what is due at *destination* there, if anything is."""
+    node.here().serve(destination)
+
+
+def sweep() -> None:
+    """Give hints again where something is due: they may have been lost."""
+    node.here().sweep()
+
+
+app.task(deliver, name=DELIVER)
+app.task(sweep, name=SWEEP)
+
+
+def hints(config: Config) -> Hints:
+    """Return what tells the fleet of *config* that there is work."""
+    settings.use(config)
+    return Hints(app, settings.all_seats(config))
+
+
+def work(config: Config) -> int:
+    """Run a worker, and a beat in it, until SIGTERM or SIGINT; return the exit code."""
+    settings.use(config)
+    app.steps["worker"].add(node.Clock)
+    worker = app.Worker(quiet=True, loglevel="WARNING")
+    worker.start()
+    code: int = worker.exitcode or 0
+    return code

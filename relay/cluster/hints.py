@@ -1,0 +1,135 @@
+"""Hints: messages that say at which destination something may be due."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from celery import Celery
+from kombu import Connection, Producer
+
+from relay.cluster.settings import DELIVER, STALE_AFTER, declared, queue_of
+
+log = structlog.get_logger()
+
+#: Seconds for which hints are gathered, so that several become one message.
+GATHER = 0.005
+#: Seconds for which a broker may keep us waiting, and for which it is left alone afterwards.
+PATIENCE, AGAIN = 2.0, 1.0
+
+
+class Hints:
+    """Gives hints in a thread of its own: soon, and only as many as can be of use.
+
+    No more wait for a worker than *seats*: how many deliveries a destination takes at one time.
+    While the broker is away they are dropped; a sweep gives them again.
+    """
+
+    def __init__(self, app: Celery, seats: Mapping[str, int]) -> None:
+        self._app = app
+        self._seats = seats
+        self._counts: Counter[str] = Counter()
+        self._guard = threading.Lock()
+        self._wanted = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        self._is_away = False
+
+    def give(self, counts: Mapping[str, int]) -> None:
+        """Have workers told that so many deliveries may be due at each destination."""
+        with self._guard:
+            self._counts.update(counts)
+            if self._thread is None and not self._closed:
+                # Not before: what is made before a fork is not there after it.
+                self._thread = threading.Thread(target=self._run, daemon=True, name="hints")
+                self._thread.start()
+        self._wanted.set()
+
+    def close(self) -> None:
+        """Give what is wanted, unless the broker lets us wait."""
+        self._closed = True
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wanted.wait()
+            time.sleep(GATHER)
+            self._wanted.clear()
+            with self._guard:
+                counts, self._counts = self._counts, Counter()
+            self._send(counts)
+        self._hang_up()
+
+    def _send(self, counts: Mapping[str, int]) -> None:
+        try:
+            try:
+                self._publish(counts)
+            except Exception:
+                if self._connection is None:
+                    raise
+                # It may have been idle for so long that somebody closed it.
+                self._hang_up()
+                self._publish(counts)
+        except Exception as error:  # each transport has errors of its own
+            self._hang_up()
+            if not self._is_away:
+                log.warning("broker.unavailable", error=f"{type(error).__name__}: {error}")
+            self._is_away = True
+            time.sleep(AGAIN)
+        else:
+            if self._is_away:
+                log.info("broker.available")
+            self._is_away = False
+
+    def _publish(self, counts: Mapping[str, int]) -> None:
+        if self._connection is None:
+            self._connection = _connected(self._app)
+        with self._connection.channel() as channel:
+            producer = Producer(channel, auto_declare=False)
+            for name, count in counts.items():
+                queue = queue_of(name)
+                room = self._seats[name] - waiting(channel, queue)
+                for _ in range(min(count, room)):
+                    self._app.send_task(
+                        DELIVER,
+                        (name,),
+                        producer=producer,
+                        queue=queue,
+                        expires=STALE_AFTER,
+                        retry=False,
+                        ignore_result=True,
+                    )
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.release()
+
+
+def waiting(channel: Any, queue: str) -> int:
+    """Return how many messages of *queue* nobody has taken yet; make it if there is none."""
+    found: int = declared(queue)(channel).queue_declare().message_count
+    return found
+
+
+def _connected(app: Celery) -> Connection:
+    """Connect to the broker; nothing done on that connection takes for ever."""
+    connection = app.connection_for_write(connect_timeout=PATIENCE, heartbeat=0)
+    limits = ("socket_timeout", "socket_connect_timeout")
+    if connection.transport.driver_type == "amqp":
+        limits = ("read_timeout", "write_timeout")
+    connection.transport_options = {
+        **connection.transport_options,
+        **dict.fromkeys(limits, PATIENCE),
+    }
+    connection.connect()
+    return connection

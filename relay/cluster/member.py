@@ -1,0 +1,171 @@
+"""A worker of the fleet: it serves a destination when it is told to, and then looks for more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from random import Random
+
+import structlog
+
+from relay.attempts import attempt, decided
+from relay.leases import LEASE, PACE, Leases, Pace
+from relay.registry import Outlet
+from relay.store import Queue, StoreUnavailable
+from relay.store.records import Claim
+
+log = structlog.get_logger()
+
+
+class Member:
+    """Serves destinations in the threads of those who ask for it."""
+
+    def __init__(
+        self,
+        outlets: Mapping[str, Outlet],
+        seats: Mapping[str, int],
+        queue: Queue,
+        *,
+        clock: Callable[[], datetime],
+        hint: Callable[[Mapping[str, int]], None],
+        rng: Random | None = None,
+        pace: Pace = PACE,
+    ) -> None:
+        """*seats*: how many deliveries go to each at one time; *hint* asks the fleet for more."""
+        self._outlets = outlets
+        self._seats = seats
+        self._queue = queue
+        self._clock = clock
+        self._hint = hint
+        self._rng = rng or Random()
+        self._pace = pace
+        self._stop = threading.Event()
+        self._gates = {name: _Gate(threading.Semaphore(seats[name])) for name in outlets}
+        self._leases = Leases(
+            outlets,
+            queue,
+            clock=clock,
+            rng=self._rng,
+            pace=pace,
+            stop=self._stop,
+            then=self.sweep,
+        )
+
+    def start(self) -> None:
+        """Take over what was lost, now and from now on."""
+        self._leases.start()
+
+    def serve(self, name: str) -> int:
+        """Deliver what is due at *name*, until nothing is, the turn is over, or we stop.
+
+        Return how many attempts that were.
+        """
+        gate, attempts = self._gates.get(name), 0
+        if gate is None:
+            return 0
+        gate.knocks = True
+        # Who has a seat looks once more if somebody came meanwhile who found none.
+        while gate.knocks and gate.seats.acquire(blocking=False):
+            gate.knocks = False
+            try:
+                attempts += self._take_turn(self._outlets[name], gate)
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+            finally:
+                gate.seats.release()
+        return attempts
+
+    def sweep(self) -> None:
+        """Give hints for all that is due. Raises StoreUnavailable."""
+        due = self._queue.due(list(self._outlets), self._clock())
+        if due:
+            self._hint({name: self._seats[name] for name in due})
+
+    def stop(self) -> None:
+        """Claim nothing more; may be called from a signal handler."""
+        self._stop.set()
+
+    def drain(self, seconds: float) -> int:
+        """Wait up to *seconds* for running attempts; return how many are left to their leases."""
+        ends_at = time.monotonic() + seconds
+        while self._leases.running() and time.monotonic() < ends_at:
+            time.sleep(self._pace.poll)
+        return len(self._leases.running())
+
+    def close(self) -> None:
+        for outlet in self._outlets.values():
+            outlet.connector.close()
+
+    def _take_turn(self, outlet: Outlet, gate: _Gate) -> int:
+        """Make attempts; return how many. Hints at what is left when the turn is over."""
+        attempts, ends_at = 0, time.monotonic() + self._pace.turn
+        while claim := self._next(outlet, gate, ends_at):
+            self._attempt(outlet, claim)
+            attempts += 1
+            if time.monotonic() >= ends_at:
+                self._hint({outlet.name: 1})
+                break
+        return attempts
+
+    def _next(self, outlet: Outlet, gate: _Gate, ends_at: float) -> Claim | None:
+        """Return a claim. One thread claims for all that wait behind it."""
+        with gate.line:
+            gate.waiting += 1
+        with gate.claiming:
+            try:
+                while not (gate.claimed or self._stop.is_set()) and self._claim(outlet, gate):
+                    if time.monotonic() >= ends_at:
+                        self._hint({outlet.name: 1})
+                        break
+                return gate.claimed.popleft() if gate.claimed else None
+            finally:
+                with gate.line:
+                    gate.waiting -= 1
+
+    def _claim(self, outlet: Outlet, gate: _Gate) -> bool:
+        """Claim for all who wait; return whether to try again if that gave nothing."""
+        now = self._clock()
+        claims = self._queue.claim(
+            outlet.name, limit=gate.waiting, rate=outlet.settings.rate, lease=LEASE, now=now
+        )
+        for claim in claims:
+            self._leases.begin(claim)
+        gate.claimed.extend(claims)
+        if not claims and self._queue.due([outlet.name], now):
+            # Paused, at its rate, or another node claims.
+            self._stop.wait(self._pace.not_granted)
+            return True
+        return False
+
+    def _attempt(self, outlet: Outlet, claim: Claim) -> None:
+        started = time.monotonic()
+        outcome = attempt(outlet, claim)
+        seconds, now = time.monotonic() - started, self._clock()
+        record = decided(outlet, claim, outcome, now=now, rng=self._rng, seconds=seconds)
+        self._leases.keep(claim)
+        try:
+            self._leases.until_stopped(partial(self._queue.record, record))
+        except Exception as error:
+            # Its lease will run out.
+            log.error("attempt.not_recorded", exc_info=error)
+        finally:
+            self._leases.forget(claim)
+
+
+@dataclass
+class _Gate:
+    """Where the threads that serve a destination get in, and what is claimed for them."""
+
+    seats: threading.Semaphore
+    #: Somebody asked for the destination since somebody last began to look.
+    knocks: bool = False
+    claiming: threading.Lock = field(default_factory=threading.Lock)
+    line: threading.Lock = field(default_factory=threading.Lock)
+    #: Threads that want a claim, the one included that is at it.
+    waiting: int = 0
+    claimed: deque[Claim] = field(default_factory=deque)

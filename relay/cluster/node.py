@@ -1,0 +1,139 @@
+"""The part of a Celery worker that is ours: it starts and stops with the worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+from celery.beat import EmbeddedService
+
+from relay import logs, migrations, registry
+from relay.cluster import settings
+from relay.cluster.hints import Hints
+from relay.cluster.member import Member
+from relay.migrations import SchemaTooNew
+from relay.nodes import new_name
+from relay.pruner import Pruner
+from relay.store import Database, Queue, StoreUnavailable
+from relay.store.upkeep import Upkeep
+
+log = structlog.get_logger()
+
+#: Seconds that running attempts get after SIGTERM, and after which the process ends whatever is.
+DRAIN, END = 8.0, 9.0
+
+#: Of the names that Celery knows our nodes by.
+PREFIX = "relay"
+
+_here: list[Member] = []
+
+
+def here() -> Member:
+    """Return what serves the destinations in this process."""
+    return _here[0]
+
+
+class Deliveries(bootsteps.StartStopStep):
+    """Makes a Celery worker one of our nodes; it is stopped before the pool waits for threads."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        signals.worker_shutting_down.connect(self._shutting_down)
+        prefix, _, rest = worker.hostname.partition("@")
+        self._name = rest if prefix == PREFIX else new_name()
+        self._ends_at = float("inf")
+
+    def start(self, worker: Any) -> None:
+        config = settings.config_of_fleet()
+        self._database = _opened()
+        self._queue = Queue(self._database, node=self._name)
+        seats = settings.all_seats(config)
+        self._hints = Hints(worker.app, seats)
+        self._member = Member(
+            registry.build(config),
+            seats,
+            self._queue,
+            clock=self._database.clock,
+            hint=self._hints.give,
+        )
+        _here[:] = [self._member]
+        self._pruner = Pruner(
+            Upkeep(self._database),
+            retention=config.retention,
+            horizon=config.dedupe_horizon,
+            clock=self._database.clock,
+        )
+        self._pruner.start()
+        self._member.start()
+        log.info("worker.started", node=self._name, destinations=list(config.destinations))
+
+    def stop(self, worker: Any) -> None:
+        self._member.stop()
+        self._pruner.close()
+        seconds = min(DRAIN, self._ends_at - time.monotonic())
+        left = self._member.drain(seconds)
+        self._queue.close()
+        self._hints.close()
+        self._member.close()
+        log.info("worker.stopped", node=self._name, left_to_their_leases=left)
+        if left:
+            # Threads that hang in a connector would hold the pool up, and the interpreter.
+            _end()
+
+    def _shutting_down(self, **_: Any) -> None:
+        """Stop claiming at once, and end in time also if the broker or a thread hangs."""
+        self._ends_at = time.monotonic() + DRAIN
+        if _here:
+            self._member.stop()
+        timer = threading.Timer(END, _end)
+        timer.daemon = True
+        timer.start()
+
+
+class Clock(bootsteps.StartStopStep):
+    """A beat in a thread of the worker."""
+
+    requires = (Deliveries,)
+
+    def create(self, worker: Any) -> Any:
+        scheduler = worker.app.conf.beat_scheduler
+        return EmbeddedService(worker.app, thread=True, scheduler_cls=scheduler)
+
+    def stop(self, worker: Any) -> None:
+        # Not waited for: it may be looking for the broker.
+        self.obj.service.stop()
+
+
+def name(sender: str, instance: Any, **_: Any) -> None:
+    """Name a worker that nobody has named, so that any number can run on one machine."""
+    if sender.startswith("celery@"):
+        instance.hostname = f"{PREFIX}@{new_name()}"
+
+
+def log_as_we_do(loglevel: int, **_: Any) -> None:
+    """Let Celery's log lines be like ours; of what each message does there are none."""
+    if not structlog.is_configured():
+        logs.configure()
+    logs.adopt("celery", "kombu", "amqp", "py.warnings", level=loglevel)
+
+
+def _opened() -> Database:
+    config = settings.config_of_fleet()
+    try:
+        database = Database(config.store, reserve=config.disk_reserve)
+        migrations.upgrade(database)
+    except (SchemaTooNew, StoreUnavailable) as error:
+        sys.exit(f"error: {config.store_name}: {error}")
+    return database
+
+
+def _end() -> None:
+    logs.flush()
+    os._exit(0)
