@@ -135,6 +135,10 @@ def of_config() -> Mapping[str, Any]:
         # For as long as it takes: deliveries wait in the database.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A worker that was cut off comes back while the broker still has its connection of before:
+        # its queue for commands would be locked to that one, and the worker would end.
+        "control_queue_exclusive": False,
+        "control_queue_durable": True,
         "task_queues": [declared(name) for name in names],
         "task_default_queue": QUEUE,
         "task_create_missing_queues": False,

@@ -112,8 +112,8 @@ class Fleet:
         eventually(is_ready)
         return process
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        return self.run(*WORKER, ready="worker.started")
+    def worker(self, *options: str) -> subprocess.Popen[bytes]:
+        return self.run(*WORKER, *options, ready="worker.started")
 
     def beat(self) -> subprocess.Popen[bytes]:
         return self.run(*BEAT)
