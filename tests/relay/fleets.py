@@ -58,7 +58,7 @@ class Fleet:
     """One store, one broker, and the processes that tests start with them."""
 
     def __init__(
-        self, folder: Path, *, store: str, broker: str, system: Receiver, deadline: str = "10s"
+        self, folder: Path, *, store: str, broker: str, system: Receiver, deadline: str = "60s"
     ) -> None:
         self.folder, self.broker, self.system = folder, broker, system
         self.port = free_port()
