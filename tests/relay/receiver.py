@@ -30,6 +30,8 @@ class Receiver:
                 status = receiver._answer(body["message_id"], body["customer"])
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
+                if status == 429:
+                    self.send_header("Retry-After", "1")
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
