@@ -145,7 +145,12 @@ def _settle(connection: psycopg.Connection[Any], clock: Clock) -> None:
 def _begin(connection: sa.Connection) -> None:
     if connection.get_execution_options().get("gofax_unsynced"):
         driver: Any = connection.connection.dbapi_connection
-        driver.execute("SET LOCAL synchronous_commit = off")
+        try:
+            driver.execute("SET LOCAL synchronous_commit = off")
+        except Error as error:
+            # The pool, which did not see it, would try a rollback.
+            connection.invalidate(error)
+            raise
 
 
 def rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,7 +28,7 @@ from fakes import (
 )
 
 from relay.delivery import BREAKS_AFTER, Result
-from relay.store import Database, Inbox, Ledger, Queue, schema
+from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
 from relay.store.inbox import lane_name
 from relay.units import RateLimit
 
@@ -290,3 +291,27 @@ def test_connections_promise_what_an_answer_promises(emptied: str) -> None:
 
     assert levels == ["on", "off", "on"]
     assert limits == ["2s", "30s", "UTC"]
+
+
+def test_a_connection_that_is_lost_as_a_transaction_begins_is_no_more_than_a_store_that_is_away(
+    new_node: NewNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, server = new_node(), new_node()
+    with node.reading():
+        pass  # a connection that will be used again
+
+    def end(connection: sa.Connection) -> None:
+        """Let the server end it, after the pool has seen that it works."""
+        driver: Any = connection.connection.dbapi_connection
+        with server.reading() as db:
+            db.execute(sa.select(sa.func.pg_terminate_backend(driver.info.backend_pid)))
+
+    sa.event.listen(node.engine, "engine_connect", end)
+    for transaction in (node.reading, node.writing, node.writing_unsynced):
+        with pytest.raises(StoreUnavailable), transaction() as db:
+            eventually(lambda db=db: db.execute(sa.text("SELECT 1")) and False)
+    sa.event.remove(node.engine, "engine_connect", end)
+
+    with node.writing_unsynced() as db:
+        assert db.scalar(sa.text("SHOW synchronous_commit")) == "off"
+    assert [record.getMessage() for record in caplog.records] == []
