@@ -228,10 +228,10 @@ def measure(options: Namespace) -> dict[str, Any]:
             for database, nodes, engine in [*runs, ("sqlite", 1, "threads")]:
                 where = f"{database}, {nodes} node{'s' * (nodes > 1)}"
                 where += ", celery" * (engine == "celery")
-                print(where, file=sys.stderr)
                 for what, act in (("accepts", accepts), ("deliveries", deliveries)):
                     with _engine(engine) as said:
                         cost = act(bench, options, nodes=nodes, database=database, engine=said)
+                    print(f"{what}, {where}: {cost}", file=sys.stderr)
                     found[what].setdefault(where, []).append(cost)
         return {
             "postgres": server.version,
