@@ -163,7 +163,7 @@ def accepts(
         with ThreadPoolExecutor(nodes) as pool:
             loads = [
                 pool.submit(wrk, script, port, seconds=options.seconds, first=each * share,
-                            connections=options.connections // nodes)
+                            connections=options.connections)
                 for each, (_, port) in enumerate(placed)
             ]  # fmt: skip
             done = [each.result() for each in loads]
