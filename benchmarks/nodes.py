@@ -163,7 +163,7 @@ def accepts(
         with ThreadPoolExecutor(nodes) as pool:
             loads = [
                 pool.submit(wrk, script, port, seconds=options.seconds, first=each * share,
-                            connections=options.connections // nodes)
+                            connections=options.connections)
                 for each, (_, port) in enumerate(placed)
             ]  # fmt: skip
             done = [each.result() for each in loads]
@@ -228,10 +228,10 @@ def measure(options: Namespace) -> dict[str, Any]:
             for database, nodes, engine in [*runs, ("sqlite", 1, "threads")]:
                 where = f"{database}, {nodes} node{'s' * (nodes > 1)}"
                 where += ", celery" * (engine == "celery")
-                print(where, file=sys.stderr)
                 for what, act in (("accepts", accepts), ("deliveries", deliveries)):
                     with _engine(engine) as said:
                         cost = act(bench, options, nodes=nodes, database=database, engine=said)
+                    print(f"{what}, {where}: {cost}", file=sys.stderr)
                     found[what].setdefault(where, []).append(cost)
         return {
             "postgres": server.version,

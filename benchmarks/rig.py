@@ -34,7 +34,7 @@ HASTY = {
     "max_wal_size": "8GB",
     "autovacuum": "off",
 }
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class Server(Cluster):

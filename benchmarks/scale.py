@@ -87,7 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engines", type=lambda text: text.split(","), metavar="NAME,NAME",
                         default=["threads"], help="threads; celery needs RabbitMQ")  # fmt: skip
     parser.add_argument("--seconds", type=int, default=8, help="of each load")
-    parser.add_argument("--connections", type=int, default=64, help="of all loads together")
+    parser.add_argument("--connections", type=int, default=32, help="of each receiver")
     parser.add_argument("--events", type=int, default=4000, help="to deliver")
     parser.add_argument("--rounds", type=int, help="default: 3, of tables 200")
     parser.add_argument("--folder", type=Path, help="where the stores are made, and removed")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import cluster
 import fill
 import pytest
 import servers
@@ -82,3 +84,26 @@ def test_small_and_large_tables_are_compared(tmp_path: Path) -> None:
     assert {"accept 1", "claim 32", "record 1", "events", "requests", "explain unknown"} <= set(
         sizes["100"]
     )
+
+
+@pytest.mark.slow
+def test_what_an_event_costs_is_measured_on_nodes_of_their_own(
+    tmp_path: Path, missing: Callable[[str, str], None]
+) -> None:
+    if reason := cluster.unavailable():
+        missing("postgres", reason)
+    if shutil.which("wrk") is None:
+        missing("wrk", "no such command")
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--nodes", "2", "--rounds", "1",
+               "--seconds", "1", "--events", "100", "--json"]  # fmt: skip
+
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300
+    )
+
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    for what in ("accepts", "deliveries"):
+        assert set(report[what]) == {"postgres, 2 nodes", "sqlite, 1 node"}
+        assert report[what]["postgres, 2 nodes"]["server_us"] > 0
+        assert report[what]["sqlite, 1 node"]["relay_us"] > 0
