@@ -16,7 +16,7 @@ from relay import logs, migrations, registry
 from relay.cluster import settings
 from relay.cluster.hints import Hints
 from relay.cluster.member import Member
-from relay.migrations import SchemaTooNew
+from relay.migrations import Unusable
 from relay.nodes import new_name
 from relay.pruner import Pruner
 from relay.store import Database, Queue, StoreUnavailable
@@ -129,7 +129,7 @@ def _opened() -> Database:
     try:
         database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
-    except (SchemaTooNew, StoreUnavailable) as error:
+    except (Unusable, StoreUnavailable) as error:
         sys.exit(f"error: {config.store_name}: {error}")
     return database
 
