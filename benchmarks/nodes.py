@@ -26,6 +26,7 @@ import fill
 import psutil
 import rig
 from accept import SECRET, write_load, wrk
+from brokers import new_vhost
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
@@ -143,12 +144,14 @@ class Bench:
         return sum(map(rig.cpu_seconds, processes)), rig.cpu_seconds(self.server.process)
 
 
-def accepts(bench: Bench, options: Namespace, *, nodes: int, database: str) -> Cost:
+def accepts(
+    bench: Bench, options: Namespace, *, nodes: int, database: str, engine: str = "threads"
+) -> Cost:
     """Let *nodes* receivers on one store accept as fast as they do."""
     share = options.seconds * EVENTS_A_SECOND
     script = write_load(bench.folder, share * nodes)
     with bench.store(database) as store, ExitStack() as stack:
-        placed = [bench.config(store, number=each) for each in range(nodes)]
+        placed = [bench.config(store, engine=engine, number=each) for each in range(nodes)]
         rig.run(bench.folder, "migrate", "--config", str(placed[0][0]))
         webs = [
             stack.enter_context(rig.command(bench.folder, "web", "--config", str(path)))
@@ -214,24 +217,36 @@ def _until(condition: Callable[[], bool]) -> None:
 
 def measure(options: Namespace) -> dict[str, Any]:
     """Run everything *rounds* times, in turn; return the medians."""
-    runs = [(nodes, "postgres") for nodes in options.nodes] + [(1, "sqlite")]
+    runs = [("postgres", nodes, name) for name in options.engines for nodes in options.nodes]
     found: dict[str, dict[str, list[Cost]]] = {"accepts": {}, "deliveries": {}}
-    with tempfile.TemporaryDirectory(prefix="gofax-bench-") as name, rig.server() as server:
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="gofax-bench-"))
+        server = stack.enter_context(rig.server())
         bench = Bench(Path(name), server)
-        try:
-            for _ in range(options.rounds):
-                for nodes, database in runs:
-                    where = f"{database}, {nodes} node{'s' * (nodes > 1)}"
-                    print(where, file=sys.stderr)
-                    for what, act in (("accepts", accepts), ("deliveries", deliveries)):
-                        cost = act(bench, options, nodes=nodes, database=database)
-                        found[what].setdefault(where, []).append(cost)
-        finally:
-            bench.close()
+        stack.callback(bench.close)
+        for _ in range(options.rounds):
+            for database, nodes, engine in [*runs, ("sqlite", 1, "threads")]:
+                where = f"{database}, {nodes} node{'s' * (nodes > 1)}"
+                where += ", celery" * (engine == "celery")
+                print(where, file=sys.stderr)
+                for what, act in (("accepts", accepts), ("deliveries", deliveries)):
+                    with _engine(engine) as said:
+                        cost = act(bench, options, nodes=nodes, database=database, engine=said)
+                    found[what].setdefault(where, []).append(cost)
         return {
             "postgres": server.version,
             **{what: {w: _median(each) for w, each in of.items()} for what, of in found.items()},
         }
+
+
+@contextmanager
+def _engine(name: str) -> Iterator[str]:
+    """Give what a config says of the engine; a fleet has a vhost of its own."""
+    if name == "threads":
+        yield name
+        return
+    with new_vhost() as url:
+        yield f"{{celery: {{broker: {url}}}}}"
 
 
 def _median(costs: Sequence[Cost]) -> dict[str, float]:

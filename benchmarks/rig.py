@@ -21,7 +21,7 @@ import psycopg
 import requests
 
 # The tests' server serves here, too.
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "relay"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from cluster import Cluster
 

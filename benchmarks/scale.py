@@ -1,6 +1,11 @@
 """What carries how much: one node and several, PostgreSQL and SQLite, small tables and large.
 
-python benchmarks/scale.py --tables [--sizes 10000,10000000] [--rounds 200] [--json]
+What an event costs the processors, accepted and delivered, is the figure that counts where
+everything shares a few of them. ``--tables`` fills stores of several sizes and lets them take
+turns; ten million events need 20 GB for a while.
+
+    python benchmarks/scale.py [--nodes 1,2,4] [--engines threads,celery] [--rounds 3] [--json]
+    python benchmarks/scale.py --tables [--sizes 10000,10000000] [--rounds 200] [--json]
 """
 
 from __future__ import annotations
@@ -79,6 +84,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--databases", type=lambda text: text.split(","),
                         default=["sqlite", "postgres"], metavar="KIND,KIND")  # fmt: skip
     parser.add_argument("--nodes", type=_sizes, default=[1, 2, 4], metavar="N,N")
+    parser.add_argument("--engines", type=lambda text: text.split(","), metavar="NAME,NAME",
+                        default=["threads"], help="threads; celery needs RabbitMQ")  # fmt: skip
     parser.add_argument("--seconds", type=int, default=8, help="of each load")
     parser.add_argument("--connections", type=int, default=64, help="of all loads together")
     parser.add_argument("--events", type=int, default=4000, help="to deliver")

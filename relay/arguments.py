@@ -21,6 +21,10 @@ from relay.units import RateLimit
 FAILED, USAGE = 1, 2
 
 
+#: Says in one line why a store cannot be used.
+StoreUnusable = click.ClickException
+
+
 class ConfigFile(click.ParamType[Config]):
     """A path to a config file that is read and checked as soon as it is given."""
 

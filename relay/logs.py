@@ -67,8 +67,8 @@ class _Adopted(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say = structlog.get_logger().bind(logger=record.name, said=record.getMessage())
-        if record.exc_info and record.exc_info[1]:
-            say = say.bind(error=repr(record.exc_info[1]))
+        if record.exc_info and record.levelno >= logging.ERROR:
+            say = say.bind(exc_info=record.exc_info)
         say.log(record.levelno, "log")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from brokers import no_rabbitmq
 from test_docs import blocks, free_port
 
 from relay.cli import cli
@@ -29,8 +30,8 @@ SERVICES: Mapping[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("web-1", "web-2", "work", "migrate", "sandbox")
 #: `${NAME}`, `${NAME:-default}`, `${NAME:?complaint}`.
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
-SCHEMA = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
 SERVER = os.environ.get("GOFAX_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
+SCHEMA = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
 
 
 def run(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -199,23 +200,31 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _no_postgres() -> str:
+    try:
+        psycopg.connect(f"{SERVER}/postgres", connect_timeout=3).close()
+    except psycopg.Error as error:
+        return " ".join(str(error).split())
+    return ""
+
+
 @pytest.fixture
 def names(missing: Any) -> Iterator[dict[str, str]]:
     """What the page's names and ports are called here, so that nobody else has them."""
     for program in ("caddy", "curl", "createdb", "openssl"):
         if shutil.which(program) is None:
             missing(program, "no such command")
-    try:
-        psycopg.connect(f"{SERVER}/postgres", connect_timeout=3).close()
-    except psycopg.Error as error:
-        missing("postgres", " ".join(str(error).split()))
+    for server, reason in (("postgres", _no_postgres()), ("rabbitmq", no_rabbitmq())):
+        if reason:
+            missing(server, reason)
     unique = f"gofax_scaling_{os.getpid()}"
     yield {
         "gofax_scaling": unique,
         **{str(port): str(free_port()) for port in (8081, 8082, 8090, 8443, 2019)},
     }
-    with psycopg.connect(f"{SERVER}/postgres", autocommit=True) as server:
-        server.execute(f"DROP DATABASE IF EXISTS {unique} WITH (FORCE)")
+    with psycopg.connect(f"{SERVER}/postgres", autocommit=True) as db:
+        db.execute(f"DROP DATABASE IF EXISTS {unique} WITH (FORCE)")
+    run("rabbitmqctl", "delete_vhost", unique)
 
 
 @pytest.mark.slow

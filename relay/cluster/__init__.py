@@ -9,12 +9,16 @@ database alone, so that a hint which is lost, doubled or late changes nothing.
 
 from __future__ import annotations
 
+import structlog
 from celery import Celery, signals
 
 from relay.cluster import node, settings
 from relay.cluster.hints import Hints
 from relay.cluster.settings import DELIVER, SWEEP
 from relay.config import Config
+from relay.store import StoreUnavailable
+
+log = structlog.get_logger()
 
 app = Celery("gofax-relay", set_as_current=False)
 app.add_defaults(settings.of_config)
@@ -30,7 +34,10 @@ def deliver(destination: str) -> None:
 
 def sweep() -> None:
     """Give hints again where something is due: they may have been lost."""
-    node.here().sweep()
+    try:
+        node.here().sweep()
+    except StoreUnavailable as error:
+        log.warning("store.unavailable", error=str(error))
 
 
 app.task(deliver, name=DELIVER)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from celery.beat import ScheduleEntry, Scheduler
-from kombu import Producer
 
-from relay.cluster.hints import waiting
+from relay.cluster.hints import Line, waiting
 
 
 class Beat(Scheduler):
     """Keeps its schedule in memory, and sends no sweep while another one waits for a worker."""
 
-    def apply_async(
-        self, entry: ScheduleEntry, producer: Producer | None = None, **options: Any
-    ) -> Any:
-        producer = producer or self.producer
-        # A connection that broke is made again when the message is sent.
-        with suppress(*producer.connection.connection_errors):
-            if waiting(producer.channel, entry.options["queue"]):
-                return None
-        return super().apply_async(entry, producer=producer, **options)
+    def __init__(self, app: Any, **options: Any) -> None:
+        self._line = Line(app)
+        super().__init__(app, **options)
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, **options: Any) -> None:
+        """Send a sweep; while the broker is away, none, and the next one is tried in its turn."""
+        try:
+            with self._line.producer() as ours:
+                if not waiting(ours.channel, entry.options["queue"]):
+                    super().apply_async(entry, producer=ours, **options)
+        except Exception as error:  # each transport has errors of its own
+            self._line.note(error)
+        else:
+            self._line.note(None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -23,6 +23,48 @@ GATHER = 0.005
 PATIENCE, AGAIN = 2.0, 1.0
 
 
+class Line:
+    """A connection to the broker for somebody who must not be kept waiting by it.
+
+    It is made when it is needed, and hung up when anything goes wrong. Not for several threads.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection: Connection | None = None
+        self._is_away = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    @contextmanager
+    def producer(self) -> Iterator[Producer]:
+        """Give what sends messages. Raises whatever the broker's transport does."""
+        try:
+            if self._connection is None:
+                self._connection = _connected(self._app)
+            with self._connection.channel() as channel:
+                yield Producer(channel, auto_declare=False)
+        except Exception:
+            self.hang_up()
+            raise
+
+    def hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.release()
+
+    def note(self, error: Exception | None) -> None:
+        """Log that the broker is away, or there again, once."""
+        if error is not None and not self._is_away:
+            log.warning("broker.unavailable", error=f"{type(error).__name__}: {error}")
+        if error is None and self._is_away:
+            log.info("broker.available")
+        self._is_away = error is not None
+
+
 class Hints:
     """Gives hints in a thread of its own: soon, and only as many as can be of use.
 
@@ -33,13 +75,12 @@ class Hints:
     def __init__(self, app: Celery, seats: Mapping[str, int]) -> None:
         self._app = app
         self._seats = seats
+        self._line = Line(app)
         self._counts: Counter[str] = Counter()
         self._guard = threading.Lock()
         self._wanted = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._connection: Connection | None = None
-        self._is_away = False
 
     def give(self, counts: Mapping[str, int]) -> None:
         """Have workers told that so many deliveries may be due at each destination."""
@@ -66,37 +107,29 @@ class Hints:
             with self._guard:
                 counts, self._counts = self._counts, Counter()
             self._send(counts)
-        self._hang_up()
+        self._line.hang_up()
 
     def _send(self, counts: Mapping[str, int]) -> None:
+        was_open = self._line.is_open
         try:
             try:
                 self._publish(counts)
             except Exception:
-                if self._connection is None:
+                if not was_open:
                     raise
                 # It may have been idle for so long that somebody closed it.
-                self._hang_up()
                 self._publish(counts)
         except Exception as error:  # each transport has errors of its own
-            self._hang_up()
-            if not self._is_away:
-                log.warning("broker.unavailable", error=f"{type(error).__name__}: {error}")
-            self._is_away = True
+            self._line.note(error)
             time.sleep(AGAIN)
         else:
-            if self._is_away:
-                log.info("broker.available")
-            self._is_away = False
+            self._line.note(None)
 
     def _publish(self, counts: Mapping[str, int]) -> None:
-        if self._connection is None:
-            self._connection = _connected(self._app)
-        with self._connection.channel() as channel:
-            producer = Producer(channel, auto_declare=False)
+        with self._line.producer() as producer:
             for name, count in counts.items():
                 queue = queue_of(name)
-                room = self._seats[name] - waiting(channel, queue)
+                room = self._seats[name] - waiting(producer.channel, queue)
                 for _ in range(min(count, room)):
                     self._app.send_task(
                         DELIVER,
@@ -107,12 +140,6 @@ class Hints:
                         retry=False,
                         ignore_result=True,
                     )
-
-    def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(Exception):
-                connection.release()
 
 
 def waiting(channel: Any, queue: str) -> int:

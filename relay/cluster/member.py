@@ -45,6 +45,8 @@ class Member:
         self._rng = rng or Random()
         self._pace = pace
         self._stop = threading.Event()
+        #: Threads that serve somebody.
+        self._busy: set[int] = set()
         self._gates = {name: _Gate(threading.Semaphore(seats[name])) for name in outlets}
         self._leases = Leases(
             outlets,
@@ -65,15 +67,23 @@ class Member:
 
         Return how many attempts that were.
         """
-        gate, attempts = self._gates.get(name), 0
+        gate = self._gates.get(name)
         if gate is None:
             return 0
         gate.knocks = True
+        self._busy.add(threading.get_ident())
+        try:
+            return self._serve(self._outlets[name], gate)
+        finally:
+            self._busy.discard(threading.get_ident())
+
+    def _serve(self, outlet: Outlet, gate: _Gate) -> int:
+        attempts = 0
         # Who has a seat looks once more if somebody came meanwhile who found none.
         while gate.knocks and gate.seats.acquire(blocking=False):
             gate.knocks = False
             try:
-                attempts += self._take_turn(self._outlets[name], gate)
+                attempts += self._take_turn(outlet, gate)
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
             finally:
@@ -93,9 +103,9 @@ class Member:
     def drain(self, seconds: float) -> int:
         """Wait up to *seconds* for running attempts; return how many are left to their leases."""
         ends_at = time.monotonic() + seconds
-        while self._leases.running() and time.monotonic() < ends_at:
+        while self._busy and time.monotonic() < ends_at:
             time.sleep(self._pace.poll)
-        return len(self._leases.running())
+        return len(self._busy)
 
     def close(self) -> None:
         for outlet in self._outlets.values():

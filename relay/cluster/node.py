@@ -12,14 +12,15 @@ import structlog
 from celery import bootsteps, signals
 from celery.beat import EmbeddedService
 
-from relay import logs, migrations, registry
+from relay import logs, registry
+from relay.arguments import StoreUnusable, opened
 from relay.cluster import settings
 from relay.cluster.hints import Hints
 from relay.cluster.member import Member
-from relay.migrations import Unusable
+from relay.heartbeat import Heartbeat
 from relay.nodes import new_name
 from relay.pruner import Pruner
-from relay.store import Database, Queue, StoreUnavailable
+from relay.store import Database, Queue
 from relay.store.upkeep import Upkeep
 
 log = structlog.get_logger()
@@ -71,6 +72,8 @@ class Deliveries(bootsteps.StartStopStep):
             clock=self._database.clock,
         )
         self._pruner.start()
+        self._heartbeat = Heartbeat(self._database, name=self._name, role="worker")
+        self._heartbeat.start()
         self._member.start()
         log.info("worker.started", node=self._name, destinations=list(config.destinations))
 
@@ -82,6 +85,7 @@ class Deliveries(bootsteps.StartStopStep):
         self._queue.close()
         self._hints.close()
         self._member.close()
+        self._heartbeat.close()
         log.info("worker.stopped", node=self._name, left_to_their_leases=left)
         if left:
             # Threads that hang in a connector would hold the pool up, and the interpreter.
@@ -125,13 +129,10 @@ def log_as_we_do(loglevel: int, **_: Any) -> None:
 
 
 def _opened() -> Database:
-    config = settings.config_of_fleet()
     try:
-        database = Database(config.store, reserve=config.disk_reserve)
-        migrations.upgrade(database)
-    except (Unusable, StoreUnavailable) as error:
-        sys.exit(f"error: {config.store_name}: {error}")
-    return database
+        return opened(settings.config_of_fleet())
+    except StoreUnusable as error:
+        sys.exit(f"error: {error.format_message()}")
 
 
 def _end() -> None:

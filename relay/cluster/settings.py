@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
+import structlog
 from celery.worker.consumer import Consumer
 from kombu import Exchange, Queue
 
@@ -15,6 +16,8 @@ from relay.config import Config
 from relay.document import ConfigError, config_path
 from relay.engine import Celery
 from relay.loading import load
+
+log = structlog.get_logger()
 
 #: The tasks.
 DELIVER, SWEEP = "relay.deliver", "relay.sweep"
@@ -78,13 +81,42 @@ def declared(name: str) -> Queue:
     return Queue(name, Exchange(""), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
 
 
-class WithoutDelays(Consumer):
-    """A consumer that does not make 28 queues for messages with a delay: there are none."""
+#: What Celery's consumers do beside: ask and hear other workers, and make 28 queues for messages
+#: with a delay. There are no such messages, and workers have nothing to tell each other.
+UNUSED = ("mingle", "gossip", "delayed_delivery")
+
+
+class Listener(Consumer):
+    """A consumer that a broker which went away cannot end, whatever Celery stumbles over then."""
 
     class Blueprint(Consumer.Blueprint):
         default_steps = [
-            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+            step for step in Consumer.Blueprint.default_steps if not any(map(step.count, UNUSED))
         ]
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        # On Redis this tries to delete queues by way of a connection that is gone.
+        _harmless(super().on_connection_error_after_connected)(exc)
+        self.connection = None
+
+    def call_soon(self, act: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return super().call_soon(_harmless(act), *arguments, **options)
+
+    def call_soon_ack(self, act: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return super().call_soon_ack(_harmless(act), *arguments, **options)
+
+
+def _harmless(act: Callable[..., Any]) -> Callable[..., Any]:
+    """Do it, and do without if that fails: what the broker is not told, it finds out."""
+
+    def acted(*arguments: Any, **options: Any) -> Any:
+        try:
+            return act(*arguments, **options)
+        except Exception as error:  # an AttributeError, for one, from deep inside
+            log.debug("broker.not_told", error=f"{type(error).__name__}: {error}")
+            return None
+
+    return acted
 
 
 def of_config() -> Mapping[str, Any]:
@@ -103,6 +135,10 @@ def of_config() -> Mapping[str, Any]:
         # For as long as it takes: deliveries wait in the database.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A worker that was cut off comes back while the broker still has its connection of before:
+        # its queue for commands would be locked to that one, and the worker would end.
+        "control_queue_exclusive": False,
+        "control_queue_durable": True,
         "task_queues": [declared(name) for name in names],
         "task_default_queue": QUEUE,
         "task_create_missing_queues": False,
@@ -112,7 +148,8 @@ def of_config() -> Mapping[str, Any]:
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_consumer": f"{__name__}:{WithoutDelays.__name__}",
+        "worker_enable_prefetch_count_reduction": False,
+        "worker_consumer": f"{__name__}:{Listener.__name__}",
         "worker_pool": "threads",
         # One more for sweeps.
         "worker_concurrency": sum(all_seats(config).values()) + 1,
@@ -121,7 +158,7 @@ def of_config() -> Mapping[str, Any]:
             "sweep": {
                 "task": SWEEP,
                 "schedule": SWEEP_EVERY,
-                "options": {"queue": QUEUE, "expires": STALE_AFTER},
+                "options": {"queue": QUEUE, "expires": STALE_AFTER, "retry": False},
             }
         },
     }

@@ -35,6 +35,8 @@ PERSISTENCE = 0.15
 ANSWERS = {200, 503}
 #: Errors that processes report because we kill others.
 EXPECTED = {"process.died", "web.ended"}
+#: Who writes, among others, that the broker is away.
+BROKER_LOGGERS = ("celery.beat", "celery.worker")
 #: What a process says that could not begin because its server was away.
 NO_STORE = "Error: postgresql://"
 
@@ -289,7 +291,10 @@ def _is_error(line: str) -> bool:
         said = json.loads(line)
     except ValueError:
         return False
-    return said.get("level") == "error" and said.get("event") not in EXPECTED
+    bad = said.get("level") in ("error", "critical")
+    # Celery has much to say about a broker that is away.
+    of_celery = str(said.get("logger")).startswith(BROKER_LOGGERS)
+    return bad and not of_celery and said.get("event") not in EXPECTED
 
 
 def _again(plan: Plan) -> str:

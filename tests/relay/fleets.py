@@ -81,13 +81,19 @@ class Fleet:
         self.first: subprocess.Popen[bytes]
         self._session = requests.Session()
 
-    def run(self, *arguments: str, ready: str = "", ends: bool = False) -> subprocess.Popen[bytes]:
+    def run(
+        self,
+        *arguments: str,
+        ready: str = "",
+        ends: bool = False,
+        environ: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
         """Start a Python process; wait until it has said *ready*, or *ends* well."""
         log = self.folder / f"{time.monotonic_ns()}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
-                env=os.environ | {"GOFAX_RELAY_CONFIG": str(self._config)},
+                env={**os.environ, "GOFAX_RELAY_CONFIG": str(self._config), **(environ or {})},
                 cwd=self.folder,
                 stdout=stream,
                 stderr=stream,
@@ -106,8 +112,8 @@ class Fleet:
         eventually(is_ready)
         return process
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        return self.run(*WORKER, ready="worker.started")
+    def worker(self, *options: str) -> subprocess.Popen[bytes]:
+        return self.run(*WORKER, *options, ready="worker.started")
 
     def beat(self) -> subprocess.Popen[bytes]:
         return self.run(*BEAT)

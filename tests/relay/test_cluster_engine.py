@@ -177,3 +177,25 @@ def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_another_does_the_r
     eventually(lambda: fleet.are("delivered", names))
     assert fleet.attempts(names) == dict.fromkeys(names, ["delivered"])
     fleet.system.released.clear()
+
+
+@pytest.mark.slow
+def test_a_worker_may_come_back_while_the_broker_still_has_its_connection_of_before(
+    fleet: Fleet,
+) -> None:
+    name = ("-n", "relay@twin")
+    before = fleet.worker(*name)
+    fleet.first.send_signal(signal.SIGSTOP)
+    fleet.post("by-the-one", customer=110)
+    eventually(lambda: fleet.are("delivered", ["by-the-one"]))
+
+    before.send_signal(signal.SIGSTOP)
+    again = fleet.worker(*name)
+    fleet.post("by-the-other", customer=111)
+
+    eventually(lambda: fleet.are("delivered", ["by-the-other"]))
+    assert again.poll() is None
+    fleet.first.send_signal(signal.SIGCONT)
+    for each in (before, again):
+        each.kill()
+        each.wait(20)

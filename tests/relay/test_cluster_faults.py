@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 Missing = Callable[[str, str], None]
 NewFleet = Callable[..., Fleet]
+Process = subprocess.Popen[bytes]
 
 
 @pytest.fixture
@@ -55,9 +56,7 @@ def broker(
     made.stop()
 
 
-def _start(
-    fleet: Fleet, *starts: Callable[[], subprocess.Popen[bytes]]
-) -> list[subprocess.Popen[bytes]]:
+def _start(*starts: Callable[[], Process]) -> list[Process]:
     with ThreadPoolExecutor(len(starts)) as starting:
         return [each.result() for each in [starting.submit(start) for start in starts]]
 
@@ -66,7 +65,7 @@ def test_a_broker_that_stops_and_starts_delays_no_answer_and_loses_no_delivery(
     broker: RabbitNode | Redis, new_fleet: NewFleet
 ) -> None:
     fleet = new_fleet(broker.url)
-    web, worker, _, _ = _start(fleet, fleet.web, fleet.worker, fleet.worker, fleet.beat)
+    web, worker, _, _ = _start(fleet.web, fleet.worker, fleet.worker, fleet.beat)
     names = []
 
     def say(count: int) -> list[float]:
@@ -99,7 +98,7 @@ def test_an_attempt_of_a_worker_that_is_killed_is_taken_over(
     broker: RabbitNode | Redis, new_fleet: NewFleet
 ) -> None:
     fleet = new_fleet(broker.url)
-    _, worker, _ = _start(fleet, fleet.web, fleet.worker, fleet.beat)
+    _, worker, _ = _start(fleet.web, fleet.worker, fleet.beat)
     fleet.system.script["m0"] = ["hang"]
     fleet.post("m0")
     fleet.post("m1")
@@ -120,7 +119,7 @@ def test_what_hangs_is_left_to_its_lease_when_a_worker_stops(
     broker: RabbitNode | Redis, new_fleet: NewFleet
 ) -> None:
     fleet = new_fleet(broker.url)
-    _, worker = _start(fleet, fleet.web, fleet.worker)
+    _, worker = _start(fleet.web, fleet.worker)
     fleet.system.script["m0"] = ["hang"]
     fleet.post("m0")
     eventually(lambda: fleet.system.names("m"))
@@ -136,7 +135,7 @@ def test_a_worker_stops_in_time_while_the_broker_is_away(
     broker: RabbitNode | Redis, new_fleet: NewFleet
 ) -> None:
     fleet = new_fleet(broker.url)
-    (worker,) = _start(fleet, fleet.worker)
+    (worker,) = _start(fleet.worker)
     time.sleep(3)
     broker.stop()
     eventually(lambda: "onnection" in fleet.said(worker))
@@ -176,12 +175,13 @@ def test_flower_sees_the_workers_and_nobody_sees_the_password(
     fleet = new_fleet(url)
     port = free_port()
     flower = ("-m", "celery", "-A", "relay.cluster", "flower", f"--port={port}")
-    _start(fleet, fleet.worker, lambda: fleet.run(*flower))
+    environ = {"FLOWER_UNAUTHENTICATED_API": "true"}
+    _start(fleet.worker, lambda: fleet.run(*flower, environ=environ))
     address = f"http://127.0.0.1:{port}/api/workers?refresh=1"
 
     def workers() -> dict[str, dict[str, list[dict[str, str]]]]:
         try:
-            answer = requests.get(address, timeout=20, auth=None)
+            answer = requests.get(address, timeout=20)
         except requests.RequestException:
             return {}
         return answer.json() if answer.ok else {}
