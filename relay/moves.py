@@ -141,5 +141,6 @@ def _told(found: Iterable[Compared], *, only_bad: bool = False) -> bool:
         if not each.same:
             click.echo(f"✗ {each.table}: {each.source:,} rows here, {each.target:,} there, others")
     if not good:
-        click.echo("the copy is not what the store is: please report this as a bug", err=True)
+        said = "the copy is not what the store is: --abandon it, and copy to another database"
+        click.echo(said, err=True)
     return good
