@@ -13,8 +13,8 @@ from relay.clock import wall
 from relay.config import Config
 from relay.document import FILE, VARIABLE, ConfigError
 from relay.loading import load
-from relay.migrations import NodesAtWork, SchemaTooNew
-from relay.store import Database, Ledger, StoreUnavailable, copying
+from relay.migrations import Unusable
+from relay.store import Database, Ledger, StoreUnavailable
 from relay.units import RateLimit
 
 #: Exit codes.
@@ -121,11 +121,8 @@ def opened(config: Config) -> Database:
     try:
         database = Database(config.store, reserve=config.disk_reserve)
         migrations.upgrade(database)
-        reason = copying.objection(database)
-    except (SchemaTooNew, NodesAtWork, StoreUnavailable) as error:
+    except (Unusable, StoreUnavailable) as error:
         raise click.ClickException(f"{config.store_name}: {error}") from error
-    if reason:
-        raise click.ClickException(f"{config.store_name}: {reason}")
     return database
 
 

@@ -14,7 +14,7 @@ from relay import jsontext, migrations, views
 from relay.arguments import FAILED, Age, Number, config_option, json_option, opened
 from relay.config import Config
 from relay.doctor import Finding, examine
-from relay.migrations import NodesAtWork, SchemaTooNew, UnknownRevision
+from relay.migrations import NodesAtWork, Unusable
 from relay.store import Database
 from relay.store.database import file_of
 from relay.store.fleet import Fleet
@@ -118,10 +118,10 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
             click.confirm(f"Go back from schema {before} to {to}?", abort=True)
         with closing(Database(config.store)) as database:
             change = migrations.migrate(database, to, force=force)
-    except (SchemaTooNew, UnknownRevision) as error:
-        raise click.ClickException(f"{config.store_name}: {error}") from error
     except NodesAtWork as error:
         raise click.ClickException(f"{config.store_name}: {error}; or --force") from error
+    except Unusable as error:
+        raise click.ClickException(f"{config.store_name}: {error}") from error
     if change.is_none:
         click.echo(f"{config.store_name} has schema {change.after}: nothing to do")
     else:

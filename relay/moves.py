@@ -14,7 +14,7 @@ import click
 from relay import bulk, migrations
 from relay.arguments import FAILED
 from relay.config import store_url, without_password
-from relay.migrations import NodesAtWork, SchemaTooNew
+from relay.migrations import Unusable
 from relay.store import Database, StoreUnavailable, copying
 from relay.store.copying import Compared, Copy, CopyRefused
 from relay.store.database import file_of
@@ -75,17 +75,18 @@ def migrate_store(source: str, target: str, final: bool, abandon: bool, yes: boo
 
 def _opened(url: str) -> Database:
     """Open a store at the schema of this version."""
-    name = without_password(url)
     try:
-        database = Database(url)
-        copying.require_ours(database)
-        migrations.upgrade(database)
-        found = migrations.revision(database)
-    except (CopyRefused, SchemaTooNew, NodesAtWork, StoreUnavailable) as error:
-        raise click.ClickException(f"{name}: {error}") from error
-    if found != migrations.newest():
-        raise click.ClickException(f"{name} has schema {found}: copy it with the newer version")
-    return database
+        with ExitStack() as unless_good:
+            database = Database(url)
+            unless_good.callback(database.close)
+            copying.require_ours(database)
+            migrations.migrate(database)
+            if (found := migrations.revision(database)) != migrations.newest():
+                raise CopyRefused(f"it has schema {found}: copy it with the newer version")
+            unless_good.pop_all()
+            return database
+    except (CopyRefused, Unusable, StoreUnavailable) as error:
+        raise click.ClickException(f"{without_password(url)}: {error}") from error
 
 
 def _abandon(source: Database, *, yes: bool) -> None:
@@ -140,5 +141,6 @@ def _told(found: Iterable[Compared], *, only_bad: bool = False) -> bool:
         if not each.same:
             click.echo(f"✗ {each.table}: {each.source:,} rows here, {each.target:,} there, others")
     if not good:
-        click.echo("the copy is not what the store is: please report this as a bug", err=True)
+        said = "the copy is not what the store is: --abandon it, and copy to another database"
+        click.echo(said, err=True)
     return good

@@ -18,20 +18,24 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from relay.store import schema
+from relay.store import copying, schema
 from relay.store.database import Database
 from relay.store.fleet import Fleet
 
 
-class SchemaTooNew(Exception):
+class Unusable(Exception):
+    """A database must not be used as it is."""
+
+
+class SchemaTooNew(Unusable):
     """A newer version of gofax-relay has used this database, and said that ours cannot."""
 
 
-class UnknownRevision(Exception):
+class UnknownRevision(Unusable):
     """There is no such revision."""
 
 
-class NodesAtWork(Exception):
+class NodesAtWork(Unusable):
     """Nodes are at work that could not go on with the schema that was asked for."""
 
 
@@ -50,18 +54,19 @@ class Change:
 def upgrade(database: Database) -> None:
     """Bring the tables to this version's schema; safe when several processes do it at once.
 
-    A newer schema on which this version still works is left as it is. Raises
-    :class:`SchemaTooNew`, :class:`NodesAtWork`, and StoreUnavailable if the database cannot be
-    used.
+    A newer schema on which this version still works is left as it is. Raises :class:`Unusable`
+    if it is none of ours, or the store was moved; StoreUnavailable if it cannot be used now.
     """
     migrate(database)
+    if reason := copying.objection(database):
+        raise Unusable(reason)
 
 
 def migrate(database: Database, to: str | None = None, *, force: bool = False) -> Change:
     """Bring the tables to the revision *to*, newer or older; without it to this version's.
 
-    All or nothing. *force*: also if living nodes cannot go on with it. Raises as
-    :func:`upgrade` does, and :class:`UnknownRevision`.
+    All or nothing. *force*: also if living nodes cannot go on with it. Raises
+    :class:`SchemaTooNew`, :class:`NodesAtWork`, :class:`UnknownRevision` and StoreUnavailable.
     """
     known = _Revisions()
     wanted = known.named(to)
