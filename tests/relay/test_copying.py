@@ -149,6 +149,26 @@ def test_a_copy_is_what_the_store_is_whatever_goes_on_meanwhile(
     assert all(each.same for each in copy.finish())
 
 
+def test_heads_of_a_lane_that_change_between_batches_and_between_passes(
+    inbox: Inbox, queue: Queue, database: Database, target: Database
+) -> None:
+    accept(inbox, "m1", "m2")
+    copy = Copy(database, target, name="the server", batch=1)
+    copy.begin()
+    count = sa.select(sa.func.count()).select_from(schema.deliveries)
+    for _ in copy.copy():
+        with target.reading() as db:
+            if db.scalar(count) == 1 and Ledger(database).backlog()["crm"].get("waiting"):
+                finish(queue, take(queue)[0])
+    _assert_same(copy, rows=2)
+
+    d = schema.deliveries
+    with database.writing() as db:
+        db.execute(sa.update(d).where(d.c.seq == 2).values(state="waiting"))
+        db.execute(sa.update(d).where(d.c.seq == 1).values(state="pending"))
+    _assert_same(copy, rows=2)
+
+
 def test_who_is_stopped_anywhere_goes_on_from_there(
     inbox: Inbox, queue: Queue, new_copy: NewCopy
 ) -> None:
