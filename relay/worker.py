@@ -22,6 +22,9 @@ from relay.store.records import Claim, Record
 
 log = structlog.get_logger()
 
+#: Seconds by which claims from a backlog are further apart while every thread has something to do.
+WHILE_BUSY = 0.03
+
 
 class Worker:
     """Serves the destinations until it is stopped; a pool of threads for each of them."""
@@ -46,7 +49,7 @@ class Worker:
             outlets, queue, clock=self._clock, rng=self._rng, pace=pace, stop=self._stop
         )
         self._pools = {
-            name: _Pool(outlet, self._attempt, self._leases, self._wake)
+            name: _Pool(outlet, self._attempt, self._have_recorded, self._leases, self._wake)
             for name, outlet in outlets.items()
         }
         #: Records that the store could not take yet.
@@ -109,7 +112,7 @@ class Worker:
 
     def _claim(self, pool: _Pool) -> int:
         settings = pool.outlet.settings
-        free = pool.free
+        free = pool.look_ahead()
         claims = self._queue.claim(
             pool.outlet.name,
             limit=free,
@@ -126,14 +129,13 @@ class Worker:
             pool.start(claim)
         return len(claims)
 
-    def _attempt(self, outlet: Outlet, claim: Claim) -> None:
-        """Make one attempt and have it recorded; runs in a thread of the destination's pool."""
+    def _attempt(self, outlet: Outlet, claim: Claim) -> Record:
+        """Make one attempt; runs in a thread of the destination's pool."""
         started = time.monotonic()
         outcome = attempt(outlet, claim)
         seconds = time.monotonic() - started
         now = self._clock()
-        record = decided(outlet, claim, outcome, now=now, rng=self._rng, seconds=seconds)
-        self._have_recorded(self._pools[outlet.name], record)
+        return decided(outlet, claim, outcome, now=now, rng=self._rng, seconds=seconds)
 
     def _have_recorded(self, pool: _Pool, record: Record) -> None:
         """Let the thread go: the record is written with others, and kept here until it is."""
@@ -166,40 +168,65 @@ class _Pool:
     """The threads of one destination, and what they are at."""
 
     outlet: Outlet
-    work: Callable[[Outlet, Claim], None]
+    attempt: Callable[[Outlet, Claim], Record]
+    have_recorded: Callable[[_Pool, Record], None]
     leases: Leases
     #: Set when there is a free thread again and something to do for it.
     wake: threading.Event
-    #: Threads in use; fewer than what is at work, because recording needs none.
+    #: What was claimed and has not ended; more than that is at work, because recording needs no
+    #: thread.
     _busy: int = 0
+    #: How many may be claimed although no thread is free for them yet.
+    _ahead: int = 0
+    #: Attempts that ended since the last claim.
+    _ended: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _rest_until: float = 0.0
     #: The last claim took all that it could: there is probably more.
     has_more: bool = False
 
     def __post_init__(self) -> None:
-        size = self.outlet.settings.concurrency or self.outlet.connector.default_concurrency
+        settings = self.outlet.settings
+        size = settings.concurrency or self.outlet.connector.default_concurrency
         self._size = size
+        # A rate counts claims, and what was claimed by a worker that dies may have happened.
+        ahead_is_safe = settings.rate is None and settings.policy.on_ambiguous == "retry"
+        self._longest_ahead = size // 2 if ahead_is_safe else 0
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=self.outlet.name)
 
     @property
     def free(self) -> int:
-        return self._size - self._busy
+        """Return how many may be claimed now."""
+        return self._size + self._ahead - self._busy
+
+    def look_ahead(self) -> int:
+        """Return how many to claim now: one for each free thread, and for each that will be soon.
+
+        Those are as many as ended since the last claim: none where calls hang.
+        """
+        with self._lock:
+            self._ahead = min(self._ended, self._longest_ahead)
+            self._ended = 0
+            return self.free
 
     @property
     def is_ready(self) -> bool:
-        return self.free > 0 and time.monotonic() >= self._rest_until
+        return self.free > 0 and self._rests_until <= time.monotonic()
 
     @property
     def resting(self) -> float:
         """Return for how many seconds it is still left alone."""
-        return max(self._rest_until - time.monotonic(), 0.001)
+        return max(self._rests_until - time.monotonic(), 0.001)
+
+    @property
+    def _rests_until(self) -> float:
+        return self._rest_until + (WHILE_BUSY if self._busy >= self._size else 0.0)
 
     def rest(self, seconds: float) -> None:
         self._rest_until = time.monotonic() + seconds
 
     def start(self, claim: Claim) -> None:
-        self.leases.begin(claim)
+        self.leases.keep(claim)
         with self._lock:
             self._busy += 1
         self._threads.submit(self._run, claim)
@@ -209,14 +236,21 @@ class _Pool:
         self.outlet.connector.close()
 
     def _run(self, claim: Claim) -> None:
+        self.leases.begin(claim)
         try:
-            self.work(self.outlet, claim)
+            try:
+                record = self.attempt(self.outlet, claim)
+            finally:
+                self._count_ended()
+            self.have_recorded(self, record)
         except Exception as error:
             log.error("attempt.not_recorded", exc_info=error)
             self.leases.forget(claim)
-        finally:
-            with self._lock:
-                was_full = self._busy == self._size
-                self._busy -= 1
-            if was_full and self.has_more:
-                self.wake.set()
+
+    def _count_ended(self) -> None:
+        with self._lock:
+            was_full = self._busy == self._size
+            self._busy -= 1
+            self._ended += 1
+        if was_full and self.has_more:
+            self.wake.set()

@@ -13,8 +13,6 @@ ResultT = TypeVar("ResultT")
 
 #: Seconds within which another caller must come for a commit to go on waiting for company.
 GATHER = 0.002
-#: Seconds after which a commit waits no longer.
-LONGEST_GATHER = 0.02
 
 
 class Closed(Exception):
@@ -55,7 +53,8 @@ class Group(Generic[ItemT, ResultT]):
     *commit* gets the items in the order in which they came and returns a result for each. If it
     raises, each item is tried alone, so that no item can take its neighbours down; an error that
     *shared* names is everybody's (the database is away), and nothing is tried alone. Nobody waits
-    for longer than *patience* seconds.
+    for longer than *patience* seconds. *gather*: seconds within which another has to come for a
+    commit to wait on, for up to ten times as long.
     """
 
     def __init__(
@@ -66,11 +65,13 @@ class Group(Generic[ItemT, ResultT]):
         shared: type[Exception],
         limit: int = 256,
         patience: float | None = None,
+        gather: float = GATHER,
     ) -> None:
         self._commit = commit
         self._shared = shared
         self._limit = limit
         self._patience = -1 if patience is None else patience
+        self._gather = gather
         self._waiting: queue.SimpleQueue[_Ticket[ItemT, ResultT] | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
@@ -139,11 +140,11 @@ class Group(Generic[ItemT, ResultT]):
 
     def _await_company(self) -> None:
         """Wait while more come: a commit costs so much more than an item that waiting saves."""
-        ends_at = time.monotonic() + LONGEST_GATHER
+        ends_at = time.monotonic() + 10 * self._gather
         before = -1
         while before < (gathered := self._waiting.qsize()) and time.monotonic() < ends_at:
             before = gathered
-            time.sleep(GATHER)
+            time.sleep(self._gather)
 
     def _settle(self, tickets: Sequence[_Ticket[ItemT, ResultT]]) -> None:
         if not tickets:

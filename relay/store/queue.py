@@ -24,6 +24,9 @@ NEWEST_SHARE = 2
 #: How many of the newest are looked at for one that is due.
 NEWEST_SEEN = 64
 
+#: Seconds for which records wait for company: nobody waits for them but a conversation's next.
+GATHER = 0.005
+
 #: No lease that is renewed in time reaches further into the future.
 LONGEST_LEASE = timedelta(minutes=1)
 
@@ -94,7 +97,7 @@ class Queue:
         #: Deliveries claimed so far, by destination: whose turn it is.
         self._turns: dict[str, int] = {}
         self._group: Group[Record, None] = Group(
-            self._record, name="record", shared=StoreUnavailable
+            self._record, name="record", shared=StoreUnavailable, gather=GATHER
         )
 
     def due(self, destinations: Sequence[str], now: datetime) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -341,6 +342,66 @@ def test_a_destination_has_no_more_attempts_at_a_time_than_its_concurrency(
         hangs[done + 1].release()
 
     eventually(lambda: all(hang.begun.is_set() for hang in hangs))
+
+
+@pytest.mark.parametrize(
+    ("settings", "ahead"), [({}, 2), ({"rate": "100/1s"}, 0), ({"on_ambiguous": "hold"}, 0)]
+)
+def test_while_calls_are_quick_some_are_claimed_before_a_thread_is_free(
+    inbox: Inbox,
+    new_queue: Callable[[str], Queue],
+    crm: Scripted,
+    settings: dict[str, Any],
+    ahead: int,
+) -> None:
+    accept_apart(inbox, 20)
+    served = {"crm": outlet("crm", crm, concurrency=4, **settings)}
+    worker = Worker(served, new_queue("worker-1"), clock=Clock(), pace=QUICK)
+
+    assert _step(worker) == 4
+    hangs = [Hang() for _ in range(20)]
+    crm.script = list(hangs)
+    assert worker.work_once() == 4 + ahead
+    eventually(lambda: len(crm.calls) == 8)
+    # Nothing has ended since.
+    assert worker.work_once() == 0
+
+    for hang in hangs:
+        hang.release()
+    assert worker.drain(20) == 0
+    assert len(crm.calls) == 8 + ahead
+    worker.close()
+
+
+def test_what_waits_for_a_thread_keeps_its_lease(
+    inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, clock: Clock, ledger: Ledger
+) -> None:
+    accept_apart(inbox, 20)
+    pace = Pace(heartbeat=0.005, patience=0.01, poll=0.002, gather=0.0, grace=0.0)
+    served = {"crm": outlet("crm", crm, concurrency=4, deadline="10ms")}
+    worker = Worker(served, new_queue("worker-1"), clock=clock, pace=pace)
+    crm.script = [Receipt(reference="quick")] * 4 + (hangs := [Hang() for _ in range(4)])
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    eventually(lambda: len(crm.calls) == 8)
+
+    def in_flight() -> int:
+        clock.advance(1)
+        found = [each for view in ledger.events() for each in view.deliveries]
+        return sum(each.state is State.IN_FLIGHT for each in found)
+
+    # Those that hang are over their deadline, and lose their leases.
+    eventually(lambda: 1 <= in_flight() == worker.drain(0))
+    for _ in range(2 * int(LEASE.total_seconds())):
+        assert in_flight() >= 1
+        time.sleep(pace.heartbeat)
+
+    worker.stop()
+    for hang in hangs:
+        hang.release()
+    thread.join(30)
+    assert worker.drain(20) == 0
+    worker.close()
 
 
 def test_the_rate_of_a_destination_is_kept(
