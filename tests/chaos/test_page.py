@@ -19,6 +19,6 @@ def test_each_test_that_the_page_names_exists(path: str) -> None:
 def test_the_options_that_the_page_names_exist(pytestconfig: pytest.Config) -> None:
     named = set(re.findall(r"--(chaos-[a-z]+)", PAGE))
 
-    assert named == {"chaos-seed", "chaos-seeds"}
+    assert named == {"chaos-seed", "chaos-seeds", "chaos-stage"}
     for option in named:
         pytestconfig.getoption(f"--{option}")  # raises for what is no option

@@ -119,6 +119,8 @@ def test_hints_that_are_lost_or_doubled_change_nothing(fleet: Fleet) -> None:
     def meddle() -> None:
         with fleet.queues() as connection, connection.channel() as channel:
             while not done.is_set():
+                # Nobody else may have made it yet.
+                queue(channel).queue_declare()
                 queue(channel).purge()
 
     meddler = threading.Thread(target=meddle)
