@@ -280,7 +280,7 @@ def test_a_file_system_that_breaks_keeps_what_was_acknowledged(
             sender = threading.Thread(target=send)
             sender.start()
             eventually(lambda: len(acknowledged) > 20)
-            # While it breaks, ext4 may say that a sync succeeded although it did not.
+            # What is answered while it breaks hangs on what ext4 says of a sync just then.
             promised = set(acknowledged)
             break_down(at)
             eventually(lambda: _refused(relay, "during"))
