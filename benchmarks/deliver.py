@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import re
-import socket
 import statistics
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from typing import Any
 
 import psutil
 import requests
+import rig
 
 from relay import migrations, payload, routing
 from relay.ids import new_id
@@ -112,7 +112,7 @@ class Bench:
 
     def __init__(self, folder: Path, *, threads: int) -> None:
         self.threads = threads
-        self.port, stand_in = _free_port(), _free_port()
+        self.port, stand_in = rig.free_port(), rig.free_port()
         self.stand_in = f"http://127.0.0.1:{stand_in}"
         self.config = folder / "config.yaml"
         self.config.write_text(
@@ -247,7 +247,7 @@ def receipt(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Measure the time from a 2xx to the stand-in's receipt at a steady rate."""
     bench.latency(0.0)
     with bench.command("serve"):
-        _await(f"http://127.0.0.1:{bench.port}/livez")
+        rig.await_url(f"http://127.0.0.1:{bench.port}/livez")
         answered = _send(bench, rate=options.rate, seconds=options.seconds, first_customer=0)
         bench.until(len(answered), seconds=60)
     return {"rate": options.rate, **_delays(answered, bench.received())}
@@ -260,7 +260,7 @@ def drain(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     begun = time.monotonic()
     stop = threading.Event()
     with bench.command("serve"), ThreadPoolExecutor(1) as pool:
-        _await(f"http://127.0.0.1:{bench.port}/livez")
+        rig.await_url(f"http://127.0.0.1:{bench.port}/livez")
         sending = pool.submit(
             _send, bench, rate=options.rate, seconds=3600, first_customer=500_000, stop=stop
         )
@@ -365,24 +365,6 @@ def _body(number: int, customer: int, account: str) -> bytes:
             "metadata": {"accountId": account},
         }
     ).encode()
-
-
-def _await(url: str) -> None:
-    ends_at = time.monotonic() + 30
-    while time.monotonic() < ends_at:
-        try:
-            requests.get(url, timeout=1)
-        except requests.ConnectionError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit(f"nothing answers at {url}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def main() -> int:

@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import hmac
 import json
-import socket
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 
 import psutil
 import requests
+import rig
 
 SECRET = "benchmark"
 
@@ -55,12 +55,12 @@ def main() -> int:
 
 def measure(folder: Path, options: argparse.Namespace) -> Mapping[str, Any]:
     """Run everything once and return the figures."""
-    sandbox_port, port = _free_port(), _free_port()
+    sandbox_port, port = rig.free_port(), rig.free_port()
     sandbox, relay = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{port}"
     config = folder / "config.yaml"
     config.write_text(CONFIG.format(port=port, secret=SECRET, sandbox=sandbox))
     with _command(folder, "sandbox", "--port", str(sandbox_port)):
-        _await(sandbox + "/records")
+        rig.await_url(sandbox + "/records")
         started = time.monotonic()
         with _command(folder, "serve", "--config", str(config)) as serve:
             _first_200(relay)
@@ -154,24 +154,6 @@ def _command(folder: Path, *arguments: str) -> Iterator[psutil.Popen]:
         finally:
             process.terminate()
             process.wait(timeout=15)
-
-
-def _await(url: str) -> None:
-    ends_at = time.monotonic() + 30
-    while time.monotonic() < ends_at:
-        try:
-            requests.get(url, timeout=1)
-        except requests.ConnectionError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit(f"nothing answers at {url}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _options() -> argparse.Namespace:
