@@ -123,6 +123,11 @@ class Fleet:
         eventually(self._answers)
         return process
 
+    def serve(self) -> subprocess.Popen[bytes]:
+        process = self.run("-m", "relay.cli", "serve", ready="worker.started")
+        eventually(self._answers)
+        return process
+
     def said(self, process: subprocess.Popen[bytes]) -> str:
         return self.logs[process].read_text()
 
