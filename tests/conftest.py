@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 
@@ -28,10 +29,15 @@ def how_to_miss() -> Callable[[str, str], None]:
     return missing
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run tests: more than cores, because many tests wait."""
+    return math.ceil((os.cpu_count() or 1) * 1.5)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "what goes wrong in tests/chaos")
     group.addoption(
-        "--chaos-seeds", type=int, default=2, metavar="N", help="run the seeds 1 to N (default: 2)"
+        "--chaos-seeds", type=int, default=1, metavar="N", help="run the seeds 1 to N (default: 1)"
     )
     group.addoption(
         "--chaos-seed", type=int, action="append", metavar="S", help="run this seed, any number"
