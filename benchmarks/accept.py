@@ -215,8 +215,15 @@ def wrk(
     )
 
 
-def write_load(folder: Path, count: int) -> Path:
-    """Sign *count* events and write the script that posts them one after the other."""
+#: Each connection waits before each request, for this many milliseconds in the mean.
+PAUSE = "function delay() return math.random(0, {pause} * 2) end\n"
+
+
+def write_load(folder: Path, count: int, *, pause: int = 0) -> Path:
+    """Sign *count* events and write the script that posts them one after the other.
+
+    *pause*: for how many milliseconds a connection waits before each, in the mean.
+    """
     lines = []
     for number in range(count):
         body = json.dumps(
@@ -236,7 +243,8 @@ def write_load(folder: Path, count: int) -> Path:
         lines.append(f"{signature} {body}\n")
     (folder / "requests.txt").write_text("".join(lines))
     script = folder / "load.lua"
-    script.write_text(WRK_SCRIPT.format(requests=folder / "requests.txt"))
+    paced = PAUSE.format(pause=pause) if pause else ""
+    script.write_text(WRK_SCRIPT.format(requests=folder / "requests.txt") + paced)
     return script
 
 

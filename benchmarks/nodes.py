@@ -17,7 +17,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,11 @@ from typing import Any
 import fill
 import psutil
 import rig
-from accept import SECRET, write_load, wrk
+import sqlalchemy as sa
+from accept import SECRET, Load, write_load, wrk
 from brokers import new_vhost
+
+from relay.store import Database, schema
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
@@ -151,31 +154,90 @@ def accepts(
     share = options.seconds * EVENTS_A_SECOND
     script = write_load(bench.folder, share * nodes)
     with bench.store(database) as store, ExitStack() as stack:
-        placed = [bench.config(store, engine=engine, number=each) for each in range(nodes)]
-        rig.run(bench.folder, "migrate", "--config", str(placed[0][0]))
-        webs = [
-            stack.enter_context(rig.command(bench.folder, "web", "--config", str(path)))
-            for path, _ in placed
-        ]
-        for _, port in placed:
-            rig.await_url(f"http://127.0.0.1:{port}/readyz")
+        webs, ports = _webs(bench, stack, store, nodes=nodes, engine=engine)
         before = bench.spent(webs)
-        with ThreadPoolExecutor(nodes) as pool:
-            loads = [
-                pool.submit(wrk, script, port, seconds=options.seconds, first=each * share,
-                            connections=options.connections)
-                for each, (_, port) in enumerate(placed)
-            ]  # fmt: skip
-            done = [each.result() for each in loads]
-        relay, server = (after - b for after, b in zip(bench.spent(webs), before, strict=True))
-    count = sum(each.count for each in done)
+        done = _load(script, ports, options, share=share)
+        spent = bench.spent(webs)
+    return _cost(before, spent, sum(each.count for each in done), done)
+
+
+def paced(
+    bench: Bench, options: Namespace, *, nodes: int, database: str, engine: str = "threads"
+) -> Cost:
+    """Give each of *nodes* its events a second, whatever others get: accepted and delivered."""
+    share = options.seconds * options.each * 2
+    pause = options.connections * 1000 // options.each
+    script = write_load(bench.folder, share * nodes, pause=pause)
+    with bench.store(database) as store, ExitStack() as stack:
+        webs, ports = _webs(bench, stack, store, nodes=nodes, engine=engine)
+        config = str(bench.folder / "config-0.yaml")
+        both = [*webs, *_workers(bench, stack, config, nodes=nodes)]
+        looking = stack.enter_context(closing(Database(store)))
+        before = bench.spent(both)
+        done = _load(script, ports, options, share=share)
+        _until(lambda: not _open_deliveries(looking))
+        spent = bench.spent(both)
+    return _cost(before, spent, len(bench.ask("times")), done)
+
+
+def _open_deliveries(database: Database) -> int:
+    with database.reading() as db:
+        ended = schema.deliveries.c.ended_at
+        return db.scalar(sa.select(sa.func.count()).where(ended.is_(None))) or 0
+
+
+def _webs(
+    bench: Bench, stack: ExitStack, store: str, *, nodes: int, engine: str
+) -> tuple[Sequence[psutil.Process], Sequence[int]]:
+    """Start receivers on one store; return them and their ports."""
+    placed = [bench.config(store, engine=engine, number=each) for each in range(nodes)]
+    rig.run(bench.folder, "migrate", "--config", str(placed[0][0]))
+    webs = [
+        stack.enter_context(rig.command(bench.folder, "web", "--config", str(path)))
+        for path, _ in placed
+    ]
+    for _, port in placed:
+        rig.await_url(f"http://127.0.0.1:{port}/readyz")
+    return webs, [port for _, port in placed]
+
+
+def _workers(
+    bench: Bench, stack: ExitStack, config: str, *, nodes: int
+) -> Sequence[psutil.Process]:
+    """Start workers, and wait until all of them are up."""
+    workers = [
+        stack.enter_context(
+            rig.command(bench.folder, "work", "--config", config, name=f"work-{each}")
+        )
+        for each in range(nodes)
+    ]
+    rig.await_nodes(bench.folder, config, nodes)
+    return workers
+
+
+def _load(script: Path, ports: Sequence[int], options: Namespace, *, share: int) -> Sequence[Load]:
+    """Post to all *ports* at one time, to each its *share* of the events."""
+    with ThreadPoolExecutor(len(ports)) as pool:
+        loads = [
+            pool.submit(wrk, script, port, seconds=options.seconds, first=each * share,
+                        connections=options.connections)
+            for each, port in enumerate(ports)
+        ]  # fmt: skip
+        done = [each.result() for each in loads]
     assert not sum(each.errors for each in done), done
+    return done
+
+
+def _cost(
+    before: tuple[float, float], after: tuple[float, float], count: int, loads: Sequence[Load]
+) -> Cost:
+    relay, server = (now - then for now, then in zip(after, before, strict=True))
     return Cost(
-        per_second=round(sum(each.count / each.seconds for each in done), 1),
+        per_second=round(sum(each.count / each.seconds for each in loads), 1),
         relay_us=round(relay / count * 1e6, 1),
         server_us=round(server / count * 1e6, 1),
-        p50_ms=statistics.median(each.p50_ms for each in done),
-        p99_ms=max(each.p99_ms for each in done),
+        p50_ms=statistics.median(each.p50_ms for each in loads),
+        p99_ms=max(each.p99_ms for each in loads),
     )
 
 
@@ -187,13 +249,7 @@ def deliveries(
         fill.fill(store, events=options.events, delivered=False)
         config = str(bench.config(store, engine=engine)[0])
         rig.run(bench.folder, "pause", "crm", "--config", config)
-        workers = [
-            stack.enter_context(
-                rig.command(bench.folder, "work", "--config", config, name=f"work-{each}")
-            )
-            for each in range(nodes)
-        ]
-        rig.await_nodes(bench.folder, config, nodes)
+        workers = _workers(bench, stack, config, nodes=nodes)
         before = bench.spent(workers)
         rig.run(bench.folder, "resume", "crm", "--config", config)
         _until(lambda: bench.ask("count") > options.events)
@@ -218,7 +274,8 @@ def _until(condition: Callable[[], bool]) -> None:
 def measure(options: Namespace) -> dict[str, Any]:
     """Run everything *rounds* times, in turn; return the medians."""
     runs = [("postgres", nodes, name) for name in options.engines for nodes in options.nodes]
-    found: dict[str, dict[str, list[Cost]]] = {"accepts": {}, "deliveries": {}}
+    kinds = {"paced": paced} if options.each else {"accepts": accepts, "deliveries": deliveries}
+    found: dict[str, dict[str, list[Cost]]] = {what: {} for what in kinds}
     with ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="gofax-bench-"))
         server = stack.enter_context(rig.server())
@@ -228,14 +285,17 @@ def measure(options: Namespace) -> dict[str, Any]:
             for database, nodes, engine in [*runs, ("sqlite", 1, "threads")]:
                 where = f"{database}, {nodes} node{'s' * (nodes > 1)}"
                 where += ", celery" * (engine == "celery")
-                for what, act in (("accepts", accepts), ("deliveries", deliveries)):
+                for what, act in kinds.items():
                     with _engine(engine) as said:
                         cost = act(bench, options, nodes=nodes, database=database, engine=said)
                     print(f"{what}, {where}: {cost}", file=sys.stderr)
                     found[what].setdefault(where, []).append(cost)
         return {
             "postgres": server.version,
-            **{what: {w: _median(each) for w, each in of.items()} for what, of in found.items()},
+            "nodes": {
+                what: {where: _median(each) for where, each in of.items()}
+                for what, of in found.items()
+            },
         }
 
 

@@ -5,6 +5,7 @@ everything shares a few of them. ``--tables`` fills stores of several sizes and 
 turns; ten million events need 20 GB for a while.
 
     python benchmarks/scale.py [--nodes 1,2,4] [--engines threads,celery] [--rounds 3] [--json]
+    python benchmarks/scale.py --each 150 [--nodes 1,2,4] [--engines threads,celery]
     python benchmarks/scale.py --tables [--sizes 10000,10000000] [--rounds 200] [--json]
 """
 
@@ -50,9 +51,9 @@ def main() -> int:
 def _show_nodes(report: Mapping[str, Any]) -> None:
     columns = {"a second": "per_second", "relay µs": "relay_us", "server µs": "server_us",
                "together": "us", "p50 ms": "p50_ms", "p99 ms": "p99_ms"}  # fmt: skip
-    for what in ("accepts", "deliveries"):
+    for what, costs in report["nodes"].items():
         rows = [(where, *(cost[name] for name in columns.values()))
-                for where, cost in report[what].items()]  # fmt: skip
+                for where, cost in costs.items()]  # fmt: skip
         print(f"\n{what}: a second, and microseconds of processors for each")
         print(rig.table(["", *columns], rows))
 
@@ -86,6 +87,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--nodes", type=_sizes, default=[1, 2, 4], metavar="N,N")
     parser.add_argument("--engines", type=lambda text: text.split(","), metavar="NAME,NAME",
                         default=["threads"], help="threads; celery needs RabbitMQ")  # fmt: skip
+    parser.add_argument("--each", type=int, metavar="N",
+                        help="give each node N events/s instead of all that it takes")  # fmt: skip
     parser.add_argument("--seconds", type=int, default=8, help="of each load")
     parser.add_argument("--connections", type=int, default=32, help="of each receiver")
     parser.add_argument("--events", type=int, default=4000, help="to deliver")

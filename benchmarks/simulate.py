@@ -42,12 +42,12 @@ class Figures:
     """What was measured, in microseconds of processors for an event, unless it says otherwise."""
 
     #: When and on what.
-    measured: str = "2026-11-28, two cores that others kept busy"
-    receiver: float = 1496.0
+    measured: str = "2026-11-28, two quiet cores under load"
+    receiver: float = 576.0
     #: Of the database's server, for accepting and for delivering.
-    accepting: float = 295.0
-    worker: float = 2971.0
-    delivering: float = 1079.0
+    accepting: float = 166.0
+    worker: float = 855.0
+    delivering: float = 290.0
     #: Of the database's disk, for the sync of a commit, however many share it.
     sync: float = 1500.0
     #: By how much a large table costs more than a small one.
@@ -57,7 +57,8 @@ class Figures:
     def read(cls, path: Path) -> Figures:
         """Read a report of ``scale.py --json``."""
         report = json.loads(path.read_text())
-        accept, deliver = (report[what]["postgres, 1 node"] for what in ("accepts", "deliveries"))
+        costs = report["nodes"]
+        accept, deliver = (costs[what]["postgres, 1 node"] for what in ("accepts", "deliveries"))
         return cls(
             measured=f"{report['date']}, {path.name}",
             receiver=accept["relay_us"],
@@ -308,7 +309,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sync", type=float, help="microseconds of a commit's sync")
     parser.add_argument("--growth", type=float, help="cost in a large table to that in a small")
     parser.add_argument("--cores", type=int, default=8, help="of each database's machine")
-    parser.add_argument("--databases", type=int, default=32)
+    parser.add_argument("--databases", type=int, default=16)
     parser.add_argument("--skew", type=float, default=0.5,
                         help="by how much the busiest database is above the mean")  # fmt: skip
     parser.add_argument("--broker", type=float, default=15.0,

@@ -23,6 +23,7 @@ from random import Random
 from typing import Any
 
 import fill
+import psutil
 import rig
 from fakes import LEASE, delivered, record
 
@@ -37,6 +38,9 @@ from relay.units import RateLimit
 TOGETHER = (1, 32)
 #: Never reached, but looked at: the query behind `rate` counts attempts.
 RATE = RateLimit(count=1_000_000, period=LEASE)
+#: Of a server for tables of this size: a quarter of the machine's memory is what PostgreSQL's
+#: manual advises (resource consumption, shared_buffers), up to here.
+LARGEST_BUFFERS = 8 << 30
 #: What a person lists.
 LISTED = 20
 ENDPOINTS = [Endpoint(path=fill.ENDPOINT, name=fill.ENDPOINT, allow_unsigned=True)]
@@ -185,10 +189,14 @@ def _on_server(sizes: Sequence[int], folder: Path | None) -> Iterator[Places]:
         server.restart()
         urls = [server.new_database(f"events_{size}") for size in sizes]
         _fill(urls, sizes)
-        server.configure()
+        server.configure({"shared_buffers": f"{_buffers() >> 20}MB"})
         server.restart()
         os.sync()
         yield urls, partial(rig.nanoseconds, server.process)
+
+
+def _buffers() -> int:
+    return min(psutil.virtual_memory().total // 4, LARGEST_BUFFERS)
 
 
 def _fill(urls: Sequence[str], sizes: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ from relay.store import cases, schema
 from relay.store.cases import Wanted
 from relay.store.database import Database, once_more
 from relay.store.inbox import delivery_key, lane_name
-from relay.store.lanes import is_late_line_empty, lock_lanes, promote
+from relay.store.lanes import late_place, lock_lanes, promote
 
 #: How many are done in one transaction: few enough that nobody waits for the lock.
 BATCH = 100
@@ -280,7 +280,7 @@ def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
     case = step.case
     parked = sa.select(1).where(_parked_by(case)).exists()
     place = (
-        _late_place(db, case.lane_id, act)
+        late_place(db, case.lane_id, now=act.at)
         if step.late
         else {"state": State.PENDING, "late": False, "due_at": act.at}
     )
@@ -299,13 +299,6 @@ def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
     if done and case.parks:
         _unpark(db, case)
     return done
-
-
-def _late_place(db: sa.Connection, lane_id: str, act: Act) -> dict[str, Any]:
-    """Return where a late delivery stands: at the head of its line, or behind others there."""
-    if is_late_line_empty(db, lane_id):
-        return {"state": State.PENDING, "late": True, "due_at": act.at}
-    return {"state": State.WAITING, "late": True, "due_at": None}
 
 
 def _end(db: sa.Connection, step: Step, act: Act) -> bool:
@@ -376,7 +369,7 @@ def _insert(
             destination=destination,
             lane_id=lane_id,
             key=key,
-            **_late_place(db, lane_id, act),
+            **late_place(db, lane_id, now=act.at),
             trigger="manual",
             attempts=0,
             claims=0,

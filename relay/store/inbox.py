@@ -8,7 +8,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from relay.ids import new_id
 from relay.store import schema
 from relay.store.database import Database, InTheWay, Prepared, StoreUnavailable, once_more
 from relay.store.groups import Closed, Group, Late
+from relay.store.lanes import late_place
 from relay.store.records import Acceptance, Arrival, Request
 from relay.store.rows import (
     EVENT_COLUMNS,
@@ -106,15 +107,14 @@ class Inbox:
             new = self._insert_keys(db, [first[key] for key in sorted(first)])
             fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
             self._insert_events(db, fresh)
-            wanted = {a.event.id: a for a in fresh if a.standing == "accepted"}
+            plan = _Plan(wanted={a.event.id: a for a in fresh if a.standing == "accepted"})
             settled = {id(a): Acceptance(status=a.standing, event_id=a.event.id) for a in fresh}
             known = [a for a in arrivals if id(a) not in settled]
-            settled |= self._accept_known(db, known, wanted)
-            self._insert_deliveries(db, wanted)
+            settled |= self._accept_known(db, known, plan)
+            self._line_up(db, plan)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
             self._note_requests(db, arrivals, acceptances)
-            new_at = Counter(name for each in wanted.values() for name in each.match.destinations)
-            return acceptances, new_at
+            return acceptances, plan.due()
 
     def _note_requests(
         self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]
@@ -129,17 +129,17 @@ class Inbox:
             self._sql.requests.many(db, map(request_row, known))
 
     def _accept_known(
-        self, db: sa.Connection, arrivals: Sequence[Arrival], wanted: dict[str, Arrival]
+        self, db: sa.Connection, arrivals: Sequence[Arrival], plan: _Plan
     ) -> dict[int, Acceptance]:
-        """Treat arrivals whose keys we have; add to *wanted* the events to deliver after all."""
+        """Treat arrivals whose keys we have; add to *plan* what is to be delivered after all."""
         rows = _known(db, {arrival.key for arrival in arrivals})
         return {
-            id(arrival): self._accept_again(db, arrival, rows[arrival.key], wanted)
+            id(arrival): self._accept_again(db, arrival, rows[arrival.key], plan)
             for arrival in sorted(arrivals, key=lambda arrival: arrival.key)
         }
 
     def _accept_again(
-        self, db: sa.Connection, arrival: Arrival, known: Any, wanted: dict[str, Arrival]
+        self, db: sa.Connection, arrival: Arrival, known: Any, plan: _Plan
     ) -> Acceptance:
         """Treat an arrival whose key we have: a duplicate, or a conflict."""
         meaning, mark = self._marks(arrival)
@@ -152,8 +152,8 @@ class Inbox:
             .where(table.c.key == arrival.key)
             .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
         )
-        if known.event_id not in wanted and self._is_undelivered(db, arrival, known.event_id):
-            wanted[known.event_id] = arrival
+        if known.event_id not in plan.wanted:
+            self._deliver_after_all(db, arrival, known.event_id, plan)
         return Acceptance(status="duplicate", event_id=known.event_id)
 
     def _accept_conflict(
@@ -179,22 +179,26 @@ class Inbox:
         ).scalar_one_or_none()
         return Acceptance(status="conflict", event_id=kept or event_id)
 
-    def _is_undelivered(self, db: sa.Connection, arrival: Arrival, event_id: str) -> bool:
-        """Return whether an event has no deliveries and gets those of today's routes.
-
-        Revive those that are dead.
-        """
+    def _deliver_after_all(
+        self, db: sa.Connection, arrival: Arrival, event_id: str, plan: _Plan
+    ) -> None:
+        """Plan what a resend of an event is for: routes, if it has none, and its dead."""
         table = schema.deliveries.c
-        states = db.execute(sa.select(table.state).where(table.event_id == event_id)).all()
-        if not states:
+        columns = table.seq, table.lane_id, table.destination, table.state
+        found = db.execute(sa.select(*columns).where(table.event_id == event_id)).all()
+        if not found:
             # An event that was stale, or has been purged, stays without effect.
             stored = sa.select(schema.events.c.id).where(
                 schema.events.c.id == event_id, schema.events.c.standing == "accepted"
             )
-            return db.execute(stored).first() is not None
-        if arrival.on_duplicate == "revive" and any(row.state == State.DEAD for row in states):
-            revive(db, [table.event_id == event_id], now=arrival.event.received_at)
-        return False
+            if db.execute(stored).first() is not None:
+                plan.wanted[event_id] = arrival
+        elif arrival.on_duplicate == "revive":
+            plan.dead |= {
+                row.seq: _Dead(lane_id=row.lane_id, at=row.destination, arrival=arrival)
+                for row in found
+                if row.state == State.DEAD
+            }
 
     def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
         """Insert the keys that we do not have yet, and return those."""
@@ -210,28 +214,23 @@ class Inbox:
         if arrivals:
             self._sql.events.many(db, map(event_row, arrivals))
 
-    def _insert_deliveries(self, db: sa.Connection, arrivals: Mapping[str, Arrival]) -> None:
-        """Put a delivery of each event for each destination at the end of its lane."""
-        wanted = [
-            _NewDelivery(
-                event_id=event_id,
-                destination=destination,
-                arrival=arrival,
-                lane_id=lane_name(destination, arrival.event.conversation),
-            )
-            for event_id, arrival in arrivals.items()
-            for destination in arrival.match.destinations
-        ]
-        if not wanted:
+    def _line_up(self, db: sa.Connection, plan: _Plan) -> None:
+        """Put deliveries at the end of their lanes, those that were dead at that of the late."""
+        new = plan.new_deliveries()
+        lanes = {each.lane_id: each.lane_row for each in plan.dead.values()}
+        lanes |= {each.lane_id: each.lane_row for each in new}
+        if not lanes:
             return
-        lanes = {new.lane_id: new for new in wanted}
-        self._sql.lanes.many(db, [lanes[lane_id].lane_row for lane_id in sorted(lanes)])
-        busy = _busy(db, lanes)
-        rows = []
-        for new in wanted:
-            rows.append(new.row(waiting=new.lane_id in busy))
-            busy.add(new.lane_id)
-        self._sql.deliveries.many(db, rows)
+        self._sql.lanes.many(db, [lanes[lane_id] for lane_id in sorted(lanes)])
+        for seq in sorted(plan.dead):
+            _revive(db, seq, plan.dead[seq])
+        if new:
+            busy = _busy(db, {each.lane_id for each in new})
+            rows = []
+            for each in new:
+                rows.append(each.row(waiting=each.lane_id in busy))
+                busy.add(each.lane_id)
+            self._sql.deliveries.many(db, rows)
 
     def _key_row(self, arrival: Arrival) -> tuple[Any, ...]:
         meaning, mark = self._marks(arrival)
@@ -243,6 +242,48 @@ class Inbox:
         meaning = hmac.digest(self._secret, arrival.meaning, "sha256")
         body = arrival.event.body
         return meaning, body and hmac.digest(self._secret, body.encode(), "sha256") or None
+
+
+@dataclass
+class _Plan:
+    """What a batch does in lanes, when all that comes before them has been locked."""
+
+    #: Events that get deliveries, by their ids.
+    wanted: dict[str, Arrival]
+    #: Deliveries to revive, by their numbers.
+    dead: dict[int, _Dead] = field(default_factory=dict)
+
+    def new_deliveries(self) -> list[_NewDelivery]:
+        return [
+            _NewDelivery(
+                event_id=event_id,
+                destination=destination,
+                arrival=arrival,
+                lane_id=lane_name(destination, arrival.event.conversation),
+            )
+            for event_id, arrival in self.wanted.items()
+            for destination in arrival.match.destinations
+        ]
+
+    def due(self) -> Mapping[str, int]:
+        """Return how many deliveries may be due now at each destination."""
+        new = (name for each in self.wanted.values() for name in each.match.destinations)
+        return Counter([*new, *(each.at for each in self.dead.values())])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Dead:
+    """A dead delivery that a resend revives."""
+
+    lane_id: str
+    #: Its destination.
+    at: str
+    arrival: Arrival
+
+    @property
+    def lane_row(self) -> tuple[str, str, str]:
+        # There is one: this only locks it.
+        return self.lane_id, self.at, self.arrival.event.conversation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,24 +317,22 @@ def delivery_key(event_key: bytes, destination: str) -> str:
     return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
 
 
-def revive(db: sa.Connection, where: Sequence[sa.ColumnElement[bool]], *, now: Any) -> int:
-    """Give dead deliveries a new series of attempts, late: outside of the order."""
+def _revive(db: sa.Connection, seq: int, dead: _Dead) -> None:
+    """Give a dead delivery a new series of attempts, late: outside of the order."""
     table = schema.deliveries
-    revived = db.execute(
+    now = dead.arrival.event.received_at
+    db.execute(
         sa.update(table)
-        .where(table.c.state == State.DEAD, *where)
+        .where(table.c.seq == seq, table.c.state == State.DEAD)
         .values(
-            state=State.PENDING,
+            **late_place(db, dead.lane_id, now=now),
             trigger="scheduled",
-            late=True,
-            due_at=now,
             attempts=0,
             failing_since=None,
             reason=None,
             ended_at=None,
         )
     )
-    return revived.rowcount
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

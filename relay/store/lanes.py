@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -62,9 +63,14 @@ def lock_lanes(db: sa.Connection, lane_ids: Iterable[str]) -> None:
     db.execute(_LOCK, {"b_lanes": sorted(lane_ids)}).all()
 
 
-def is_late_line_empty(db: sa.Connection, lane_id: str) -> bool:
-    """Return whether a late delivery of this lane may go at once. The caller has locked it."""
-    return db.execute(_LATE.limit(1), {"b_lane": lane_id}).first() is None
+def late_place(db: sa.Connection, lane_id: str, *, now: datetime) -> dict[str, Any]:
+    """Return where one more late delivery stands: at the head of its line, or behind others.
+
+    The caller has locked the lane.
+    """
+    if db.execute(_LATE.limit(1), {"b_lane": lane_id}).first() is None:
+        return {"state": State.PENDING, "late": True, "due_at": now}
+    return {"state": State.WAITING, "late": True, "due_at": None}
 
 
 def promote(db: sa.Connection, lane_id: str, *, now: datetime) -> None:

@@ -211,7 +211,6 @@ deliveries = Table(
         sqlite_where=LATE_IN_LINE,
         postgresql_where=LATE_IN_LINE,
     ),
-    # Not unique: those that a sender's resend revives go beside each other.
     Index(
         "ix_deliveries_late_head",
         "lane_id",

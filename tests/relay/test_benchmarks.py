@@ -87,23 +87,29 @@ def test_small_and_large_tables_are_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("load", "kinds"),
+    [(["--events", "100"], ["accepts", "deliveries"]), (["--each", "50"], ["paced"])],
+    ids=["all_that_it_takes", "paced"],
+)
 def test_what_an_event_costs_is_measured_on_nodes_of_their_own(
-    tmp_path: Path, missing: Callable[[str, str], None]
+    load: list[str], kinds: list[str], tmp_path: Path, missing: Callable[[str, str], None]
 ) -> None:
     if reason := cluster.unavailable():
         missing("postgres", reason)
     if shutil.which("wrk") is None:
         missing("wrk", "no such command")
     command = [sys.executable, str(BENCHMARKS / "scale.py"), "--nodes", "2", "--rounds", "1",
-               "--seconds", "1", "--events", "100", "--json"]  # fmt: skip
+               "--seconds", "1", "--json", *load]  # fmt: skip
 
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300
     )
 
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    for what in ("accepts", "deliveries"):
-        assert set(report[what]) == {"postgres, 2 nodes", "sqlite, 1 node"}
-        assert report[what]["postgres, 2 nodes"]["server_us"] > 0
-        assert report[what]["sqlite, 1 node"]["relay_us"] > 0
+    measured = json.loads(done.stdout)["nodes"]
+    assert list(measured) == kinds
+    for costs in measured.values():
+        assert set(costs) == {"postgres, 2 nodes", "sqlite, 1 node"}
+        assert costs["postgres, 2 nodes"]["server_us"] > 0
+        assert costs["sqlite, 1 node"]["relay_us"] > 0

@@ -165,6 +165,24 @@ def test_a_late_delivery_goes_beside_the_living(
     assert delivery("m3").state == State.WAITING
 
 
+def test_those_that_a_sender_revives_go_one_after_the_other(
+    inbox: Inbox, queue: Queue, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1", "m2", "m3")
+    for _ in range(3):
+        finish(queue, take_one(queue), failed(Result.REFUSED))
+    accept(inbox, "m2", "m3", "m1")
+
+    states = [delivery(name).state for name in ("m1", "m2", "m3")]
+    assert states == [State.WAITING, State.PENDING, State.WAITING]
+    came = []
+    for _ in range(3):
+        claim = take_one(queue)
+        came.append(claim.event.message_id)
+        finish(queue, claim)
+    assert came == ["m2", "m1", "m3"]
+
+
 def test_a_late_delivery_that_ends_lets_nobody_overtake(
     inbox: Inbox, queue: Queue, delivery: FindDelivery
 ) -> None:
