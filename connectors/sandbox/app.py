@@ -123,6 +123,8 @@ def serving(app: Flask | None = None) -> Iterator[str]:
 def meet_faults(blueprint: Blueprint, records: Records, *, system: str) -> None:
     @blueprint.before_request
     def before() -> ResponseReturnValue | None:
+        # Here, where nothing is locked: who sends half a request holds up nobody else.
+        request.get_data()
         try:
             fault = _brought_along() or records.next_fault(
                 system, method=request.method, path=request.path

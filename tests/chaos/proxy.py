@@ -95,7 +95,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _meet(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Killed while it sent this. A system acts on nothing that it has half of.
+            self.close_connection = True
+            return
         fault = self.server.proxy.next_fault(self.path.split("/")[1].partition("?")[0])
         match fault:
             case Fault.RESET:

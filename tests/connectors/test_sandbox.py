@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -15,6 +18,7 @@ from werkzeug.test import TestResponse
 from connectors import cards
 from connectors.cards import CardOptions
 from connectors.sandbox import create_app
+from connectors.sandbox.app import serving
 from connectors.sandbox.records import Records
 from connectors.sandbox.teams import StandIn
 from connectors.sandbox.teams_limits import LARGEST
@@ -318,3 +322,21 @@ class TestFaults:
 
         assert answered.status_code == 400
         assert answered.get_json()["error"]
+
+
+class TestHalfARequest:
+    def test_holds_up_nobody_else(self) -> None:
+        path = "/hubspot/crm/objects/2026-09/contacts/search"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test\r\n"
+        with serving() as url:
+            with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as half:
+                half.sendall(
+                    f"{head}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{".encode()
+                )
+                time.sleep(0.1)
+
+                answer = requests.post(
+                    url + path, json={}, headers={"Authorization": "Bearer test"}, timeout=3
+                )
+
+            assert answer.ok
