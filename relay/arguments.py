@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from relay import migrations, payload, registry, units
 from relay.clock import wall
-from relay.config import Config
+from relay.config import LONGEST_AGE, Config
 from relay.document import FILE, VARIABLE, ConfigError
 from relay.loading import load
 from relay.migrations import Unusable
@@ -64,9 +65,12 @@ class Age(click.ParamType[timedelta]):
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> timedelta:
         try:
-            return units.duration(value)
+            age = units.duration(value)
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param)
+        if not timedelta() < age <= LONGEST_AGE:
+            self.fail(f"{value!r}: more than 0s, at most {LONGEST_AGE.days}d", param)
+        return age
 
 
 class Rate(click.ParamType[RateLimit]):
@@ -113,7 +117,20 @@ config_option = click.option(
     help="The YAML file with endpoints, destinations and routes.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-limit_option = click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 2**31 - 1), help="Only the newest so many."
+)
+
+
+def confirm(question: str, *, look: str = "", err: bool = False) -> None:
+    """Ask whether to go on, and end if not; where nobody can be asked, say how to go on.
+
+    *look*: the option that shows what would happen, if the command has one.
+    """
+    if not sys.stdin.isatty():
+        first = f", or {look} to look first" if look else ""
+        raise click.UsageError(f"{question} Add --yes to go on without being asked{first}.")
+    click.confirm(question, abort=True, err=err)
 
 
 def opened(config: Config) -> Database:

@@ -195,7 +195,13 @@ def _explain_absence(name: str, config: Config, ledger: Ledger, *, as_json: bool
 
 
 @cli.command()
-@click.option("--port", default=8090, show_default=True, help="Port; 0: any free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8090,
+    show_default=True,
+    help="Port; 0: any free one.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def sandbox(port: int, host: str) -> None:
     """Run local stand-ins of HubSpot, Zendesk and Teams.

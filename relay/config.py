@@ -31,6 +31,8 @@ from relay.settings import Settings
 from relay.signature import Encoding
 from relay.units import Duration, Rate, Size
 
+#: Beyond it there is no date from which an age could be counted back.
+LONGEST_AGE = timedelta(days=36_500)
 #: Keys must be kept for longer than the sender keeps what can be resent.
 SHORTEST_HORIZON = timedelta(days=1)
 #: Paths that the relay keeps for itself.
@@ -220,10 +222,10 @@ class Config(Settings):
         description="URL of the database: sqlite:///relay.db or postgresql://user@host/db",
         repr=False,
     )
-    retention: Annotated[Positive, Le(timedelta(days=36500))] = Field(
+    retention: Annotated[Positive, Le(LONGEST_AGE)] = Field(
         timedelta(days=90), description="How long what events say is kept"
     )
-    dedupe_horizon: Annotated[Duration, Ge(SHORTEST_HORIZON)] | None = Field(
+    dedupe_horizon: Annotated[Duration, Ge(SHORTEST_HORIZON), Le(LONGEST_AGE)] | None = Field(
         None,
         description="How long keys of events are kept; events older than that are stored as stale",
     )
@@ -269,6 +271,10 @@ def without_password(url: str) -> str:
     return re.sub(r"://([^:/?@]*):.*@", r"://\1:***@", url)
 
 
+#: A host, or an address of IPv6, and maybe a port.
+_HOST = re.compile(r"([^:]*|\[[^\]]*\])(:\d{1,5})?", re.ASCII)
+
+
 def _server_url(url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
@@ -276,6 +282,9 @@ def _server_url(url: str) -> str:
         parts = urllib.parse.urlsplit("")
     if parts.path in ("", "/") or not parts.netloc:
         raise ValueError("write postgresql://user@host/db: host and name of the database")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if not all(_HOST.fullmatch(host) for host in hosts):
+        raise ValueError("write postgresql://user@host:5432/db: a port is a number")
     if "password=" in parts.query:
         raise ValueError("write the password before the host: postgresql://user:password@host/db")
     if importlib.util.find_spec("psycopg") is None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import click
 
 from relay import bulk, deskviews
-from relay.arguments import FAILED
+from relay.arguments import FAILED, confirm
 from relay.clock import wall
 from relay.deskviews import CHANGED
 from relay.remedy import Case, Filed, Kind, Replay, Step
@@ -55,11 +55,7 @@ class Manner:
         """Ask whether to go on, unless that was said already or there is nothing to do."""
         if self.yes or self.dry_run or not number:
             return
-        if not sys.stdin.isatty():
-            raise click.UsageError(
-                f"{question} Add --yes to go on without being asked, or --dry-run to look first."
-            )
-        click.confirm(question, abort=True, err=self.as_json)
+        confirm(question, look="--dry-run", err=self.as_json)
 
 
 def found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:

@@ -11,7 +11,15 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from relay import jsontext, migrations, views
-from relay.arguments import FAILED, Age, Number, config_option, json_option, opened
+from relay.arguments import (
+    FAILED,
+    Age,
+    Number,
+    config_option,
+    confirm,
+    json_option,
+    opened,
+)
 from relay.config import Config
 from relay.doctor import Finding, examine
 from relay.migrations import NodesAtWork, Unusable
@@ -60,16 +68,17 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
     """Remove every event of the customer NUMBER: what was said, delivered or not.
 
     That there were such events is remembered as digests that only this store can make. What
-    destinations were given stays there.
+    destinations were given stays there. Exits with 1 if there is nothing to remove.
 
     \b
     Examples: gofax-relay erase +61400000000 --dry-run
               gofax-relay erase 0400000000 --yes
     """
     if not (yes or dry_run):
-        click.confirm(f"Remove all events of {number}?", abort=True)
+        confirm(f"Remove all events of {number}?", look="--dry-run")
     steps = Upkeep(opened(config), dry_run=dry_run).erase(number)
-    _report(steps, dry_run=dry_run, as_json=as_json)
+    if not _report(steps, dry_run=dry_run, as_json=as_json).events:
+        raise click.ClickException(f"no event of {number} is here that is over")
 
 
 @click.command()
@@ -115,7 +124,7 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
             click.echo(migrations.statements(before, to, dialect=dialect), nl=False)
             return
         if migrations.is_backward(before, to) and not yes:
-            click.confirm(f"Go back from schema {before} to {to}?", abort=True)
+            confirm(f"Go back from schema {before} to {to}?", look="--sql")
         with closing(Database(config.store)) as database:
             change = migrations.migrate(database, to, force=force)
     except NodesAtWork as error:
@@ -154,7 +163,8 @@ def nodes(config: Config, as_json: bool) -> None:
     views.show_nodes(Fleet(opened(config)).nodes(), as_json=as_json)
 
 
-def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> None:
+def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Removed:
+    """Tell what was removed, and return that."""
     total = Removed()
     try:
         for step in steps:
@@ -163,12 +173,13 @@ def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> None:
         click.echo("stopped; what was removed until here is gone", err=True)
     if as_json:
         click.echo(jsontext.dumps({**asdict(total), "dry_run": dry_run}))
-        return
+        return total
     verb = "would be removed" if dry_run else "removed"
     click.echo(
         f"{verb}: {total.events} events with {total.deliveries} deliveries, "
         f"{total.requests} requests, {total.keys} keys"
     )
+    return total
 
 
 def _line(finding: Finding) -> str:

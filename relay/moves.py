@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from relay import bulk, migrations
-from relay.arguments import FAILED
+from relay.arguments import FAILED, confirm
 from relay.config import store_url, without_password
 from relay.migrations import Unusable
 from relay.store import Database, StoreUnavailable, copying
@@ -54,6 +54,8 @@ def migrate_store(source: str, target: str, final: bool, abandon: bool, yes: boo
     Examples: gofax-relay migrate-store sqlite:///relay.db postgresql://relay@db/relay
               gofax-relay migrate-store --final sqlite:///relay.db postgresql://relay@db/relay
     """
+    if final and abandon:
+        raise click.UsageError("--final ends the move, --abandon gives it up: not both")
     file = file_of(source)
     if file is None or file_of(target) is not None:
         raise click.UsageError("FROM is a SQLite store, TO a PostgreSQL database")
@@ -62,7 +64,7 @@ def migrate_store(source: str, target: str, final: bool, abandon: bool, yes: boo
     with ExitStack() as stack:
         ours = stack.enter_context(closing(_opened(source)))
         if abandon:
-            _abandon(ours, yes=yes)
+            _abandon(ours, without_password(target), yes=yes)
             return
         theirs = stack.enter_context(closing(_opened(target)))
         try:
@@ -89,11 +91,16 @@ def _opened(url: str) -> Database:
         raise click.ClickException(f"{without_password(url)}: {error}") from error
 
 
-def _abandon(source: Database, *, yes: bool) -> None:
+def _abandon(source: Database, target: str, *, yes: bool) -> None:
+    moved = copying.moved_to(source)
+    if moved is None and not copying.is_being_copied(source):
+        raise click.ClickException("FROM was not moved, and is not being copied")
+    if moved is not None and moved != target:
+        raise click.ClickException(f"FROM was moved to {moved}, not to {target}")
     if not yes:
-        click.confirm("What was taken in elsewhere stays there. Use FROM again?", abort=True)
+        confirm("What was taken in elsewhere stays there. Use FROM again?")
     copying.abandon(source)
-    click.echo("FROM is neither being copied nor moved; drop the database TO")
+    click.echo("FROM is neither being copied nor moved; drop the database that held the copy")
 
 
 def _move(copy: Copy, *, final: bool) -> bool:

@@ -7,6 +7,7 @@ import pwd
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial, wraps
 from typing import Any, Literal, cast
 
@@ -102,6 +103,8 @@ def _filtered(command: Command) -> Command:
     def packed(*, states: Sequence[str] = (), type_: str | None, **given: Any) -> None:
         names = ("destinations", "reason", "since", "until", "endpoint", "customer")
         of_filter = {name: given.pop(name) for name in names if name in given}
+        _check_span(of_filter.get("since"), of_filter.get("until"))
+        _point_out_endpoint(given["config"], of_filter.get("endpoint"))
         given["wanted"] = Wanted(
             states=tuple(State(state) for state in states), type=type_, **of_filter
         )
@@ -173,7 +176,7 @@ def resend(
     \b
     Examples: gofax-relay resend abc123 --why 'the token was wrong'
               gofax-relay resend dlv_0193a1b2c3d4…
-              gofax-relay resend --destination crm --reason 'refused: HTTP 400' --dry-run
+              gofax-relay resend --destination crm --reason 'refused: answered 400*' --dry-run
               gofax-relay resend --all-dead --rate 100/10s
     """
     desk = _desk(config, wanted.destinations)
@@ -329,6 +332,19 @@ def _desk(config: Config, destinations: Sequence[str] = ()) -> Desk:
                 f'note: no destination named "{name}" in the config (have: {have})', err=True
             )
     return Desk(opened(config))
+
+
+def _check_span(since: datetime | None, until: datetime | None) -> None:
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since is not before --until: nothing can be between them")
+
+
+def _point_out_endpoint(config: Config, name: str | None) -> None:
+    have = [each.name for each in config.endpoints]
+    if name is not None and name not in have:
+        click.echo(
+            f'note: no endpoint named "{name}" in the config (have: {", ".join(have)})', err=True
+        )
 
 
 def _check_destination(name: str, known: Mapping[str, Any] | Sequence[str]) -> None:

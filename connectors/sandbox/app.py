@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -94,9 +95,12 @@ def create_app(records: Records | None = None, **special: Any) -> Flask:
 def serve(*, host: str = "127.0.0.1", port: int = 8090) -> BaseWSGIServer:
     """Bind the sandbox to *port* (0: any free one); the caller runs ``serve_forever()``.
 
-    Raises OSError if the port is taken.
+    Raises OSError if the port is taken, or the host is none of this machine.
     """
-    return make_server(host, port, create_app(), threaded=True)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Bound here, because the server would end the process if that does not work.
+    with socket.create_server((host, port), family=family) as bound:
+        return make_server(host, port, create_app(), threaded=True, fd=bound.fileno())
 
 
 class _Quiet(WSGIRequestHandler):

@@ -80,6 +80,13 @@ def objection(database: Database) -> str:
     return ""
 
 
+def moved_to(database: Database) -> str | None:
+    """Return where a store was moved, its password left out; None, if it was not."""
+    with database.reading() as db:
+        moved = _mark(db, MOVED)
+    return json.loads(moved)["to"] if moved else None
+
+
 def is_being_copied(database: Database) -> bool:
     """Return whether changes of a SQLite store are noted for a copy."""
     with database.reading() as db:
@@ -91,7 +98,7 @@ def require_ours(database: Database) -> None:
     with database.reading() as db:
         tables = sa.inspect(db).get_table_names()
     if tables and "alembic_version" not in tables:
-        raise CopyRefused(f"there are tables already: {', '.join(sorted(tables)[:5])}")
+        raise CopyRefused(f"it has tables of somebody else: {', '.join(sorted(tables)[:5])}")
 
 
 class Copy:

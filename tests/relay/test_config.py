@@ -328,6 +328,9 @@ ONE_FAULT = [
      "2: store: write postgresql://user@host/db: host and name of the database"),
     ("store: 'postgresql://[::1/db'",
      "2: store: write postgresql://user@host/db: host and name of the database"),
+    *[(f"store: 'postgresql://{host}/db'",
+       "2: store: write postgresql://user@host:5432/db: a port is a number")
+      for host in ["host:54x2", "me:HIDDEN@host:54x2", "[::1]:x"]],
     ("store: postgresql://host/db?password=HIDDEN",
      "2: store: write the password before the host: postgresql://user:password@host/db"),
     ("store: relay.db",

@@ -1,0 +1,157 @@
+"""What a careless person types: each mistake is named, and nothing is done by mistake."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from fakes import arrival, customer, finish, take
+
+from relay.cli import cli
+from relay.store import Inbox, Ledger, Queue, copying
+from relay.store.database import Database
+
+Run = Callable[..., Result]
+
+CONFIG = """\
+store: sqlite:///relay.db
+endpoints:
+  - {path: /webhooks/gofax, allow_unsigned: true}
+destinations:
+  crm: {connector: hubspot, access_token: test}
+"""
+
+
+@pytest.fixture
+def run(path: Path) -> Run:
+    """Run a command on the test's store; it is not at a terminal."""
+    config = path.parent / "config.yaml"
+    config.write_text(CONFIG)
+
+    def run(*arguments: str, code: int, **options: Any) -> Result:
+        result = CliRunner().invoke(cli, [*arguments, "--config", str(config)], **options)
+        assert not isinstance(result.exception, Exception), result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def delivered(inbox: Inbox, queue: Queue) -> None:
+    for number in range(2):
+        inbox.accept(arrival(f"m{number}", customer=customer(number)))
+    for claim in take(queue):
+        finish(queue, claim)
+
+
+@pytest.mark.parametrize("age", ["0s", "3000000d", "90"])
+def test_an_age_is_more_than_nothing_and_reaches_no_further_than_dates(run: Run, age: str) -> None:
+    assert repr(age) in run("prune", "--older-than", age, "--dry-run", code=2).output
+
+
+@pytest.mark.parametrize("command", ["events", "requests", "dead"])
+@pytest.mark.parametrize("limit", ["0", "-1", "2147483648", "99999999999999999999"])
+def test_a_limit_is_a_number_that_every_database_can_count_to(
+    run: Run, command: str, limit: str
+) -> None:
+    assert "not in the range" in run(command, "--limit", limit, code=2).output
+
+
+@pytest.mark.usefixtures("delivered")
+@pytest.mark.parametrize("number", ["abc", "+61 400 000 00x", "+61411111111", "%"])
+def test_who_has_nothing_here_is_not_erased(run: Run, number: str) -> None:
+    assert f"no event of {number} is here" in run("erase", number, "--yes", code=1).output
+    assert f"no event of {number} is here" in run("erase", number, "--dry-run", code=1).output
+
+
+@pytest.mark.usefixtures("delivered")
+def test_who_is_here_is_erased_by_any_form_of_the_number(run: Run, ledger: Ledger) -> None:
+    said = run("erase", customer(0).removeprefix("+"), "--yes", code=0).output
+
+    assert "removed: 1 events with 1 deliveries" in said
+    assert [view.event.message_id for view in ledger.events()] == ["m1"]
+
+
+@pytest.mark.usefixtures("delivered")
+def test_where_nobody_can_be_asked_nothing_is_removed(run: Run, ledger: Ledger) -> None:
+    said = run("erase", customer(0), code=2).output
+
+    assert "Add --yes to go on without being asked, or --dry-run to look first" in said
+    assert len(list(ledger.events())) == 2
+
+
+def test_a_span_that_holds_nothing_is_named(run: Run) -> None:
+    said = run("resend", "--since", "1h", "--until", "2h", "--yes", code=2).output
+
+    assert "--since is not before --until" in said
+
+
+@pytest.mark.parametrize("command", [["dead"], ["resend", "--yes"]])
+def test_an_endpoint_that_the_config_has_not_is_pointed_out(run: Run, command: list[str]) -> None:
+    said = run(*command, "--endpoint", "nope", code=0).output
+
+    assert 'no endpoint named "nope" in the config (have: ' in said
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_sandbox_has_a_port_that_there_is(port: str) -> None:
+    ended = CliRunner().invoke(cli, ["sandbox", "--port", port])
+
+    assert ended.exit_code == 2
+    assert "not in the range" in ended.output
+
+
+def test_a_sandbox_says_that_its_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = CliRunner().invoke(cli, ["sandbox", "--port", str(port)])
+
+    assert ended.exit_code == 1
+    assert ended.output.startswith(f"Error: 127.0.0.1:{port}: Address already in use")
+
+
+def test_a_sandbox_says_that_its_host_is_unknown() -> None:
+    ended = CliRunner().invoke(cli, ["sandbox", "--port", "0", "--host", "nowhere.invalid"])
+
+    assert ended.exit_code == 1
+    assert ended.output.startswith("Error: nowhere.invalid:0: ")
+
+
+class TestAbandoning:
+    TO = "postgresql://relay@127.0.0.1/there"
+
+    def abandon(self, path: Path, *options: str) -> Result:
+        arguments = ["--abandon", *options, f"sqlite:///{path}", self.TO]
+        return CliRunner().invoke(cli, ["migrate-store", *arguments])
+
+    def test_is_not_finishing(self, path: Path) -> None:
+        ended = self.abandon(path, "--final")
+
+        assert ended.exit_code == 2
+        assert "not both" in ended.output
+
+    def test_is_of_what_was_begun(self, path: Path, database: Database) -> None:
+        ended = self.abandon(path, "--yes")
+
+        assert ended.exit_code == 1
+        assert "FROM was not moved, and is not being copied" in ended.output
+
+    def test_is_of_where_it_was_moved(self, path: Path, database: Database) -> None:
+        with database.writing() as db:
+            copying._set_mark(database, db, copying.MOVED, '{"id": "x", "to": "elsewhere"}')
+
+        ended = self.abandon(path, "--yes")
+
+        assert ended.exit_code == 1
+        assert (
+            "FROM was moved to elsewhere, not to postgresql://relay@127.0.0.1/there"
+            in ended.output
+        )
+        with closing(Database(f"sqlite:///{path}")) as again:
+            assert copying.moved_to(again) == "elsewhere"
