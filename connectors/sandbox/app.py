@@ -100,7 +100,10 @@ def serve(*, host: str = "127.0.0.1", port: int = 8090) -> BaseWSGIServer:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Bound here, because the server would end the process if that does not work.
     with socket.create_server((host, port), family=family) as bound:
-        return make_server(host, port, create_app(), threaded=True, fd=bound.fileno())
+        server = make_server(host, port, create_app(), threaded=True, fd=bound.fileno())
+    # Which binding would have set.
+    server.server_name, server.server_port = host, server.port
+    return server
 
 
 class _Quiet(WSGIRequestHandler):
