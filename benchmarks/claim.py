@@ -76,7 +76,7 @@ class Store:
             finish(self.queue, claim, now=wall())
 
     def _claim(self, limit: int) -> Sequence[Claim]:
-        return self.queue.claim("crm", limit=limit, rate=None, lease=LEASE, now=wall())
+        return self.queue.claim("crm", limit=limit, rate=None, lease=LEASE, clock=wall)
 
     def _timed(self, name: str, act: Callable[[], Any]) -> Any:
         clock, processor = time.perf_counter(), time.thread_time()

@@ -109,7 +109,7 @@ def _accept_model(database: Database, *, delivered: bool) -> None:
         inbox.accept(arrival("model", customer=MODEL))
         now = datetime.now(UTC)
         inbox.refuse([_request("model", now, status=401, outcome="refused")])
-        for claim in queue.claim(DESTINATION, limit=1, rate=None, lease=LEASE, now=now):
+        for claim in queue.claim(DESTINATION, limit=1, rate=None, lease=LEASE, clock=lambda: now):
             finish(queue, claim, now=now)
     inbox.close()
     queue.close()

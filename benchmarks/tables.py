@@ -102,9 +102,7 @@ class Store:
         self._timed(f"record {many}", lambda: self._record(claims))
 
     def _claim(self, limit: int) -> Sequence[Claim]:
-        return self.queue.claim(
-            fill.DESTINATION, limit=limit, rate=RATE, lease=LEASE, now=datetime.now(UTC)
-        )
+        return self.queue.claim(fill.DESTINATION, limit=limit, rate=RATE, lease=LEASE, clock=wall)
 
     def _record(self, claims: Sequence[Claim]) -> None:
         left, done, now = len(claims), threading.Event(), datetime.now(UTC)

@@ -8,7 +8,7 @@ from random import Random
 import structlog
 
 from connectors.base import DeliveryError
-from relay.delivery import Outcome, decide, delivered, outcome_of
+from relay.delivery import Outcome, Result, decide, delivered, given_back, outcome_of
 from relay.registry import Outlet
 from relay.store.records import Claim, Record
 
@@ -32,6 +32,15 @@ def attempt(outlet: Outlet, claim: Claim) -> Outcome:
         # A connector is other people's code: whatever it raises, we cannot know what it did.
         log.exception("connector.failed", event_id=claim.event.id, destination=claim.destination)
         return outcome_of(error)
+
+
+def not_begun(claim: Claim, *, now: datetime) -> Record:
+    """Give a claim back that nobody has begun to deliver."""
+    outcome = Outcome(
+        result=Result.TRANSIENT, detail="not begun: the worker was stopping", begun=False
+    )
+    decision = given_back(claim.standing, now=now)
+    return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
 
 
 def decided(

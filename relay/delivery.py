@@ -85,6 +85,8 @@ class Outcome:
     receipt: Receipt | None = None
     #: Nobody saw the end: the worker was lost, which says nothing about the destination.
     lost: bool = False
+    #: Whether the connector was called at all.
+    begun: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,6 +230,11 @@ def decide(
     return _retry(standing, outcome, policy=policy, now=now, rng=rng)
 
 
+def given_back(standing: Standing, *, now: datetime) -> Decision:
+    """Say what becomes of a delivery that was claimed, and whose attempt was not begun."""
+    return _unharmed(standing, due_at=now)
+
+
 def _retry(
     standing: Standing, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
 ) -> Decision:
@@ -279,7 +286,7 @@ def health_after(
 ) -> Health:
     """Say how the destination does after an attempt, claimed at *claimed_at*, that ended *now*."""
     pause = health.pause
-    if outcome.lost or (pause is not None and pause.cause == "operator"):
+    if outcome.lost or not outcome.begun or (pause is not None and pause.cause == "operator"):
         return health
     # What was begun before the pause says nothing about what is behind it.
     is_earlier = pause is not None and claimed_at < pause.since
@@ -294,7 +301,10 @@ def health_after(
                 return health
             if pause is not None and pause.cause == "unauthorized" and is_earlier:
                 return health
-            return _paused(health, "throttled", outcome, now=now, wait=_asked_for(outcome))
+            wait = _asked_for(outcome)
+            if pause is not None and pause.cause == "throttled" and is_earlier and pause.until:
+                wait = max(wait, pause.until - now)
+            return _paused(health, "throttled", outcome, now=now, wait=wait)
     if is_earlier:
         return health
     failing = replace(health, failures=health.failures + 1)

@@ -12,7 +12,6 @@ import click
 
 from relay import bulk, deskviews
 from relay.arguments import FAILED, confirm
-from relay.clock import wall
 from relay.deskviews import CHANGED
 from relay.remedy import Case, Filed, Kind, Replay, Step
 from relay.store import Desk
@@ -37,10 +36,9 @@ class Manner:
     yes: bool = False
     rate: RateLimit | None = None
 
-    @property
-    def act(self) -> Act:
-        """Return who does something now, and why."""
-        return Act(who=self.who, why=self.why, at=wall())
+    def act(self, desk: Desk) -> Act:
+        """Return who does something now, by the clock of the store, and why."""
+        return Act(who=self.who, why=self.why, at=desk.clock())
 
     @property
     def batch(self) -> int:
@@ -77,7 +75,7 @@ def take_steps(
 ) -> Sequence[Verdict]:
     """Do what was decided about deliveries."""
     wanted = [step.kind is not Kind.NOTHING for step in steps]
-    done = wanted if manner.dry_run else desk.do(steps, manner.act)
+    done = wanted if manner.dry_run else desk.do(steps, manner.act(desk))
     verdicts = [
         (did, CHANGED if want and not did else step.says)
         for step, want, did in zip(steps, wanted, done, strict=True)
@@ -93,7 +91,7 @@ def take_replays(
 ) -> Sequence[Verdict]:
     """Do what was decided about events."""
     planned = [[turn for turn in each.turns if turn.adds] for each in replays]
-    added = planned if manner.dry_run else desk.replay(replays, manner.act)
+    added = planned if manner.dry_run else desk.replay(replays, manner.act(desk))
     verdicts: list[Verdict] = []
     for each, turns in zip(replays, added, strict=True):
         verdicts += [(turn in turns, deskviews.says_of(turn, turns)) for turn in each.turns]

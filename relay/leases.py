@@ -91,6 +91,17 @@ class Leases:
         overdue_at = time.monotonic() + deadline + self._pace.grace
         self._at_work[claim.attempt_id] = (claim, overdue_at)
 
+    def await_turn(self, claim: Claim) -> None:
+        """Keep the lease of what waits for a thread, unless those before it hang."""
+        deadline = self._outlets[claim.destination].settings.deadline.total_seconds()
+        overdue_at = time.monotonic() + 2 * deadline + self._pace.grace
+        self._at_work[claim.attempt_id] = (claim, overdue_at)
+
+    def keeps(self, claim: Claim) -> bool:
+        """Return whether a claim's lease is still kept: nobody else may have taken it over."""
+        found = self._at_work.get(claim.attempt_id)
+        return found is not None and found[1] > time.monotonic()
+
     def keep(self, claim: Claim) -> None:
         """Keep the lease of what is done until that is recorded, however late it is."""
         self._at_work[claim.attempt_id] = (claim, float("inf"))
@@ -126,6 +137,9 @@ class Leases:
                 self._then()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
+            except Exception:
+                # Without this heart every lease of the node would run out.
+                log.exception("leases.not_kept")
 
     def _renew(self) -> None:
         held = [claim.delivery_id for claim in self.running()]
@@ -138,7 +152,7 @@ class Leases:
         patience = timedelta(seconds=self._pace.patience)
         found = {
             (claim.attempt_id, claim.lease_until): claim
-            for claim in self._queue.lost(now + patience)
+            for claim in self._queue.lost(list(self._outlets), now + patience)
         }
         self._suspects = {lease: self._suspects.get(lease, moment) for lease in found}
         lost = [

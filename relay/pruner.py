@@ -53,6 +53,9 @@ class Pruner:
                 self._prune()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
+            except Exception:
+                # Of a database; what is old must go at the next try.
+                log.exception("store.not_pruned")
 
     def _prune(self) -> None:
         now, total = self._clock(), Removed()

@@ -24,7 +24,6 @@ from relay.arguments import (
     limit_option,
     opened,
 )
-from relay.clock import wall
 from relay.config import Config
 from relay.delivery import State
 from relay.errands import Manner, count
@@ -180,7 +179,7 @@ def resend(
               gofax-relay resend --all-dead --rate 100/10s
     """
     desk = _desk(config, wanted.destinations)
-    decide = partial(remedy.resend, again=again, now=wall())
+    decide = partial(remedy.resend, again=again, now=desk.clock())
     if names:
         _refuse_filters(replace(wanted, destinations=(), states=()), all_dead=all_dead)
         found = errands.found(desk.named, names)
@@ -297,7 +296,7 @@ def pause(config: Config, destination: str, who: str, why: str | None) -> None:
     desk = _desk(config)
     _check_destination(destination, config.destinations)
     manner = Manner(who=who, why=why, as_json=False)
-    if desk.pause(destination, manner.act):
+    if desk.pause(destination, manner.act(desk)):
         click.echo(f"{destination} is paused; what comes for it waits")
     else:
         click.echo(f"{destination} is paused already")
@@ -316,7 +315,7 @@ def resume(config: Config, destination: str, who: str, why: str | None) -> None:
     desk = _desk(config)
     _check_destination(destination, [*config.destinations, *desk.paused()])
     manner = Manner(who=who, why=why, as_json=False)
-    cause = desk.resume(destination, manner.act)
+    cause = desk.resume(destination, manner.act(desk))
     if cause is None:
         click.echo(f"{destination} is not paused")
     else:

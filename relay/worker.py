@@ -13,7 +13,7 @@ from random import Random
 
 import structlog
 
-from relay.attempts import attempt, decided
+from relay.attempts import attempt, decided, not_begun
 from relay.clock import SteadyClock
 from relay.leases import LEASE, PACE, Leases, Pace
 from relay.registry import Outlet
@@ -113,12 +113,14 @@ class Worker:
     def _claim(self, pool: _Pool) -> int:
         settings = pool.outlet.settings
         free = pool.look_ahead()
+        if free < 1:
+            return 0
         claims = self._queue.claim(
             pool.outlet.name,
             limit=free,
             rate=settings.rate,
             lease=LEASE,
-            now=self._clock(),
+            clock=self._clock,
         )
         pool.has_more = len(claims) == free
         if not claims:
@@ -131,6 +133,8 @@ class Worker:
 
     def _attempt(self, outlet: Outlet, claim: Claim) -> Record:
         """Make one attempt; runs in a thread of the destination's pool."""
+        if self._stop.is_set():
+            return not_begun(claim, now=self._clock())
         started = time.monotonic()
         outcome = attempt(outlet, claim)
         seconds = time.monotonic() - started
@@ -206,7 +210,8 @@ class _Pool:
         """
         with self._lock:
             self._ahead = min(self._ended, self._longest_ahead)
-            self._ended = 0
+            if self.free > 0:
+                self._ended = 0
             return self.free
 
     @property
@@ -226,7 +231,7 @@ class _Pool:
         self._rest_until = time.monotonic() + seconds
 
     def start(self, claim: Claim) -> None:
-        self.leases.keep(claim)
+        self.leases.await_turn(claim)
         with self._lock:
             self._busy += 1
         self._threads.submit(self._run, claim)
@@ -236,6 +241,11 @@ class _Pool:
         self.outlet.connector.close()
 
     def _run(self, claim: Claim) -> None:
+        if not self.leases.keeps(claim):
+            # Those before it hung for so long that somebody else may be at it.
+            self._count_ended()
+            self.leases.forget(claim)
+            return
         self.leases.begin(claim)
         try:
             try:

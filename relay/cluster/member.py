@@ -146,7 +146,11 @@ class Member:
         """Claim for all who wait; return whether to try again if that gave nothing."""
         now = self._clock()
         claims = self._queue.claim(
-            outlet.name, limit=gate.waiting, rate=outlet.settings.rate, lease=LEASE, now=now
+            outlet.name,
+            limit=gate.waiting,
+            rate=outlet.settings.rate,
+            lease=LEASE,
+            clock=self._clock,
         )
         for claim in claims:
             self._leases.begin(claim)

@@ -18,7 +18,7 @@ from relay.store import cases, schema
 from relay.store.cases import Wanted
 from relay.store.database import Database, once_more
 from relay.store.inbox import delivery_key, lane_name
-from relay.store.lanes import late_place, lock_lanes, promote
+from relay.store.lanes import late_place, lock_lanes, locking_insert, promote
 
 #: How many are done in one transaction: few enough that nobody waits for the lock.
 BATCH = 100
@@ -58,6 +58,10 @@ class Desk:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def clock(self) -> datetime:
+        """Return the time by which workers go: the server's, if there is one."""
+        return self._database.clock()
 
     def named(self, name: str) -> Sequence[Case]:
         """Return the delivery *name*, or the newest ones of the event or messageId *name*.
@@ -251,9 +255,7 @@ def _make_lanes(
             "destination": turn.destination,
             "conversation": filed.event.conversation,
         }
-    insert = database.insert(_lanes).on_conflict_do_nothing()
-    db.execute(insert, [rows[lane_id] for lane_id in sorted(rows)])
-    lock_lanes(db, rows)
+    db.execute(locking_insert(database), [rows[lane_id] for lane_id in sorted(rows)])
 
 
 def _do(db: sa.Connection, step: Step, act: Act) -> bool:

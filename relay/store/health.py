@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from relay.delivery import Health, granted, health_after
+from relay.delivery import Health, health_after
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.records import Record
@@ -36,17 +36,9 @@ _STARTED = (
 )
 
 
-def may_start(
-    database: Database, db: sa.Connection, destination: str, *, limit: int, now: datetime
-) -> int:
-    """Return how many of *limit* deliveries the destination's health lets start."""
-    before = _known(db, [destination]).get(destination)
-    if before is None:
-        return limit
-    number, after = granted(before, now=now)
-    if after != before:
-        write(database, db, destination, after)
-    return limit if number is None else number
+def locked(db: sa.Connection, destination: str) -> Health:
+    """Return how a destination does; nobody changes that before this transaction ends."""
+    return _known(db, [destination]).get(destination, Health())
 
 
 def within(

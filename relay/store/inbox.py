@@ -18,7 +18,7 @@ from relay.ids import new_id
 from relay.store import schema
 from relay.store.database import Database, InTheWay, Prepared, StoreUnavailable, once_more
 from relay.store.groups import Closed, Group, Late
-from relay.store.lanes import late_place
+from relay.store.lanes import forget_empty, late_place, locking_insert
 from relay.store.records import Acceptance, Arrival, Request
 from relay.store.rows import (
     EVENT_COLUMNS,
@@ -222,8 +222,13 @@ class Inbox:
         if not lanes:
             return
         self._sql.lanes.many(db, [lanes[lane_id] for lane_id in sorted(lanes)])
-        for seq in sorted(plan.dead):
-            _revive(db, seq, plan.dead[seq])
+        if plan.dead:
+            for seq in sorted(plan.dead):
+                _revive(db, seq, plan.dead[seq])
+            # Somebody may have removed both while we waited for the lane.
+            forget_empty(
+                db, {each.lane_id for each in plan.dead.values()} - {n.lane_id for n in new}
+            )
         if new:
             busy = _busy(db, {each.lane_id for each in new})
             rows = []
@@ -282,7 +287,7 @@ class _Dead:
 
     @property
     def lane_row(self) -> tuple[str, str, str]:
-        # There is one: this only locks it.
+        # Locks the one that there is.
         return self.lane_id, self.at, self.arrival.event.conversation
 
 
@@ -347,21 +352,13 @@ class _Statements:
 
     @classmethod
     def of(cls, database: Database) -> _Statements:
-        lanes = database.insert(schema.lanes)
-        if database.is_sqlite:
-            # Whoever writes is alone: there is no row to lock.
-            locked = lanes.on_conflict_do_nothing()
-        else:
-            # An update that changes nothing: unlike DO NOTHING it locks the row.
-            locked = lanes.on_conflict_do_update(
-                index_elements=[schema.lanes.c.id],
-                set_={"destination": lanes.excluded.destination},
-            )
         keys = database.insert(schema.keys).on_conflict_do_nothing()
         return cls(
             keys=database.prepare(keys, columns=_KEY_COLUMNS),
             events=database.prepare(sa.insert(schema.events), columns=EVENT_COLUMNS),
-            lanes=database.prepare(locked, columns=("id", "destination", "conversation")),
+            lanes=database.prepare(
+                locking_insert(database), columns=("id", "destination", "conversation")
+            ),
             deliveries=database.prepare(sa.insert(schema.deliveries), columns=_DELIVERY_COLUMNS),
             requests=database.prepare(sa.insert(schema.requests), columns=REQUEST_COLUMNS),
         )

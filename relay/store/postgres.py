@@ -51,6 +51,8 @@ DEFAULTS = {
 #: vanished are in nobody's way for longer than it takes the server to find that out.
 SETTINGS = {
     "timezone": "UTC",
+    # Whoever has waited for a lock sees what the other did.
+    "default_transaction_isolation": "read committed",
     "lock_timeout": "2s",
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "30s",

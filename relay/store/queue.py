@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from relay.delivery import Pause, Standing, State
+from relay.delivery import Pause, Standing, State, granted
 from relay.store import health, schema
 from relay.store.database import Database, StoreUnavailable, once_more
 from relay.store.groups import Closed, Group, Then
@@ -117,7 +117,7 @@ class Queue:
         limit: int,
         rate: RateLimit | None,
         lease: timedelta,
-        now: datetime,
+        clock: Callable[[], datetime],
     ) -> Sequence[Claim]:
         """Take up to *limit* due deliveries as rate and pauses grant: oldest and newest in turn.
 
@@ -126,15 +126,18 @@ class Queue:
         database = self._database
         database.require_room(share=0.5)
         with database.writing() as db:
+            before = health.locked(db, destination)
+            # Read now that nobody has to be waited for, or a rate would count from too early on.
+            now = clock()
             if rate:
                 limit = min(limit, health.within(database, db, rate, destination, now=now))
-            if limit > 0:
-                limit = health.may_start(database, db, destination, limit=limit, now=now)
-            if limit <= 0:
-                return []
-            chosen = self._chosen(db, destination, limit=limit, now=now)
+            most, after = granted(before, now=now)
+            limit = limit if most is None else min(limit, most)
+            chosen = self._chosen(db, destination, limit=limit, now=now) if limit > 0 else ()
             if not chosen:
                 return []
+            if after != before:
+                health.write(database, db, destination, after)
             until = {"b_node": self._node, "b_until": now + lease}
             db.execute(_CLAIM, {"b_seqs": chosen, **until})
             rows = db.execute(_CLAIMED, {"b_seqs": chosen}).mappings().all()
@@ -169,19 +172,24 @@ class Queue:
         except Closed as error:
             raise StoreUnavailable("shutting down") from error
 
+    @once_more
     def renew(self, delivery_ids: Sequence[str], *, lease: timedelta, now: datetime) -> None:
         """Keep our leases on deliveries that are still being worked on."""
+        ours = _d.id.in_(delivery_ids), _d.node == self._node, schema.IN_FLIGHT
         with self._database.writing_unsynced() as db:
-            db.execute(
-                sa.update(_deliveries)
-                .where(_d.id.in_(delivery_ids), _d.node == self._node, schema.IN_FLIGHT)
-                .values(lease_until=now + lease)
-            )
+            # In the order in which records lock them.
+            held = sa.select(_d.seq).where(*ours).order_by(_d.seq).with_for_update()
+            seqs = db.scalars(held).all()
+            kept = sa.update(_deliveries).where(_d.seq.in_(seqs))
+            db.execute(kept.values(lease_until=now + lease))
 
-    def lost(self, now: datetime, *, limit: int = 100) -> Sequence[Claim]:
-        """Return claims whose lease has run out."""
+    def lost(
+        self, destinations: Sequence[str], now: datetime, *, limit: int = 100
+    ) -> Sequence[Claim]:
+        """Return claims at *destinations* whose lease has run out."""
         with self._database.reading() as db:
-            wanted = _CLAIMS.where(schema.IN_FLIGHT, _d.lease_until < now).limit(limit)
+            run_out = schema.IN_FLIGHT, _d.lease_until < now, _d.destination.in_(destinations)
+            wanted = _CLAIMS.where(*run_out).limit(limit)
             return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
     def abandoned(self, now: datetime) -> Sequence[Claim]:

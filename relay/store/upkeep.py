@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from relay.clock import wall
 from relay.delivery import State
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.lanes import lock_lanes, promote
+from relay.store.lanes import forget_empty, lock_lanes, promote
 
 #: Rows that one transaction looks at.
 STEP = 200
 
 _events, _deliveries, _requests = schema.events, schema.deliveries, schema.requests
-_ENDED = (State.DELIVERED, State.DEAD)
+_UNFINISHED = [each for each in State if each not in (State.DELIVERED, State.DEAD)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +47,14 @@ class Upkeep:
         database: Database,
         *,
         dry_run: bool = False,
-        clock: Callable[[], datetime] = wall,
+        clock: Callable[[], datetime] | None = None,
         step: int = STEP,
     ) -> None:
+        """*clock*: instead of the store's own, by which the others go, too."""
         self._database = database
         self._dry_run = dry_run
         self._size = step
-        self._clock = clock
+        self._clock = clock or database.clock
 
     def prune(self, *, before: datetime, keys_before: datetime | None = None) -> Iterator[Removed]:
         """Remove what is older than *before*, yielding after each step.
@@ -78,8 +78,7 @@ class Upkeep:
             wanted = wanted.order_by(c.seq)
             with self._step() as db:
                 found = db.execute(wanted.limit(self._size)).all()
-                running = self._with(db, [row.id for row in found], [State.IN_FLIGHT])
-                removed = self._remove(db, [row.id for row in found if row.id not in running])
+                removed = self._remove(db, [row.id for row in found], keep=[State.IN_FLIGHT])
             if not found:
                 return
             after = found[-1].seq
@@ -94,8 +93,7 @@ class Upkeep:
             with self._step() as db:
                 found = db.execute(wanted.limit(self._size)).all()
                 old = [row.id for row in found if row.received_at < before]
-                unfinished = self._with(db, old, [each for each in State if each not in _ENDED])
-                removed = self._remove(db, [name for name in old if name not in unfinished])
+                removed = self._remove(db, old, keep=_UNFINISHED)
             if not old:
                 return
             after = found[-1].seq
@@ -138,29 +136,51 @@ class Upkeep:
     def _step(self) -> Any:
         return self._database.reading() if self._dry_run else self._database.writing_unsynced()
 
-    def _with(
-        self, db: sa.Connection, event_ids: Sequence[str], states: Sequence[State]
+    def _remove(
+        self, db: sa.Connection, event_ids: Sequence[str], *, keep: Sequence[State]
+    ) -> Removed:
+        """Remove events with all that hangs on them, but those with a delivery in such a state.
+
+        Their keys stay. Others claim, record and send again meanwhile: what decides is how it is
+        when everything is locked, in the order in which they lock it, too.
+        """
+        c = _deliveries.c
+        kept = self._kept(db, event_ids, keep)
+        lane_ids = {row.lane_id for row in self._hanging(db, set(event_ids) - kept)}
+        if not self._dry_run:
+            lock_lanes(db, lane_ids)
+            _lock(db, _events, _events.c.id.in_(set(event_ids) - kept))
+            _lock(db, _deliveries, c.event_id.in_(set(event_ids) - kept))
+            kept |= self._kept(db, event_ids, keep)
+            later = self._hanging(db, set(event_ids) - kept)
+            kept |= {row.event_id for row in later if row.lane_id not in lane_ids}
+        going = [name for name in event_ids if name not in kept]
+        if not going:
+            return Removed()
+        rows = self._hanging(db, going)
+        delivery_ids = [row.id for row in rows]
+        self._delete(db, schema.attempts, schema.attempts.c.delivery_id.in_(delivery_ids))
+        self._delete(db, _deliveries, c.id.in_(delivery_ids))
+        requests = self._delete(db, _requests, _requests.c.event_id.in_(going))
+        self._delete(db, _events, _events.c.id.in_(going))
+        if not self._dry_run:
+            _tidy(db, sorted({row.lane_id for row in rows}), now=self._clock())
+        return Removed(events=len(going), deliveries=len(rows), requests=requests)
+
+    def _kept(
+        self, db: sa.Connection, event_ids: Iterable[str], states: Sequence[State]
     ) -> set[str]:
         """Return which of the events have a delivery in one of *states*."""
         c = _deliveries.c
         wanted = sa.select(c.event_id).where(c.event_id.in_(event_ids), c.state.in_(states))
         return set(db.scalars(wanted))
 
-    def _remove(self, db: sa.Connection, event_ids: Sequence[str]) -> Removed:
-        """Remove events with all that hangs on them; their keys stay."""
-        if not event_ids:
-            return Removed()
+    def _hanging(self, db: sa.Connection, event_ids: Iterable[str]) -> Sequence[Any]:
+        """Return the deliveries of events, with their lanes."""
         c = _deliveries.c
-        rows = db.execute(sa.select(c.id, c.lane_id).where(c.event_id.in_(event_ids))).all()
-        delivery_ids, lane_ids = [row.id for row in rows], sorted({row.lane_id for row in rows})
-        lock_lanes(db, lane_ids)
-        self._delete(db, schema.attempts, schema.attempts.c.delivery_id.in_(delivery_ids))
-        self._delete(db, _deliveries, c.id.in_(delivery_ids))
-        requests = self._delete(db, _requests, _requests.c.event_id.in_(event_ids))
-        self._delete(db, _events, _events.c.id.in_(event_ids))
-        if not self._dry_run:
-            _tidy(db, lane_ids, now=self._clock())
-        return Removed(events=len(event_ids), deliveries=len(rows), requests=requests)
+        return db.execute(
+            sa.select(c.id, c.event_id, c.lane_id).where(c.event_id.in_(event_ids))
+        ).all()
 
     def _delete(self, db: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
         if self._dry_run:
@@ -170,12 +190,15 @@ class Upkeep:
         return db.execute(sa.delete(table).where(where)).rowcount
 
 
+def _lock(db: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> None:
+    db.execute(sa.select(table.c.seq).where(where).order_by(table.c.seq).with_for_update()).all()
+
+
 def _tidy(db: sa.Connection, lane_ids: Sequence[str], *, now: datetime) -> None:
     """Forget lanes that have no delivery any more, and let those go on that lost their head."""
+    forget_empty(db, lane_ids)
     lanes = schema.lanes
     these = lanes.c.id.in_(lane_ids)
-    used = sa.select(1).where(_deliveries.c.lane_id == lanes.c.id).exists()
-    db.execute(sa.delete(lanes).where(these, ~used))
     there = sa.select(1).where(_deliveries.c.id == lanes.c.parked_by).exists()
     parked = lanes.c.parked_by.is_not(None)
     db.execute(sa.update(lanes).where(these, parked, ~there).values(parked_by=None))

@@ -64,7 +64,7 @@ def test_a_store_can_be_filled_with_what_is_to_be_delivered(url: str) -> None:
 
     with closing(Database(url)) as database, closing(Queue(database, node="n")) as queue:
         claims = queue.claim(
-            fill.DESTINATION, limit=EVENTS + 9, rate=None, lease=fill.LEASE, now=wall()
+            fill.DESTINATION, limit=EVENTS + 9, rate=None, lease=fill.LEASE, clock=wall
         )
 
     assert len({claim.lane_id for claim in claims}) == EVENTS + 1

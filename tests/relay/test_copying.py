@@ -204,7 +204,7 @@ def test_what_was_known_here_is_known_there_and_new_events_come_after_the_old(
         known = there.accept(arrival("m1"))
         other = there.accept(arrival("m2", body="another text"))
         accept(there, "m3")
-        (lost,) = heirs.lost(NOON + 2 * LEASE)
+        (lost,) = heirs.lost(["crm"], NOON + 2 * LEASE)
         finish(heirs, lost)
         rest = []
         for _ in range(2):

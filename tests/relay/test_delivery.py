@@ -36,6 +36,7 @@ from relay.delivery import (
     State,
     decide,
     delivered,
+    given_back,
     outcome_of,
 )
 
@@ -422,6 +423,7 @@ def test_what_is_not_said_is_not_there() -> None:
         "scope": "destination",
         "receipt": None,
         "lost": False,
+        "begun": True,
     }
     assert asdict(Decision(state=State.DELIVERED, attempts=1, repeat=False)) == {
         "state": State.DELIVERED,
@@ -468,3 +470,11 @@ def test_after_doubt_at_least_half_of_the_schedule_is_waited_for(
     wait = policy.backoff(failures, Random(seed), doubtful=True)
 
     assert cap / 2 <= wait <= cap
+
+
+def test_what_was_not_begun_goes_back_at_once_and_costs_no_attempt() -> None:
+    standing = Standing(attempts=3, repeat=True, failing_since=NOW - MINUTE)
+
+    assert given_back(standing, now=NOW) == Decision(
+        state=State.PENDING, due_at=NOW, attempts=2, repeat=True, failing_since=NOW - MINUTE
+    )

@@ -224,11 +224,11 @@ def test_what_a_dead_node_had_is_taken_over_when_its_lease_has_run_out(
     queues[0].renew([second.delivery_id], lease=LEASE, now=NOON + LEASE)
     later = NOON + LEASE + timedelta(seconds=1)
 
-    (lost,) = queues[1].lost(later)
+    (lost,) = queues[1].lost(["crm"], later)
     finish(queues[1], lost, failed(Result.AMBIGUOUS, lost=True), now=later)
 
     assert lost.delivery_id == first.delivery_id
-    assert queues[2].lost(later) == []
+    assert queues[2].lost(["crm"], later) == []
 
 
 def test_workers_are_woken_by_what_another_node_accepts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -150,6 +151,24 @@ def test_a_throttled_destination_is_left_alone_as_long_as_it_asks() -> None:
     unasked = after(Health(), Result.THROTTLED).pause
     assert unasked is not None
     assert unasked.until == NOW + DEFAULT_WAIT
+
+
+@pytest.mark.parametrize(("asked", "until"), [(1, 60), (90, 90)])
+def test_an_answer_that_was_under_way_does_not_shorten_the_wait(asked: int, until: int) -> None:
+    pause = Pause(cause="throttled", reason="why", since=NOW, until=NOW + 60 * SECOND)
+    ended = outcome(Result.THROTTLED, retry_after=asked * SECOND)
+
+    earlier = after(Health(pause=pause), ended, claimed_at=NOW - SECOND)
+    since = after(Health(pause=pause), ended, claimed_at=NOW)
+
+    assert earlier.pause == replace(pause, until=NOW + until * SECOND)
+    assert since.pause == replace(pause, until=NOW + asked * SECOND)
+
+
+def test_what_was_not_begun_says_nothing_of_a_destination() -> None:
+    health = Health(failures=BREAKS_AFTER - 1)
+
+    assert after(health, outcome(Result.TRANSIENT, begun=False)) == health
 
 
 def test_what_was_throttled_before_credentials_were_bad_does_not_shorten_their_pause() -> None:

@@ -16,6 +16,7 @@ from fakes import (
     finish,
     lose,
     record,
+    take,
     take_one,
 )
 
@@ -37,11 +38,22 @@ def test_a_lease_that_runs_out_is_lost(inbox: Inbox, queue: Queue) -> None:
     accept(inbox, "m1")
     claim = take_one(queue)
 
-    assert queue.lost(NOON + LEASE) == []
-    (lost,) = queue.lost(NOON + LEASE + SECOND)
+    assert queue.lost(["crm"], NOON + LEASE) == []
+    (lost,) = queue.lost(["crm"], NOON + LEASE + SECOND)
     assert (lost.delivery_id, lost.number, lost.attempt_id) == (
         claim.delivery_id, claim.number, claim.attempt_id,
     )  # fmt: skip
+
+
+def test_what_no_destination_serves_hides_nothing_that_is_lost(inbox: Inbox, queue: Queue) -> None:
+    accept_apart(inbox, 3, to=("gone",))
+    accept(inbox, "m9")
+    take(queue, destination="gone")
+    claim = take_one(queue)
+
+    (lost,) = queue.lost(["crm"], NOON + LEASE + SECOND, limit=1)
+
+    assert lost.delivery_id == claim.delivery_id
 
 
 def test_a_renewed_lease_is_not_lost(inbox: Inbox, queue: Queue) -> None:
@@ -50,8 +62,8 @@ def test_a_renewed_lease_is_not_lost(inbox: Inbox, queue: Queue) -> None:
 
     queue.renew([claim.delivery_id], lease=LEASE, now=NOON + LEASE)
 
-    assert queue.lost(NOON + 2 * LEASE) == []
-    assert len(queue.lost(NOON + 2 * LEASE + SECOND)) == 1
+    assert queue.lost(["crm"], NOON + 2 * LEASE) == []
+    assert len(queue.lost(["crm"], NOON + 2 * LEASE + SECOND)) == 1
 
 
 def test_a_worker_renews_only_its_own_leases(inbox: Inbox, new_queue: NewQueue) -> None:
@@ -61,7 +73,7 @@ def test_a_worker_renews_only_its_own_leases(inbox: Inbox, new_queue: NewQueue) 
 
     other.renew([claim.delivery_id], lease=LEASE, now=NOON + LEASE)
 
-    assert len(other.lost(NOON + LEASE + SECOND)) == 1
+    assert len(other.lost(["crm"], NOON + LEASE + SECOND)) == 1
 
 
 def test_what_has_ended_has_no_lease_to_renew(
@@ -73,7 +85,7 @@ def test_what_has_ended_has_no_lease_to_renew(
 
     queue.renew([claim.delivery_id], lease=LEASE, now=NOON)
 
-    assert queue.lost(NOON + timedelta(days=1)) == []
+    assert queue.lost(["crm"], NOON + timedelta(days=1)) == []
     assert delivery().state == State.DELIVERED
 
 
@@ -206,7 +218,7 @@ def test_doubt_never_replaces_what_is_known(
 ) -> None:
     accept(inbox, "m1")
     claim = take_one(queue)
-    (lost,) = queue.lost(NOON + 2 * LEASE)
+    (lost,) = queue.lost(["crm"], NOON + 2 * LEASE)
     finish(queue, claim, delivered())
 
     finish(queue, lost, failed(Result.AMBIGUOUS, "lost"))
@@ -221,7 +233,7 @@ def test_a_lease_that_is_renewed_after_it_was_found_lost_stays_with_its_attempt(
     accept(inbox, "m1")
     claim = take_one(queue)
     later = NOON + 2 * LEASE
-    (seemed_lost,) = queue.lost(later)
+    (seemed_lost,) = queue.lost(["crm"], later)
     queue.renew([claim.delivery_id], lease=LEASE, now=later)
 
     finish(queue, seemed_lost, failed(Result.AMBIGUOUS, "lost", lost=True), now=later)
@@ -238,7 +250,7 @@ def test_a_lease_that_two_workers_find_lost_is_settled_once(
     take_one(new_queue("worker-1"))
     later = NOON + 2 * LEASE
     finders = [new_queue("worker-2"), new_queue("worker-3")]
-    found = [finder.lost(later) for finder in finders]
+    found = [finder.lost(["crm"], later) for finder in finders]
 
     for finder, (lost,) in zip(finders, found, strict=True):
         finish(finder, lost, failed(Result.AMBIGUOUS, "lost"), now=later)
@@ -256,8 +268,8 @@ def test_a_lease_of_a_clock_that_was_put_back_ends_soon(
 
     other.hasten(NOON)
 
-    assert other.lost(NOON + LONGEST_LEASE) == []
-    assert len(other.lost(NOON + LONGEST_LEASE + SECOND)) == 1
+    assert other.lost(["crm"], NOON + LONGEST_LEASE) == []
+    assert len(other.lost(["crm"], NOON + LONGEST_LEASE + SECOND)) == 1
 
 
 def test_an_honest_lease_is_left_as_it_is(
@@ -269,4 +281,4 @@ def test_an_honest_lease_is_left_as_it_is(
     new_queue("worker-2").hasten(NOON)
     finish(queue, claim)
 
-    assert queue.lost(NOON + timedelta(days=1)) == []
+    assert queue.lost(["crm"], NOON + timedelta(days=1)) == []

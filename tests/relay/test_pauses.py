@@ -21,6 +21,7 @@ from fakes import (
 from relay.delivery import PROBE_EVERY, Result, State
 from relay.store import Database, Inbox, Queue, schema
 from relay.store.records import Claim, DeliveryView
+from relay.store.upkeep import Upkeep
 from relay.units import RateLimit
 
 ON_BOTH = True
@@ -104,6 +105,21 @@ def test_a_probe_that_dies_with_its_worker_is_followed_by_another(
     take_one(queue, now=now)
 
     assert len(take(queue, now=now + PROBE_EVERY)) == 1
+
+
+def test_a_probe_is_not_used_up_while_nothing_is_due(
+    inbox: Inbox, queue: Queue, database: Database
+) -> None:
+    accept(inbox, "m0")
+    claim = take_one(queue)
+    finish(queue, claim, failed(Result.UNAUTHORIZED))
+    assert claim.event.customer is not None
+    list(Upkeep(database).erase(claim.event.customer))
+    assert take(queue, now=NOON + PROBE_EVERY) == []
+
+    accept(inbox, "m1")
+
+    assert len(take(queue, now=NOON + PROBE_EVERY + SECOND)) == 1
 
 
 def test_a_probe_that_the_rate_does_not_grant_is_not_used_up(inbox: Inbox, queue: Queue) -> None:

@@ -198,7 +198,7 @@ def test_leases_are_found_by_their_partial_index(inbox: Inbox, queue: Queue, pla
     (claim,) = take(queue)
 
     with plans.of() as seen:
-        queue.lost(NOON + 2 * LEASE)
+        queue.lost(["crm"], NOON + 2 * LEASE)
         queue.abandoned(NOON)
         queue.renew([claim.delivery_id], lease=LEASE, now=NOON)
 

@@ -303,7 +303,9 @@ class Store(RuleBasedStateMachine):
         health = Health(pause=self.queues[node].pauses().get(destination))
         may_start, _ = granted(health, now=now)
 
-        claims = self.queues[node].claim(destination, limit=limit, rate=None, lease=LEASE, now=now)
+        claims = self.queues[node].claim(
+            destination, limit=limit, rate=None, lease=LEASE, clock=lambda: now
+        )
 
         assert {claim.delivery_id for claim in claims} <= due
         assert len(claims) == min(limit, len(due), limit if may_start is None else may_start)
@@ -428,7 +430,7 @@ class Store(RuleBasedStateMachine):
     def see_lost(self, node: str, at_once: bool) -> None:
         now = self.clock()
 
-        claims = self.queues[node].lost(now)
+        claims = self.queues[node].lost(EVERYWHERE, now)
 
         expired = [work for work in self.world.claimed() if work.lease_until < now]
         assert {c.attempt_id for c in claims} == {work.claim.attempt_id for work in expired}

@@ -373,7 +373,7 @@ def test_while_calls_are_quick_some_are_claimed_before_a_thread_is_free(
     worker.close()
 
 
-def test_what_waits_for_a_thread_keeps_its_lease(
+def test_what_waits_behind_calls_that_hang_is_left_to_others(
     inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, clock: Clock, ledger: Ledger
 ) -> None:
     accept_apart(inbox, 20)
@@ -390,17 +390,43 @@ def test_what_waits_for_a_thread_keeps_its_lease(
         found = [each for view in ledger.events() for each in view.deliveries]
         return sum(each.state is State.IN_FLIGHT for each in found)
 
-    # Those that hang are over their deadline, and lose their leases.
-    eventually(lambda: 1 <= in_flight() == worker.drain(0))
-    for _ in range(2 * int(LEASE.total_seconds())):
-        assert in_flight() >= 1
-        time.sleep(pace.heartbeat)
+    # Also those that were claimed ahead, which nobody has begun to deliver.
+    eventually(lambda: in_flight() == 0)
+    assert worker.drain(0) == 0
 
     worker.stop()
     for hang in hangs:
         hang.release()
     thread.join(30)
+    worker.close()
+    time.sleep(0.1)
+    assert len(crm.calls) == 8
+
+
+def test_what_was_claimed_ahead_is_given_back_when_the_worker_stops(
+    inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, ledger: Ledger
+) -> None:
+    accept_apart(inbox, 20)
+    served = {"crm": outlet("crm", crm, concurrency=4)}
+    worker = Worker(served, new_queue("worker-1"), clock=Clock(), pace=QUICK)
+    assert _step(worker) == 4
+    hangs = [Hang() for _ in range(4)]
+    crm.script = list(hangs)
+    assert worker.work_once() == 6
+    eventually(lambda: len(crm.calls) == 8)
+
+    worker.stop()
+    for hang in hangs:
+        hang.release()
+
     assert worker.drain(20) == 0
+    assert len(crm.calls) == 8
+    listed = [each for view in ledger.events() for each in view.deliveries]
+    whole = [view.deliveries[0] for each in listed if (view := ledger.event(each.id))]
+    back = [each for each in whole if each.history and each.state is State.PENDING]
+    assert [each.attempts for each in back] == [0, 0]
+    details = {attempt.detail for each in back for attempt in each.history}
+    assert details == {"not begun: the worker was stopping"}
     worker.close()
 
 
@@ -496,7 +522,7 @@ def test_the_lease_of_a_long_attempt_is_renewed(
 
     for _ in range(5):
         clock.advance(LEASE.total_seconds() * 2 / 3)
-        eventually(lambda: not other.lost(clock() + LEASE * 0.9))
+        eventually(lambda: not other.lost(["crm"], clock() + LEASE * 0.9))
 
     assert len(crm.calls) == 1
     hang.release()

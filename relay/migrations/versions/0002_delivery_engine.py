@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from relay.store.schema import PENDING, STOPPED, UtcTime
+from relay.store.schema import UtcTime
 
 revision = "0002"
 down_revision = "0001"
@@ -28,8 +28,8 @@ def upgrade() -> None:
         "deliveries",
         sa.Column("trigger", sa.Text(), server_default="scheduled", nullable=False),
     )
-    _index("ix_deliveries_newest", PENDING)
-    _index("ix_deliveries_stopped", STOPPED)
+    _index("ix_deliveries_newest", sa.text("state = 'pending'"))
+    _index("ix_deliveries_stopped", sa.text("state IN ('dead', 'held')"))
     with op.batch_alter_table("destinations", copy_from=_destinations()) as table:
         table.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
         for name, kind in _HEALTH.items():

@@ -7,15 +7,21 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-from relay.store.schema import LATE_AT_HEAD, LATE_IN_LINE
-
 revision = "0004"
 down_revision = "0003"
 
 
 def upgrade() -> None:
-    _index("ix_deliveries_late", ["lane_id", "seq"], LATE_IN_LINE)
-    _index("ix_deliveries_late_head", ["lane_id"], LATE_AT_HEAD)
+    _index(
+        "ix_deliveries_late",
+        ["lane_id", "seq"],
+        sa.text("state IN ('waiting', 'pending', 'in_flight') AND late"),
+    )
+    _index(
+        "ix_deliveries_late_head",
+        ["lane_id"],
+        sa.text("state IN ('pending', 'in_flight') AND late"),
+    )
 
 
 def downgrade() -> None:
