@@ -222,13 +222,12 @@ class Inbox:
         if not lanes:
             return
         self._sql.lanes.many(db, [lanes[lane_id] for lane_id in sorted(lanes)])
-        if plan.dead:
-            for seq in sorted(plan.dead):
-                _revive(db, seq, plan.dead[seq])
-            # Somebody may have removed both while we waited for the lane.
-            forget_empty(
-                db, {each.lane_id for each in plan.dead.values()} - {n.lane_id for n in new}
-            )
+        gone = {
+            each.lane_id for seq, each in sorted(plan.dead.items()) if not _revive(db, seq, each)
+        }
+        if gone:
+            # Somebody has removed the delivery, and maybe its lane, while we waited for that.
+            forget_empty(db, gone - {each.lane_id for each in new})
         if new:
             busy = _busy(db, {each.lane_id for each in new})
             rows = []
@@ -322,11 +321,11 @@ def delivery_key(event_key: bytes, destination: str) -> str:
     return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
 
 
-def _revive(db: sa.Connection, seq: int, dead: _Dead) -> None:
-    """Give a dead delivery a new series of attempts, late: outside of the order."""
+def _revive(db: sa.Connection, seq: int, dead: _Dead) -> bool:
+    """Give a dead delivery a new series of attempts, late; return whether it was still dead."""
     table = schema.deliveries
     now = dead.arrival.event.received_at
-    db.execute(
+    revived = db.execute(
         sa.update(table)
         .where(table.c.seq == seq, table.c.state == State.DEAD)
         .values(
@@ -338,6 +337,7 @@ def _revive(db: sa.Connection, seq: int, dead: _Dead) -> None:
             ended_at=None,
         )
     )
+    return bool(revived.rowcount)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

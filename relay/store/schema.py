@@ -203,6 +203,9 @@ deliveries = Table(
     Column("url", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
+    # For lanes that are to go, and the check of their references. The event makes it wider than
+    # the partial ones, which SQLite therefore prefers.
+    Index("ix_deliveries_lane", "lane_id", "event_id"),
     Index("ix_deliveries_line", "lane_id", "seq", sqlite_where=IN_LINE, postgresql_where=IN_LINE),
     Index(
         "ix_deliveries_late",

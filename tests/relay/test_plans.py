@@ -16,6 +16,7 @@ from fakes import (
     accept,
     accept_apart,
     arrival,
+    customer,
     failed,
     finish,
     request,
@@ -28,6 +29,7 @@ from relay.delivery import PROBE_EVERY, Policy, Result, State
 from relay.store import Database, Desk, Inbox, Ledger, Queue
 from relay.store.cases import Wanted
 from relay.store.desk import Act
+from relay.store.upkeep import Upkeep
 from relay.units import RateLimit
 
 #: The tables that grow.
@@ -121,6 +123,22 @@ def test_reviving_finds_deliveries_by_their_event(
 
     assert any("ix_deliveries_event_id" in step for step in _steps(seen))
     assert _scans(seen) == []
+
+
+def test_removing_reads_no_deliveries_from_end_to_end(
+    inbox: Inbox, queue: Queue, database: Database, plans: Plans
+) -> None:
+    accept(inbox, "m1")
+    finish(queue, take_one(queue))
+    accept(inbox, "m2")
+
+    with plans.of() as seen:
+        list(Upkeep(database).prune(before=NOON + timedelta(days=1)))
+        list(Upkeep(database).erase(customer(1)))
+
+    assert any("DELETE FROM lanes" in statement for statement in seen)
+    scans = [step for step in _steps(seen) if SCAN.search(step)]
+    assert [step for step in scans if "deliveries" in step or "attempts" in step] == []
 
 
 def test_what_is_due_is_read_in_the_order_of_its_partial_index(

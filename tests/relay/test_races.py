@@ -31,14 +31,26 @@ ACT = Act(who="anna", why=None, at=NOON + DAY)
 @pytest.fixture
 def database(emptied: str) -> Iterator[Database]:
     made = Database(emptied)
+    sa.event.listen(made.engine, "connect", _be_patient)
     yield made
     made.close()
 
 
+def _be_patient(connection: Any, _: object) -> None:
+    """Wait for locks as long as a busy machine may take to bring two together."""
+    connection.execute("SET lock_timeout = '20s'")
+    connection.commit()
+
+
 @contextmanager
-def behind(database: Database, lock: str, *acts: Callable[[], Any]) -> Iterator[list[Future[Any]]]:
+def behind(
+    database: Database, lock: str, *acts: Callable[[], Any], held: float = 0.05
+) -> Iterator[list[Future[Any]]]:
     """Let *acts* wait, one after the other, for a stranger's *lock*; give what they come to."""
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
     with (
         ThreadPoolExecutor(len(acts)) as threads,
         psycopg.connect(database.url, autocommit=True) as watcher,
@@ -48,8 +60,8 @@ def behind(database: Database, lock: str, *acts: Callable[[], Any]) -> Iterator[
             futures = []
             for number, act in enumerate(acts, 1):
                 futures.append(threads.submit(act))
-                eventually(lambda number=number: _count(watcher, waits) >= number, seconds=1.5)
-                time.sleep(0.05)
+                eventually(lambda number=number: _count(watcher, waits) >= number)
+            time.sleep(held)
             stranger.rollback()
         yield futures
 
@@ -186,8 +198,6 @@ def test_a_rate_counts_from_when_the_locks_were_had(
         return len(queue.claim("crm", limit=9, rate=rate, lease=DAY, clock=database.clock))
 
     time.sleep(1.1)
-    with behind(
-        database, "SELECT 1 FROM destinations FOR UPDATE; SELECT pg_sleep(1.2)", claim
-    ) as (first,):
+    with behind(database, "SELECT 1 FROM destinations FOR UPDATE", claim, held=1.2) as (first,):
         assert first.result(9) == 4
     assert claim() == 0
