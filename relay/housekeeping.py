@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import click
 
@@ -48,9 +48,9 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
     Examples: gofax-relay prune --dry-run
               gofax-relay prune --older-than 30d
     """
-    now = datetime.now(UTC)
-    upkeep = Upkeep(opened(config), dry_run=dry_run)
-    horizon = config.dedupe_horizon
+    database = opened(config)
+    now, horizon = database.clock(), config.dedupe_horizon
+    upkeep = Upkeep(database, dry_run=dry_run)
     steps = upkeep.prune(
         before=now - (older_than or config.retention),
         keys_before=now - horizon if horizon else None,

@@ -195,7 +195,7 @@ class Inbox:
                 plan.wanted[event_id] = arrival
         elif arrival.on_duplicate == "revive":
             plan.dead |= {
-                row.seq: _Dead(lane_id=row.lane_id, at=row.destination, arrival=arrival)
+                row.seq: _Place(lane_id=row.lane_id, destination=row.destination, arrival=arrival)
                 for row in found
                 if row.state == State.DEAD
             }
@@ -255,7 +255,7 @@ class _Plan:
     #: Events that get deliveries, by their ids.
     wanted: dict[str, Arrival]
     #: Deliveries to revive, by their numbers.
-    dead: dict[int, _Dead] = field(default_factory=dict)
+    dead: dict[int, _Place] = field(default_factory=dict)
 
     def new_deliveries(self) -> list[_NewDelivery]:
         return [
@@ -272,34 +272,25 @@ class _Plan:
     def due(self) -> Mapping[str, int]:
         """Return how many deliveries may be due now at each destination."""
         new = (name for each in self.wanted.values() for name in each.match.destinations)
-        return Counter([*new, *(each.at for each in self.dead.values())])
+        return Counter([*new, *(each.destination for each in self.dead.values())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Dead:
-    """A dead delivery that a resend revives."""
+class _Place:
+    """A lane, and the arrival for whose sake a delivery gets a place in it."""
 
     lane_id: str
-    #: Its destination.
-    at: str
-    arrival: Arrival
-
-    @property
-    def lane_row(self) -> tuple[str, str, str]:
-        # Locks the one that there is.
-        return self.lane_id, self.at, self.arrival.event.conversation
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _NewDelivery:
-    event_id: str
     destination: str
     arrival: Arrival
-    lane_id: str
 
     @property
     def lane_row(self) -> tuple[str, str, str]:
         return self.lane_id, self.destination, self.arrival.event.conversation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _NewDelivery(_Place):
+    event_id: str
 
     def row(self, *, waiting: bool) -> tuple[Any, ...]:
         """Return the values of :data:`_DELIVERY_COLUMNS`."""
@@ -321,7 +312,7 @@ def delivery_key(event_key: bytes, destination: str) -> str:
     return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
 
 
-def _revive(db: sa.Connection, seq: int, dead: _Dead) -> bool:
+def _revive(db: sa.Connection, seq: int, dead: _Place) -> bool:
     """Give a dead delivery a new series of attempts, late; return whether it was still dead."""
     table = schema.deliveries
     now = dead.arrival.event.received_at

@@ -144,23 +144,24 @@ class Upkeep:
         Their keys stay. Others claim, record and send again meanwhile: what decides is how it is
         when everything is locked, in the order in which they lock it, too.
         """
-        c = _deliveries.c
-        kept = self._kept(db, event_ids, keep)
-        lane_ids = {row.lane_id for row in self._hanging(db, set(event_ids) - kept)}
+        likely = set(event_ids) - self._kept(db, event_ids, keep)
+        lane_ids = {row.lane_id for row in self._hanging(db, likely)}
+        kept: set[str] = set()
         if not self._dry_run:
             lock_lanes(db, lane_ids)
-            _lock(db, _events, _events.c.id.in_(set(event_ids) - kept))
-            _lock(db, _deliveries, c.event_id.in_(set(event_ids) - kept))
-            kept |= self._kept(db, event_ids, keep)
-            later = self._hanging(db, set(event_ids) - kept)
-            kept |= {row.event_id for row in later if row.lane_id not in lane_ids}
-        going = [name for name in event_ids if name not in kept]
+            _lock(db, _events, _events.c.id.in_(likely))
+            _lock(db, _deliveries, _deliveries.c.event_id.in_(likely))
+            kept = self._kept(db, likely, keep)
+        rows = self._hanging(db, likely - kept)
+        # One that was routed after all meanwhile stands in a lane that is not locked.
+        kept |= {row.event_id for row in rows if row.lane_id not in lane_ids}
+        going = likely - kept
         if not going:
             return Removed()
-        rows = self._hanging(db, going)
+        rows = [row for row in rows if row.event_id in going]
         delivery_ids = [row.id for row in rows]
         self._delete(db, schema.attempts, schema.attempts.c.delivery_id.in_(delivery_ids))
-        self._delete(db, _deliveries, c.id.in_(delivery_ids))
+        self._delete(db, _deliveries, _deliveries.c.id.in_(delivery_ids))
         requests = self._delete(db, _requests, _requests.c.event_id.in_(going))
         self._delete(db, _events, _events.c.id.in_(going))
         if not self._dry_run:
