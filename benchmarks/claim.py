@@ -31,7 +31,7 @@ from fakes import LEASE, arrival, customer, finish
 from relay import migrations
 from relay.clock import wall
 from relay.store import Database, Inbox, Queue
-from relay.store.records import Claim
+from relay.store.values import Claim
 
 FEW = 10
 #: How many deliveries a claim takes: one, and what a pool of threads takes.

@@ -36,11 +36,12 @@ import psutil
 import requests
 import rig
 
-from relay import migrations, payload, routing
+from relay import migrations
 from relay.ids import new_id
-from relay.routing import Route, When
+from relay.rules import payload, routing
+from relay.rules.routing import Route, When
 from relay.store import Database, Inbox
-from relay.store.records import Arrival, Request
+from relay.store.values import Arrival, Request
 
 SECRET = "benchmark"
 SENDER_CORE, STAND_IN_CORE = {0}, {min(1, (os.cpu_count() or 1) - 1)}

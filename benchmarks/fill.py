@@ -22,12 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "relay"))
 
 from fakes import LEASE, finish
 
-from relay import migrations, payload, routing
+from relay import migrations
 from relay.ids import new_id
-from relay.routing import Route, When
+from relay.rules import payload, routing
+from relay.rules.routing import Route, When
 from relay.store import Database, Inbox, Queue, schema
-from relay.store.inbox import REFUSED_KEPT, delivery_key, lane_name
-from relay.store.records import Arrival, Request
+from relay.store.accept import REFUSED_KEPT, delivery_key, lane_name
+from relay.store.values import Arrival, Request
 
 DESTINATION, ENDPOINT, OURS = "crm", "/webhooks/gofax", "+61700000000"
 #: As short as they may be: ten million of them have to fit on a disk.

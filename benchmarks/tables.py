@@ -28,12 +28,12 @@ import psycopg
 import rig
 from fakes import LEASE, delivered, record
 
-from relay import explanation
 from relay.clock import wall
-from relay.config import Endpoint
+from relay.commands import explain
+from relay.config.model import Endpoint
+from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Ledger, Queue
-from relay.store.records import Claim
-from relay.units import RateLimit
+from relay.store.values import Claim
 
 #: How many come together: one, and what a pool of threads takes.
 TOGETHER = (1, 32)
@@ -124,7 +124,7 @@ class Store:
     def _explain_unknown(self) -> None:
         name = "nobody-sent-this"
         assert self.ledger.event(name) is None
-        assert self.ledger.purged(name, explanation.keys_of(name, ENDPOINTS)) is None
+        assert self.ledger.purged(name, explain.keys_of(name, ENDPOINTS)) is None
         assert not self.ledger.refused_with(name)
 
     def _timed(self, name: str, act: Callable[[], Any]) -> Any:

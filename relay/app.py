@@ -8,8 +8,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from relay import receive
-from relay.config import Config
-from relay.refusals import Refusals
+from relay.config.model import Config
+from relay.refused import Refusals
 from relay.store import Database, Inbox, Ledger, StoreUnavailable
 
 

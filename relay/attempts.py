@@ -8,9 +8,9 @@ from random import Random
 import structlog
 
 from connectors.base import DeliveryError
-from relay.delivery import Outcome, Result, decide, delivered, given_back, outcome_of
-from relay.registry import Outlet
-from relay.store.records import Claim, Record
+from relay.destinations import Outlet
+from relay.rules.delivery import Outcome, Result, decide, delivered, given_back, outcome_of
+from relay.store.values import Claim, Record
 
 log = structlog.get_logger()
 

@@ -10,19 +10,13 @@ import click
 
 from connectors import sandbox as stand_ins
 from connectors.base import Rolls
-from relay import (
-    config_schema,
-    explanation,
-    housekeeping,
-    kit,
-    logs,
-    moves,
-    processes,
-    registry,
-    views,
-    workbench,
-)
-from relay.arguments import (
+from relay import destinations, logs, processes
+from relay.clock import wall
+from relay.commands import connectors, maintain, migrate_store, output, recover
+from relay.commands import explain as explanation
+from relay.commands.demo import Demo
+from relay.commands.explain import Circumstances
+from relay.commands.options import (
     FAILED,
     Words,
     config_option,
@@ -31,10 +25,8 @@ from relay.arguments import (
     limit_option,
     opened,
 )
-from relay.clock import wall
-from relay.config import Config
-from relay.demo import Demo
-from relay.explanation import Circumstances
+from relay.config import json_schema
+from relay.config.model import Config
 from relay.processes import PortTaken
 from relay.store import Ledger, StoreUnavailable
 
@@ -54,7 +46,7 @@ def cli() -> None:
     """
 
 
-cli.add_command(kit.connectors)
+cli.add_command(connectors.connectors)
 
 
 @cli.command()
@@ -95,11 +87,11 @@ def work(config: Config) -> None:
 def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    found = registry.installed()
+    found = destinations.installed()
     for each in found:
         if each.fault:
             click.echo(f"{each.fault} (its options are left open)", err=True)
-    described = config_schema.schema({each.name: each.connector for each in found})
+    described = json_schema.schema({each.name: each.connector for each in found})
     click.echo(json.dumps(described, indent=2, ensure_ascii=False))
     context.exit()
 
@@ -123,8 +115,8 @@ def check(config: Config, live: bool) -> None:
               gofax-relay check --live
               gofax-relay check --schema > config.schema.json
     """
-    click.echo(views.plan(config))
-    if live and not views.check_live(registry.build(config)):
+    click.echo(output.plan(config))
+    if live and not output.check_live(destinations.build(config)):
         sys.exit(FAILED)
 
 
@@ -139,7 +131,7 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay events --limit 20
               gofax-relay events --json | tail -1
     """
-    views.show_events(ledger_of(config), as_json=as_json, limit=limit)
+    output.show_events(ledger_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -153,7 +145,7 @@ def requests(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay requests --limit 20
               gofax-relay requests --json | grep '"status": 401'
     """
-    views.show_requests(ledger_of(config), as_json=as_json, limit=limit)
+    output.show_requests(ledger_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -179,9 +171,9 @@ def explain(event: str, config: Config, as_json: bool) -> None:
         pausers=ledger.pausers(),
     )
     if as_json:
-        views.print_json(explanation.as_json(view, around))
+        output.print_json(explanation.as_json(view, around))
     else:
-        views.print_lines(explanation.lines(view, around))
+        output.print_lines(explanation.lines(view, around))
 
 
 def _explain_absence(name: str, config: Config, ledger: Ledger, *, as_json: bool) -> None:
@@ -189,9 +181,9 @@ def _explain_absence(name: str, config: Config, ledger: Ledger, *, as_json: bool
     if purged is None:
         raise click.ClickException(explanation.unknown(name, ledger.refused_with(name)))
     if as_json:
-        views.print_json(explanation.purged_json(purged))
+        output.print_json(explanation.purged_json(purged))
     else:
-        views.print_lines(explanation.purged_lines(name, purged))
+        output.print_lines(explanation.purged_lines(name, purged))
 
 
 @cli.command()
@@ -221,7 +213,7 @@ def sandbox(port: int, host: str) -> None:
     server.server_close()
 
 
-@kit.connectors.command()
+@connectors.connectors.command()
 @click.argument("name")
 @config_option
 def setup(name: str, config: Config) -> None:
@@ -237,7 +229,7 @@ def setup(name: str, config: Config) -> None:
         raise click.ClickException(
             f"the config has no destination {name}, and none of connector {name}"
         )
-    if not views.set_up(registry.build(config.model_copy(update={"destinations": meant}))):
+    if not output.set_up(destinations.build(config.model_copy(update={"destinations": meant}))):
         sys.exit(FAILED)
 
 
@@ -263,7 +255,7 @@ def roll(config: Config, destination: str | None, keep: int) -> None:
     Examples: gofax-relay archive roll
               gofax-relay archive roll --destination archive --keep 30
     """
-    outlets = registry.build(config)
+    outlets = destinations.build(config)
     found = {
         name: outlet.connector
         for name, outlet in outlets.items()
@@ -272,7 +264,7 @@ def roll(config: Config, destination: str | None, keep: int) -> None:
     if not found:
         named = f'"{destination}"' if destination else "of connector archive"
         raise click.ClickException(f"the config has no destination {named} that can be rolled")
-    good = views.roll(found, before=datetime.now(UTC).date() - timedelta(days=keep - 1))
+    good = output.roll(found, before=datetime.now(UTC).date() - timedelta(days=keep - 1))
     for outlet in outlets.values():
         outlet.connector.close()
     if not good:
@@ -292,18 +284,18 @@ def demo(once: bool) -> None:
 
 
 for command in (
-    housekeeping.nodes,
-    housekeeping.migrate,
-    moves.migrate_store,
-    workbench.dead,
-    workbench.resend,
-    workbench.replay,
-    workbench.settle,
-    workbench.pause,
-    workbench.resume,
-    housekeeping.prune,
-    housekeeping.erase,
-    housekeeping.doctor,
+    maintain.nodes,
+    maintain.migrate,
+    migrate_store.migrate_store,
+    recover.dead,
+    recover.resend,
+    recover.replay,
+    recover.settle,
+    recover.pause,
+    recover.resume,
+    maintain.prune,
+    maintain.erase,
+    maintain.doctor,
 ):
     cli.add_command(command)
 

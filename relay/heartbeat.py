@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib import metadata
 
 from relay.store import Database
-from relay.store.fleet import Fleet, Node, Role
+from relay.store.nodes import Fleet, Node, Role
 
 #: Seconds between two beats.
 EVERY = 5.0

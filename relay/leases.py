@@ -13,10 +13,10 @@ from random import Random
 import structlog
 
 from relay.attempts import decided
-from relay.delivery import Outcome, Result
-from relay.registry import Outlet
+from relay.destinations import Outlet
+from relay.rules.delivery import Outcome, Result
 from relay.store import Queue, StoreUnavailable
-from relay.store.records import Claim
+from relay.store.values import Claim
 
 log = structlog.get_logger()
 

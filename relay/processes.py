@@ -24,17 +24,17 @@ import structlog
 from granian.constants import Interfaces
 from granian.server import Server
 
-from relay import logs, registry
+from relay import destinations, logs
 from relay.app import create_app
-from relay.config import Config
+from relay.config.model import Config
 from relay.heartbeat import Heartbeat, leave
 from relay.leases import Pace
-from relay.nodes import NodeSlot, new_name
+from relay.node import NodeSlot, new_name
 from relay.pruner import Pruner
-from relay.refusals import Refusals
+from relay.refused import Refusals
 from relay.store import Database, Inbox, Queue
-from relay.store.fleet import Role
-from relay.store.upkeep import Upkeep
+from relay.store.nodes import Role
+from relay.store.prune import Upkeep
 from relay.worker import Worker
 
 log = structlog.get_logger()
@@ -125,7 +125,7 @@ def run_worker(config: Config) -> None:
     queue = Queue(database, node=node)
     # Who is woken need not look for work so often.
     pace = Pace() if database.is_local else Pace(poll=WOKEN_POLL)
-    worker = Worker(registry.build(config), queue, clock=database.clock, pace=pace)
+    worker = Worker(destinations.build(config), queue, clock=database.clock, pace=pace)
     listener = database.listen(worker.wake)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

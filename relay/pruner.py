@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from relay.store import StoreUnavailable
-from relay.store.upkeep import Removed, Upkeep
+from relay.store.prune import Removed, Upkeep
 
 log = structlog.get_logger()
 

@@ -18,16 +18,16 @@ from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
 from connectors.base import Event
-from relay import payload, routing, sentiment, signature
-from relay.config import Config, Endpoint
+from relay.config.model import Config, Endpoint
 from relay.ids import new_id
-from relay.payload import Unreadable
-from relay.refusals import Refusals
-from relay.routing import Route
-from relay.sentiment import Judge
+from relay.refused import Refusals
+from relay.rules import payload, routing, sentiment, signature
+from relay.rules.payload import Unreadable
+from relay.rules.routing import Route
+from relay.rules.sentiment import Judge
+from relay.rules.units import RateLimit
 from relay.store import Inbox, StoreUnavailable
-from relay.store.records import Arrival, Request
-from relay.units import RateLimit
+from relay.store.values import Arrival, Request
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 #: Headers that are never kept: credentials, and HTTP_PROXY, which a server that puts its own

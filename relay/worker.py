@@ -15,10 +15,10 @@ import structlog
 
 from relay.attempts import attempt, decided, not_begun
 from relay.clock import SteadyClock
+from relay.destinations import Outlet
 from relay.leases import LEASE, PACE, Leases, Pace
-from relay.registry import Outlet
 from relay.store import Queue, StoreUnavailable
-from relay.store.records import Claim, Record
+from relay.store.values import Claim, Record
 
 log = structlog.get_logger()
 

@@ -20,8 +20,8 @@ from brokers import no_rabbitmq
 from test_docs import blocks, free_port
 
 from relay.cli import cli
-from relay.loading import load
-from relay.registry import find
+from relay.config.load import load
+from relay.destinations import find
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -18,8 +18,8 @@ import pytest
 from connectors.testing import ConnectorSuite
 from connectors.testing.hooks import Hooks
 from relay import scaffold
-from relay.loading import load
-from relay.registry import find
+from relay.config.load import load
+from relay.destinations import find
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

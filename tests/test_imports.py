@@ -16,8 +16,8 @@ WEB = {"relay.app", "relay.receive", "relay.console", "relay.api", SANDBOX}
 
 #: Of the libraries that have doors: the modules (and those below them) that may import them.
 DOORS = {
-    "yaml": {"relay.document"},
-    "itsdangerous": {"relay.signature", "relay.console"},
+    "yaml": {"relay.config.model.document"},
+    "itsdangerous": {"relay.rules.signature", "relay.console"},
     "sqlalchemy": {"relay.store", "relay.migrations"},
     "alembic": {"relay.migrations"},
     "psycopg": {"relay.store"},
@@ -30,24 +30,24 @@ DOORS = {
     "limits": {"relay.receive"},
     "click": {
         "relay.cli",
-        "relay.arguments",
-        "relay.housekeeping",
-        "relay.moves",
-        "relay.kit",
-        "relay.views",
-        "relay.deskviews",
-        "relay.errands",
-        "relay.workbench",
+        "relay.commands.options",
+        "relay.commands.maintain",
+        "relay.commands.migrate_store",
+        "relay.commands.connectors",
+        "relay.commands.output",
+        "relay.commands.deskviews",
+        "relay.commands.bulk",
+        "relay.commands.recover",
         "sender",
     },
     "jinja2": {"connectors.templates", "connectors.filters", "sender.scorecard"},
     "fsspec": {"connectors.archive_objects"},
     "pyarrow": {"connectors.archive_parquet"},
     "aiosmtpd": {"connectors.suites.mailbox"},
-    "rich": {"relay.views", "relay.bulk", "sender"},
+    "rich": {"relay.commands.output", "relay.commands.paced", "sender"},
     "aiohttp": {"sender.load"},
     "hdrh": {"sender.load"},
-    "phonenumbers": {"relay.payload", "connectors.hubspot_contacts", SANDBOX},
+    "phonenumbers": {"relay.rules.payload", "connectors.hubspot_contacts", SANDBOX},
     "hubspot": {"connectors.hubspot_api"},
     "zenpy": {
         "connectors.zendesk",
@@ -86,13 +86,13 @@ FLOORS = [
     {"cli"},
 ]
 PURE = {
-    "relay.units",
-    "relay.payload",
-    "relay.sentiment",
-    "relay.routing",
-    "relay.signature",
-    "relay.delivery",
-    "relay.remedy",
+    "relay.rules.units",
+    "relay.rules.payload",
+    "relay.rules.sentiment",
+    "relay.rules.routing",
+    "relay.rules.signature",
+    "relay.rules.delivery",
+    "relay.rules.recovery",
 }
 
 
@@ -157,9 +157,11 @@ RELAY = sorted(name for name in TREES if name.startswith("relay."))
 
 
 def test_the_tree_is_looked_at() -> None:
-    assert {"relay.cli", "relay.store.queue", "connectors.base", "sender.signing"} <= set(TREES)
-    assert "relay.payload" in imports("relay.routing")
-    assert "relay.document" in imports("relay.loading")  # from relay import document
+    assert {"relay.cli", "relay.store.claim", "connectors.base", "sender.signing"} <= set(TREES)
+    assert "relay.rules.payload" in imports("relay.rules.routing")
+    assert "relay.config.model.document" in imports(
+        "relay.config.model.load"
+    )  # from relay import document
     assert "connectors.http" not in imports("connectors.base")  # for types only
 
 
@@ -212,8 +214,8 @@ def test_the_relay_knows_connectors_by_entry_point_only(module: str) -> None:
     allowed = {"connectors.base", "connectors.http", "connectors.testing", SANDBOX}
 
     assert known <= allowed
-    assert "connectors.http" not in known or module == "relay.registry"
-    assert SANDBOX not in known or module in ("relay.cli", "relay.demo")
+    assert "connectors.http" not in known or module == "relay.destinations"
+    assert SANDBOX not in known or module in ("relay.cli", "relay.commands.demo")
 
 
 def test_the_contract_is_made_of_types_only() -> None:
@@ -230,7 +232,7 @@ def test_the_environment_is_read_with_the_config_only(module: str) -> None:
                 if isinstance(node, ast.ImportFrom) and node.module == "os"
                 for alias in node.names}  # fmt: skip
 
-    if module != "relay.document":
+    if module != "relay.config.model.document":
         assert not reads & {"os.environ", "os.environb", "os.getenv", "os.putenv"}
         assert not imported & {"environ", "environb", "getenv"}
 

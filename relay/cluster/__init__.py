@@ -15,7 +15,7 @@ from celery import Celery, signals
 from relay.cluster import node, settings
 from relay.cluster.hints import Hints
 from relay.cluster.settings import DELIVER, SWEEP
-from relay.config import Config
+from relay.config.model import Config
 from relay.store import StoreUnavailable
 
 log = structlog.get_logger()

@@ -14,10 +14,10 @@ from random import Random
 import structlog
 
 from relay.attempts import attempt, decided
+from relay.destinations import Outlet
 from relay.leases import LEASE, PACE, Leases, Pace
-from relay.registry import Outlet
 from relay.store import Queue, StoreUnavailable
-from relay.store.records import Claim
+from relay.store.values import Claim
 
 log = structlog.get_logger()
 

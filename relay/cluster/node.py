@@ -12,16 +12,16 @@ import structlog
 from celery import bootsteps, signals
 from celery.beat import EmbeddedService
 
-from relay import logs, registry
-from relay.arguments import StoreUnusable, opened
+from relay import destinations, logs, migrations
 from relay.cluster import settings
 from relay.cluster.hints import Hints
 from relay.cluster.member import Member
 from relay.heartbeat import Heartbeat
-from relay.nodes import new_name
+from relay.migrations import Unusable
+from relay.node import new_name
 from relay.pruner import Pruner
-from relay.store import Database, Queue
-from relay.store.upkeep import Upkeep
+from relay.store import Database, Queue, StoreUnavailable
+from relay.store.prune import Upkeep
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class Deliveries(bootsteps.StartStopStep):
         seats = settings.all_seats(config)
         self._hints = Hints(worker.app, seats)
         self._member = Member(
-            registry.build(config),
+            destinations.build(config),
             seats,
             self._queue,
             clock=self._database.clock,
@@ -130,9 +130,9 @@ def log_as_we_do(loglevel: int, **_: Any) -> None:
 
 def _opened() -> Database:
     try:
-        return opened(settings.config_of_fleet())
-    except StoreUnusable as error:
-        sys.exit(f"error: {error.format_message()}")
+        return migrations.opened(settings.config_of_fleet())
+    except (Unusable, StoreUnavailable) as error:
+        sys.exit(f"error: {error}")
 
 
 def _end() -> None:

@@ -11,11 +11,11 @@ import structlog
 from celery.worker.consumer import Consumer
 from kombu import Exchange, Queue
 
-from relay import registry
-from relay.config import Config
-from relay.document import ConfigError, config_path
-from relay.engine import Celery
-from relay.loading import load
+from relay import destinations
+from relay.config.document import ConfigError, config_path
+from relay.config.engine import Celery
+from relay.config.load import load
+from relay.config.model import Config
 
 log = structlog.get_logger()
 
@@ -48,7 +48,7 @@ def config_of_fleet() -> Config:
         return _given[0]
     path = config_path()
     try:
-        config = load(path, find_connector=registry.find)
+        config = load(path, find_connector=destinations.find)
     except ConfigError as error:
         _refuse(str(error))
     if config.engine.celery is None:

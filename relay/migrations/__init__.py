@@ -14,13 +14,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command
-from alembic.config import Config
+from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from relay.store import copying, schema
-from relay.store.database import Database
-from relay.store.fleet import Fleet
+from relay.config.model import Config
+from relay.store import copy, schema
+from relay.store.database import Database, StoreUnavailable
+from relay.store.nodes import Fleet
 
 
 class Unusable(Exception):
@@ -51,6 +52,19 @@ class Change:
         return self.before == self.after
 
 
+def opened(config: Config) -> Database:
+    """Open the store of *config* with its tables brought up to date.
+
+    Raises :class:`Unusable`, or StoreUnavailable if it cannot be used now.
+    """
+    try:
+        database = Database(config.store, reserve=config.disk_reserve)
+        upgrade(database)
+    except (Unusable, StoreUnavailable) as error:
+        raise type(error)(f"{config.store_name}: {error}") from error
+    return database
+
+
 def upgrade(database: Database) -> None:
     """Bring the tables to this version's schema; safe when several processes do it at once.
 
@@ -58,7 +72,7 @@ def upgrade(database: Database) -> None:
     if it is none of ours, or the store was moved; StoreUnavailable if it cannot be used now.
     """
     migrate(database)
-    if reason := copying.objection(database):
+    if reason := copy.objection(database):
         raise Unusable(reason)
 
 
@@ -192,8 +206,8 @@ def _config(
     connection: sa.Connection | None = None,
     dialect: str = "",
     output: io.StringIO | None = None,
-) -> Config:
-    config = Config(output_buffer=output)
+) -> AlembicConfig:
+    config = AlembicConfig(output_buffer=output)
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
     config.attributes["dialect"] = dialect

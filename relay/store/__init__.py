@@ -5,10 +5,10 @@
 :class:`Database`.
 """
 
+from relay.store.accept import Inbox
+from relay.store.claim import Queue
 from relay.store.database import Database, StoreUnavailable
-from relay.store.desk import Desk
-from relay.store.inbox import Inbox
-from relay.store.ledger import Ledger
-from relay.store.queue import Queue
+from relay.store.read import Ledger
+from relay.store.recover import Desk
 
 __all__ = ["Database", "Desk", "Inbox", "Ledger", "Queue", "StoreUnavailable"]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from relay.delivery import State
+from relay.rules.delivery import State
 from relay.store import schema
 from relay.store.database import Database
 

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from relay.delivery import Health, health_after
+from relay.rules.delivery import Health, health_after
+from relay.rules.units import RateLimit
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.records import Record
 from relay.store.rows import health_row, load_health
-from relay.units import RateLimit
+from relay.store.values import Record
 
 #: By how much the clocks of two workers may differ for rates to be exact.
 SKEW = timedelta(seconds=5)

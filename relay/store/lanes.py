@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.delivery import State
+from relay.rules.delivery import State
 from relay.store import schema
 from relay.store.database import Database
 

@@ -11,10 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.base import Event
-from relay import jsontext, payload, routing
-from relay.delivery import Health, Pause
+from relay import jsontext
+from relay.rules import payload, routing
+from relay.rules.delivery import Health, Pause
 from relay.store import schema
-from relay.store.records import Arrival, Request
+from relay.store.values import Arrival, Request
 
 #: What an event and its row have in common.
 _SHARED = (

@@ -12,7 +12,7 @@ from stage import Relay
 from verdict import Evidence, Heard, Stored
 
 from relay.store import Database, schema
-from relay.store.records import EventView
+from relay.store.values import EventView
 
 
 def collect(

@@ -24,7 +24,7 @@ from network import EVERYBODY
 
 from connectors import sandbox
 from relay.store import Database, Ledger, StoreUnavailable
-from relay.store.records import EventView
+from relay.store.values import EventView
 
 SECRET = "a secret for tests"
 PATH = "/webhooks/gofax"

@@ -28,7 +28,7 @@ from stage import (
 from verdict import violations
 
 from relay.store import Database, schema
-from relay.store.records import DeliveryView
+from relay.store.values import DeliveryView
 
 Missing = Callable[[str, str], None]
 MESSAGES = 36

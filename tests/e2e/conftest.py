@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import requests
 
-from relay import views
+from relay.commands import output
 from relay.store import Database, Ledger
 
 SECRET = "a secret for tests"
@@ -228,8 +228,8 @@ class Relay:
         try:
             ledger = Ledger(database)
             if what == "events":
-                return [views.event_json(view) for view in ledger.events()]
-            return [views.request_json(request) for request in ledger.requests()]
+                return [output.event_json(view) for view in ledger.events()]
+            return [output.request_json(request) for request in ledger.requests()]
         finally:
             database.close()
 

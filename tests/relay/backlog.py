@@ -10,7 +10,7 @@ from pathlib import Path
 from fakes import OURS, arrival, customer
 
 from relay.store import Database, Inbox
-from relay.store.inbox import delivery_key, lane_name
+from relay.store.accept import delivery_key, lane_name
 
 
 def fill(path: Path, *, deliveries: int, conversations: int, destination: str = "crm") -> None:

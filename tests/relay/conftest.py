@@ -15,7 +15,7 @@ from fakes import Clock, Commits, be_impatient
 
 from relay import migrations
 from relay.store import Database, Inbox, Ledger, Queue, schema
-from relay.store.records import DeliveryView
+from relay.store.values import DeliveryView
 
 
 @pytest.fixture(autouse=True)

@@ -19,15 +19,15 @@ import sqlalchemy as sa
 
 from connectors.base import Connector, Event, Options, Receipt
 from connectors.http import Http
-from relay import payload
-from relay.config import Destination
-from relay.delivery import Decision, Outcome, Policy, Result, decide
+from relay.config.model import Destination
+from relay.destinations import Outlet
 from relay.ids import new_id
-from relay.registry import Outlet
-from relay.routing import Match
+from relay.rules import payload
+from relay.rules.delivery import Decision, Outcome, Policy, Result, decide
+from relay.rules.routing import Match
+from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, StoreUnavailable
-from relay.store.records import Arrival, Claim, Record, Request
-from relay.units import RateLimit
+from relay.store.values import Arrival, Claim, Record, Request
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from relay.cluster.member import Member
+from relay.destinations import Outlet
 from relay.leases import Pace
-from relay.registry import Outlet
 from relay.store import Queue, StoreUnavailable
 
 

@@ -21,7 +21,7 @@ from receiver import Receiver
 
 from relay import migrations
 from relay.store import Database, Ledger
-from relay.store.records import DeliveryView
+from relay.store.values import DeliveryView
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}", threads: 16}}

@@ -16,7 +16,7 @@ import pytest
 import servers
 
 from relay.clock import wall
-from relay.delivery import State
+from relay.rules.delivery import State
 from relay.store import Database, Inbox, Ledger, Queue
 from relay.store.checkup import Checkup
 

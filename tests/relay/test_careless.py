@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from fakes import arrival, customer, finish, take
 
 from relay.cli import cli
-from relay.store import Inbox, Ledger, Queue, copying
+from relay.store import Inbox, Ledger, Queue, copy
 from relay.store.database import Database
 
 Run = Callable[..., Result]
@@ -144,7 +144,7 @@ class TestAbandoning:
 
     def test_is_of_where_it_was_moved(self, path: Path, database: Database) -> None:
         with database.writing() as db:
-            copying._set_mark(database, db, copying.MOVED, '{"id": "x", "to": "elsewhere"}')
+            copy._set_mark(database, db, copy.MOVED, '{"id": "x", "to": "elsewhere"}')
 
         ended = self.abandon(path, "--yes")
 
@@ -154,4 +154,4 @@ class TestAbandoning:
             in ended.output
         )
         with closing(Database(f"sqlite:///{path}")) as again:
-            assert copying.moved_to(again) == "elsewhere"
+            assert copy.moved_to(again) == "elsewhere"

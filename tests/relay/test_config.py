@@ -18,8 +18,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from connectors.base import Connector, Event, Options, Receipt
-from relay import registry, views
-from relay.config import (
+from relay import destinations
+from relay.commands import output
+from relay.config.document import ConfigError, written
+from relay.config.engine import THREADS
+from relay.config.load import load
+from relay.config.model import (
     BasicAuth,
     Config,
     Destination,
@@ -29,12 +33,9 @@ from relay.config import (
     Server,
     SignatureScheme,
 )
-from relay.delivery import Policy
-from relay.document import ConfigError, written
-from relay.engine import THREADS
-from relay.loading import load
-from relay.routing import Route, When
-from relay.units import RateLimit
+from relay.rules.delivery import Policy
+from relay.rules.routing import Route, When
+from relay.rules.units import RateLimit
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 #: What must never be shown, in a piece that no scanner takes for a secret.
@@ -905,7 +906,7 @@ def test_a_fleet_has_a_broker_whose_password_is_not_shown(read: Read, broker: st
     assert config.engine.celery is not None
     assert config.engine.celery.broker.get_secret_value() == broker
     assert HIDDEN not in repr(config)
-    assert HIDDEN not in views.plan(config)
+    assert HIDDEN not in output.plan(config)
 
 
 class TestExample:
@@ -918,11 +919,11 @@ class TestExample:
         """The example with every key that is off switched on."""
         file.write_text(re.sub(r"(?m)^( *)#(?=[a-z])", r"\1", text), encoding="utf-8")
         (file.parent / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
-        return load(file, find_connector=registry.find, environ=ENVIRON | FURTHER)
+        return load(file, find_connector=destinations.find, environ=ENVIRON | FURTHER)
 
     @pytest.fixture
     def example(self) -> Config:
-        return load(EXAMPLE, find_connector=registry.find, environ=ENVIRON)
+        return load(EXAMPLE, find_connector=destinations.find, environ=ENVIRON)
 
     def test_it_needs_no_other_variables(self, text: str) -> None:
         live = re.sub(r"(?m)^ *#.*", "", text)
@@ -949,7 +950,7 @@ class TestExample:
 
     def test_its_first_destination_shows_the_defaults(self, example: Config) -> None:
         crm = example.destinations["crm"]
-        connector = registry.find("hubspot")
+        connector = destinations.find("hubspot")
 
         assert crm.policy == Policy()
         assert crm.deadline == Destination.model_fields["deadline"].default
@@ -974,7 +975,7 @@ class TestExample:
         destination = example.destinations[name]
         credentials = {"subdomain", "client_id", "client_secret", "url"}
 
-        for key, field in registry.find(destination.connector).Options.model_fields.items():
+        for key, field in destinations.find(destination.connector).Options.model_fields.items():
             if not field.is_required() and key not in credentials:
                 assert getattr(destination.options, key) == field.default, key
 

@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from connectors.base import Connector
-from relay import registry
 from relay.cli import cli
-from relay.config_schema import schema
+from relay.config.json_schema import schema
+from relay.destinations import find
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = yaml.safe_load((ROOT / "config.example.yaml").read_text(encoding="utf-8"))
@@ -154,7 +154,7 @@ def test_two_connectors_may_have_options_of_one_name() -> None:
     class Options(BaseModel):
         token: str
 
-    found = {"hubspot": registry.find("hubspot"), "loose": Loose}
+    found = {"hubspot": find("hubspot"), "loose": Loose}
     found["other"] = type("Other", (Loose,), {"Options": Options})  # type: ignore[assignment]
 
     validator = Draft202012Validator(schema(found))

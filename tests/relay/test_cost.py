@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from backlog import fill
 from fakes import NOON, arrival, customer, failed, finish, lose, take
 
-from relay.delivery import Policy, Result
+from relay.rules.delivery import Policy, Result
+from relay.rules.units import duration
 from relay.store import Database, Inbox, Queue
-from relay.units import duration
 
 #: More than a claim looks at in any case, and a hundred times as many.
 SMALL, LARGE = 200, 20_000

@@ -21,7 +21,7 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
-from relay.delivery import (
+from relay.rules.delivery import (
     DEFAULT_SCHEDULE,
     DEFAULT_WAIT,
     DEFAULT_WINDOW,

@@ -24,15 +24,15 @@ from fakes import (
     take_one,
 )
 
-from relay import remedy
-from relay.delivery import Policy, Result, State
-from relay.remedy import Filed, Kind, Replay, Step, Turn
+from relay.rules import recovery
+from relay.rules.delivery import Policy, Result, State
+from relay.rules.recovery import Filed, Kind, Replay, Step, Turn
 from relay.store import Database, Desk, Inbox, Ledger, Queue, schema
-from relay.store.cases import Unknown, Wanted
+from relay.store.accept import delivery_key
 from relay.store.checkup import Checkup
-from relay.store.desk import Act
-from relay.store.inbox import delivery_key
-from relay.store.records import DeliveryView
+from relay.store.recover import Act
+from relay.store.search import Unknown, Wanted
+from relay.store.values import DeliveryView
 
 ON_BOTH = True
 
@@ -63,14 +63,14 @@ def refuse(queue: Queue, *, policy: Policy | None = None, detail: str = "no such
 def resend(desk: Desk, name: str, *, again: bool = False, at: datetime = LATER) -> Step:
     """Resend the one delivery that *name* means, if that can be done."""
     (case,) = desk.named(name)
-    step = remedy.resend(case, again=again, now=at)
+    step = recovery.resend(case, again=again, now=at)
     assert desk.do([step], act(at=at)) == [step.kind is not Kind.NOTHING]
     return step
 
 
 def settle(desk: Desk, name: str, end: Any) -> Step:
     (case,) = desk.named(name)
-    step = remedy.settle(case, end=end)
+    step = recovery.settle(case, end=end)
     assert desk.do([step], act()) == [step.kind is not Kind.NOTHING]
     return step
 
@@ -258,14 +258,14 @@ def test_again_is_done_once_for_each_delivery(
 def _parked(inbox: Inbox, queue: Queue, desk: Desk) -> Sequence[Step]:
     accept(inbox, "m1", "m2")
     finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
-    return [remedy.resend(desk.named("m1")[0], again=False, now=LATER)]
+    return [recovery.resend(desk.named("m1")[0], again=False, now=LATER)]
 
 
 def _dead(inbox: Inbox, queue: Queue, desk: Desk) -> Sequence[Step]:
     accept_apart(inbox, 20)
     refuse(queue)
     (page,) = desk.pages(Wanted(states=[State.DEAD]))
-    return [remedy.resend(case, again=False, now=LATER) for case in page]
+    return [recovery.resend(case, again=False, now=LATER) for case in page]
 
 
 def _done(inbox: Inbox, queue: Queue, desk: Desk) -> Sequence[Step]:
@@ -273,7 +273,7 @@ def _done(inbox: Inbox, queue: Queue, desk: Desk) -> Sequence[Step]:
     for claim in take(queue):
         finish(queue, claim)
     (page,) = desk.pages(Wanted(states=[State.DELIVERED]))
-    return [remedy.resend(case, again=True, now=LATER) for case in page]
+    return [recovery.resend(case, again=True, now=LATER) for case in page]
 
 
 def _together(count: int, do: Callable[[], Any]) -> list[Any]:
@@ -312,7 +312,7 @@ def test_a_resend_of_what_died_again_meanwhile_is_not_done(
 ) -> None:
     accept(inbox, "m1")
     refuse(queue)
-    step = remedy.resend(desk.named("m1")[0], again=False, now=LATER)
+    step = recovery.resend(desk.named("m1")[0], again=False, now=LATER)
     resend(desk, "m1")
     refuse(queue)
 
@@ -326,7 +326,7 @@ def test_resend_and_revival_by_the_sender_do_not_add_up(
 ) -> None:
     accept(inbox, "m1")
     refuse(queue)
-    step = remedy.resend(desk.named("m1")[0], again=False, now=LATER)
+    step = recovery.resend(desk.named("m1")[0], again=False, now=LATER)
     accept(inbox, "m1", at=LATER)
 
     assert desk.do([step], act()) == [False]
@@ -411,7 +411,7 @@ def test_two_who_settle_the_same_are_one(
 ) -> None:
     accept(inbox, "m1", "m2", "m3")
     finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
-    step = remedy.settle(desk.named("m1")[0], end=State.DELIVERED)
+    step = recovery.settle(desk.named("m1")[0], end=State.DELIVERED)
 
     results = _together(4, lambda: desk.do([step], act()))
 
@@ -426,7 +426,7 @@ def test_a_late_answer_and_a_person_who_settles_agree(
     accept(inbox, "m1", "m2")
     claim = take_one(queue)
     finish(queue, claim, failed(Result.REFUSED), policy=HOLD)
-    step = remedy.settle(desk.named("m1")[0], end=State.DEAD)
+    step = recovery.settle(desk.named("m1")[0], end=State.DEAD)
     finish(queue, claim, delivered(), policy=HOLD)
 
     assert desk.do([step], act()) == [False]
@@ -567,7 +567,7 @@ def test_what_dies_again_while_pages_are_worked_off_is_not_met_twice(
     met = []
 
     for page in desk.pages(Wanted(states=[State.DEAD]), size=2):
-        desk.do([remedy.resend(case, again=False, now=LATER) for case in page], act())
+        desk.do([recovery.resend(case, again=False, now=LATER) for case in page], act())
         met += [case.message_id for case in page]
         refuse(queue)
 
@@ -579,7 +579,7 @@ def replays(
 ) -> Sequence[Replay]:
     """Decide on a replay of all events when *now* is where they are routed today."""
     pages = desk.event_pages(Wanted())
-    return [remedy.replay(each, now, again=again, only=only) for page in pages for each in page]
+    return [recovery.replay(each, now, again=again, only=only) for page in pages for each in page]
 
 
 def test_a_replay_adds_what_is_missing(
@@ -678,7 +678,7 @@ def test_resent_ones_of_a_conversation_go_one_after_the_other(
     for _ in range(3):
         refuse(queue)
     (page,) = desk.pages(Wanted())
-    desk.do([remedy.resend(case, again=False, now=LATER) for case in page], act())
+    desk.do([recovery.resend(case, again=False, now=LATER) for case in page], act())
     accept(inbox, "m4", at=LATER)
 
     went = []
@@ -739,7 +739,7 @@ def test_many_who_resend_and_workers_who_deliver_leave_no_late_one_behind(
     for _ in range(8):
         refuse(queues[0])
     (page,) = desk.pages(Wanted())
-    steps = [remedy.resend(case, again=False, now=LATER) for case in page]
+    steps = [recovery.resend(case, again=False, now=LATER) for case in page]
     left = threading.Event()
 
     def work(queue: Queue) -> None:
@@ -812,5 +812,5 @@ def test_filed_events_say_where_they_went(inbox: Inbox, desk: Desk) -> None:
     filed: Filed = desk.filed("m1")
 
     assert list(filed.deliveries) == ["crm", "chat"]
-    turn: Turn = remedy.replay(filed, ["crm"]).turns[1]
+    turn: Turn = recovery.replay(filed, ["crm"]).turns[1]
     assert (turn.destination, turn.now, turn.says) == ("chat", False, "not routed there today")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from fakes import arrival, finish, request, take, take_one
 
-from relay.delivery import State
+from relay.rules.delivery import State
 from relay.store import Database, Inbox, Queue, StoreUnavailable
 from relay.store.disk import Disk
-from relay.store.records import DeliveryView
+from relay.store.values import DeliveryView
 
 
 @pytest.fixture

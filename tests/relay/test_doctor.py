@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from fakes import LEASE, NOON, accept, failed, finish, take, take_one
 
 from connectors.base import Options
-from relay.config import Config, Destination
-from relay.delivery import Result
-from relay.doctor import Finding, examine
-from relay.routing import Check, Match, Verdict
+from relay.commands.doctor import Finding, examine
+from relay.config.model import Config, Destination
+from relay.rules.delivery import Result
+from relay.rules.routing import Check, Match, Verdict
 from relay.store import Database, Inbox, Queue, schema
 
 LATER = NOON + timedelta(minutes=10)

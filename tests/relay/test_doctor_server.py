@@ -14,11 +14,11 @@ from fakes import NOON, Clock, accept, take
 from psycopg import sql
 
 from relay import migrations
-from relay.config import Config
-from relay.doctor import Finding, examine, examine_server
-from relay.store import Database, Inbox, Queue, copying
-from relay.store.copying import Copy
-from relay.store.fleet import Fleet, Node
+from relay.commands.doctor import Finding, examine, examine_server
+from relay.config.model import Config
+from relay.store import Database, Inbox, Queue, copy
+from relay.store.copy import Copy
+from relay.store.nodes import Fleet, Node
 from relay.store.server import BY_NODE, Server, Standby, look_at
 
 GOOD = Server(
@@ -135,6 +135,6 @@ def test_a_copy_that_is_under_way_is_noticed(database: Database, emptied: str) -
     Copy(database, target, name="the server").begin()
     assert "--abandon" in _examined(database)["copy"].said
 
-    copying.abandon(database)
+    copy.abandon(database)
     assert "copy" not in _examined(database)
     target.close()

@@ -25,17 +25,18 @@ from fakes import (
 )
 
 from connectors.base import Options
-from relay import explanation, remedy, routing
 from relay.cli import cli
-from relay.config import Destination
-from relay.delivery import Policy, State
-from relay.delivery import Result as Outcome
-from relay.explanation import Circumstances
-from relay.routing import Route, When
+from relay.commands import explain as explanation
+from relay.commands.explain import Circumstances
+from relay.config.model import Destination
+from relay.rules import recovery, routing
+from relay.rules.delivery import Policy, State
+from relay.rules.delivery import Result as Outcome
+from relay.rules.routing import Route, When
 from relay.store import Database, Desk, Inbox, Ledger, Queue
-from relay.store.desk import Act
-from relay.store.records import DeliveryView
-from relay.store.upkeep import Upkeep
+from relay.store.prune import Upkeep
+from relay.store.recover import Act
+from relay.store.values import DeliveryView
 
 HOLD = Policy(on_dead="hold", on_ambiguous="hold")
 MINUTE = timedelta(minutes=1)
@@ -61,11 +62,11 @@ class Stage:
         return Act(who=who, why=why, at=NOON)
 
     def resend(self, name: str) -> None:
-        steps = [remedy.resend(case, again=True, now=NOON) for case in self.desk.named(name)]
+        steps = [recovery.resend(case, again=True, now=NOON) for case in self.desk.named(name)]
         assert all(self.desk.do(steps, self.act(why="try it again")))
 
     def settle(self, name: str, end: Any) -> None:
-        steps = [remedy.settle(case, end=end) for case in self.desk.named(name)]
+        steps = [recovery.settle(case, end=end) for case in self.desk.named(name)]
         assert all(self.desk.do(steps, self.act(why="it is there")))
 
     def around(self, **changes: Any) -> Circumstances:
@@ -195,13 +196,13 @@ def _lost(stage: Stage) -> None:
 def _replayed(stage: Stage) -> None:
     accept(stage.inbox, "m1", to=())
     filed = stage.desk.filed("m1")
-    stage.desk.replay([remedy.replay(filed, ["crm"])], stage.act(why="a new route"))
+    stage.desk.replay([recovery.replay(filed, ["crm"])], stage.act(why="a new route"))
 
 
 def _behind_another_late_one(stage: Stage) -> None:
     accept(stage.inbox, "m0", "m1", to=())
     filed = [stage.desk.filed(name) for name in ("m0", "m1")]
-    stage.desk.replay([remedy.replay(each, ["crm"]) for each in filed], stage.act())
+    stage.desk.replay([recovery.replay(each, ["crm"]) for each in filed], stage.act())
 
 
 def _unrouted(stage: Stage) -> None:

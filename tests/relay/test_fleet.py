@@ -27,10 +27,10 @@ from fakes import (
     take,
 )
 
-from relay.delivery import BREAKS_AFTER, Result
+from relay.rules.delivery import BREAKS_AFTER, Result
+from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
-from relay.store.inbox import lane_name
-from relay.units import RateLimit
+from relay.store.accept import lane_name
 
 NODES = 3
 NewNode = Callable[[], Database]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fakes import eventually
 
-from relay.store.groups import Closed, Group
+from relay.store.group_commit import Closed, Group
 
 
 class Away(Exception):

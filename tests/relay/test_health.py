@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery import (
+from relay.rules.delivery import (
     BREAKS_AFTER,
     DEFAULT_WAIT,
     LONGEST_BREAK,

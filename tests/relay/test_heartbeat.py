@@ -21,7 +21,7 @@ from site_of_nodes import PATIENCE, Flow, Site, kill
 
 from relay.heartbeat import Heartbeat
 from relay.store import Database, Inbox, Queue
-from relay.store.fleet import FORGOTTEN_AFTER, SILENT_AFTER, Fleet, Node, NodeView
+from relay.store.nodes import FORGOTTEN_AFTER, SILENT_AFTER, Fleet, Node, NodeView
 
 ON_BOTH = True
 

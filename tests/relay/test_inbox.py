@@ -28,10 +28,10 @@ from fakes import (
     take_one,
 )
 
-from relay.delivery import Policy, Result, State
+from relay.rules.delivery import Policy, Result, State
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
-from relay.store.inbox import REFUSED_KEPT
-from relay.store.records import Arrival, DeliveryView
+from relay.store.accept import REFUSED_KEPT
+from relay.store.values import Arrival, DeliveryView
 
 ON_BOTH = True
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from relay import registry, scaffold
+from relay import destinations, scaffold
 from relay.cli import cli
 
 
@@ -41,7 +41,7 @@ class TestList:
         assert (shape["default"], shape["required"], shape["secret"]) == ("envelope", False, False)
 
     def test_every_connector_of_ours_brings_its_suite(self) -> None:
-        ours = [each for each in registry.installed() if each.distribution == "gofax-relay"]
+        ours = [each for each in destinations.installed() if each.distribution == "gofax-relay"]
 
         assert {each.name for each in ours} >= {"hubspot", "zendesk", "teams"}
         assert [each.name for each in ours if each.suite is None] == []
@@ -57,8 +57,8 @@ class TestNew:
         project = tomllib.loads((tmp_path / "acme/pyproject.toml").read_text())
         assert project["project"]["name"] == "gofax-relay-acme-crm"
         assert project["project"]["entry-points"] == {
-            registry.GROUP: {"acme-crm": "gofax_relay_acme_crm:AcmeCrm"},
-            registry.SUITES: {"acme-crm": "gofax_relay_acme_crm.suite:TestAcmeCrm"},
+            destinations.GROUP: {"acme-crm": "gofax_relay_acme_crm:AcmeCrm"},
+            destinations.SUITES: {"acme-crm": "gofax_relay_acme_crm.suite:TestAcmeCrm"},
         }
 
     def test_leaves_no_placeholder(self) -> None:

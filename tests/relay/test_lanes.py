@@ -27,9 +27,9 @@ from fakes import (
     take_one,
 )
 
-from relay.delivery import Policy, Result, State
+from relay.rules.delivery import Policy, Result, State
 from relay.store import Database, Inbox, Ledger, Queue, schema
-from relay.store.records import Claim, DeliveryView
+from relay.store.values import Claim, DeliveryView
 
 ON_BOTH = True
 

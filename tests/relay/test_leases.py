@@ -20,11 +20,11 @@ from fakes import (
     take_one,
 )
 
-from relay.delivery import Outcome, Policy, Result, State
+from relay.rules.delivery import Outcome, Policy, Result, State
 from relay.store import Database, Inbox, Queue
-from relay.store.queue import LONGEST_LEASE
-from relay.store.records import DeliveryView
-from relay.store.results import Results
+from relay.store.claim import LONGEST_LEASE
+from relay.store.record import Results
+from relay.store.values import DeliveryView
 
 ON_BOTH = True
 

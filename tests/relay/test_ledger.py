@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from fakes import NOON, accept, accept_apart, arrival, failed, finish, locked, request, take_one
 
-from relay.delivery import Result, State
-from relay.routing import Check, Match, Verdict
+from relay.rules.delivery import Result, State
+from relay.rules.routing import Check, Match, Verdict
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
-from relay.store.ledger import _PAGE
+from relay.store.read import _PAGE
 
 ON_BOTH = True
 

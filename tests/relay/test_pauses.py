@@ -18,11 +18,11 @@ from fakes import (
     take_one,
 )
 
-from relay.delivery import PROBE_EVERY, Result, State
+from relay.rules.delivery import PROBE_EVERY, Result, State
+from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, schema
-from relay.store.records import Claim, DeliveryView
-from relay.store.upkeep import Upkeep
-from relay.units import RateLimit
+from relay.store.prune import Upkeep
+from relay.store.values import Claim, DeliveryView
 
 ON_BOTH = True
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.payload import (
+from relay.rules.payload import (
     KEYWORDS,
     STATUS,
     UNREADABLE,

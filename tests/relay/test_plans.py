@@ -24,13 +24,13 @@ from fakes import (
     take_one,
 )
 
-from relay import remedy
-from relay.delivery import PROBE_EVERY, Policy, Result, State
+from relay.rules import recovery
+from relay.rules.delivery import PROBE_EVERY, Policy, Result, State
+from relay.rules.units import RateLimit
 from relay.store import Database, Desk, Inbox, Ledger, Queue
-from relay.store.cases import Wanted
-from relay.store.desk import Act
-from relay.store.upkeep import Upkeep
-from relay.units import RateLimit
+from relay.store.prune import Upkeep
+from relay.store.recover import Act
+from relay.store.search import Wanted
 
 #: The tables that grow.
 GROWING = ("events", "keys", "requests", "lanes", "deliveries", "attempts")
@@ -289,9 +289,9 @@ def test_what_people_do_reads_no_table_from_end_to_end(
 
     with plans.of() as seen:
         for end in (State.DEAD, State.DELIVERED):
-            desk.do([remedy.settle(case, end=end) for case in desk.named("m1")], act)
-        desk.do([remedy.resend(each, again=True, now=NOON) for each in desk.named("m1")], act)
-        desk.replay([remedy.replay(desk.filed("m2"), ["crm", "chat"])], act)
+            desk.do([recovery.settle(case, end=end) for case in desk.named("m1")], act)
+        desk.do([recovery.resend(each, again=True, now=NOON) for each in desk.named("m1")], act)
+        desk.replay([recovery.replay(desk.filed("m2"), ["crm", "chat"])], act)
         desk.pause("crm", act)
         desk.resume("crm", act)
 

@@ -23,11 +23,11 @@ from fakes import (
     take_one,
 )
 
-from relay.delivery import Policy, Result, State
+from relay.rules.delivery import Policy, Result, State
+from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
-from relay.store.queue import NEWEST_SEEN
-from relay.store.records import Claim, DeliveryView
-from relay.units import RateLimit
+from relay.store.claim import NEWEST_SEEN
+from relay.store.values import Claim, DeliveryView
 
 ON_BOTH = True
 

@@ -17,12 +17,12 @@ import pytest
 import sqlalchemy as sa
 from fakes import NOON, arrival, customer, eventually, failed, finish, take, take_one
 
-from relay import remedy
-from relay.delivery import Result, State
+from relay.rules import recovery
+from relay.rules.delivery import Result, State
+from relay.rules.units import RateLimit
 from relay.store import Database, Desk, Inbox, Ledger, Queue, schema
-from relay.store.desk import Act
-from relay.store.upkeep import Removed, Upkeep
-from relay.units import RateLimit
+from relay.store.prune import Removed, Upkeep
+from relay.store.recover import Act
 
 DAY = timedelta(days=1)
 ACT = Act(who="anna", why=None, at=NOON + DAY)
@@ -113,7 +113,7 @@ def test_what_a_person_resends_is_not_pruned(
     _kill(inbox, queue)
     desk = Desk(database)
     (case,) = desk.named("m1")
-    step = remedy.resend(case, again=False, now=NOON)
+    step = recovery.resend(case, again=False, now=NOON)
 
     with behind(
         database,
@@ -170,7 +170,7 @@ def test_a_replay_beside_a_prune_makes_its_lane(
     _kill(inbox, queue)
     inbox.accept(arrival("m2", customer=customer(1), at=NOON + 2 * DAY, to=()))
     desk = Desk(database)
-    plan = remedy.replay(desk.filed("m2"), ["crm"])
+    plan = recovery.replay(desk.filed("m2"), ["crm"])
 
     with behind(
         database,

@@ -16,10 +16,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from relay.app import create_app
-from relay.loading import load
-from relay.refusals import Refusals
+from relay.config.load import load
+from relay.refused import Refusals
 from relay.store import Database, Inbox, Ledger
-from relay.store.records import Request
+from relay.store.values import Request
 
 CONFIG = """\
 server: {max_body: 2KiB, trusted_proxies: 1}

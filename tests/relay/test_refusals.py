@@ -9,9 +9,9 @@ import pytest
 from fakes import eventually, locked, request
 from structlog.testing import capture_logs
 
-from relay.refusals import KEPT_PER_WRITE, Refusals
+from relay.refused import KEPT_PER_WRITE, Refusals
 from relay.store import Database, Inbox, Ledger, StoreUnavailable
-from relay.store.records import Request
+from relay.store.values import Request
 
 
 class Keeper:

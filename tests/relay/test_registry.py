@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from connectors.teams import Teams
-from relay import registry
-from relay.loading import load
+from relay import destinations
+from relay.config.load import load
 
 ROOT = Path(__file__).parents[2]
 GOOD = """
@@ -62,12 +62,12 @@ DISTRIBUTIONS: list[tuple[str, dict[str, str], dict[str, str]]] = [
 ]
 SCRIPT = """
 import json, sys
-from relay import registry
+from relay import destinations
 
 found = {"loaded before": [m for m in sys.modules if m.startswith("acme")]}
 for name in sys.argv[1:]:
     try:
-        found[name] = registry.find(name).__name__
+        found[name] = destinations.find(name).__name__
     except LookupError as error:
         found[name] = str(error)
 found["loaded after"] = [m for m in ("connectors.zendesk", "acme_good") if m in sys.modules]
@@ -82,7 +82,7 @@ def _install(folder: Path, name: str, entries: dict[str, str], modules: dict[str
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     lines = [f"{entry} = {value}" for entry, value in entries.items()]
-    (info / "entry_points.txt").write_text("\n".join([f"[{registry.GROUP}]", *lines, ""]))
+    (info / "entry_points.txt").write_text("\n".join([f"[{destinations.GROUP}]", *lines, ""]))
     for module, source in modules.items():
         (folder / f"{module}.py").write_text(source)
 
@@ -153,7 +153,7 @@ def test_a_config_becomes_connectors_that_can_deliver(tmp_path: Path) -> None:
         "  back-desk: {connector: teams, url: 'https://example.com/other'}\n"
     )
 
-    outlets = registry.build(load(path, find_connector=registry.find))
+    outlets = destinations.build(load(path, find_connector=destinations.find))
 
     assert list(outlets) == ["front-desk", "back-desk"]
     front, back = outlets.values()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fakes import NOON, arrival
 
-from relay import remedy
-from relay.delivery import State
-from relay.remedy import Case, Filed, Kind, Latest
+from relay.rules import recovery
+from relay.rules.delivery import State
+from relay.rules.recovery import Case, Filed, Kind, Latest
 
 SOON, BEFORE = NOON + timedelta(hours=1), NOON - timedelta(hours=1)
 CASE = Case(
@@ -62,7 +62,7 @@ def case(state: State, **changes: Any) -> Case:
     ],
 )
 def test_resend(found: Case, again: bool, kind: Kind, late: bool) -> None:
-    step = remedy.resend(found, again=again, now=NOON)
+    step = recovery.resend(found, again=again, now=NOON)
 
     assert (step.kind, step.late, step.case) == (kind, late, found)
     assert step.says
@@ -82,7 +82,7 @@ def test_resend(found: Case, again: bool, kind: Kind, late: bool) -> None:
     ],
 )
 def test_settle(found: Case, ends: set[State], end: Any) -> None:
-    step = remedy.settle(found, end=end)
+    step = recovery.settle(found, end=end)
 
     assert step.kind is (Kind.END if end in ends else Kind.NOTHING)
     assert step.state is (end if end in ends else found.state)
@@ -115,7 +115,7 @@ def filed(*, standing: str = "accepted", then: tuple[str, ...] = (), **latest: S
     ],
 )
 def test_replay_adds_what_is_missing(latest: dict[str, State], again: bool, adds: bool) -> None:
-    (turn,) = remedy.replay(filed(**latest), ["crm"], again=again).turns
+    (turn,) = recovery.replay(filed(**latest), ["crm"], again=again).turns
 
     assert turn.adds is adds
     assert turn.says
@@ -124,7 +124,7 @@ def test_replay_adds_what_is_missing(latest: dict[str, State], again: bool, adds
 def test_replay_compares_then_and_now() -> None:
     found = filed(then=("crm", "desk"), crm=State.DELIVERED, desk=State.DELIVERED)
 
-    turns = remedy.replay(found, ["crm", "chat"], again=True).turns
+    turns = recovery.replay(found, ["crm", "chat"], again=True).turns
 
     assert [(turn.destination, turn.then, turn.now, turn.adds) for turn in turns] == [
         ("crm", True, True, True),
@@ -135,7 +135,7 @@ def test_replay_compares_then_and_now() -> None:
 
 
 def test_replay_of_some_destinations_leaves_the_others_out() -> None:
-    replay = remedy.replay(filed(), ["crm", "chat"], only=["chat", "elsewhere"])
+    replay = recovery.replay(filed(), ["crm", "chat"], only=["chat", "elsewhere"])
 
     assert [turn.destination for turn in replay.turns] == ["chat"]
 
@@ -153,7 +153,7 @@ def test_replay_of_some_destinations_leaves_the_others_out() -> None:
 def test_what_is_no_accepted_event_is_replayed_with_care(
     standing: str, again: bool, refused: bool
 ) -> None:
-    replay = remedy.replay(filed(standing=standing), ["crm"], again=again)
+    replay = recovery.replay(filed(standing=standing), ["crm"], again=again)
 
     assert (replay.refused is not None) is refused
     assert bool(replay.turns) is not refused
@@ -174,4 +174,4 @@ def test_what_is_no_accepted_event_is_replayed_with_care(
     ],
 )
 def test_reasons_are_alike_but_for_ids_and_numbers(reason: str | None, kind: str) -> None:
-    assert remedy.kind_of_reason(reason) == kind
+    assert recovery.kind_of_reason(reason) == kind

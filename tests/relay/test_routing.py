@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from connectors.base import Event
-from relay.payload import UNREADABLE
-from relay.routing import Check, Route, Verdict, describe, match
+from relay.rules.payload import UNREADABLE
+from relay.rules.routing import Check, Route, Verdict, describe, match
 
 TEXT = "Please cancel order 4711"
 EVENT = Event(

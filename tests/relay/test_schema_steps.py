@@ -26,7 +26,7 @@ from relay import migrations
 from relay.heartbeat import Heartbeat
 from relay.migrations import NodesAtWork, SchemaTooNew, UnknownRevision
 from relay.store import Database, Inbox, Ledger, Queue, schema
-from relay.store.fleet import Fleet
+from relay.store.nodes import Fleet
 
 HEAD = migrations.newest()
 Rows = dict[str, list[dict[str, Any]]]

@@ -13,12 +13,12 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay import sentiment
 from relay.app import create_app
-from relay.config import Config
-from relay.document import ConfigError
-from relay.loading import load
-from relay.refusals import Refusals
+from relay.config.document import ConfigError
+from relay.config.load import load
+from relay.config.model import Config
+from relay.refused import Refusals
+from relay.rules import sentiment
 from relay.store import Database, Inbox, Ledger
 
 ENDPOINTS = "endpoints: [{path: /open, allow_unsigned: true}]\n"

@@ -17,9 +17,9 @@ from flask.testing import FlaskClient
 
 from relay import migrations
 from relay.app import create_app
+from relay.config.load import load
 from relay.leases import Pace
-from relay.loading import load
-from relay.refusals import Refusals
+from relay.refused import Refusals
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
 from relay.worker import Worker
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.signature import Encoding, Verdict, digests, verify
+from relay.rules.signature import Encoding, Verdict, digests, verify
 
 SLACK_BODY = (
     "token=xyzz0WbapA4v" "BCDEFasx0q6G" "&team_id=T1DC2JH3J&team_domain=testteamnow"

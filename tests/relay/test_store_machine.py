@@ -25,15 +25,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from world import Eyes, Message, Rows, Work, World, changed, facts, stored
 
-from relay import migrations, remedy, routing
-from relay.delivery import Health, Outcome, Policy, Result, State, granted
-from relay.remedy import Kind, Step
-from relay.routing import Route
+from relay import migrations
+from relay.rules import recovery, routing
+from relay.rules.delivery import Health, Outcome, Policy, Result, State, granted
+from relay.rules.recovery import Kind, Step
+from relay.rules.routing import Route
 from relay.store import Database, Desk, Inbox, Queue
 from relay.store.checkup import Checkup
-from relay.store.desk import Act
-from relay.store.records import Arrival, Claim
-from relay.store.upkeep import Upkeep
+from relay.store.prune import Upkeep
+from relay.store.recover import Act
+from relay.store.values import Arrival, Claim
 
 NODES = ("worker-1", "worker-2")
 #: So short that a series can be exhausted within a few steps.
@@ -479,7 +480,7 @@ class Store(RuleBasedStateMachine):
         if not self.eyes.deliveries():
             return
         (case,) = self.desk.named(self._delivery(pick))
-        self.plans.append((remedy.resend(case, again=again, now=self.clock()), again))
+        self.plans.append((recovery.resend(case, again=again, now=self.clock()), again))
         if at_once:
             self.do_plan(-1)
 
@@ -489,7 +490,7 @@ class Store(RuleBasedStateMachine):
         if not self.eyes.deliveries():
             return
         (case,) = self.desk.named(self._delivery(pick))
-        self.plans.append((remedy.settle(case, end=end), False))
+        self.plans.append((recovery.settle(case, end=end), False))
         if at_once:
             self.do_plan(-1)
 
@@ -518,7 +519,7 @@ class Store(RuleBasedStateMachine):
         message, before = self._message(pick), self.eyes.deliveries()
         if message.removed:
             return
-        wanted = remedy.replay(self.desk.filed(message.event_id), to, again=again)
+        wanted = recovery.replay(self.desk.filed(message.event_id), to, again=again)
 
         (turns,) = self.desk.replay([wanted], self._act())
 
@@ -680,7 +681,7 @@ class Store(RuleBasedStateMachine):
             for row in self.eyes.deliveries().values():
                 if row["state"] == "held":
                     (case,) = self.desk.named(row["id"])
-                    step = remedy.resend(case, again=False, now=self.clock())
+                    step = recovery.resend(case, again=False, now=self.clock())
                     assert self.desk.do([step], self._act()) == [True]
             self.claim(NODES[0], 100)
             for work in list(self.world.claimed()):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from fakes import accept_together, arrival, customer, eventually, failed, finish, take
 
-from relay.delivery import Result
+from relay.rules.delivery import Result
 from relay.store import Database, Inbox, Ledger, Queue
 
 CONFIG = """\

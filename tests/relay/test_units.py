@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from relay.units import Duration, Rate, RateLimit, Size, duration, rate, size
+from relay.rules.units import Duration, Rate, RateLimit, Size, duration, rate, size
 
 UNITS = {
     "ms": timedelta(milliseconds=1),

@@ -22,11 +22,11 @@ from fakes import (
     take_one,
 )
 
-from relay.delivery import Policy, Result, State
 from relay.pruner import Pruner
+from relay.rules.delivery import Policy, Result, State
 from relay.store import Database, Inbox, Ledger, Queue, schema
-from relay.store.records import DeliveryView
-from relay.store.upkeep import Removed, Upkeep
+from relay.store.prune import Removed, Upkeep
+from relay.store.values import DeliveryView
 
 ON_BOTH = True
 

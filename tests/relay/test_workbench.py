@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 from fakes import accept, arrival, customer, failed, finish, take, take_one
 
 from relay.cli import cli
-from relay.delivery import Policy, State
-from relay.delivery import Result as Outcome
+from relay.rules.delivery import Policy, State
+from relay.rules.delivery import Result as Outcome
 from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
-from relay.store.records import DeliveryView
+from relay.store.values import DeliveryView
 
 FindDelivery = Callable[..., DeliveryView]
 Run = Callable[..., Result]

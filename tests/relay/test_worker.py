@@ -29,11 +29,11 @@ from fleet import Fleet
 from structlog.testing import capture_logs
 
 from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
-from relay.delivery import DEFAULT_SCHEDULE, PROBE_EVERY, State
+from relay.destinations import Outlet
 from relay.leases import LEASE, Pace
-from relay.registry import Outlet
+from relay.rules.delivery import DEFAULT_SCHEDULE, PROBE_EVERY, State
 from relay.store import Database, Inbox, Ledger, Queue
-from relay.store.records import DeliveryView
+from relay.store.values import DeliveryView
 from relay.worker import Worker
 
 FindDelivery = Callable[..., DeliveryView]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.store.records import Claim
+from relay.store.values import Claim
 
 Row = sqlite3.Row
 Rows = Mapping[str, Row]

@@ -1,0 +1,193 @@
+"""Carries out what a person asks for: by name or page by page, shown, counted, and stoppable."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import click
+
+from relay.commands import deskviews, paced
+from relay.commands.deskviews import CHANGED
+from relay.commands.options import FAILED, confirm
+from relay.rules.recovery import Case, Filed, Kind, Replay, Step
+from relay.rules.units import RateLimit
+from relay.store import Desk
+from relay.store.recover import BATCH, Act
+from relay.store.search import Unknown
+
+T = TypeVar("T")
+
+#: Whether something was done, and what that was or why it was not.
+Verdict = tuple[bool, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manner:
+    """How a person wants it done."""
+
+    who: str
+    why: str | None
+    as_json: bool
+    dry_run: bool = False
+    yes: bool = False
+    rate: RateLimit | None = None
+
+    def act(self, desk: Desk) -> Act:
+        """Return who does something now, by the clock of the store, and why."""
+        return Act(who=self.who, why=self.why, at=desk.clock())
+
+    @property
+    def batch(self) -> int:
+        """Return how many to do at a time."""
+        return min(BATCH, self.rate.count) if self.rate and not self.dry_run else BATCH
+
+    def say(self, line: str) -> None:
+        """Tell a person something; where a program reads, not in its way."""
+        click.echo(line, err=self.as_json)
+
+    def confirm(self, question: str, *, number: int) -> None:
+        """Ask whether to go on, unless that was said already or there is nothing to do."""
+        if self.yes or self.dry_run or not number:
+            return
+        confirm(question, look="--dry-run", err=self.as_json)
+
+
+def found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+    """Find everything that is named before anything is done, or say at once what is not there."""
+    hits: dict[str, T] = {}
+    faults = []
+    for name in names:
+        try:
+            hits[name] = find(name)
+        except Unknown as error:
+            faults.append(str(error))
+    if faults:
+        raise click.ClickException("\n".join(faults))
+    return hits
+
+
+def take_steps(
+    desk: Desk, steps: Sequence[Step], manner: Manner, *, show: bool
+) -> Sequence[Verdict]:
+    """Do what was decided about deliveries."""
+    wanted = [step.kind is not Kind.NOTHING for step in steps]
+    done = wanted if manner.dry_run else desk.do(steps, manner.act(desk))
+    verdicts = [
+        (did, CHANGED if want and not did else step.says)
+        for step, want, did in zip(steps, wanted, done, strict=True)
+    ]
+    if show or manner.as_json:
+        for step, (did, says) in zip(steps, verdicts, strict=True):
+            deskviews.show_step(step, done=did, says=says, as_json=manner.as_json)
+    return verdicts
+
+
+def take_replays(
+    desk: Desk, replays: Sequence[Replay], manner: Manner, *, show: bool
+) -> Sequence[Verdict]:
+    """Do what was decided about events."""
+    planned = [[turn for turn in each.turns if turn.adds] for each in replays]
+    added = planned if manner.dry_run else desk.replay(replays, manner.act(desk))
+    verdicts: list[Verdict] = []
+    for each, turns in zip(replays, added, strict=True):
+        verdicts += [(turn in turns, deskviews.says_of(turn, turns)) for turn in each.turns]
+        verdicts += [(False, each.refused)] if each.refused else []
+        if show or manner.as_json:
+            deskviews.show_replay(each, added=turns, as_json=manner.as_json)
+    return verdicts
+
+
+def by_name(
+    desk: Desk,
+    cases: dict[str, Sequence[Case]],
+    decide: Callable[[Case], Step],
+    manner: Manner,
+) -> None:
+    """Do something about what was named; exit 1 if nothing could be done for one of the names."""
+    vain = []
+    for name, meant in cases.items():
+        verdicts = take_steps(desk, [decide(case) for case in meant], manner, show=True)
+        if not meant:
+            manner.say(f"{name}: no such delivery; gofax-relay explain {name} says why")
+        if not any(done for done, _ in verdicts):
+            vain.append(name)
+    if manner.dry_run:
+        manner.say("nothing was changed")
+    if vain:
+        sys.exit(FAILED)
+
+
+def replay_by_name(
+    desk: Desk, events: Iterable[Filed], decide: Callable[[Filed], Replay], manner: Manner
+) -> None:
+    """Replay the events that were named; exit 1 if one of them cannot be."""
+    replays = [decide(filed) for filed in events]
+    for each in replays:
+        take_replays(desk, [each], manner, show=True)
+    if manner.dry_run:
+        manner.say("nothing was changed")
+    if any(each.refused for each in replays):
+        sys.exit(FAILED)
+
+
+@dataclass
+class _Tally:
+    done: int = 0
+    left: Counter[str] = field(default_factory=Counter)
+
+
+def by_page(
+    pages: Iterable[Sequence[T]],
+    do: Callable[[Sequence[T]], Sequence[Verdict]],
+    *,
+    verb: str,
+    total: int,
+    manner: Manner,
+) -> None:
+    """Do page after page and say how many; exit 1 if it was stopped before the end."""
+    tally, seen = _Tally(), 0
+
+    def batch(page: Sequence[T]) -> int:
+        nonlocal seen
+        verdicts = do(page)
+        number = sum(done for done, _ in verdicts)
+        tally.done += number
+        tally.left.update(says for done, says in verdicts if not done)
+        seen += len(page)
+        advance(len(page))
+        return number
+
+    quiet = manner.dry_run or manner.as_json
+    finished = False
+    try:
+        with (
+            paced.stoppable() as stop,
+            paced.progress(verb, total=None if quiet else total) as advance,
+        ):
+            rate = None if manner.dry_run else manner.rate
+            finished = paced.work_off(pages, batch, stop=stop, rate=rate)
+    finally:
+        # Also if the store went away: what was done is done.
+        _report(tally, verb=verb, manner=manner)
+        if not finished:
+            manner.say(f"stopped after {seen:,} of {total:,}; the others are as they were")
+    if not finished:
+        sys.exit(FAILED)
+
+
+def _report(tally: _Tally, *, verb: str, manner: Manner) -> None:
+    would = "would have " if manner.dry_run else ""
+    manner.say(f"{would}{verb} {count(tally.done, 'delivery', 'deliveries')}")
+    for says, number in tally.left.most_common():
+        manner.say(f"left {number:,}: {says}")
+    if manner.dry_run:
+        manner.say("nothing was changed")
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Write a number of things."""
+    return f"{number:,} {one if number == 1 else many}"

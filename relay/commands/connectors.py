@@ -1,0 +1,152 @@
+"""The commands ``gofax-relay connectors``: what is installed, a new package, its conformance."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from relay import destinations, scaffold
+from relay.destinations import Installed
+
+
+@click.group()
+def connectors() -> None:
+    """Look at connectors, write new ones, and check them.
+
+    \b
+    What is there:  gofax-relay connectors list
+    Write one:      gofax-relay connectors new acme
+    Check it:       gofax-relay connectors test acme
+    """
+
+
+@connectors.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def list_(as_json: bool) -> None:
+    """List the connectors that are installed, with their options.
+
+    \b
+    Examples: gofax-relay connectors list
+              gofax-relay connectors list --json
+    """
+    found = destinations.installed()
+    if as_json:
+        for each in found:
+            click.echo(json.dumps(_as_json(each), ensure_ascii=False))
+        return
+    for each in found:
+        click.echo(f"{each.name}  {each.version}  from {each.distribution}")
+        if each.fault:
+            click.echo(f"  cannot be used: {each.fault}")
+        for option in _options(each):
+            click.echo(f"  {_in_words(option)}")
+
+
+@connectors.command()
+@click.argument("name")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the package goes; default: gofax-relay-NAME, here.",
+)
+def new(name: str, folder: Path | None) -> None:
+    """Write a package with connector NAME: code, stand-in, tests, CI and README.
+
+    \b
+    Example: gofax-relay connectors new acme
+    """
+    taken = [each.distribution for each in destinations.installed(only=name)]
+    if taken:
+        raise click.ClickException(f"{taken[0]} has a connector named {name}; choose another name")
+    folder = folder or Path(f"gofax-relay-{name}")
+    try:
+        written = scaffold.write(name, folder)
+    except scaffold.Refusal as error:
+        raise click.ClickException(str(error)) from error
+    for path in written:
+        click.echo(f"wrote {path}")
+    click.echo(f"\nNow: cd {folder}\n     pip install -e '.[test]'\n     pytest")
+
+
+@connectors.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
+def test(name: str, pytest_options: tuple[str, ...]) -> None:
+    """Run the conformance suite of connector NAME; further options go to pytest.
+
+    \b
+    Examples: gofax-relay connectors test hubspot
+              gofax-relay connectors test acme -k C17 --junit-xml checks.xml
+    """
+    suite = _suite(name)
+    if find_spec("pytest") is None:
+        raise click.ClickException('the checks need pytest: pip install "gofax-relay[kit]"')
+    # The project in whose folder this is called has settings of its own, for its own tests.
+    own = ["-p", "connectors.testing.report", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    target = ["--pyargs", suite.replace(":", "::"), "--no-header", "-q", "--tb=short"]
+    command = [sys.executable, "-m", "pytest", *own, *target, *pytest_options]
+    sys.exit(subprocess.run(command, check=False).returncode)
+
+
+def _suite(name: str) -> str:
+    """Return where the suite of connector *name* is."""
+    try:
+        destinations.find(name)
+    except LookupError as error:
+        raise click.ClickException(str(error)) from error
+    (found,) = destinations.installed(only=name)
+    if found.suite is None:
+        raise click.ClickException(
+            f"{found.distribution} brings no suite for {name}: "
+            f'add an entry point "{name}" in group {destinations.SUITES}'
+        )
+    return found.suite
+
+
+def _as_json(installed: Installed) -> dict[str, Any]:
+    return {
+        "name": installed.name,
+        "version": installed.version,
+        "distribution": installed.distribution,
+        "class": installed.origin,
+        "suite": installed.suite,
+        "fault": installed.fault,
+        "options": list(_options(installed)),
+    }
+
+
+def _options(installed: Installed) -> Iterator[dict[str, Any]]:
+    """Describe each option of a connector that can be used."""
+    model = installed.connector.Options if installed.connector else BaseModel
+    for name, field in model.model_fields.items():
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        yield {
+            "name": field.alias or name,
+            "required": field.is_required(),
+            "secret": "Secret" in str(field.annotation),
+            "default": _plain(default),
+            "description": field.description or "",
+        }
+
+
+def _plain(default: Any) -> Any:
+    """Return *default* as JSON can hold it."""
+    return to_jsonable_python(default, fallback=lambda value: f"({type(value).__name__})")
+
+
+def _in_words(option: dict[str, Any]) -> str:
+    notes = ["required"] if option["required"] else []
+    notes += ["secret"] if option["secret"] else []
+    if option["default"] not in (None, "", [], {}):
+        notes.append(f"default {json.dumps(option['default'], ensure_ascii=False)}")
+    about = f" ({', '.join(notes)})" if notes else ""
+    return f"{option['name']}{about}  {option['description']}".rstrip()

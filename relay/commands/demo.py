@@ -1,0 +1,229 @@
+"""The demo: the real commands as processes, a few events, and what arrived where."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from relay.rules.delivery import State
+from relay.store import Database, Ledger
+
+#: Seconds until something that should come counts as missing.
+PATIENCE = 30.0
+
+CONFIG = """\
+server: {{listen: "127.0.0.1:{port}"}}
+store: sqlite:///relay.db
+outbound: {{allow: ["127.0.0.0/8"]}}
+endpoints:
+  - path: /webhooks/gofax
+    signing_secrets: ["{secret}"]
+destinations:
+  crm:        {{connector: hubspot, access_token: demo, base_url: "{sandbox}/hubspot"}}
+  helpdesk:   {{connector: zendesk, subdomain: demo, access_token: demo,
+               base_url: "{sandbox}/zendesk"}}
+  front-desk: {{connector: teams, url: "{sandbox}/teams"}}
+routes:
+  - {{name: everything to the CRM, to: [crm]}}
+  - {{name: replies become tickets, when: {{event: SMS_REPLY}}, to: [helpdesk, front-desk]}}
+"""
+
+#: What a customer writes: arguments of ``gofax-sender send``, and what we expect of it.
+STORY: tuple[tuple[str, Sequence[str]], ...] = (
+    ("a customer replies", ("--message-id", "demo-1", "--body", "Is my order ready?")),
+    ("the same customer again", ("--message-id", "demo-2", "--body", "I can be there at 5 😊")),
+    (
+        "GoFax sends the first one again",
+        ("--message-id", "demo-1", "--body", "Is my order ready?"),
+    ),
+    (
+        "another customer writes",
+        ("--event", "SMS_RECEIVED", "--from", "+61400000099", "--message-id", "demo-3",
+         "--body", "Are you open on Sunday?"),
+    ),
+)  # fmt: skip
+
+
+class DemoFailed(Exception):
+    """Something did not start, or did not arrive."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """What runs, and where."""
+
+    folder: Path
+    relay: str
+    sandbox: str
+    secret: str
+
+
+class Demo:
+    """Plays the story once, and shows it with *say*."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._shown = 0
+
+    def run(self, *, once: bool) -> int:
+        """Play the story; then wait for Ctrl-C unless *once*. Returns the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _interrupt)
+        try:
+            with _scene() as scene:
+                self._play(scene)
+                if not once:
+                    self._linger(scene)
+        except DemoFailed as error:
+            self._say(f"failed: {error}")
+            return 1
+        except KeyboardInterrupt:
+            self._say("\nstopped")
+        return 0
+
+    def _play(self, scene: Scene) -> None:
+        self._say(f"relay    {scene.relay}/webhooks/gofax")
+        self._say(f"sandbox  {scene.sandbox}/   (open it in a browser)")
+        self._say("")
+        for what, arguments in STORY:
+            self._say(f"{what}: gofax-sender send {' '.join(map(_quoted, arguments))}")
+            self._say(f"  {_send(scene, arguments, secret=scene.secret)}")
+        self._say("somebody signs with another secret: gofax-sender send …")
+        self._say(f"  {_send(scene, ('--body', 'I am GoFax'), secret='not-the-secret')}")
+        self._say("")
+        self._await_deliveries(scene)
+        self._show_records(scene)
+        self._say(f"\nall delivered: {self._shown} records in three stand-ins, none twice")
+
+    def _await_deliveries(self, scene: Scene) -> None:
+        """Show what arrives until no delivery is on its way."""
+        ledger = Ledger(Database(f"sqlite:///{scene.folder / 'relay.db'}"))
+        ends_at = time.monotonic() + PATIENCE
+        while states := _unfinished(ledger):
+            if time.monotonic() > ends_at or {State.DEAD, State.HELD} & states:
+                log = (scene.folder / "relay.log").read_text()
+                raise DemoFailed(f"deliveries are {', '.join(sorted(states))}\n{log}")
+            self._show_records(scene)
+            time.sleep(0.1)
+
+    def _show_records(self, scene: Scene) -> None:
+        records: list[dict[str, Any]] = requests.get(scene.sandbox + "/records", timeout=5).json()
+        for record in records[self._shown :]:
+            text = " / ".join(line.strip() for line in record["text"].splitlines() if line.strip())
+            where = f"{record['system']} {record['kind']}"
+            self._say(f"arrived  {where:<22} {record['conversation']}  {text}")
+        self._shown = len(records)
+
+    def _linger(self, scene: Scene) -> None:
+        self._say(
+            f"\nsend more:  gofax-sender send --url {scene.relay}/webhooks/gofax "
+            f"--secret {scene.secret} --body Hello"
+        )
+        self._say(f"look:       gofax-relay events --config {scene.folder / 'config.yaml'}")
+        self._say("Ctrl-C ends it and removes the folder.")
+        while True:
+            self._show_records(scene)
+            time.sleep(0.5)
+
+
+@contextmanager
+def _scene() -> Iterator[Scene]:
+    """Start sandbox and relay in a temporary folder; stop and remove all at the end."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gofax-demo-")))
+        log = stack.enter_context((folder / "relay.log").open("w"))
+        sandbox = stack.enter_context(
+            _process("relay.cli", "sandbox", "--port", "0", stdout=subprocess.PIPE, stderr=log)
+        )
+        assert sandbox.stdout is not None
+        line = sandbox.stdout.readline()
+        if "http://" not in line:
+            raise DemoFailed(f"the sandbox did not start\n{(folder / 'relay.log').read_text()}")
+        scene = Scene(
+            folder=folder,
+            relay=f"http://127.0.0.1:{_free_port()}",
+            sandbox=line.rpartition(" ")[2].strip().rstrip("/"),
+            secret=secrets.token_urlsafe(24),
+        )
+        port = scene.relay.rpartition(":")[2]
+        config = CONFIG.format(port=port, secret=scene.secret, sandbox=scene.sandbox)
+        (folder / "config.yaml").write_text(config)
+        relay = stack.enter_context(
+            _process("relay.cli", "serve", "--config", str(folder / "config.yaml"), stderr=log)
+        )
+        _await_ready(scene, relay)
+        yield scene
+
+
+@contextmanager
+def _process(module: str, *arguments: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
+    # In a session of its own: Ctrl-C reaches us alone, and we stop the processes in order.
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], text=True, start_new_session=True, **streams
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=15)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _await_ready(scene: Scene, relay: subprocess.Popen[str]) -> None:
+    ends_at = time.monotonic() + PATIENCE
+    while time.monotonic() < ends_at and relay.poll() is None:
+        try:
+            if requests.get(scene.relay + "/readyz", timeout=1).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.05)
+    raise DemoFailed(f"the relay did not start\n{(scene.folder / 'relay.log').read_text()}")
+
+
+def _send(scene: Scene, arguments: Sequence[str], *, secret: str) -> str:
+    """Run ``gofax-sender send`` and return what it printed."""
+    to = ["--url", f"{scene.relay}/webhooks/gofax", "--secret", secret]
+    # The demo leaves nothing behind, in the sender's log neither.
+    to += ["--store", ":memory:"]
+    sent = subprocess.run(
+        [sys.executable, "-m", "sender", "send", *to, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return (sent.stdout or sent.stderr).strip()
+
+
+def _unfinished(ledger: Ledger) -> set[State]:
+    states = {State(state) for counts in ledger.backlog().values() for state in counts}
+    return states - {State.DELIVERED}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _quoted(argument: str) -> str:
+    return json.dumps(argument, ensure_ascii=False) if " " in argument else argument
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,216 @@
+"""Is everything as it has to be? Looks at a live store and around it, and changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from relay import migrations
+from relay.clock import wall
+from relay.config.model import Config
+from relay.rules.delivery import State
+from relay.store import Database, Ledger, copy
+from relay.store.checkup import Checkup
+from relay.store.nodes import Fleet, NodeView
+from relay.store.server import BY_NODE, Server, look_at
+
+#: A lease that ran out so long ago should have been taken over.
+LEASE_GRACE = timedelta(minutes=2)
+#: What was due so long ago has no worker that serves it.
+DUE_GRACE = timedelta(minutes=5)
+#: By how much the newest event may be ahead of the clock.
+CLOCK_GRACE = timedelta(seconds=10)
+#: A write-ahead log grows past this only while a reader holds an old state open.
+LARGEST_WAL = 256 << 20
+
+#: Bytes of log that a standby may be behind, or that a slot may keep.
+LARGEST_SLOT = 1 << 30
+
+Verdict = Literal["good", "notice", "broken"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What one check came to."""
+
+    check: str
+    verdict: Verdict
+    #: What was seen, and what to do about it.
+    said: str
+
+
+def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
+    """Yield what each check finds; only ``broken`` needs somebody to act now."""
+    checkup, ledger = Checkup(database), Ledger(database)
+    yield _none(
+        "events",
+        checkup.undelivered_events(),
+        "every event that a route matched has its deliveries",
+        "events matched a route and have no delivery: gofax-relay replay makes them",
+    )
+    yield _none(
+        "leases",
+        checkup.expired_leases(now - LEASE_GRACE),
+        "no lease has run out without being taken over",
+        "leases ran out and nobody took their work over: is a worker running?",
+    )
+    yield _none(
+        "conversations",
+        checkup.stuck_conversations(),
+        "no conversation is stuck",
+        "conversations wait behind nobody: please report this as a bug",
+    )
+    yield from _overdue(config, checkup, ledger, now=now)
+    yield from _stopped(config, ledger)
+    views = Fleet(database).nodes()
+    yield from _nodes(views)
+    yield _schema(migrations.revision(database))
+    if database.is_sqlite:
+        yield from _files(config, database.path)
+        if copy.is_being_copied(database):
+            said = "migrate-store copies this store, or was stopped in it: --abandon gives it up"
+            yield Finding(check="copy", verdict="notice", said=said)
+    else:
+        server = look_at(database)
+        alive = sum(view.state == "alive" for view in views)
+        yield from examine_server(server, nodes=alive, now=wall())
+    yield _clock(checkup.newest_event(), now=now)
+
+
+def _none(check: str, count: int, good: str, broken: str) -> Finding:
+    if count:
+        return Finding(check=check, verdict="broken", said=f"{count} {broken}")
+    return Finding(check=check, verdict="good", said=good)
+
+
+def _overdue(
+    config: Config, checkup: Checkup, ledger: Ledger, *, now: datetime
+) -> Iterator[Finding]:
+    pauses = ledger.pauses()
+    overdue = checkup.overdue(now - DUE_GRACE)
+    for name, count in sorted(overdue.items()):
+        if pause := pauses.get(name):
+            said = f"{count} deliveries wait while {name} is paused ({pause.cause})"
+            yield Finding(check="work", verdict="notice", said=said)
+        elif name not in config.destinations:
+            said = f"{count} deliveries wait for {name}, which the config does not name any more"
+            yield Finding(check="work", verdict="notice", said=said)
+        elif checkup.is_served(name, since=now - DUE_GRACE):
+            said = f"{count} deliveries to {name} are long due: it is slower than what comes in"
+            yield Finding(check="work", verdict="notice", said=said)
+        else:
+            said = f"{count} deliveries to {name} are long due: is a worker running?"
+            yield Finding(check="work", verdict="broken", said=said)
+    if not overdue:
+        yield Finding(check="work", verdict="good", said="nothing is long due")
+
+
+def _stopped(config: Config, ledger: Ledger) -> Iterator[Finding]:
+    for name, pause in sorted(ledger.pauses().items()):
+        said = f"{name} is paused since {pause.since:%Y-%m-%d %H:%M:%SZ}: {pause.cause}"
+        yield Finding(check="destinations", verdict="notice", said=f"{said}: {pause.reason}")
+    for name, counts in sorted(ledger.backlog().items()):
+        for state in (State.HELD, State.DEAD):
+            if count := counts.get(state, 0):
+                said = f"{count} deliveries to {name} are {state}: gofax-relay dead lists them"
+                yield Finding(check="destinations", verdict="notice", said=said)
+
+
+def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
+    holding = [view for view in views if view.state == "silent" and view.leases]
+    for view in holding:
+        said = (
+            f"{view.name} was last heard of at {view.beat_at:%H:%M:%SZ} and holds {view.leases}"
+            " leases: others take over when they have run out"
+        )
+        yield Finding(check="nodes", verdict="notice", said=said)
+    if not holding:
+        counts = Counter(view.node.role for view in views if view.node and view.state == "alive")
+        said = " and ".join(f"{counts[role]} {role}" for role in ("web", "worker"))
+        yield Finding(check="nodes", verdict="good", said=f"{said} nodes are alive")
+
+
+def _schema(revision: str | None) -> Finding:
+    if revision in migrations.revisions():
+        return Finding(check="schema", verdict="good", said=f"the tables have schema {revision}")
+    said = f"schema {revision} is a newer version's, which serves this one: upgrade this node"
+    return Finding(check="schema", verdict="notice", said=said)
+
+
+def examine_server(server: Server, *, nodes: int, now: datetime) -> Iterator[Finding]:
+    """Yield what can be seen of a PostgreSQL server. *now*: by this machine's clock."""
+    if not server.fsync:
+        said = "the server runs with fsync=off: what was acknowledged is lost when its power fails"
+        yield Finding(check="disk", verdict="broken", said=said)
+    for name, kept in server.idle_slots.items():
+        said = f"replication slot {name} is read by nobody and keeps {kept >> 20} MiB on the disk"
+        verdict: Verdict = "broken" if kept > LARGEST_SLOT else "notice"
+        yield Finding(check="disk", verdict=verdict, said=said)
+    said = f"the database has {server.size >> 20} MiB; the server says nothing of the room left"
+    yield Finding(check="disk", verdict="good", said=said)
+    yield _connections(server, nodes=nodes)
+    yield from _standbys(server)
+    ahead = server.now - now
+    said = f"this machine's clock is {abs(ahead).total_seconds():.1f} s away from the server's"
+    far = abs(ahead) > CLOCK_GRACE
+    if far:
+        said += ": times in its logs are wrong; let it be set by NTP"
+    yield Finding(check="server clock", verdict="notice" if far else "good", said=said)
+
+
+def _connections(server: Server, *, nodes: int) -> Finding:
+    said = (
+        f"{server.connected} of {server.connections} connections are used; {nodes} nodes open up"
+        f" to {BY_NODE} each"
+    )
+    verdict: Verdict = "good"
+    if server.connected >= server.connections:
+        verdict = "broken"
+    elif nodes * BY_NODE > server.connections:
+        verdict = "notice"
+    if verdict != "good":
+        said += ": raise max_connections of the server"
+    return Finding(check="connections", verdict=verdict, said=said)
+
+
+def _standbys(server: Server) -> Iterator[Finding]:
+    if server.waits and not any(each.sync_state in ("sync", "quorum") for each in server.standbys):
+        said = "commits wait for a standby and none is in step: nothing can be accepted"
+        yield Finding(check="standbys", verdict="broken", said=said)
+    for each in server.standbys:
+        said = f"{each.name} follows"
+        if each.behind is not None:
+            said += f", {each.behind >> 10} KiB behind"
+        far = (each.behind or 0) > LARGEST_SLOT
+        yield Finding(check="standbys", verdict="notice" if far else "good", said=said)
+    if not server.standbys:
+        yield Finding(check="standbys", verdict="good", said="no standby follows the server")
+
+
+def _files(config: Config, path: Path) -> Iterator[Finding]:
+    free = shutil.disk_usage(path.parent).free
+    said = f"{free >> 20} MiB of disk are free; disk_reserve is {config.disk_reserve >> 20} MiB"
+    yield Finding(
+        check="disk", verdict="good" if free > config.disk_reserve else "broken", said=said
+    )
+    wal = path.with_name(path.name + "-wal")
+    size = wal.stat().st_size if wal.exists() else 0
+    said = f"the write-ahead log has {size >> 20} MiB"
+    if size > LARGEST_WAL:
+        said += ": a program holds an old state of the store open"
+    yield Finding(check="wal", verdict="good" if size <= LARGEST_WAL else "broken", said=said)
+    if path.stat().st_mode & 0o077:
+        said = f"{path.name} can be read by others: chmod 600 it"
+        yield Finding(check="files", verdict="broken", said=said)
+
+
+def _clock(newest: datetime | None, *, now: datetime) -> Finding:
+    if newest is not None and newest - now > CLOCK_GRACE:
+        said = f"the newest event is from {newest - now} in the future: the clock was put back"
+        return Finding(check="clock", verdict="broken", said=said)
+    return Finding(check="clock", verdict="good", said="the clock is not behind the newest event")

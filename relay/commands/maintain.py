@@ -1,0 +1,179 @@
+"""The commands that keep a store in order, and show who works on it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import asdict
+from datetime import timedelta
+
+import click
+
+from relay import jsontext, migrations
+from relay.commands import output
+from relay.commands.doctor import Finding, examine
+from relay.commands.options import FAILED, Age, Number, config_option, confirm, json_option, opened
+from relay.config.model import Config
+from relay.migrations import NodesAtWork, Unusable
+from relay.store import Database
+from relay.store.database import file_of
+from relay.store.nodes import Fleet
+from relay.store.prune import Removed, Upkeep
+
+SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+
+
+@click.command()
+@config_option
+@dry_run_option
+@json_option
+@click.option("--older-than", type=Age(), help="Instead of the config's retention.")
+def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | None) -> None:
+    """Remove events and requests that are older than the retention.
+
+    The worker does the same by itself, every hour. Events whose deliveries are not over stay; that
+    an event was here is remembered, so that it has no second effect when it is sent again.
+
+    \b
+    Examples: gofax-relay prune --dry-run
+              gofax-relay prune --older-than 30d
+    """
+    database = opened(config)
+    now, horizon = database.clock(), config.dedupe_horizon
+    upkeep = Upkeep(database, dry_run=dry_run)
+    steps = upkeep.prune(
+        before=now - (older_than or config.retention),
+        keys_before=now - horizon if horizon else None,
+    )
+    _report(steps, dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
+@click.argument("number", type=Number())
+@config_option
+@dry_run_option
+@json_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) -> None:
+    """Remove every event of the customer NUMBER: what was said, delivered or not.
+
+    That there were such events is remembered as digests that only this store can make. What
+    destinations were given stays there. Exits with 1 if there is nothing to remove.
+
+    \b
+    Examples: gofax-relay erase +61400000000 --dry-run
+              gofax-relay erase 0400000000 --yes
+    """
+    if not (yes or dry_run):
+        confirm(f"Remove all events of {number}?", look="--dry-run")
+    steps = Upkeep(opened(config), dry_run=dry_run).erase(number)
+    if not _report(steps, dry_run=dry_run, as_json=as_json).events:
+        raise click.ClickException(f"no event of {number} is here that is over")
+
+
+@click.command()
+@config_option
+@json_option
+def doctor(config: Config, as_json: bool) -> None:
+    """Check that what must hold of the store holds, and exit with 1 if something is broken.
+
+    \b
+    Examples: gofax-relay doctor
+              gofax-relay doctor --json
+    """
+    database = opened(config)
+    findings = list(examine(config, database, now=database.clock()))
+    for finding in findings:
+        click.echo(jsontext.dumps(asdict(finding)) if as_json else _line(finding))
+    if any(finding.verdict == "broken" for finding in findings):
+        sys.exit(FAILED)
+
+
+@click.command()
+@config_option
+@click.option("--to", metavar="REV", help="Another revision than this version's, such as 0004.")
+@click.option("--sql", is_flag=True, help="Print the statements and change nothing.")
+@click.option("--force", is_flag=True, help="Although nodes are at work that cannot go on.")
+@click.option("--yes", is_flag=True, help="Do not ask before going back.")
+def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -> None:
+    """Bring the tables to the schema of this version, or to that of an older one.
+
+    Every start does the former by itself. Going back is for an older version that is to be
+    installed again: what only the newer schema can hold is removed, and any other command of this
+    version brings the tables up again.
+
+    \b
+    Examples: gofax-relay migrate
+              gofax-relay migrate --sql
+              gofax-relay migrate --to 0004
+    """
+    try:
+        before = _revision(config)
+        if sql:
+            dialect = "sqlite" if file_of(config.store) else "postgresql"
+            click.echo(migrations.statements(before, to, dialect=dialect), nl=False)
+            return
+        if migrations.is_backward(before, to) and not yes:
+            confirm(f"Go back from schema {before} to {to}?", look="--sql")
+        with closing(Database(config.store)) as database:
+            change = migrations.migrate(database, to, force=force)
+    except NodesAtWork as error:
+        raise click.ClickException(f"{config.store_name}: {error}; or --force") from error
+    except Unusable as error:
+        raise click.ClickException(f"{config.store_name}: {error}") from error
+    if change.is_none:
+        click.echo(f"{config.store_name} has schema {change.after}: nothing to do")
+    else:
+        came = f"from {change.before} to" if change.before else "to"
+        click.echo(f"{config.store_name} was brought {came} schema {change.after}")
+
+
+def _revision(config: Config) -> str | None:
+    """Return the schema of the store, which is not made by being looked at."""
+    file = file_of(config.store)
+    if file is not None and not file.exists():
+        return None
+    with closing(Database(config.store)) as database:
+        return migrations.revision(database)
+
+
+@click.command()
+@config_option
+@json_option
+def nodes(config: Config, as_json: bool) -> None:
+    """List the receivers and workers at this store, and the leases that they hold.
+
+    A node that was killed is silent after 20 s; others take its work over when its leases have run
+    out, 30 s after their last renewal. It is forgotten after a day.
+
+    \b
+    Examples: gofax-relay nodes
+              gofax-relay nodes --json | grep '"state": "silent"'
+    """
+    output.show_nodes(Fleet(opened(config)).nodes(), as_json=as_json)
+
+
+def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Removed:
+    """Tell what was removed, and return that."""
+    total = Removed()
+    try:
+        for step in steps:
+            total += step
+    except KeyboardInterrupt:
+        click.echo("stopped; what was removed until here is gone", err=True)
+    if as_json:
+        click.echo(jsontext.dumps({**asdict(total), "dry_run": dry_run}))
+        return total
+    verb = "would be removed" if dry_run else "removed"
+    click.echo(
+        f"{verb}: {total.events} events with {total.deliveries} deliveries, "
+        f"{total.requests} requests, {total.keys} keys"
+    )
+    return total
+
+
+def _line(finding: Finding) -> str:
+    return f"{SIGNS[finding.verdict]} {finding.check}: {finding.said}"

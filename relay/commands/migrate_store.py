@@ -1,0 +1,154 @@
+"""The command that moves a store from SQLite to PostgreSQL while the relay goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relay import migrations
+from relay.commands import paced
+from relay.commands.options import FAILED, confirm
+from relay.config.model import store_url, without_password
+from relay.migrations import Unusable
+from relay.store import Database, StoreUnavailable, copy
+from relay.store.copy import Compared, Copy, CopyRefused
+from relay.store.database import file_of
+
+#: Passes are made until so few rows changed during one, or so many were made.
+FEW, PASSES = 200, 20
+
+
+class StoreUrl(click.ParamType[str]):
+    """The URL of a store, a file being looked for in the working directory."""
+
+    name = "store"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        try:
+            return store_url(str(value), folder=Path())
+        except ValueError as error:
+            self.fail(f"{without_password(str(value))!r}: {error}", param)
+
+
+@click.command("migrate-store")
+@click.argument("source", metavar="FROM", type=StoreUrl())
+@click.argument("target", metavar="TO", type=StoreUrl())
+@click.option("--final", is_flag=True, help="Then let FROM take nothing more, and open TO.")
+@click.option("--abandon", is_flag=True, help="Give the copy up: FROM is as it was, moved or not.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def migrate_store(source: str, target: str, final: bool, abandon: bool, yes: bool) -> None:
+    """Copy the SQLite store FROM to the PostgreSQL database TO, which is empty.
+
+    The relay may go on with FROM meanwhile. What was stopped or killed goes on when it is started
+    again. At the end every row is compared.
+
+    With --final nothing more is taken into FROM from the last pass on: a relay that still runs
+    answers 503. Then write TO to store: in the config, and start the relay again.
+
+    \b
+    Examples: gofax-relay migrate-store sqlite:///relay.db postgresql://relay@db/relay
+              gofax-relay migrate-store --final sqlite:///relay.db postgresql://relay@db/relay
+    """
+    if final and abandon:
+        raise click.UsageError("--final ends the move, --abandon gives it up: not both")
+    file = file_of(source)
+    if file is None or file_of(target) is not None:
+        raise click.UsageError("FROM is a SQLite store, TO a PostgreSQL database")
+    if not file.exists():
+        raise click.ClickException(f"{file}: there is no such store")
+    with ExitStack() as stack:
+        ours = stack.enter_context(closing(_opened(source)))
+        if abandon:
+            _abandon(ours, without_password(target), yes=yes)
+            return
+        theirs = stack.enter_context(closing(_opened(target)))
+        try:
+            good = _move(Copy(ours, theirs, name=without_password(target)), final=final)
+        except CopyRefused as error:
+            raise click.ClickException(str(error)) from error
+    if not good:
+        sys.exit(FAILED)
+
+
+def _opened(url: str) -> Database:
+    """Open a store at the schema of this version."""
+    try:
+        with ExitStack() as unless_good:
+            database = Database(url)
+            unless_good.callback(database.close)
+            copy.require_ours(database)
+            migrations.migrate(database)
+            if (found := migrations.revision(database)) != migrations.newest():
+                raise CopyRefused(f"it has schema {found}: copy it with the newer version")
+            unless_good.pop_all()
+            return database
+    except (CopyRefused, Unusable, StoreUnavailable) as error:
+        raise click.ClickException(f"{without_password(url)}: {error}") from error
+
+
+def _abandon(source: Database, target: str, *, yes: bool) -> None:
+    moved = copy.moved_to(source)
+    if moved is None and not copy.is_being_copied(source):
+        raise click.ClickException("FROM was not moved, and is not being copied")
+    if moved is not None and moved != target:
+        raise click.ClickException(f"FROM was moved to {moved}, not to {target}")
+    if not yes:
+        confirm("What was taken in elsewhere stays there. Use FROM again?")
+    copy.abandon(source)
+    click.echo("FROM is neither being copied nor moved; drop the database that held the copy")
+
+
+def _move(copy: Copy, *, final: bool) -> bool:
+    """Copy, follow, compare, and finish if that is wanted; return whether all is well."""
+    if copy.begin():
+        click.echo("it was moved there already")
+        return True
+    if not _copied(copy):
+        click.echo("stopped; the same command goes on", err=True)
+        return False
+    for _ in range(PASSES):
+        if copy.follow() <= FEW:
+            break
+    if not _told(copy.compare()):
+        return False
+    if not final:
+        click.echo("TO is what FROM was a moment ago; the same command with --final ends the move")
+        return True
+    copy.follow()
+    began = time.monotonic()
+    if not _told(copy.finish(), only_bad=True):
+        return False
+    click.echo(f"moved; nothing was taken in for {time.monotonic() - began:.1f} s and from now on")
+    click.echo("write TO to store: in the config, and start the relay again")
+    return True
+
+
+def _copied(copy: Copy) -> bool:
+    with paced.stoppable() as stop, paced.progress("copying", total=copy.left()) as advance:
+
+        def done(count: int) -> int:
+            advance(count)
+            return count
+
+        return paced.work_off(copy.copy(), done, stop=stop)
+
+
+def _told(found: Iterable[Compared], *, only_bad: bool = False) -> bool:
+    """Say how the tables compare, and return whether all are the same."""
+    good = True
+    for each in found:
+        good = good and each.same
+        if each.same and not only_bad:
+            click.echo(f"✓ {each.table}: {each.source:,} rows, the same")
+        if not each.same:
+            click.echo(f"✗ {each.table}: {each.source:,} rows here, {each.target:,} there, others")
+    if not good:
+        said = "the copy is not what the store is: --abandon it, and copy to another database"
+        click.echo(said, err=True)
+    return good

@@ -1,0 +1,143 @@
+"""The options that commands share, how their values are read, and the store behind them."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relay import destinations, migrations
+from relay.clock import wall
+from relay.config.document import FILE, VARIABLE, ConfigError
+from relay.config.load import load
+from relay.config.model import LONGEST_AGE, Config
+from relay.migrations import Unusable
+from relay.rules import payload, units
+from relay.rules.units import RateLimit
+from relay.store import Database, Ledger, StoreUnavailable
+
+#: Exit codes.
+FAILED, USAGE = 1, 2
+
+
+class ConfigFile(click.ParamType[Config]):
+    """A path to a config file that is read and checked as soon as it is given."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Config:
+        if isinstance(value, Config):
+            return value
+        try:
+            return load(Path(value), find_connector=destinations.find)
+        except ConfigError as error:
+            click.echo(error, err=True)
+            raise click.exceptions.Exit(USAGE) from error
+
+
+class Moment(click.ParamType[datetime]):
+    """A time: so long ago, or a date and time, UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        read = payload.moment(value)
+        if read is not None:
+            return read
+        try:
+            return wall() - units.duration(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r}: write 2h or 3d (ago), 2026-11-24 or 2026-11-24T09:00Z", param)
+
+
+class Age(click.ParamType[timedelta]):
+    """A span of time such as 90d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> timedelta:
+        try:
+            age = units.duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param)
+        if not timedelta() < age <= LONGEST_AGE:
+            self.fail(f"{value!r}: more than 0s, at most {LONGEST_AGE.days}d", param)
+        return age
+
+
+class Rate(click.ParamType[RateLimit]):
+    """So many in any span so long."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> RateLimit:
+        try:
+            return units.rate(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param)
+
+
+class Words(click.ParamType[str]):
+    """Text that a database can hold."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        text = payload.clean(str(value)).strip()
+        if not text:
+            self.fail("is empty", param)
+        return text
+
+
+class Number(Words):
+    """A phone number, in any form."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        text = super().convert(value, param, ctx)
+        return payload.number(text) or text
+
+
+config_option = click.option(
+    "--config",
+    type=ConfigFile(),
+    default=FILE,
+    envvar=VARIABLE,
+    show_default=True,
+    show_envvar=True,
+    help="The YAML file with endpoints, destinations and routes.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 2**31 - 1), help="Only the newest so many."
+)
+
+
+def confirm(question: str, *, look: str = "", err: bool = False) -> None:
+    """Ask whether to go on, and end if not; where nobody can be asked, say how to go on.
+
+    *look*: the option that shows what would happen, if the command has one.
+    """
+    if not sys.stdin.isatty():
+        first = f", or {look} to look first" if look else ""
+        raise click.UsageError(f"{question} Add --yes to go on without being asked{first}.")
+    click.confirm(question, abort=True, err=err)
+
+
+def opened(config: Config) -> Database:
+    """Open the store, its tables brought up to date."""
+    try:
+        return migrations.opened(config)
+    except (Unusable, StoreUnavailable) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def ledger_of(config: Config) -> Ledger:
+    """Return what shows the store of *config*."""
+    return Ledger(opened(config))

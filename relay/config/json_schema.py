@@ -1,0 +1,142 @@
+"""The JSON Schema of the whole config file, for editors: our own keys and every connector's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
+
+from connectors.base import Connector
+from relay.config.model import Config
+from relay.rules.units import RateLimit
+
+Json = dict[str, Any]
+
+#: What may stand for any scalar: a reference that is filled in before values are checked.
+REFERENCE: Json = {"type": "string", "pattern": r"\$\{[A-Za-z_]|^file:"}
+#: Keywords that a text with a reference in it does not fulfil.
+_NARROW = {"pattern", "enum", "const", "minLength", "maxLength", "format"}
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def schema(connectors: Mapping[str, type[Connector[Any]] | None]) -> Json:
+    """Describe the file; connectors of which only the name is known (None) may say anything."""
+    models = {name: found.Options for name, found in connectors.items() if found}
+    refs, shared = models_json_schema(
+        [(Config, "validation"), *((model, "validation") for model in models.values())],
+        schema_generator=_Generator,
+    )
+    definitions: dict[str, Json] = shared["$defs"]
+    config = definitions.pop("Config")
+    definitions.pop("BaseModel", None)
+    options = {
+        name: refs[model, "validation"]["$ref"].rpartition("/")[2]
+        for name, model in models.items()
+    }
+    _describe_destinations(definitions, connectors, options)
+    _loosen_routes(definitions)
+    found: Json = _with_references({**config, "$defs": definitions})
+    return {"$schema": GenerateJsonSchema.schema_dialect, **found, "title": "gofax-relay"}
+
+
+class _Generator(GenerateJsonSchema):
+    """Writes defaults as the file would have them, and no titles that repeat names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> Json:
+        return {"type": "string"}
+
+    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> Json:
+        return {}  # such as a function: what the file may say of it is for its model to judge
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> Json:
+        default = schema.get("default")
+        found: Json = self.generate_inner(schema["schema"])
+        if default is None or isinstance(default, BaseModel):
+            return found
+        try:
+            return {**found, "default": self.encode_default(_as_written(default))}
+        except PydanticSerializationError:
+            return found
+
+    def generate_inner(self, schema: CoreSchema) -> Json:
+        found = super().generate_inner(schema)
+        for constraint in ("gt", "ge", "lt", "le"):
+            found.pop(constraint, None)  # of times, for which JSON Schema has no such words
+        return found
+
+
+def _as_written(default: Any) -> Any:
+    """Write *default* as people do: ``25s`` for a time."""
+    if isinstance(default, timedelta):
+        seconds = default.total_seconds()
+        fits = [(unit, size) for unit, size in _UNITS if seconds and seconds % size == 0]
+        return f"{seconds / fits[0][1]:.0f}{fits[0][0]}" if fits else f"{seconds * 1000:.0f}ms"
+    if isinstance(default, RateLimit):
+        return str(default)
+    if isinstance(default, tuple):
+        return [_as_written(each) for each in default]
+    return default
+
+
+def _describe_destinations(
+    definitions: dict[str, Json],
+    connectors: Mapping[str, type[Connector[Any]] | None],
+    options: Mapping[str, str],
+) -> None:
+    """Let each destination take its connector's options, a definition, beside the common keys."""
+    destination = definitions["Destination"]
+    common = destination["properties"]
+    del common["options"]
+    common["connector"] |= {"enum": sorted(connectors)}
+    destination["required"] = ["connector"]
+    # Which further keys there may be is for the branch of the connector to say.
+    del destination["additionalProperties"]
+    for definition in set(options.values()):
+        definitions[definition].setdefault("properties", {}).update(dict.fromkeys(common, True))
+    destination["allOf"] = [
+        {
+            "if": {"properties": {"connector": {"const": name}}, "required": ["connector"]},
+            "then": {"$ref": f"#/$defs/{definition}"},
+        }
+        for name, definition in sorted(options.items())
+    ]
+
+
+def _loosen_routes(definitions: dict[str, Json]) -> None:
+    """Say what the file may leave out or abbreviate: names of routes, lists of one."""
+    definitions["Route"]["required"].remove("name")
+    for name, condition in definitions["When"]["properties"].items():
+        kinds = [kind for kind in condition.pop("anyOf", []) if kind != {"type": "null"}]
+        items = kinds[0].get("items", {}) if kinds else {}
+        if "$ref" not in items and items:
+            one = {"type": ["string", "integer"]}
+            kinds = [one, {"type": "array", "items": one, "minItems": 1}]
+        definitions["When"]["properties"][name] = condition | _either(kinds)
+
+
+def _either(kinds: list[Json]) -> Json:
+    return kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+
+
+def _with_references(node: Any) -> Any:
+    """Let every value that is no mapping and no list be a reference too."""
+    if isinstance(node, list):
+        return [_with_references(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "if" in node:
+        return node
+    if node.get("type") not in ("integer", "number", "boolean", "string"):
+        return {key: _with_references(value) for key, value in node.items()}
+    if node["type"] == "string" and not node.keys() & _NARROW or node.get("format") == "password":
+        return node
+    about = {key: node[key] for key in ("description", "default") if key in node}
+    rest = {key: value for key, value in node.items() if key not in about}
+    return about | {"anyOf": [rest, REFERENCE]}

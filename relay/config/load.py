@@ -1,0 +1,243 @@
+"""Reading the YAML file into settings; every fault is found at once, with its line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from connectors.base import Connector, Options
+from relay.config import document
+from relay.config.document import ConfigError, Document, Where
+from relay.config.engine import Celery, Engine
+from relay.config.model import (
+    BasicAuth,
+    Config,
+    Destination,
+    Endpoint,
+    Outbound,
+    Retry,
+    Server,
+    SignatureScheme,
+)
+from relay.rules.routing import Route, When
+
+#: Bytes of a destination's name for which there is room in the name of a queue.
+LONGEST_NAME = 200
+
+#: Finds a connector class by name; raises LookupError with words for people.
+FindConnector = Callable[[str], type[Connector[Any]]]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def load(
+    path: Path, *, find_connector: FindConnector, environ: Mapping[str, str] | None = None
+) -> Config:
+    """Read and check the file. Raises :class:`ConfigError` with every fault."""
+    read = document.read(path, environ=environ)
+    if not isinstance(read.values, dict):
+        read.fault((), "this is no mapping of keys; config.example.yaml shows one")
+        raise ConfigError(path, read.faults)
+    values = dict(read.values)
+    destinations = _destinations(read, values.get("destinations"), find_connector)
+    routes = _named_routes(values.get("routes"))
+    config = _checked(
+        Config,
+        {**values, "destinations": destinations, "routes": routes},
+        at=(),
+        read=read,
+        context={"folder": path.absolute().parent},
+    )
+    _refer(read, values)
+    if read.faults or config is None:
+        raise ConfigError(path, read.faults)
+    return config
+
+
+def _destinations(
+    read: Document, given: object, find_connector: FindConnector
+) -> dict[str, Destination]:
+    """Check each destination: our own keys by our model, the rest by the connector's."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        read.fault(("destinations",), "write name: {connector: …} for each destination")
+        return {}
+    found = {}
+    for name, values in given.items():
+        at: Where = ("destinations", name)
+        if not isinstance(values, dict):
+            read.fault(at, "write {connector: …} and its options")
+            continue
+        destination = _destination(read, at, values, find_connector)
+        if destination:
+            found[name] = destination
+    return found
+
+
+def _destination(
+    read: Document, at: Where, values: Mapping[str, Any], find_connector: FindConnector
+) -> Destination | None:
+    own = {key: value for key, value in values.items() if key in _common_keys()}
+    rest = {key: value for key, value in values.items() if key not in _common_keys()}
+    options: BaseModel | None = Options()
+    try:
+        connector = find_connector(str(values["connector"]))
+    except KeyError:
+        pass  # our own model says that the key is missing
+    except LookupError as error:
+        read.fault((*at, "connector"), str(error))
+    else:
+        options = _checked(
+            connector.Options,
+            rest,
+            at=at,
+            read=read,
+            also=_common_keys(),
+            context={"folder": read.path.absolute().parent},
+        )
+        own.setdefault("rate", connector.default_rate)
+        own.setdefault("concurrency", connector.default_concurrency)
+    return _checked(Destination, {**own, "options": options or Options()}, at=at, read=read)
+
+
+def _common_keys() -> set[str]:
+    return set(Destination.model_fields) - {"options"}
+
+
+def _named_routes(given: object) -> object:
+    if not isinstance(given, list):
+        return given if given is not None else []
+    return [
+        {"name": f"route {position}", **route} if isinstance(route, dict) else route
+        for position, route in enumerate(given, 1)
+    ]
+
+
+def _refer(read: Document, values: Mapping[str, Any]) -> None:
+    """Check what one part of the file says of another, on the values as written."""
+    destinations = values.get("destinations")
+    known = list(destinations) if isinstance(destinations, dict) else []
+    for index, route in enumerate(_mappings(values.get("routes"))):
+        to = route.get("to")
+        for position, name in enumerate(to if isinstance(to, list) else []):
+            if name not in known:
+                have = f"have: {', '.join(known)}" if known else "there are none"
+                where = ("routes", index, "to", position)
+                read.fault(where, f'no destination named "{name}" ({have})')
+        if not values.get("sentiment"):
+            for place in _named(route.get("when"), "sentiment", ("routes", index, "when")):
+                read.fault(place, "no event has one unless the file says sentiment: vader")
+    _tell_apart(read, list(_mappings(values.get("endpoints"))))
+    _reach(read, values)
+
+
+def _reach(read: Document, values: Mapping[str, Any]) -> None:
+    """Check that a fleet can get at the store, and have a queue for each destination."""
+    engine = values.get("engine")
+    if not isinstance(engine, dict) or engine.get("celery") is None:
+        return
+    if str(values.get("store", "sqlite:")).startswith("sqlite:"):
+        said = "a fleet cannot share a SQLite file; write store: postgresql://user@host/db"
+        read.fault(("engine",), said)
+    destinations = values.get("destinations")
+    for name in destinations if isinstance(destinations, dict) else ():
+        if len(str(name).encode()) > LONGEST_NAME:
+            read.fault(("destinations", name), "too long to name a queue after it")
+
+
+def _tell_apart(read: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
+    """Check that no two endpoints share a path, or a name: events are known by it."""
+    paths: list[object] = []
+    names: list[object] = []
+    for index, endpoint in enumerate(endpoints):
+        path = endpoint.get("path")
+        name = endpoint.get("name") or path
+        if path is not None and path in paths:
+            read.fault(("endpoints", index, "path"), f'two endpoints have the path "{path}"')
+        elif name is not None and name in names:
+            read.fault(("endpoints", index, "name"), f'two endpoints have the name "{name}"')
+        paths.append(path)
+        names.append(name)
+
+
+def _named(conditions: object, key: str, at: Where) -> Iterator[Where]:
+    """Yield every place at which *key* stands among *conditions*, those inside included."""
+    if isinstance(conditions, dict):
+        for name, inner in conditions.items():
+            if name == key:
+                yield (*at, name)
+            yield from _named(inner, key, (*at, name))
+    elif isinstance(conditions, list):
+        for position, inner in enumerate(conditions):
+            yield from _named(inner, key, (*at, position))
+
+
+def _mappings(given: object) -> Iterator[Mapping[str, Any]]:
+    for each in given if isinstance(given, list) else []:
+        yield each if isinstance(each, dict) else {}
+
+
+def _checked(
+    model: type[ModelT],
+    values: object,
+    *,
+    at: Where,
+    read: Document,
+    also: set[str] | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> ModelT | None:
+    try:
+        return model.model_validate(values, context=context)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        outer = {each["loc"][:depth] for each in errors for depth in range(len(each["loc"]))}
+        for each in errors:
+            if each["type"] == "too_short" and each["loc"] in outer:
+                continue  # its items are there, but have faults of their own
+            where = (*at, *each["loc"])
+            read.fault(where, _words(each["type"], each["msg"], where, model, also or set()))
+    return None
+
+
+#: What pydantic says in Python's words.
+_WORDS = {
+    "missing": "this key is needed",
+    "dict_type": "write a mapping of keys",
+    "mapping_type": "write a mapping of keys",
+    "model_type": "write a mapping of keys",
+    "list_type": "write a list, such as [a, b]",
+    "tuple_type": "write a list, such as [a, b]",
+    "too_short": "needs at least one",
+}
+
+
+def _words(kind: str, message: str, where: Where, model: type[BaseModel], also: set[str]) -> str:
+    """Say what is wrong in words that name the mend."""
+    if kind == "extra_forbidden":
+        known = also | set(_keys(model))
+        close = difflib.get_close_matches(str(where[-1]), sorted(known), n=1)
+        return f"unknown key; did you mean {close[0]}?" if close else "unknown key"
+    if kind in _WORDS:
+        return _WORDS[kind]
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+_PARTS: Mapping[type[BaseModel], tuple[type[BaseModel], ...]] = {
+    Config: (Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Route, When, Engine, Celery),
+    Destination: (Retry,),
+}
+
+
+def _keys(model: type[BaseModel]) -> Iterator[str]:
+    """Yield every key that *model* and the models inside it know."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+    for part in _PARTS.get(model, ()):
+        yield from _keys(part)

@@ -1,0 +1,294 @@
+"""What the YAML file may say, as frozen settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import re
+import urllib.parse
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from relay.config.engine import THREADS, Engine
+from relay.config.settings import Settings
+from relay.rules import sentiment
+from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
+from relay.rules.payload import DedupeField, Format
+from relay.rules.routing import Route
+from relay.rules.signature import Encoding
+from relay.rules.units import Duration, Rate, Size
+
+#: Beyond it there is no date from which an age could be counted back.
+LONGEST_AGE = timedelta(days=36_500)
+#: Keys must be kept for longer than the sender keeps what can be resent.
+SHORTEST_HORIZON = timedelta(days=1)
+#: Paths that the relay keeps for itself.
+RESERVED = ("/api", "/console", "/livez", "/metrics", "/readyz")
+
+
+def _listen(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("write host:port, such as 127.0.0.1:8080")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"not a network such as 127.0.0.0/8: {error}") from None
+    return text
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError("empty: anybody could sign; use at least 32 random characters")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+
+
+Positive = Annotated[Duration, Gt(timedelta())]
+
+
+class Server(Settings):
+    """The web server."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        "127.0.0.1:8080", description="Address and port of the web server; port 0: any free one"
+    )
+    trusted_proxies: int = Field(
+        0, ge=0, le=10, description="How many reverse proxies in front of the relay to believe"
+    )
+    max_body: Size = Field(64 * 1024, description="Longest body that is read")
+    threads: int = Field(512, ge=4, le=4096, description="Requests that are read at one time")
+    rate_per_address: Rate | None = Field(
+        None, description="Requests per time from one address; more are answered 429"
+    )
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class SignatureScheme(Settings):
+    """How the sender signs."""
+
+    header: str = Field(
+        "X-GoFax-Signature",
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header that carries the signature",
+    )
+    encoding: Encoding = Field("auto", description="auto, hex or base64")
+    signs: Literal["body"] = Field("body", description="What is signed: the raw body")
+
+
+class BasicAuth(Settings):
+    """Name and password that the sender gives."""
+
+    username: str
+    password: Secret
+
+
+class Endpoint(Settings):
+    """An inbound URL of ours."""
+
+    path: str = Field(pattern=r"^/[A-Za-z0-9/_.~-]*$", description="Path of the URL")
+    name: str = Field("", description="What people call it; the path if not given")
+    format: Format = Field("json", description="json, or form for legacy notifications")
+    signing_secrets: tuple[Secret, ...] = Field(
+        (), description="Secrets that may have signed, the newest first"
+    )
+    signature: SignatureScheme = SignatureScheme()
+    basic_auth: BasicAuth | None = None
+    allow_unsigned: bool = Field(False, description="Accept requests that nobody signed")
+    on_duplicate: Literal["revive", "ignore"] = Field(
+        "revive", description="Whether a resend from GoFax sends dead deliveries again"
+    )
+    dedupe_by: tuple[DedupeField, ...] = Field(
+        ("messageId",), min_length=1, description="Fields that tell two events apart"
+    )
+    rate: Rate | None = Field(None, description="Requests per time; more are answered 429")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("name"):
+            return {**values, "name": str(values.get("path", ""))}
+        return values
+
+    @field_validator("path")
+    @classmethod
+    def _not_reserved(cls, path: str) -> str:
+        if any(path == own or path.startswith(own + "/") for own in RESERVED):
+            raise ValueError(f"the relay keeps this path for itself ({', '.join(RESERVED)})")
+        return path
+
+    @field_validator("dedupe_by")
+    @classmethod
+    def _with_message_id(cls, fields: tuple[DedupeField, ...]) -> tuple[DedupeField, ...]:
+        if "messageId" not in fields:
+            raise ValueError("must contain messageId: without it different events look alike")
+        return fields
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Endpoint:
+        if not (self.signing_secrets or self.basic_auth or self.allow_unsigned):
+            raise ValueError(
+                "needs signing_secrets or basic_auth (or allow_unsigned: true: anybody may post)"
+            )
+        return self
+
+
+class Retry(Settings):
+    """When failed attempts are made again."""
+
+    schedule: tuple[Positive, ...] = Field(
+        DEFAULT_SCHEDULE, min_length=1, description="Longest waits; the last one repeats"
+    )
+    for_: Duration = Field(DEFAULT_WINDOW, alias="for", description="How long to go on")
+
+
+class Destination(Settings):
+    """A named, configured connector."""
+
+    connector: str = Field(description="Kind of system: hubspot, zendesk, teams, …")
+    rate: Rate | None = Field(None, description="Deliveries per time; default: the connector's")
+    concurrency: int | None = Field(
+        None, ge=1, le=256, description="Deliveries at one time; default: the connector's"
+    )
+    deadline: Positive = Field(
+        timedelta(seconds=25), description="Longest time one attempt may take"
+    )
+    retry: Retry = Retry()
+    on_ambiguous: Literal["retry", "hold"] = Field(
+        "retry", description="When nobody knows whether it arrived: send again, or ask a person"
+    )
+    on_dead: Literal["skip", "hold"] = Field(
+        "skip", description="When one is dead: go on with the conversation, or wait for a person"
+    )
+    #: The connector's own options, checked by its model.
+    options: BaseModel = Field(exclude=True)
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            schedule=self.retry.schedule,
+            window=self.retry.for_,
+            on_ambiguous=self.on_ambiguous,
+            on_dead=self.on_dead,
+        )
+
+
+class Outbound(Settings):
+    """Where connectors may go."""
+
+    allow: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (), description="Private networks that connectors may reach, over http too"
+    )
+
+
+def _installed(value: str) -> str:
+    if fault := sentiment.missing():
+        raise ValueError(fault)
+    return value
+
+
+class Config(Settings):
+    """The whole file."""
+
+    server: Server = Server()
+    store: str = Field(
+        "sqlite:///relay.db",
+        description="URL of the database: sqlite:///relay.db or postgresql://user@host/db",
+        repr=False,
+    )
+    retention: Annotated[Positive, Le(LONGEST_AGE)] = Field(
+        timedelta(days=90), description="How long what events say is kept"
+    )
+    dedupe_horizon: Annotated[Duration, Ge(SHORTEST_HORIZON), Le(LONGEST_AGE)] | None = Field(
+        None,
+        description="How long keys of events are kept; events older than that are stored as stale",
+    )
+    disk_reserve: Size = Field(
+        64 << 20, description="Room on the store's disk below which nothing new is taken in"
+    )
+    engine: Engine = THREADS
+    outbound: Outbound = Outbound()
+    sentiment: Annotated[Literal["vader"], AfterValidator(_installed)] | None = Field(
+        None, description="What judges how texts sound; needs the extra sentiment"
+    )
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+    destinations: Mapping[str, Destination] = Field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+
+    @field_validator("store")
+    @classmethod
+    def _beside_the_file(cls, url: str, info: ValidationInfo) -> str:
+        folder: Path = (info.context or {}).get("folder", Path())
+        return store_url(url, folder=folder)
+
+    @property
+    def store_name(self) -> str:
+        """The URL of the store, without its password."""
+        return without_password(self.store)
+
+
+def store_url(url: str, *, folder: Path) -> str:
+    """Check the URL of a store; a file is looked for in *folder*. Raises ValueError."""
+    if url.startswith(("postgresql:", "postgres:")):
+        return _server_url(url)
+    prefix = "sqlite:///"
+    if not url.startswith(prefix) or url == prefix:
+        raise ValueError(
+            "write sqlite:///relay.db (beside this file), sqlite:////path "
+            "or postgresql://user@host/db"
+        )
+    return prefix + str((folder / url.removeprefix(prefix)).absolute())
+
+
+def without_password(url: str) -> str:
+    """Return the URL of a store as it may be shown."""
+    return re.sub(r"://([^:/?@]*):.*@", r"://\1:***@", url)
+
+
+#: A host, or an address of IPv6, and maybe a port.
+_HOST = re.compile(r"([^:]*|\[[^\]]*\])(:\d{1,5})?", re.ASCII)
+
+
+def _server_url(url: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        parts = urllib.parse.urlsplit("")
+    if parts.path in ("", "/") or not parts.netloc:
+        raise ValueError("write postgresql://user@host/db: host and name of the database")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if not all(_HOST.fullmatch(host) for host in hosts):
+        raise ValueError("write postgresql://user@host:5432/db: a port is a number")
+    if "password=" in parts.query:
+        raise ValueError("write the password before the host: postgresql://user:password@host/db")
+    if importlib.util.find_spec("psycopg") is None:
+        raise ValueError(
+            'postgresql needs the package psycopg: pip install "gofax-relay[postgres]"'
+        )
+    return url

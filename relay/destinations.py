@@ -1,0 +1,141 @@
+"""Connectors by entry point, destinations from the config: the one door for ours and others'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import BaseModel
+
+from connectors.base import Connector
+from connectors.http import Http
+from relay.config.model import Config, Destination
+
+GROUP = "gofax_relay.connectors"
+#: Conformance suites of connectors, under the connectors' names.
+SUITES = "gofax_relay.suites"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installed:
+    """A connector as a package brings it, whether it can be used or not."""
+
+    name: str
+    distribution: str
+    version: str
+    #: ``module:Class``.
+    origin: str
+    #: Where its conformance suite is: ``module:Class``, or a module whose classes are all suites;
+    #: None if the package brings none.
+    suite: str | None
+    #: None if it cannot be loaded.
+    connector: type[Connector[Any]] | None
+    #: Why it cannot be used, and how to mend that.
+    fault: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outlet:
+    """A destination with its connector, ready to deliver."""
+
+    name: str
+    settings: Destination
+    connector: Connector[Any]
+
+
+def find(name: str) -> type[Connector[Any]]:
+    """Return the connector class *name*. Raises LookupError that says how to mend it."""
+    entries = _entries().get(name, [])
+    if not entries:
+        have = ", ".join(sorted(_entries())) or "none"
+        raise LookupError(f'no connector named "{name}" (installed: {have})')
+    owners = sorted({_owner(entry) for entry in entries})
+    if len(owners) > 1:
+        raise LookupError(
+            f'two packages have a connector named "{name}": {" and ".join(owners)}; remove one'
+        )
+    return _loaded(entries[0])
+
+
+def installed(*, only: str | None = None) -> Sequence[Installed]:
+    """Load every connector (or *only* one), and say what became of it, in order of names."""
+    names = sorted(_entries()) if only is None else [only]
+    return [_installed(entry) for name in names for entry in _entries().get(name, [])]
+
+
+def _installed(entry: EntryPoint) -> Installed:
+    connector, fault = None, None
+    try:
+        connector = find(entry.name)
+    except LookupError as error:
+        fault = str(error)
+    suites = [each for each in entry_points(group=SUITES, name=entry.name) if _same(each, entry)]
+    return Installed(
+        name=entry.name,
+        distribution=_owner(entry),
+        version=entry.dist.version if entry.dist else "?",
+        origin=entry.value,
+        suite=suites[0].value if suites else None,
+        connector=connector,
+        fault=fault,
+    )
+
+
+def _same(suite: EntryPoint, connector: EntryPoint) -> bool:
+    return _owner(suite) == _owner(connector)
+
+
+def build(config: Config) -> Mapping[str, Outlet]:
+    """Make the connector of every destination."""
+    return {
+        name: Outlet(
+            name=name,
+            settings=settings,
+            connector=find(settings.connector)(
+                settings.options,
+                http=Http(
+                    allow=config.outbound.allow,
+                    default_deadline=settings.deadline.total_seconds(),
+                ),
+            ),
+        )
+        for name, settings in config.destinations.items()
+    }
+
+
+@cache
+def _entries() -> Mapping[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=GROUP):
+        found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def _loaded(entry: EntryPoint) -> type[Connector[Any]]:
+    try:
+        loaded = entry.load()
+    except ImportError as error:
+        extra = f"{_owner(entry)}[{entry.name}]"
+        raise LookupError(
+            f'connector "{entry.name}" needs {error.name or error}: pip install "{extra}"'
+        ) from error
+    except AttributeError as error:
+        raise LookupError(f'connector "{entry.name}": there is no {entry.value}') from error
+    except Exception as error:  # whatever somebody else's module does when it is imported
+        said = f"{type(error).__name__}: {error}"
+        raise LookupError(
+            f'connector "{entry.name}": {entry.value} cannot be imported: {said}'
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Connector)):
+        raise LookupError(f'connector "{entry.name}": {entry.value} is no Connector class')
+    options = getattr(loaded, "Options", None)
+    if not (isinstance(options, type) and issubclass(options, BaseModel)):
+        raise LookupError(f'connector "{entry.name}": {entry.value} has no model Options')
+    return loaded
+
+
+def _owner(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "an unknown package"

@@ -1,0 +1,1 @@
+"""Pure rules: what is decided, without a clock, without chance, without I/O."""

@@ -1,0 +1,312 @@
+"""What do these bytes say? JSON or form data, read as tolerantly as it can be done safely.
+
+Facts about the two formats: GoFax's help pages "SMS Webhooks" and "Using Webhooks", as of
+November 2026. Payloads "may evolve", so nothing in here insists on more than a JSON object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+import phonenumbers
+
+from connectors.base import Event
+from relay.rules.sentiment import Judge, Sentiment
+
+Format = Literal["json", "form"]
+DedupeField = Literal["messageId", "eventType", "direction", "from", "to"]
+
+#: GoFax is Australian: a number without country code is one of there.
+HOME_REGION = "AU"
+
+#: The type of an event that was signed and is a JSON object, but too odd to be read.
+UNREADABLE = "UNREADABLE"
+STATUS = "SMS_STATUS"
+
+#: Synonyms by which customers opt out, opt in and ask for help: the five words of the CTIA for
+#: STOP, the seven of the FCC (47 CFR 64.1200(a)(10)), and what Twilio and HubSpot add. Not YES,
+#: which carriers take for START: here it is far more often an answer to a question.
+KEYWORDS = {
+    "STOP": "STOP", "STOPALL": "STOP", "UNSUBSCRIBE": "STOP", "CANCEL": "STOP", "END": "STOP",
+    "QUIT": "STOP", "REVOKE": "STOP", "STOP ALL": "STOP", "OPTOUT": "STOP",
+    "OPT OUT": "STOP", "OPT-OUT": "STOP",
+    "START": "START", "UNSTOP": "START", "OPTIN": "START", "OPT IN": "START", "OPT-IN": "START",
+    "HELP": "HELP", "INFO": "HELP",
+}  # fmt: skip
+
+#: Signs that people, and their phones, put around a word. It may be written all the same.
+_AROUND_KEYWORDS = " .,;:!…'\"\u2018\u2019\u201c\u201d()[]<>*-"
+
+_OUTBOUND = frozenset({"outbound", "outgoing", "out", "sent", "send", "status"})
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_PHONE_SHAPE = re.compile(r"[+(]?[0-9][0-9 ().\-/]{4,30}")
+_NOT_DIGITS = re.compile(r"[^0-9]")
+_DROPPED_CONTROLS = {ord(c): None for c in map(chr, range(32)) if c not in "\t\n\r"}
+
+
+class Unreadable(ValueError):
+    """The bytes are not what the endpoint's format says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Payload:
+    """What a request says: cleaned text, ready to be stored, routed and delivered."""
+
+    format: Format = "json"
+    message_id: str | None = None
+    type: str
+    direction: str | None = None
+    sender: str | None = None
+    recipient: str | None = None
+    body: str | None = None
+    occurred_at: datetime | None = None
+    account_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def understood(self) -> bool:
+        return self.type != UNREADABLE
+
+    @property
+    def outbound(self) -> bool:
+        """Return whether we wrote, so that the customer is the recipient."""
+        return self.type == STATUS or (self.direction or "").lower() in _OUTBOUND
+
+    @property
+    def customer(self) -> str | None:
+        return self.recipient if self.outbound else self.sender
+
+    @property
+    def ours(self) -> str | None:
+        return self.sender if self.outbound else self.recipient
+
+    @property
+    def keyword(self) -> str | None:
+        if not self.body or len(self.body) > 40:
+            return None
+        words = " ".join(self.body.upper().split()).strip(_AROUND_KEYWORDS)
+        return KEYWORDS.get(words)
+
+    def _sentiment(self, judge: Judge | None) -> Sentiment | None:
+        """Judge what a customer says; a keyword is a command and no opinion."""
+        if judge is None or not self.body or self.outbound or self.keyword:
+            return None
+        return judge(self.body)
+
+    def event(
+        self, *, id: str, endpoint: str, received_at: datetime, judge: Judge | None = None
+    ) -> Event:
+        """Make the event that routes and connectors see; *judge* says how its text sounds."""
+        customer, ours = self.customer, self.ours
+        return Event(
+            id=id,
+            endpoint=endpoint,
+            message_id=self.message_id,
+            type=self.type,
+            direction=self.direction,
+            customer=customer,
+            ours=ours,
+            sender=self.sender,
+            recipient=self.recipient,
+            body=self.body,
+            keyword=self.keyword,
+            occurred_at=self.occurred_at,
+            received_at=received_at,
+            account_id=self.account_id,
+            metadata=self.metadata,
+            payload=self.fields,
+            conversation=f"{customer or ''}~{ours or ''}",
+            sentiment=self._sentiment(judge),
+        )
+
+
+def read(raw: bytes, *, format: Format, query: str = "") -> Payload:
+    """Read a request's body; *query* is the query string, where its fields count too.
+
+    Raises :class:`Unreadable` for what is no JSON object, or holds no form field.
+    """
+    return read_form(raw, query=query) if format == "form" else read_json(raw)
+
+
+def contents(raw: bytes, *, format: Format, query: str = "") -> Mapping[str, Any]:
+    """Return the fields of a body that :func:`read` has read before, as they came."""
+    if format == "form":
+        return dict(_form_pairs(raw, query=query))
+    return _json_object(raw) or {}
+
+
+def metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the sender added to the fields of a JSON webhook."""
+    metadata = fields.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def read_json(raw: bytes) -> Payload:
+    """Read GoFax's native JSON webhook."""
+    fields = _json_object(raw)
+    if fields is None:
+        return Payload(type=UNREADABLE)
+    metadata = metadata_of(fields)
+    return Payload(
+        message_id=_identifier(fields.get("messageId")),
+        type=_text(fields.get("eventType")) or "UNKNOWN",
+        direction=_text(fields.get("direction")),
+        sender=number(fields.get("from")),
+        recipient=number(fields.get("to")),
+        body=_text(fields.get("messageBody")),
+        occurred_at=moment(fields.get("eventTimestamp")),
+        account_id=_identifier(metadata.get("accountId")),
+        metadata=metadata,
+        fields=fields,
+    )
+
+
+def read_form(raw: bytes, *, query: str = "") -> Payload:
+    """Read a legacy status notification: keys in any case, in the body or in the URL."""
+    pairs = _form_pairs(raw, query=query)
+    if not pairs:
+        raise Unreadable("no form fields")
+    known = {name.lower(): value for name, value in pairs}
+    return Payload(
+        message_id=_identifier(known.get("id")),
+        format="form",
+        type=STATUS,
+        recipient=number(known.get("recipient")),
+        body=_text(known.get("message")),
+        fields=dict(pairs),
+    )
+
+
+def key(
+    payload: Payload, raw: bytes, *, endpoint: str, dedupe_by: Sequence[DedupeField], query: str
+) -> bytes:
+    """Return the 32 bytes by which a resend of this event is known again."""
+    if payload.message_id is None:
+        return _digest(endpoint, "raw", raw.hex(), query)
+    if payload.format == "form":
+        # One ID can mean several recipients, and be reported more than once.
+        known = {name.lower(): _text(value) or "" for name, value in payload.fields.items()}
+        said = known.get("success", ""), known.get("message", "")
+        return _digest(endpoint, STATUS, payload.message_id, payload.recipient or "", *said)
+    values = {
+        "messageId": payload.message_id,
+        "eventType": payload.type,
+        "direction": payload.direction,
+        "from": payload.sender,
+        "to": payload.recipient,
+    }
+    return _digest(endpoint, *(f"{name}={values[name] or ''}" for name in dedupe_by))
+
+
+def meaning(payload: Payload) -> bytes:
+    """Return what must not differ between an event and its duplicate, the text apart."""
+    parts = payload.type, payload.direction, payload.sender, payload.recipient
+    return json.dumps([(part or "").lower() for part in parts]).encode()
+
+
+def number(value: object) -> str | None:
+    """Write a phone number as E.164; what is none (a sender's name) stays as it came.
+
+    >>> number("61412345678"), number("0412 345 678"), number("Test Sender")
+    ('+61412345678', '+61412345678', 'Test Sender')
+    """
+    text = _identifier(value)
+    if text is None or _E164.fullmatch(text):
+        return text
+    if not _PHONE_SHAPE.fullmatch(text):
+        return text
+    digits = _NOT_DIGITS.sub("", text)
+    if text.startswith("+") or digits.startswith("00"):
+        candidates = [("+" + digits.removeprefix("00"), phonenumbers.is_possible_number)]
+    else:
+        candidates = [
+            ("+" + digits, phonenumbers.is_valid_number),
+            (digits, phonenumbers.is_valid_number),
+        ]
+    for candidate, accepts in candidates:
+        try:
+            parsed = phonenumbers.parse(candidate, HOME_REGION)
+        except phonenumbers.NumberParseException:
+            continue
+        if accepts(parsed):
+            written: str = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+            return written
+    return text
+
+
+def moment(value: object) -> datetime | None:
+    """Read a time: ISO 8601 of any precision and offset, without zone as UTC."""
+    if not isinstance(value, str):
+        return None
+    try:
+        read = datetime.fromisoformat(value.strip())
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def clean(text: str) -> str:
+    """Return *text* as databases and vendors can take it: no NUL, no lone surrogates."""
+    if text.isascii() and text.isprintable():
+        return text
+    return text.translate(_DROPPED_CONTROLS).encode("utf-8", "replace").decode()
+
+
+def _json_object(raw: bytes) -> dict[str, Any] | None:
+    """Parse a JSON object; None if it is one that Python cannot hold."""
+    text = raw.decode(json.detect_encoding(raw), "replace")
+    try:
+        parsed = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"not JSON: {error.msg} at character {error.pos}") from error
+    except RecursionError:
+        if text.lstrip().startswith("{"):
+            return None
+        raise Unreadable("not a JSON object") from None
+    if not isinstance(parsed, dict):
+        raise Unreadable(f"a JSON {type(parsed).__name__}, not an object")
+    return parsed
+
+
+def _integer(digits: str) -> int | str:
+    # Python refuses to read more than 4,300 digits; no field of ours needs a number that long.
+    return int(digits) if len(digits) <= 1000 else digits
+
+
+#: Not strict: control characters may stand in texts as they are.
+_DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
+
+
+def _form_pairs(raw: bytes, *, query: str) -> list[tuple[str, str]]:
+    text = raw.decode("utf-8", "replace")
+    return [pair for part in (query, text) if "=" in part for pair in _pairs(part)]
+
+
+def _pairs(part: str) -> list[tuple[str, str]]:
+    return parse_qsl(part, keep_blank_values=True, encoding="utf-8", errors="replace")
+
+
+def _text(value: object) -> str | None:
+    return (clean(value) or None) if isinstance(value, str) else None
+
+
+def _identifier(value: object) -> str | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return str(value)
+    text = _text(value)
+    return (text.strip() or None) if text else None
+
+
+def _digest(*parts: str) -> bytes:
+    """Hash *parts* so that no two different lists give the same bytes to hash."""
+    return hashlib.sha256(json.dumps(parts).encode()).digest()

@@ -1,0 +1,223 @@
+"""Which destinations does this event get, and why?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import re2
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from connectors.base import Event
+from relay.rules.payload import UNREADABLE, number
+from relay.rules.sentiment import Sentiment
+
+T = TypeVar("T")
+
+_RE2 = re2.Options()
+_RE2.log_errors = False
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _pattern(text: str) -> str:
+    try:
+        _compiled(text)
+    except re2.error as error:
+        words = error.args[0].decode()
+        raise ValueError(f"not a regular expression of RE2: {words}") from error
+    return text
+
+
+def _compiled(pattern: str) -> Any:
+    # RE2, because its time grows with the text alone: Python's own engine can be kept busy for
+    # years by what a customer writes, with the whole receiver waiting. It keeps what it compiled.
+    return re2.compile(pattern, _RE2)
+
+
+#: A value or a list of them, of which any will do.
+OneOrMore = Annotated[tuple[T, ...] | None, BeforeValidator(_listed)]
+# YAML reads an unquoted number as an integer; a phone number or an account id is meant.
+Word = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
+Number = Annotated[Word, AfterValidator(lambda text: number(text) or text)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class When(BaseModel):
+    """Conditions on an event; all that are given must hold, and a list means any of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=False)
+
+    event: OneOrMore[Word] = Field(None, description="Event type, such as SMS_REPLY")
+    direction: OneOrMore[Word] = Field(None, description="Direction, such as reply")
+    from_: OneOrMore[Number] = Field(None, alias="from", description="Number that wrote")
+    to: OneOrMore[Number] = Field(None, description="Number that was written to")
+    account: OneOrMore[Word] = Field(None, description="metadata.accountId")
+    body: OneOrMore[Pattern] = Field(None, description="Regular expression found in the text")
+    keyword: OneOrMore[Word] = Field(None, description="STOP, START or HELP")
+    sentiment: OneOrMore[Sentiment] = Field(None, description="How the text sounds")
+    has_body: bool | None = Field(None, description="Whether the text was sent along")
+    any_: tuple[When, ...] | None = Field(None, alias="any", description="One of these holds")
+    all_: tuple[When, ...] | None = Field(None, alias="all", description="Each of these holds")
+    not_: When | None = Field(None, alias="not", description="This does not hold")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _says_something(cls, value: object) -> object:
+        if value in (None, [], (), {}):
+            raise ValueError("empty: give a value, or leave the condition out")
+        return value
+
+
+class Route(BaseModel):
+    """A rule: when an event is like this, it goes to these destinations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="What people call this rule")
+    when: When = Field(When(), description="Conditions; none: every event")
+    to: tuple[str, ...] = Field(min_length=1, description="Names of destinations")
+    stop: bool = Field(False, description="Look at no further route if this one matches")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One condition, the value it saw, and whether it held."""
+
+    condition: str
+    wanted: str
+    saw: str | None
+    held: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What one route made of an event."""
+
+    route: str
+    matched: bool
+    to: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """Where an event goes, and what each route that was asked had to say."""
+
+    destinations: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def match(event: Event, routes: Sequence[Route]) -> Match:
+    """Ask the routes in order; every one that matches adds its destinations."""
+    if event.type == UNREADABLE:
+        return Match(destinations=(), verdicts=())
+    verdicts: list[Verdict] = []
+    for route in routes:
+        checks = tuple(check(event, route.when))
+        matched = all(each.held for each in checks)
+        verdicts.append(Verdict(route=route.name, matched=matched, to=route.to, checks=checks))
+        if matched and route.stop:
+            break
+    chosen = [name for verdict in verdicts if verdict.matched for name in verdict.to]
+    return Match(destinations=tuple(dict.fromkeys(chosen)), verdicts=tuple(verdicts))
+
+
+def check(event: Event, when: When) -> Iterator[Check]:
+    """Hold every condition of *when* against *event*."""
+    for condition, saw in _values(event).items():
+        wanted: tuple[str, ...] | None = getattr(when, condition)
+        if wanted is not None:
+            yield Check(
+                condition=condition.removesuffix("_"),
+                wanted=" or ".join(wanted),
+                saw=saw,
+                held=saw is not None and saw.casefold() in {w.casefold() for w in wanted},
+            )
+    if when.body is not None:
+        yield Check(
+            condition="body",
+            wanted=" or ".join(when.body),
+            # Reasons are shown to more people than texts are.
+            saw=None if event.body is None else "the text",
+            held=any(_compiled(each).search(event.body or "") for each in when.body),
+        )
+    if when.has_body is not None:
+        has_body = event.body is not None
+        yield Check(
+            condition="has_body",
+            wanted=str(when.has_body).lower(),
+            saw=str(has_body).lower(),
+            held=has_body is when.has_body,
+        )
+    yield from _combined(event, when)
+
+
+def describe(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Write *verdicts* as plain values for the store: only conditions that say something."""
+    return [
+        {
+            "route": verdict.route,
+            "matched": verdict.matched,
+            "to": list(verdict.to),
+            "checks": [
+                {"condition": c.condition, "wanted": c.wanted, "saw": c.saw, "held": c.held}
+                for c in verdict.checks
+            ],
+        }
+        for verdict in verdicts
+    ]
+
+
+def _values(event: Event) -> Mapping[str, str | None]:
+    return {
+        "event": event.type,
+        "direction": event.direction,
+        "from_": event.sender,
+        "to": event.recipient,
+        "account": event.account_id,
+        "keyword": event.keyword,
+        "sentiment": event.sentiment,
+    }
+
+
+def _combined(event: Event, when: When) -> Iterator[Check]:
+    if when.any_ is not None:
+        yield _group("any", event, when.any_, held=any(_holds(event, w) for w in when.any_))
+    if when.all_ is not None:
+        yield _group("all", event, when.all_, held=all(_holds(event, w) for w in when.all_))
+    if when.not_ is not None:
+        yield _group("not", event, (when.not_,), held=not _holds(event, when.not_))
+
+
+def _holds(event: Event, when: When) -> bool:
+    return all(each.held for each in check(event, when))
+
+
+def _group(condition: str, event: Event, parts: Sequence[When], *, held: bool) -> Check:
+    return Check(
+        condition=condition,
+        wanted=" | ".join(_phrase(part) for part in parts),
+        saw="; ".join(f"{c.condition}={c.saw}" for part in parts for c in check(event, part)),
+        held=held,
+    )
+
+
+def _phrase(when: When) -> str:
+    given = ((name, getattr(when, name)) for name in When.model_fields)
+    return ", ".join(
+        f"{name.removesuffix('_')}: {_written(value)}"
+        for name, value in given
+        if value is not None
+    )
+
+
+def _written(value: object) -> str:
+    if isinstance(value, When):
+        return f"({_phrase(value)})"
+    if isinstance(value, tuple):
+        return " or ".join(_written(each) for each in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,416 @@
+"""Accepting events: one synced transaction for request, event, key and deliveries."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.ids import new_id
+from relay.rules.delivery import State
+from relay.store import schema
+from relay.store.database import Database, InTheWay, Prepared, StoreUnavailable, once_more
+from relay.store.group_commit import Closed, Group, Late
+from relay.store.lanes import forget_empty, late_place, locking_insert
+from relay.store.rows import (
+    EVENT_COLUMNS,
+    REQUEST_COLUMNS,
+    event_row,
+    request_row,
+)
+from relay.store.values import Acceptance, Arrival, Request
+
+#: Is told how many deliveries are new at each destination, after the commit. Must not wait.
+Tell = Callable[[Mapping[str, int]], None]
+
+#: Seconds within which a sender is told that its event could not be stored: it waits for 5.
+LONGEST_WAIT = 4.5
+#: How many refused requests are kept; the oldest make room.
+REFUSED_KEPT = 10_000
+
+
+class Inbox:
+    """Takes in arrivals, many per commit."""
+
+    def __init__(self, database: Database, *, tell: Tell | None = None) -> None:
+        """*tell* is called when something has become due; if there is none, workers are woken."""
+        self._database = database
+        #: The store's own; not known yet to who starts while the store is away.
+        self._secret = b""
+        with suppress(StoreUnavailable):
+            self._secret = _store_secret(database)
+        self._tell = tell or (lambda _: database.ring())
+        self._sql = _Statements.of(database)
+        self._group: Group[Arrival, Acceptance] = Group(
+            self._accept, name="accept", shared=StoreUnavailable, patience=LONGEST_WAIT
+        )
+
+    def accept(self, arrival: Arrival) -> Acceptance:
+        """Store *arrival*, or find that it is known, and return when that is on disk.
+
+        Raises :class:`StoreUnavailable` if nothing was stored.
+        """
+        try:
+            return self._group.submit(arrival)
+        except Closed as error:
+            raise StoreUnavailable("shutting down") from error
+        except Late as error:
+            raise StoreUnavailable(f"no commit within {LONGEST_WAIT} s") from error
+
+    def refuse(self, requests: Sequence[Request]) -> None:
+        """Note refused requests in their ring; not synced, because nobody was told 200.
+
+        Raises :class:`StoreUnavailable`.
+        """
+        self._database.require_room()
+        with self._database.writing_unsynced() as db:
+            self._sql.requests.many(db, map(request_row, requests))
+            table = schema.requests.c
+            newest = sa.select(sa.func.max(table.seq)).scalar_subquery()
+            db.execute(
+                sa.delete(schema.requests).where(
+                    schema.REFUSED, table.seq <= newest - REFUSED_KEPT
+                )
+            )
+
+    def close(self) -> None:
+        """Commit what is under way; accept nothing more."""
+        self._group.close()
+
+    def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
+        self._database.require_room()
+        self._secret = self._secret or _store_secret(self._database)
+        acceptances, due = self._commit(arrivals)
+        if due:
+            self._tell(due)
+        return acceptances
+
+    @once_more
+    def _commit(
+        self, arrivals: Sequence[Arrival]
+    ) -> tuple[Sequence[Acceptance], Mapping[str, int]]:
+        """Store *arrivals* in one transaction; say, too, how many deliveries are new, and where.
+
+        Locks are taken in one order, because others accept at the same time: new keys, known
+        keys, lanes, and each of them by its own order.
+        """
+        with self._database.writing() as db:
+            # Of equal keys in one batch the first is the event, the others are duplicates.
+            first = {arrival.key: arrival for arrival in reversed(arrivals)}
+            new = self._insert_keys(db, [first[key] for key in sorted(first)])
+            fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
+            self._insert_events(db, fresh)
+            plan = _Plan(wanted={a.event.id: a for a in fresh if a.standing == "accepted"})
+            settled = {id(a): Acceptance(status=a.standing, event_id=a.event.id) for a in fresh}
+            known = [a for a in arrivals if id(a) not in settled]
+            settled |= self._accept_known(db, known, plan)
+            self._line_up(db, plan)
+            acceptances = [settled[id(arrival)] for arrival in arrivals]
+            self._note_requests(db, arrivals, acceptances)
+            return acceptances, plan.due()
+
+    def _note_requests(
+        self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]
+    ) -> None:
+        """Keep the requests that brought no event; those that did are kept with it."""
+        known = [
+            replace(arrival.request, outcome=acceptance.status, event_id=acceptance.event_id)
+            for arrival, acceptance in zip(arrivals, acceptances, strict=True)
+            if acceptance.event_id != arrival.event.id
+        ]
+        if known:
+            self._sql.requests.many(db, map(request_row, known))
+
+    def _accept_known(
+        self, db: sa.Connection, arrivals: Sequence[Arrival], plan: _Plan
+    ) -> dict[int, Acceptance]:
+        """Treat arrivals whose keys we have; add to *plan* what is to be delivered after all."""
+        rows = _known(db, {arrival.key for arrival in arrivals})
+        return {
+            id(arrival): self._accept_again(db, arrival, rows[arrival.key], plan)
+            for arrival in sorted(arrivals, key=lambda arrival: arrival.key)
+        }
+
+    def _accept_again(
+        self, db: sa.Connection, arrival: Arrival, known: Any, plan: _Plan
+    ) -> Acceptance:
+        """Treat an arrival whose key we have: a duplicate, or a conflict."""
+        meaning, mark = self._marks(arrival)
+        same_text = None in (known.text_mark, mark) or known.text_mark == mark
+        if known.meaning != meaning or not same_text:
+            return self._accept_conflict(db, arrival, meaning, mark, known.event_id)
+        table = schema.keys
+        db.execute(
+            sa.update(table)
+            .where(table.c.key == arrival.key)
+            .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
+        )
+        if known.event_id not in plan.wanted:
+            self._deliver_after_all(db, arrival, known.event_id, plan)
+        return Acceptance(status="duplicate", event_id=known.event_id)
+
+    def _accept_conflict(
+        self,
+        db: sa.Connection,
+        arrival: Arrival,
+        meaning: bytes,
+        mark: bytes | None,
+        event_id: str,
+    ) -> Acceptance:
+        """Keep what contradicts a known event once, under a key of its own; deliver nothing."""
+        key = hashlib.sha256(arrival.key + meaning + (mark or b"")).digest()
+        conflicting = replace(arrival, key=key, standing="conflict")
+        if self._insert_keys(db, [conflicting]):
+            self._insert_events(db, [conflicting])
+            return Acceptance(status="conflict", event_id=arrival.event.id)
+        table = schema.keys
+        kept = db.execute(
+            sa.update(table)
+            .where(table.c.key == key)
+            .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
+            .returning(table.c.event_id)
+        ).scalar_one_or_none()
+        return Acceptance(status="conflict", event_id=kept or event_id)
+
+    def _deliver_after_all(
+        self, db: sa.Connection, arrival: Arrival, event_id: str, plan: _Plan
+    ) -> None:
+        """Plan what a resend of an event is for: routes, if it has none, and its dead."""
+        table = schema.deliveries.c
+        columns = table.seq, table.lane_id, table.destination, table.state
+        found = db.execute(sa.select(*columns).where(table.event_id == event_id)).all()
+        if not found:
+            # An event that was stale, or has been purged, stays without effect.
+            stored = sa.select(schema.events.c.id).where(
+                schema.events.c.id == event_id, schema.events.c.standing == "accepted"
+            )
+            if db.execute(stored).first() is not None:
+                plan.wanted[event_id] = arrival
+        elif arrival.on_duplicate == "revive":
+            plan.dead |= {
+                row.seq: _Place(lane_id=row.lane_id, destination=row.destination, arrival=arrival)
+                for row in found
+                if row.state == State.DEAD
+            }
+
+    def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
+        """Insert the keys that we do not have yet, and return those."""
+        rows = [self._key_row(arrival) for arrival in arrivals]
+        keys = [key for key, *_ in rows]
+        if self._sql.keys.many(db, rows) == len(rows):
+            return set(keys)
+        found = db.execute(_KEYS, {"keys": keys})
+        ours = {event_id for _, event_id, *_ in rows}
+        return {row.key for row in found if row.event_id in ours}
+
+    def _insert_events(self, db: sa.Connection, arrivals: Sequence[Arrival]) -> None:
+        if arrivals:
+            self._sql.events.many(db, map(event_row, arrivals))
+
+    def _line_up(self, db: sa.Connection, plan: _Plan) -> None:
+        """Put deliveries at the end of their lanes, those that were dead at that of the late."""
+        new = plan.new_deliveries()
+        lanes = {each.lane_id: each.lane_row for each in plan.dead.values()}
+        lanes |= {each.lane_id: each.lane_row for each in new}
+        if not lanes:
+            return
+        self._sql.lanes.many(db, [lanes[lane_id] for lane_id in sorted(lanes)])
+        gone = {
+            each.lane_id for seq, each in sorted(plan.dead.items()) if not _revive(db, seq, each)
+        }
+        if gone:
+            # Somebody has removed the delivery, and maybe its lane, while we waited for that.
+            forget_empty(db, gone - {each.lane_id for each in new})
+        if new:
+            busy = _busy(db, {each.lane_id for each in new})
+            rows = []
+            for each in new:
+                rows.append(each.row(waiting=each.lane_id in busy))
+                busy.add(each.lane_id)
+            self._sql.deliveries.many(db, rows)
+
+    def _key_row(self, arrival: Arrival) -> tuple[Any, ...]:
+        meaning, mark = self._marks(arrival)
+        at = arrival.event.received_at
+        return arrival.key, arrival.event.id, meaning, mark, 0, at, at
+
+    def _marks(self, arrival: Arrival) -> tuple[bytes, bytes | None]:
+        """Digest meaning and text under a key, so that they can outlive what they stand for."""
+        meaning = hmac.digest(self._secret, arrival.meaning, "sha256")
+        body = arrival.event.body
+        return meaning, body and hmac.digest(self._secret, body.encode(), "sha256") or None
+
+
+@dataclass
+class _Plan:
+    """What a batch does in lanes, when all that comes before them has been locked."""
+
+    #: Events that get deliveries, by their ids.
+    wanted: dict[str, Arrival]
+    #: Deliveries to revive, by their numbers.
+    dead: dict[int, _Place] = field(default_factory=dict)
+
+    def new_deliveries(self) -> list[_NewDelivery]:
+        return [
+            _NewDelivery(
+                event_id=event_id,
+                destination=destination,
+                arrival=arrival,
+                lane_id=lane_name(destination, arrival.event.conversation),
+            )
+            for event_id, arrival in self.wanted.items()
+            for destination in arrival.match.destinations
+        ]
+
+    def due(self) -> Mapping[str, int]:
+        """Return how many deliveries may be due now at each destination."""
+        new = (name for each in self.wanted.values() for name in each.match.destinations)
+        return Counter([*new, *(each.destination for each in self.dead.values())])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """A lane, and the arrival for whose sake a delivery gets a place in it."""
+
+    lane_id: str
+    destination: str
+    arrival: Arrival
+
+    @property
+    def lane_row(self) -> tuple[str, str, str]:
+        return self.lane_id, self.destination, self.arrival.event.conversation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _NewDelivery(_Place):
+    event_id: str
+
+    def row(self, *, waiting: bool) -> tuple[Any, ...]:
+        """Return the values of :data:`_DELIVERY_COLUMNS`."""
+        now = self.arrival.event.received_at
+        state, due_at = (State.WAITING, None) if waiting else (State.PENDING, now)
+        key = delivery_key(self.arrival.key, self.destination)
+        place = new_id("dlv"), self.event_id, self.destination, self.lane_id, key
+        return (*place, state.value, due_at, now, False, False, 0, 0)
+
+
+def lane_name(destination: str, conversation: str) -> str:
+    """Name a lane by a digest: who writes to it need not ask the database for a number first."""
+    digest = hashlib.sha256(f"{len(destination)}:{destination}{conversation}".encode())
+    return digest.hexdigest()[:32]
+
+
+def delivery_key(event_key: bytes, destination: str) -> str:
+    """Return the key that all attempts at one event and destination share."""
+    return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
+
+
+def _revive(db: sa.Connection, seq: int, dead: _Place) -> bool:
+    """Give a dead delivery a new series of attempts, late; return whether it was still dead."""
+    table = schema.deliveries
+    now = dead.arrival.event.received_at
+    revived = db.execute(
+        sa.update(table)
+        .where(table.c.seq == seq, table.c.state == State.DEAD)
+        .values(
+            **late_place(db, dead.lane_id, now=now),
+            trigger="scheduled",
+            attempts=0,
+            failing_since=None,
+            reason=None,
+            ended_at=None,
+        )
+    )
+    return bool(revived.rowcount)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Statements:
+    """What every batch inserts, in its database's own dialect."""
+
+    keys: Prepared
+    events: Prepared
+    lanes: Prepared
+    deliveries: Prepared
+    requests: Prepared
+
+    @classmethod
+    def of(cls, database: Database) -> _Statements:
+        keys = database.insert(schema.keys).on_conflict_do_nothing()
+        return cls(
+            keys=database.prepare(keys, columns=_KEY_COLUMNS),
+            events=database.prepare(sa.insert(schema.events), columns=EVENT_COLUMNS),
+            lanes=database.prepare(
+                locking_insert(database), columns=("id", "destination", "conversation")
+            ),
+            deliveries=database.prepare(sa.insert(schema.deliveries), columns=_DELIVERY_COLUMNS),
+            requests=database.prepare(sa.insert(schema.requests), columns=REQUEST_COLUMNS),
+        )
+
+
+_KEY_COLUMNS = (
+    "key", "event_id", "meaning", "text_mark", "duplicates", "first_at", "last_at",
+)  # fmt: skip
+_DELIVERY_COLUMNS = (
+    "id", "event_id", "destination", "lane_id", "key", "state", "due_at", "created_at",
+    "late", "repeat", "attempts", "claims",
+)  # fmt: skip
+
+_KEYS = sa.select(schema.keys.c.key, schema.keys.c.event_id).where(
+    schema.keys.c.key.in_(sa.bindparam("keys", expanding=True))
+)
+
+_KNOWN = (
+    sa.select(*(schema.keys.c[name] for name in ("key", "event_id", "meaning", "text_mark")))
+    .where(schema.keys.c.key.in_(sa.bindparam("keys", expanding=True)))
+    .order_by(schema.keys.c.key)
+    .with_for_update()
+)
+
+_IN_LINE = (
+    sa.select(1)
+    .select_from(schema.deliveries)
+    .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
+)
+# A list of pairs would say it exactly, but SQLite reads the whole table for that; these two lists
+# may find a lane too many, which nobody looks up.
+# In one row: SQLite's driver lets go of the interpreter at each row that it fetches.
+_BUSY = sa.select(sa.func.aggregate_strings(schema.lanes.c.id, ",")).where(
+    schema.lanes.c.id.in_(sa.bindparam("lane_ids", expanding=True)),
+    sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)),
+)
+
+
+def _busy(db: sa.Connection, lane_ids: Iterable[str]) -> set[str]:
+    """Return the lanes in which somebody is in line, or that wait for a person."""
+    found = db.execute(_BUSY, {"lane_ids": list(lane_ids)}).scalar_one()
+    return set(found.split(",")) if found else set()
+
+
+def _known(db: sa.Connection, keys: Collection[bytes]) -> dict[bytes, Any]:
+    """Return the rows of *keys*, locked in their order."""
+    if not keys:
+        return {}
+    rows = {bytes(row.key): row for row in db.execute(_KNOWN, {"keys": sorted(keys)})}
+    if len(rows) < len(keys):
+        raise InTheWay("keys were pruned that are wanted")
+    return rows
+
+
+def _store_secret(database: Database) -> bytes:
+    """Return the store's own secret, made at its first use."""
+    row = {"name": "secret", "value": secrets.token_bytes(32)}
+    wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "secret")
+    with database.reading() as db:
+        if known := db.execute(wanted).scalar_one_or_none():
+            return bytes(known)
+    with database.writing() as db:
+        db.execute(database.insert(schema.marks).on_conflict_do_nothing(), [row])
+        return bytes(db.execute(wanted).scalar_one())

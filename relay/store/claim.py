@@ -1,0 +1,279 @@
+"""Claiming deliveries under a lease, and recording what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.rules.delivery import Pause, Standing, State, granted
+from relay.rules.units import RateLimit
+from relay.store import health, schema
+from relay.store.database import Database, StoreUnavailable, once_more
+from relay.store.group_commit import Closed, Group, Then
+from relay.store.lanes import lock_lanes
+from relay.store.record import Results
+from relay.store.rows import LOADED, load_event, load_pauses
+from relay.store.values import Claim, Record
+
+#: Of the deliveries that may start, every so many-th is the newest one that is due, so that a
+#: backlog delays nobody who writes now.
+NEWEST_SHARE = 2
+#: How many of the newest are looked at for one that is due.
+NEWEST_SEEN = 64
+
+#: Seconds for which records wait for company: nobody waits for them but a conversation's next.
+GATHER = 0.005
+
+#: No lease that is renewed in time reaches further into the future.
+LONGEST_LEASE = timedelta(minutes=1)
+
+_deliveries, _lanes, _events = schema.deliveries, schema.lanes, schema.events
+_d = _deliveries.c
+
+_ATTEMPT_COLUMNS = (
+    "id", "delivery_id", "destination", "trigger", "node", "repeat", "started_at",
+)  # fmt: skip
+
+_PENDING_HERE = sa.select(_d.seq).where(_d.destination == sa.bindparam("b_name"), schema.PENDING)
+_DUE = _PENDING_HERE.where(_d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
+_DUE_ONE = _DUE.limit(1)
+# Bounded, because none of many that wait for another attempt may be due. Joined, because SQLite
+# would look for `seq IN (…)` through everything that is due.
+_seen = _PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).subquery("newest")
+_NEWEST = (
+    sa.select(_d.seq)
+    .join_from(_seen, _deliveries, _d.seq == _seen.c.seq)
+    .where(schema.PENDING, _d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
+    .order_by(_d.seq.desc())
+    .limit(sa.bindparam("b_limit"))
+    .with_for_update(skip_locked=True, of=_deliveries)
+)
+_OLDEST = (
+    _DUE.order_by(_d.due_at, _d.seq)
+    .limit(sa.bindparam("b_limit"))
+    .with_for_update(skip_locked=True)
+)
+_THESE = _d.seq.in_(sa.bindparam("b_seqs", expanding=True))
+_CLAIM = (
+    sa.update(_deliveries)
+    .where(_THESE)
+    .values(
+        state=State.IN_FLIGHT,
+        attempts=_d.attempts + 1,
+        claims=_d.claims + 1,
+        node=sa.bindparam("b_node"),
+        lease_until=sa.bindparam("b_until", type_=schema.UtcTime()),
+    )
+)
+# No more than a claim holds: this is read for every attempt.
+_CLAIMS = (
+    sa.select(
+        _d.id.label("delivery_id"),
+        _d.key.label("delivery_key"),
+        *(_d[name] for name in ("destination", "lane_id", "claims", "attempts", "repeat")),
+        *(_d[name] for name in ("failing_since", "lease_until", "trigger")),
+        _lanes.c.thread,
+        *LOADED,
+    )
+    .join_from(_deliveries, _events, _events.c.id == _d.event_id)
+    .join(_lanes, _lanes.c.id == _d.lane_id)
+    .order_by(_d.due_at, _d.seq)
+)
+_CLAIMED = _CLAIMS.where(_THESE)
+
+
+class Queue:
+    """The deliveries as a worker sees them. *node* names the worker that asks."""
+
+    def __init__(self, database: Database, *, node: str) -> None:
+        self._database = database
+        self._node = node
+        insert = sa.insert(schema.attempts)
+        self._attempts = database.prepare(insert, columns=_ATTEMPT_COLUMNS)
+        self._results = Results(database)
+        #: Deliveries claimed so far, by destination: whose turn it is.
+        self._turns: dict[str, int] = {}
+        self._group: Group[Record, None] = Group(
+            self._record, name="record", shared=StoreUnavailable, gather=GATHER
+        )
+
+    def due(self, destinations: Sequence[str], now: datetime) -> set[str]:
+        """Return which of *destinations* have a delivery that is due."""
+        with self._database.reading() as db:
+            return {
+                name
+                for name in destinations
+                if db.execute(_DUE_ONE, {"b_name": name, "b_now": now}).first()
+            }
+
+    @once_more
+    def claim(
+        self,
+        destination: str,
+        *,
+        limit: int,
+        rate: RateLimit | None,
+        lease: timedelta,
+        clock: Callable[[], datetime],
+    ) -> Sequence[Claim]:
+        """Take up to *limit* due deliveries as rate and pauses grant: oldest and newest in turn.
+
+        Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
+        """
+        database = self._database
+        database.require_room(share=0.5)
+        with database.writing() as db:
+            before = health.locked(db, destination)
+            # Read now that nobody has to be waited for, or a rate would count from too early on.
+            now = clock()
+            if rate:
+                limit = min(limit, health.within(database, db, rate, destination, now=now))
+            most, after = granted(before, now=now)
+            limit = limit if most is None else min(limit, most)
+            chosen = self._chosen(db, destination, limit=limit, now=now) if limit > 0 else ()
+            if not chosen:
+                return []
+            if after != before:
+                health.write(database, db, destination, after)
+            until = {"b_node": self._node, "b_until": now + lease}
+            db.execute(_CLAIM, {"b_seqs": chosen, **until})
+            rows = db.execute(_CLAIMED, {"b_seqs": chosen}).mappings().all()
+            claims = [_claim(row, now) for row in rows]
+            self._attempts.many(db, [_attempt_row(claim, self._node) for claim in claims])
+            return claims
+
+    def _chosen(
+        self, db: sa.Connection, destination: str, *, limit: int, now: datetime
+    ) -> Sequence[int]:
+        """Choose up to *limit* due deliveries and lock them."""
+        turn = self._turns.get(destination, 0)
+        newest = (turn + limit) // NEWEST_SHARE - turn // NEWEST_SHARE
+        where = {"b_name": destination, "b_now": now}
+        chosen = list(db.scalars(_NEWEST, {**where, "b_limit": newest})) if newest else []
+        oldest = db.scalars(_OLDEST, {**where, "b_limit": limit}).all()
+        chosen += [seq for seq in oldest if seq not in chosen][: limit - len(chosen)]
+        self._turns[destination] = turn + len(chosen)
+        return chosen
+
+    def record(self, record: Record) -> None:
+        """Write how an attempt ended and what follows; a lost lease changes only the attempt."""
+        self._group.submit(record)
+
+    def record_later(self, record: Record, then: Then) -> None:
+        """Do so with others, and call *then* with nothing, or with the error, when it is done.
+
+        Raises :class:`StoreUnavailable` when this queue has been closed.
+        """
+        try:
+            self._group.submit_later(record, then)
+        except Closed as error:
+            raise StoreUnavailable("shutting down") from error
+
+    @once_more
+    def renew(self, delivery_ids: Sequence[str], *, lease: timedelta, now: datetime) -> None:
+        """Keep our leases on deliveries that are still being worked on."""
+        ours = _d.id.in_(delivery_ids), _d.node == self._node, schema.IN_FLIGHT
+        with self._database.writing_unsynced() as db:
+            # In the order in which records lock them.
+            held = sa.select(_d.seq).where(*ours).order_by(_d.seq).with_for_update()
+            seqs = db.scalars(held).all()
+            kept = sa.update(_deliveries).where(_d.seq.in_(seqs))
+            db.execute(kept.values(lease_until=now + lease))
+
+    def lost(
+        self, destinations: Sequence[str], now: datetime, *, limit: int = 100
+    ) -> Sequence[Claim]:
+        """Return claims at *destinations* whose lease has run out."""
+        with self._database.reading() as db:
+            run_out = schema.IN_FLIGHT, _d.lease_until < now, _d.destination.in_(destinations)
+            wanted = _CLAIMS.where(*run_out).limit(limit)
+            return [_claim(row, now) for row in db.execute(wanted).mappings()]
+
+    def abandoned(self, now: datetime) -> Sequence[Claim]:
+        """Return the claims that this node still holds from an earlier life."""
+        with self._database.reading() as db:
+            wanted = _CLAIMS.where(schema.IN_FLIGHT, _d.node == self._node)
+            return [_claim(row, now) for row in db.execute(wanted).mappings()]
+
+    def hasten(self, now: datetime) -> None:
+        """Undo what a clock did that has been put back since: nothing waits for a time of its own.
+
+        Made due is what no attempt was made at, and what was attempted in the future; a pause that
+        began there is over, and a lease that reaches far into it ends soon unless it is renewed.
+        """
+        attempts, health_ = schema.attempts.c, schema.destinations
+        ahead = sa.select(1).where(attempts.delivery_id == _d.id, attempts.ended_at > now)
+        with self._database.writing() as db:
+            db.execute(
+                sa.update(_deliveries)
+                .where(schema.PENDING, _d.due_at > now, sa.or_(_d.claims == 0, ahead.exists()))
+                .values(due_at=now)
+            )
+            db.execute(
+                sa.update(health_)
+                .where(health_.c.since > now, health_.c.until.is_not(None))
+                .values(since=now, until=now)
+            )
+            db.execute(
+                sa.update(_deliveries)
+                .where(schema.IN_FLIGHT, _d.lease_until > now + LONGEST_LEASE)
+                .values(lease_until=now + LONGEST_LEASE)
+            )
+
+    def pauses(self) -> Mapping[str, Pause]:
+        """Return the destinations that are not being served now."""
+        with self._database.reading() as db:
+            return load_pauses(db)
+
+    def close(self) -> None:
+        """Write what was recorded."""
+        self._group.close()
+
+    @once_more
+    def _record(self, records: Sequence[Record]) -> Sequence[None]:
+        with self._database.writing() as db:
+            lock_lanes(db, {record.claim.lane_id for record in records})
+            self._results.record(db, records)
+            health.note(self._database, db, records)
+        return [None] * len(records)
+
+
+def _claim(row: sa.RowMapping, now: datetime) -> Claim:
+    delivery_id, number = row["delivery_id"], row["claims"]
+    return Claim(
+        delivery_id=delivery_id,
+        attempt_id=attempt_id(delivery_id, number),
+        destination=row["destination"],
+        lane_id=row["lane_id"],
+        number=number,
+        key=row["delivery_key"],
+        thread=row["thread"],
+        event=load_event(row),
+        standing=Standing(
+            attempts=row["attempts"], repeat=row["repeat"], failing_since=row["failing_since"]
+        ),
+        claimed_at=now,
+        lease_until=row["lease_until"],
+        trigger=row["trigger"],
+    )
+
+
+def attempt_id(delivery_id: str, number: int) -> str:
+    """Name an attempt by its delivery and claim, so that a lost one can be completed too."""
+    return f"att_{delivery_id.removeprefix('dlv_')}_{number}"
+
+
+def _attempt_row(claim: Claim, node: str) -> tuple[Any, ...]:
+    """Return the values of :data:`_ATTEMPT_COLUMNS`."""
+    return (
+        claim.attempt_id,
+        claim.delivery_id,
+        claim.destination,
+        claim.trigger,
+        node,
+        claim.standing.repeat,
+        claim.claimed_at,
+    )

@@ -1,0 +1,207 @@
+"""Removing what is old, or what a person wants erased, in small steps that delay nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.rules.delivery import State
+from relay.store import schema
+from relay.store.database import Database
+from relay.store.lanes import forget_empty, lock_lanes, promote
+
+#: Rows that one transaction looks at.
+STEP = 200
+
+_events, _deliveries, _requests = schema.events, schema.deliveries, schema.requests
+_UNFINISHED = [each for each in State if each not in (State.DELIVERED, State.DEAD)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removed:
+    """How many rows of each kind went, or would go."""
+
+    events: int = 0
+    deliveries: int = 0
+    requests: int = 0
+    keys: int = 0
+
+    def __add__(self, other: Removed) -> Removed:
+        return Removed(
+            events=self.events + other.events,
+            deliveries=self.deliveries + other.deliveries,
+            requests=self.requests + other.requests,
+            keys=self.keys + other.keys,
+        )
+
+
+class Upkeep:
+    """Purges events, requests and keys. *dry_run*: counts what would go, and changes nothing."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        dry_run: bool = False,
+        clock: Callable[[], datetime] | None = None,
+        step: int = STEP,
+    ) -> None:
+        """*clock*: instead of the store's own, by which the others go, too."""
+        self._database = database
+        self._dry_run = dry_run
+        self._size = step
+        self._clock = clock or database.clock
+
+    def prune(self, *, before: datetime, keys_before: datetime | None = None) -> Iterator[Removed]:
+        """Remove what is older than *before*, yielding after each step.
+
+        Events whose deliveries are not over stay. Keys stay for ever, or until *keys_before*.
+        """
+        yield from self._prune_events(before)
+        yield from self._prune_requests(before)
+        if keys_before is not None:
+            yield from self._prune_keys(keys_before)
+
+    def erase(self, number: str) -> Iterator[Removed]:
+        """Remove every event of the customer *number*, delivered or not, yielding after each step.
+
+        What is being delivered at this moment stays; erase again after it.
+        """
+        c = _events.c
+        after = 0
+        while True:
+            wanted = sa.select(c.seq, c.id).where(c.customer == number, c.seq > after)
+            wanted = wanted.order_by(c.seq)
+            with self._step() as db:
+                found = db.execute(wanted.limit(self._size)).all()
+                removed = self._remove(db, [row.id for row in found], keep=[State.IN_FLIGHT])
+            if not found:
+                return
+            after = found[-1].seq
+            yield removed
+
+    def _prune_events(self, before: datetime) -> Iterator[Removed]:
+        c = _events.c
+        after = 0
+        while True:
+            # In the order in which they came, so that the first young one ends the search.
+            wanted = sa.select(c.seq, c.id, c.received_at).where(c.seq > after).order_by(c.seq)
+            with self._step() as db:
+                found = db.execute(wanted.limit(self._size)).all()
+                old = [row.id for row in found if row.received_at < before]
+                removed = self._remove(db, old, keep=_UNFINISHED)
+            if not old:
+                return
+            after = found[-1].seq
+            yield removed
+
+    def _prune_requests(self, before: datetime) -> Iterator[Removed]:
+        c = _requests.c
+        after = 0
+        while True:
+            wanted = sa.select(c.seq, c.at, c.event_id).where(c.seq > after).order_by(c.seq)
+            with self._step() as db:
+                found = db.execute(wanted.limit(self._size)).all()
+                old = [row for row in found if row.at < before]
+                # Those of events go, or stay, with them.
+                named = {row.event_id for row in old if row.event_id}
+                there = set(db.scalars(sa.select(_events.c.id).where(_events.c.id.in_(named))))
+                alone = [row.seq for row in old if row.event_id not in there]
+                self._delete(db, _requests, c.seq.in_(alone))
+            if not old:
+                return
+            after = found[-1].seq
+            yield Removed(requests=len(alone))
+
+    def _prune_keys(self, before: datetime) -> Iterator[Removed]:
+        c = schema.keys.c
+        after = b""
+        while True:
+            wanted = (
+                sa.select(c.key, c.last_at).where(c.key > after).order_by(c.key).limit(self._size)
+            )
+            with self._step() as db:
+                found = db.execute(wanted).all()
+                old = [row.key for row in found if row.last_at < before]
+                self._delete(db, schema.keys, c.key.in_(old))
+            if not found:
+                return
+            after = found[-1].key
+            yield Removed(keys=len(old))
+
+    def _step(self) -> Any:
+        return self._database.reading() if self._dry_run else self._database.writing_unsynced()
+
+    def _remove(
+        self, db: sa.Connection, event_ids: Sequence[str], *, keep: Sequence[State]
+    ) -> Removed:
+        """Remove events with all that hangs on them, but those with a delivery in such a state.
+
+        Their keys stay. Others claim, record and send again meanwhile: what decides is how it is
+        when everything is locked, in the order in which they lock it, too.
+        """
+        likely = set(event_ids) - self._kept(db, event_ids, keep)
+        lane_ids = {row.lane_id for row in self._hanging(db, likely)}
+        kept: set[str] = set()
+        if not self._dry_run:
+            lock_lanes(db, lane_ids)
+            _lock(db, _events, _events.c.id.in_(likely))
+            _lock(db, _deliveries, _deliveries.c.event_id.in_(likely))
+            kept = self._kept(db, likely, keep)
+        rows = self._hanging(db, likely - kept)
+        # One that was routed after all meanwhile stands in a lane that is not locked.
+        kept |= {row.event_id for row in rows if row.lane_id not in lane_ids}
+        going = likely - kept
+        if not going:
+            return Removed()
+        rows = [row for row in rows if row.event_id in going]
+        delivery_ids = [row.id for row in rows]
+        self._delete(db, schema.attempts, schema.attempts.c.delivery_id.in_(delivery_ids))
+        self._delete(db, _deliveries, _deliveries.c.id.in_(delivery_ids))
+        requests = self._delete(db, _requests, _requests.c.event_id.in_(going))
+        self._delete(db, _events, _events.c.id.in_(going))
+        if not self._dry_run:
+            _tidy(db, sorted({row.lane_id for row in rows}), now=self._clock())
+        return Removed(events=len(going), deliveries=len(rows), requests=requests)
+
+    def _kept(
+        self, db: sa.Connection, event_ids: Iterable[str], states: Sequence[State]
+    ) -> set[str]:
+        """Return which of the events have a delivery in one of *states*."""
+        c = _deliveries.c
+        wanted = sa.select(c.event_id).where(c.event_id.in_(event_ids), c.state.in_(states))
+        return set(db.scalars(wanted))
+
+    def _hanging(self, db: sa.Connection, event_ids: Iterable[str]) -> Sequence[Any]:
+        """Return the deliveries of events, with their lanes."""
+        c = _deliveries.c
+        return db.execute(
+            sa.select(c.id, c.event_id, c.lane_id).where(c.event_id.in_(event_ids))
+        ).all()
+
+    def _delete(self, db: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
+        if self._dry_run:
+            return int(
+                db.execute(sa.select(sa.func.count()).select_from(table).where(where)).scalar_one()
+            )
+        return db.execute(sa.delete(table).where(where)).rowcount
+
+
+def _lock(db: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> None:
+    db.execute(sa.select(table.c.seq).where(where).order_by(table.c.seq).with_for_update()).all()
+
+
+def _tidy(db: sa.Connection, lane_ids: Sequence[str], *, now: datetime) -> None:
+    """Forget lanes that have no delivery any more, and let those go on that lost their head."""
+    forget_empty(db, lane_ids)
+    lanes = schema.lanes
+    these = lanes.c.id.in_(lane_ids)
+    there = sa.select(1).where(_deliveries.c.id == lanes.c.parked_by).exists()
+    parked = lanes.c.parked_by.is_not(None)
+    db.execute(sa.update(lanes).where(these, parked, ~there).values(parked_by=None))
+    for lane_id in db.scalars(sa.select(lanes.c.id).where(these).order_by(lanes.c.id)).all():
+        promote(db, lane_id, now=now)

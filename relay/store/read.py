@@ -1,0 +1,329 @@
+"""What there is in the store, for people and programs that look."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.rules.delivery import Pause, State
+from relay.store import schema
+from relay.store.database import Database
+from relay.store.rows import load_event, load_pauses, load_request, request_of
+from relay.store.values import (
+    ActionView,
+    Ahead,
+    AttemptView,
+    DeliveryView,
+    EventView,
+    Purged,
+    Request,
+)
+
+#: Events are read in pages of this size, so that a listing does not hold a transaction open.
+_PAGE = 200
+
+
+class Ledger:
+    """Reads events, deliveries, attempts and requests."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def ping(self) -> None:
+        """Read something. Raises StoreUnavailable if that does not work."""
+        with self._database.reading() as db:
+            db.execute(sa.select(schema.marks.c.name).limit(1)).all()
+
+    def events(self, *, limit: int | None = None) -> Iterator[EventView]:
+        """Yield the newest *limit* events (all, if None), oldest first."""
+        seq = schema.events.c.seq
+        last = self._before_newest(seq, limit)
+        while page := self._page(_events().where(seq > last).order_by(seq).limit(_PAGE)):
+            yield from (view for _, view in page)
+            last = page[-1][0]
+
+    def event(self, name: str) -> EventView | None:
+        """Return the event with the id or messageId *name*, all that hangs on it included.
+
+        Of several with one messageId an accepted one is preferred, then the newest. A delivery's
+        id means its event.
+        """
+        table, deliveries = schema.events.c, schema.deliveries.c
+        delivered = sa.select(deliveries.event_id).where(deliveries.id == name)
+        names = table.id == name, table.message_id == name, table.id.in_(delivered)
+        # Three questions, because PostgreSQL answers one with OR by reading every event.
+        named = sa.union_all(*(sa.select(table.seq).where(each) for each in names))
+        best = (table.standing == "accepted").desc(), table.seq.desc()
+        wanted = _events().where(table.seq.in_(named)).order_by(*best).limit(1)
+        page = self._page(wanted, whole=True)
+        return page[0][1] if page else None
+
+    def purged(self, name: str, keys: Sequence[bytes]) -> Purged | None:
+        """Return what is left of an event that was removed, known by its id or one of *keys*."""
+        c = schema.keys.c
+        known = sa.select(c.event_id, c.first_at, c.last_at, c.duplicates).limit(1)
+        known = known.where(c.event_id == name if name.startswith("evt_") else c.key.in_(keys))
+        with self._database.reading() as db:
+            row = db.execute(known).mappings().first()
+            if row is None:
+                return None
+            actions = _actions(db, [row["event_id"]]).get(row["event_id"], ())
+            return Purged(**row, actions=actions)
+
+    def refused_with(self, text: str, *, limit: int = 5) -> Sequence[Request]:
+        """Return the newest refused requests whose body, as far as it was kept, has *text*."""
+        table = schema.requests
+        wanted = sa.select(table).where(schema.REFUSED, table.c.body.is_not(None))
+        found = []
+        with self._database.reading() as db:
+            for row in db.execute(wanted.order_by(table.c.seq.desc())).mappings():
+                if text.encode() in row["body"]:
+                    found.append(load_request(row))
+                if len(found) == limit:
+                    break
+        return found
+
+    def requests(self, *, limit: int | None = None) -> Iterator[Request]:
+        """Yield the newest *limit* requests (all, if None), oldest first."""
+        if limit is None:
+            yield from self._merged(after_event=0, after_request=0)
+            return
+        # Each kind has at most *limit* of the newest.
+        found = self._merged(
+            after_event=self._before_newest(schema.events.c.seq, limit),
+            after_request=self._before_newest(schema.requests.c.seq, limit),
+        )
+        yield from deque(found, maxlen=limit)
+
+    def _merged(self, *, after_event: int, after_request: int) -> Iterator[Request]:
+        """Yield the requests that brought events and those that did not, by their time."""
+        events, requests = schema.events.c, schema.requests.c
+        brought = self._all(_brought(), events.seq, after_event, request_of)
+        others = self._all(sa.select(schema.requests), requests.seq, after_request, load_request)
+        return heapq.merge(brought, others, key=lambda request: request.at)
+
+    def _all(
+        self,
+        wanted: sa.Select[Any],
+        seq: sa.Column[Any],
+        last: int,
+        load: Callable[[sa.RowMapping], Request],
+    ) -> Iterator[Request]:
+        """Yield rows page by page."""
+        while rows := self._rows(wanted.where(seq > last).order_by(seq).limit(_PAGE)):
+            yield from map(load, rows)
+            last = rows[-1]["seq"]
+
+    def pauses(self) -> Mapping[str, Pause]:
+        """Return the destinations that are not being served now."""
+        with self._database.reading() as db:
+            return load_pauses(db)
+
+    def pausers(self) -> Mapping[str, str]:
+        """Return who paused the destinations that a person paused."""
+        table = schema.actions.c
+        last = sa.select(table.who).where(table.event_id.is_(None), table.what == "pause")
+        last = last.order_by(table.seq.desc()).limit(1)
+        with self._database.reading() as db:
+            paused = [name for name, each in load_pauses(db).items() if each.cause == "operator"]
+            found = {name: db.scalar(last.where(table.destination == name)) for name in paused}
+        return {name: who for name, who in found.items() if who is not None}
+
+    def backlog(self) -> Mapping[str, Mapping[str, int]]:
+        """Return how many deliveries each destination has in each state."""
+        table = schema.deliveries.c
+        counted = sa.select(table.destination, table.state, sa.func.count().label("number"))
+        found: dict[str, dict[str, int]] = {}
+        with self._database.reading() as db:
+            for row in db.execute(counted.group_by(table.destination, table.state)):
+                found.setdefault(row.destination, {})[row.state] = row.number
+        return found
+
+    def _before_newest(self, seq: sa.Column[Any], limit: int | None) -> int:
+        """Return the number of the last row before the newest *limit*; 0 if there is none."""
+        if limit is None:
+            return 0
+        last = sa.select(seq).order_by(seq.desc()).offset(limit).limit(1)
+        with self._database.reading() as db:
+            return db.execute(last).scalar_one_or_none() or 0
+
+    def _rows(self, wanted: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        with self._database.reading() as db:
+            return db.execute(wanted).mappings().all()
+
+    def _page(self, wanted: sa.Select[Any], *, whole: bool = False) -> list[tuple[int, EventView]]:
+        with self._database.reading() as db:
+            rows = db.execute(wanted).mappings().all()
+            ids = [row["id"] for row in rows]
+            deliveries = _deliveries(db, ids, whole=whole)
+            requests = _requests(db, ids) if whole else {}
+            actions = _actions(db, ids) if whole else {}
+            others = {row["id"]: _contradictions(db, row) for row in rows} if whole else {}
+        return [
+            (
+                row["seq"],
+                EventView(
+                    event=load_event(row),
+                    standing=row["standing"],
+                    duplicates=row["duplicates"] or 0,
+                    deliveries=deliveries.get(row["id"], ()),
+                    routing=json.loads(row["routing"]),
+                    requests=_with_first(row, requests.get(row["id"], ())) if whole else (),
+                    actions=actions.get(row["id"], ()),
+                    **others.get(row["id"], {}),
+                ),
+            )
+            for row in rows
+        ]
+
+
+def _events() -> sa.Select[Any]:
+    events, keys = schema.events, schema.keys
+    joined = events.outerjoin(keys, events.c.key == keys.c.key)
+    return sa.select(events, keys.c.duplicates).select_from(joined)
+
+
+def _brought() -> sa.Select[Any]:
+    """Select what a request left with its event, leaving the payloads where they are."""
+    c = schema.events.c
+    columns = (c.seq, c.id, c.standing, c.endpoint, c.message_id, c.received_at,
+               c.request_id, c.remote, c.reason, c.headers)  # fmt: skip
+    return sa.select(*columns).where(c.request_id.is_not(None))
+
+
+def _deliveries(
+    db: sa.Connection, event_ids: Sequence[str], *, whole: bool
+) -> Mapping[str, Sequence[DeliveryView]]:
+    table = schema.deliveries
+    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
+    rows = db.execute(wanted).mappings().all()
+    history = _history(db, [row["id"] for row in rows]) if whole else {}
+    places = {row["id"]: _place(db, row) for row in rows} if whole else {}
+    found: dict[str, list[DeliveryView]] = {}
+    for row in rows:
+        found.setdefault(row["event_id"], []).append(
+            DeliveryView(
+                id=row["id"],
+                destination=row["destination"],
+                state=State(row["state"]),
+                attempts=row["attempts"],
+                reference=row["reference"],
+                url=row["url"],
+                error=row["reason"],
+                due_at=row["due_at"],
+                late=row["late"],
+                trigger=row["trigger"],
+                failing_since=row["failing_since"],
+                node=row["node"],
+                lease_until=row["lease_until"],
+                ended_at=row["ended_at"],
+                history=history.get(row["id"], ()),
+                **places.get(row["id"], {}),
+            )
+        )
+    return found
+
+
+def _history(
+    db: sa.Connection, delivery_ids: Sequence[str]
+) -> Mapping[str, Sequence[AttemptView]]:
+    table = schema.attempts
+    wanted = sa.select(table).where(table.c.delivery_id.in_(delivery_ids)).order_by(table.c.seq)
+    found: dict[str, list[AttemptView]] = {}
+    for row in db.execute(wanted).mappings():
+        found.setdefault(row["delivery_id"], []).append(
+            AttemptView(
+                id=row["id"],
+                node=row["node"],
+                repeat=row["repeat"],
+                started_at=row["started_at"],
+                ended_at=row["ended_at"],
+                result=row["result"],
+                detail=row["detail"],
+                status=row["status"],
+                trigger=row["trigger"],
+            )
+        )
+    return found
+
+
+def _place(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
+    """Return the thread of a delivery's conversation, and what it waits for in there."""
+    lanes = schema.lanes
+    lane = db.execute(sa.select(lanes).where(lanes.c.id == row["lane_id"])).one()
+    waits = row["state"] == State.WAITING
+    return {
+        "thread": lane.thread,
+        "parks": lane.parked_by == row["id"],
+        "ahead": _ahead(db, row, None if row["late"] else lane.parked_by) if waits else None,
+    }
+
+
+def _ahead(db: sa.Connection, row: sa.RowMapping, parked_by: str | None) -> Ahead | None:
+    """Find what the waiting delivery *row* waits for; None if there is nothing."""
+    d, e = schema.deliveries.c, schema.events.c
+    # A late one that was sent again may stand behind one that is younger.
+    before = sa.or_(d.seq < row["seq"], d.state != State.WAITING)
+    in_line = schema.LATE_IN_LINE if row["late"] else schema.IN_LINE
+    line = d.lane_id == row["lane_id"], in_line, before
+    number = db.execute(sa.select(sa.func.count()).where(*line)).scalar_one()
+    columns = (d.id, d.event_id, d.state, d.due_at, d.reason, e.message_id)
+    wanted = sa.select(*columns).join(schema.events, e.id == d.event_id)
+    if parked_by is None:
+        wanted = wanted.where(*line).order_by(d.state == State.WAITING, d.seq).limit(1)
+    else:
+        wanted = wanted.where(d.id == parked_by)
+    head = db.execute(wanted).first()
+    return head and Ahead(
+        delivery_id=head.id,
+        message_id=head.message_id,
+        event_id=head.event_id,
+        state=State(head.state),
+        due_at=head.due_at,
+        reason=head.reason,
+        parks=parked_by is not None,
+        number=number + (parked_by is not None),
+    )
+
+
+def _actions(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[ActionView]]:
+    table = schema.actions
+    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
+    found: dict[str, list[ActionView]] = {}
+    for row in db.execute(wanted).mappings():
+        found.setdefault(row["event_id"], []).append(
+            ActionView(**{each.name: row[each.name] for each in fields(ActionView)})
+        )
+    return found
+
+
+def _contradictions(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
+    """Return what a conflict contradicts, or which conflicts contradict an event."""
+    if row["message_id"] is None:
+        return {}
+    c = schema.events.c
+    same = sa.select(c.id).where(c.message_id == row["message_id"], c.endpoint == row["endpoint"])
+    if row["standing"] == "conflict":
+        known = same.where(c.standing != "conflict").order_by(c.seq).limit(1)
+        return {"contradicts": db.scalar(known)}
+    conflicts = same.where(c.standing == "conflict").order_by(c.seq)
+    return {"contradicted_by": db.scalars(conflicts).all()}
+
+
+def _with_first(row: sa.RowMapping, others: Sequence[Request]) -> Sequence[Request]:
+    return others if row["request_id"] is None else [request_of(row), *others]
+
+
+def _requests(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Request]]:
+    table = schema.requests
+    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
+    found: dict[str, list[Request]] = {}
+    for row in db.execute(wanted).mappings():
+        found.setdefault(row["event_id"], []).append(load_request(row))
+    return found

@@ -1,0 +1,236 @@
+"""Recording how attempts ended, many in one transaction, each fenced by its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.rules.delivery import Decision, Result, State
+from relay.store import schema
+from relay.store.database import Database
+from relay.store.lanes import promote_all
+from relay.store.values import Record
+
+_deliveries, _attempts, _lanes = schema.deliveries, schema.attempts, schema.lanes
+_d = _deliveries.c
+
+#: What a delivery may be in when somebody who lost its lease has delivered it after all.
+_UNSETTLED = (State.WAITING, State.PENDING, State.HELD, State.DEAD)
+
+_STANDING = (
+    sa.select(_d.id, _d.state, _d.claims, _d.lease_until, _d.late, _d.reference)
+    .where(_d.id.in_(sa.bindparam("b_ids", expanding=True)))
+    .order_by(_d.seq)
+    .with_for_update()
+)
+
+_SETTLEMENT = (
+    "id", "state", "due_at", "attempts", "repeat", "failing_since", "reason", "reference", "url",
+    "ended_at", "node", "lease_until",
+)  # fmt: skip
+_ENDING = ("id", "ended_at", "result", "detail", "status")
+
+
+def _settle(rows: sa.FromClause) -> sa.Update:
+    kept = {name: sa.func.coalesce(rows.c[name], _d[name]) for name in ("reference", "url")}
+    changed = {name: rows.c[name] for name in _SETTLEMENT[1:]}
+    return sa.update(_deliveries).where(_d.id == rows.c.id).values({**changed, **kept})
+
+
+def _end(rows: sa.FromClause) -> sa.Update:
+    changed = {name: rows.c[name] for name in _ENDING[1:]}
+    return sa.update(_attempts).where(_attempts.c.id == rows.c.id).values(changed)
+
+
+def _bound(table: sa.Table, *names: str) -> dict[str, sa.ColumnElement[Any]]:
+    return {name: sa.bindparam(f"b_{name}", type_=table.c[name].type) for name in names}
+
+
+_ARRIVE = (
+    sa.update(_deliveries)
+    .where(_d.id == sa.bindparam("b_id"))
+    .values(**_bound(_deliveries, "reference", "url"))
+)
+# Who comes late may replace "nobody knows" by what happened, never the reverse.
+_END_LATE = (
+    sa.update(_attempts)
+    .where(
+        _attempts.c.id == sa.bindparam("b_id"),
+        sa.or_(_attempts.c.result.is_(None), _attempts.c.result == Result.AMBIGUOUS),
+    )
+    .values(**_bound(_attempts, *_ENDING[1:]))
+)
+_KEEP_THREAD = (
+    sa.update(_lanes)
+    .where(_lanes.c.id == sa.bindparam("b_lane"))
+    .values(thread=sa.bindparam("b_thread"))
+)
+_PARK = (
+    sa.update(_lanes)
+    .where(_lanes.c.id == sa.bindparam("b_lane"))
+    .values(parked_by=sa.bindparam("b_delivery"))
+)
+_UNPARK = (
+    sa.update(_lanes)
+    .where(_lanes.c.id == sa.bindparam("b_lane"), _lanes.c.parked_by == sa.bindparam("b_delivery"))
+    .values(parked_by=None)
+)
+
+
+@dataclass(slots=True)
+class _Standing:
+    """Where a delivery stands, as the records of this transaction change it."""
+
+    state: str
+    claims: int
+    lease_until: datetime | None
+    late: bool
+    #: Of a receipt: an attempt that lost its lease has arrived, and another one is under way.
+    reference: str | None
+
+
+@dataclass(slots=True)
+class _Writes:
+    """What one transaction has to write, statement by statement."""
+
+    arrive: list[dict[str, Any]] = field(default_factory=list)
+    #: By delivery and by attempt: what is said of one twice, the last one settles.
+    settle: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    end: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    end_late: list[dict[str, Any]] = field(default_factory=list)
+    keep_thread: list[dict[str, Any]] = field(default_factory=list)
+    park: list[dict[str, Any]] = field(default_factory=list)
+    unpark: list[dict[str, Any]] = field(default_factory=list)
+    promote: list[tuple[str, datetime]] = field(default_factory=list)
+    promote_late: list[tuple[str, datetime]] = field(default_factory=list)
+
+
+class Results:
+    """Writes how attempts ended and what follows."""
+
+    def __init__(self, database: Database) -> None:
+        prepare = database.prepare_update
+        self._settle = prepare(_deliveries, _settle, columns=_SETTLEMENT)
+        self._end = prepare(_attempts, _end, columns=_ENDING)
+
+    def record(self, db: sa.Connection, records: Sequence[Record]) -> None:
+        """Write what became of *records*. The caller has locked the lanes."""
+        standings = _standings(db, {record.claim.delivery_id for record in records})
+        writes = _Writes()
+        for record in records:
+            standing = standings.get(record.claim.delivery_id)
+            if standing is not None and _settles(record, standing):
+                _add_settled(writes, record, standing)
+            else:
+                _add_late(writes, record, standing)
+        self._execute(db, writes)
+
+    def _execute(self, db: sa.Connection, writes: _Writes) -> None:
+        _each(db, _ARRIVE, writes.arrive)
+        self._settle.many(db, writes.settle.values())
+        self._end.many(db, writes.end.values())
+        _each(db, _END_LATE, writes.end_late)
+        _each(db, _KEEP_THREAD, writes.keep_thread)
+        _each(db, _PARK, writes.park)
+        _each(db, _UNPARK, writes.unpark)
+        promote_all(db, writes.promote)
+        promote_all(db, writes.promote_late, late=True)
+
+
+def _each(db: sa.Connection, statement: sa.Update, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        db.execute(statement, rows)
+
+
+def _standings(db: sa.Connection, ids: Iterable[str]) -> dict[str, _Standing]:
+    rows = db.execute(_STANDING, {"b_ids": sorted(ids)})
+    return {name: _Standing(*standing) for name, *standing in rows}
+
+
+def _settles(record: Record, standing: _Standing) -> bool:
+    """Return whether this record decides; if not, the lease was lost and somebody else does."""
+    claim = record.claim
+    if standing.state == State.IN_FLIGHT and standing.claims == claim.number:
+        # Who renewed the lease since we looked is not lost.
+        return not record.lost or standing.lease_until == claim.lease_until
+    # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
+    return record.outcome.result is Result.DELIVERED and standing.state in _UNSETTLED
+
+
+def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
+    claim, decision = record.claim, _decided(record, standing)
+    if standing.state != State.IN_FLIGHT:
+        writes.unpark.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
+    writes.settle[claim.delivery_id] = _settlement(record, decision)
+    writes.end[claim.attempt_id] = _ending(record)
+    _add_thread(writes, record)
+    if standing.late:
+        # Outside of the order: it parks nobody, and frees nobody but those that are late as well.
+        if decision.ends:
+            writes.promote_late.append((claim.lane_id, record.ended_at))
+    elif decision.parks:
+        writes.park.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
+    elif decision.ends:
+        writes.promote.append((claim.lane_id, record.ended_at))
+    standing.state, standing.lease_until = decision.state, None
+
+
+def _add_late(writes: _Writes, record: Record, standing: _Standing | None) -> None:
+    """Complete the attempt; if it arrived while another is under way, keep that in mind."""
+    if record.lost:
+        # It is not: somebody renewed the lease since, or has said how the attempt ended.
+        return
+    bound = {f"b_{name}": value for name, value in zip(_ENDING, _ending(record), strict=True)}
+    writes.end_late.append(bound)
+    receipt = record.outcome.receipt
+    if receipt is None or standing is None or standing.state != State.IN_FLIGHT:
+        return
+    standing.reference = receipt.reference
+    place = {"b_reference": receipt.reference, "b_url": receipt.url}
+    writes.arrive.append({"b_id": record.claim.delivery_id, **place})
+    _add_thread(writes, record)
+
+
+def _decided(record: Record, standing: _Standing) -> Decision:
+    """Return what the rules say, unless an earlier attempt is known to have arrived."""
+    decision = record.decision
+    if decision.state is State.DELIVERED or standing.reference is None:
+        return decision
+    return Decision(state=State.DELIVERED, attempts=decision.attempts, repeat=decision.repeat)
+
+
+def _add_thread(writes: _Writes, record: Record) -> None:
+    receipt = record.outcome.receipt
+    if receipt is not None and receipt.thread not in (None, record.claim.thread):
+        lane_id = record.claim.lane_id
+        writes.keep_thread.append({"b_lane": lane_id, "b_thread": receipt.thread})
+
+
+def _settlement(record: Record, decision: Decision) -> tuple[Any, ...]:
+    """Return the values of :data:`_SETTLEMENT`."""
+    receipt = record.outcome.receipt
+    reason = decision.reason or record.outcome.detail
+    return (
+        record.claim.delivery_id,
+        decision.state,
+        decision.due_at,
+        decision.attempts,
+        decision.repeat,
+        decision.failing_since,
+        None if decision.state is State.DELIVERED else reason or None,
+        receipt and receipt.reference,
+        receipt and receipt.url,
+        record.ended_at if decision.ends else None,
+        None,
+        None,
+    )
+
+
+def _ending(record: Record) -> tuple[Any, ...]:
+    """Return the values of :data:`_ENDING`."""
+    outcome, attempt_id = record.outcome, record.claim.attempt_id
+    return attempt_id, record.ended_at, outcome.result, outcome.detail or None, outcome.status

@@ -1,0 +1,209 @@
+"""What a person may want something done about: deliveries and events, by name and by filter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.rules.delivery import State
+from relay.rules.recovery import Case, Filed, Latest
+from relay.store import schema
+from relay.store.rows import load_event
+
+STOPPED = (State.DEAD, State.HELD)
+
+_d, _e, _lanes = schema.deliveries.c, schema.events.c, schema.lanes.c
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """Which deliveries or events a person means; what is not given does not matter."""
+
+    destinations: Sequence[str] = ()
+    states: Sequence[State] = ()
+    #: The whole reason; ``*`` stands for anything.
+    reason: str | None = None
+    #: When the event was received: from, and before.
+    since: datetime | None = None
+    until: datetime | None = None
+    endpoint: str | None = None
+    customer: str | None = None
+    type: str | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether only what stopped is meant, which has an index of its own."""
+        return bool(self.states) and set(self.states) <= set(STOPPED)
+
+
+class Unknown(LookupError):
+    """No event or delivery has this name, or more than one event has; the words say which."""
+
+
+def select_cases(wanted: Wanted) -> sa.Select[Any]:
+    """Select the deliveries that *wanted* means, without an order."""
+    return _cases().where(*_of_delivery(wanted), *_of_event(wanted))
+
+
+def select_destinations(wanted: Wanted) -> sa.Select[Any]:
+    """Select the destinations of the deliveries that *wanted* means, the event apart."""
+    return sa.select(_d.destination).where(*_of_delivery(wanted)).distinct()
+
+
+def select_reasons(wanted: Wanted) -> sa.Select[Any]:
+    """Count the deliveries that *wanted* means by destination and reason."""
+    columns = (
+        _d.destination,
+        _d.reason,
+        sa.func.count().label("number"),
+        sa.func.min(_e.received_at, type_=schema.UtcTime()).label("oldest"),
+        sa.func.max(_e.received_at, type_=schema.UtcTime()).label("newest"),
+    )
+    joined = schema.deliveries.join(schema.events, _e.id == _d.event_id)
+    return (
+        sa.select(*columns)
+        .select_from(joined)
+        .where(*_of_delivery(wanted), *_of_event(wanted))
+        .group_by(_d.destination, _d.reason)
+    )
+
+
+def select_events(wanted: Wanted) -> sa.Select[Any]:
+    """Select the events that *wanted* means, without an order."""
+    return sa.select(schema.events).where(*_of_event(wanted))
+
+
+def load_cases(db: sa.Connection, wanted: sa.Select[Any]) -> list[Case]:
+    """Make the cases of a selection."""
+    return [_case(row) for row in db.execute(wanted).mappings()]
+
+
+def load_filed(db: sa.Connection, wanted: sa.Select[Any]) -> list[Filed]:
+    """Make what a replay needs to know of the events of a selection."""
+    rows = db.execute(wanted).mappings().all()
+    latest = latest_of(db, [row["id"] for row in rows])
+    return [
+        Filed(
+            seq=row["seq"],
+            event=load_event(row),
+            key=row["key"],
+            standing=row["standing"],
+            then=_routed(row["routing"]),
+            deliveries=latest.get(row["id"], {}),
+        )
+        for row in rows
+    ]
+
+
+def latest_of(db: sa.Connection, event_ids: Sequence[str]) -> dict[str, dict[str, Latest]]:
+    """Return the newest delivery of each event to each destination."""
+    columns = (_d.event_id, _d.destination, _d.id, _d.state)
+    found: dict[str, dict[str, Latest]] = {}
+    wanted = sa.select(*columns).where(_d.event_id.in_(event_ids)).order_by(_d.seq)
+    for row in db.execute(wanted):
+        latest = Latest(id=row.id, state=State(row.state))
+        found.setdefault(row.event_id, {})[row.destination] = latest
+    return found
+
+
+def cases_named(db: sa.Connection, name: str) -> list[Case]:
+    """Return the delivery *name*, or the newest ones of the event or messageId *name*.
+
+    Raises :class:`Unknown`.
+    """
+    found = load_cases(db, _cases().where(_d.id == name))
+    if found:
+        return found
+    event = sa.select(_e.id).where(_e.id == event_named(db, name))
+    every = load_cases(db, _cases().where(_d.event_id.in_(event)).order_by(_d.seq))
+    return list({case.destination: case for case in every}.values())
+
+
+def event_named(db: sa.Connection, name: str) -> str:
+    """Return the id of the event that has the id or messageId *name*. Raises :class:`Unknown`."""
+    named = sa.select(_e.id, _e.standing, _e.endpoint)
+    if db.execute(named.where(_e.id == name)).first():
+        return name
+    rows = db.execute(named.where(_e.message_id == name).order_by(_e.seq)).all()
+    if not rows:
+        raise Unknown(f'no event or delivery "{name}"')
+    accepted = [row for row in rows if row.standing == "accepted"] or rows
+    if len(accepted) > 1:
+        which = ", ".join(f"{row.id} ({row.endpoint})" for row in accepted)
+        raise Unknown(f'"{name}" is the messageId of several events, name one of {which}')
+    return str(accepted[0].id)
+
+
+def _cases() -> sa.Select[Any]:
+    newer = schema.deliveries.alias("newer")
+    copy = (
+        sa.select(sa.func.max(newer.c.id))
+        .where(
+            newer.c.event_id == _d.event_id,
+            newer.c.destination == _d.destination,
+            newer.c.seq > _d.seq,
+        )
+        .scalar_subquery()
+    )
+    parks = sa.func.coalesce(_lanes.parked_by == _d.id, sa.false())
+    of_event = (_e.message_id, _e.type, _e.customer, _e.received_at)
+    of_delivery = [column for column in _d if column.name in _CASE]
+    joined = schema.deliveries.join(schema.events, _e.id == _d.event_id)
+    joined = joined.join(schema.lanes, _lanes.id == _d.lane_id)
+    return sa.select(
+        *of_delivery, *of_event, parks.label("parks"), copy.label("copy")
+    ).select_from(joined)
+
+
+_CASE = {each.name for each in fields(Case)}
+
+
+def _case(row: sa.RowMapping) -> Case:
+    values = {name: row[name] for name in _CASE}
+    return Case(**values | {"state": State(row["state"]), "parks": bool(row["parks"])})
+
+
+def _of_delivery(wanted: Wanted) -> Iterable[sa.ColumnExpressionArgument[bool]]:
+    if wanted.destinations:
+        yield _d.destination.in_(wanted.destinations)
+    if wanted.states:
+        yield _d.state.in_(wanted.states)
+        if wanted.is_stopped:
+            yield _STOPPED
+    if wanted.reason is not None:
+        yield sa.func.coalesce(_d.reason, "").ilike(_pattern(wanted.reason), escape="\\")
+
+
+#: In the words of the index of stopped deliveries, which there are few of.
+_STOPPED = sa.text("deliveries.state IN ('dead', 'held')")
+
+
+def _of_event(wanted: Wanted) -> Iterable[sa.ColumnElement[bool]]:
+    if wanted.since is not None:
+        yield _e.received_at >= wanted.since
+    if wanted.until is not None:
+        yield _e.received_at < wanted.until
+    if wanted.endpoint is not None:
+        yield _e.endpoint == wanted.endpoint
+    if wanted.customer is not None:
+        yield _e.customer == wanted.customer
+    if wanted.type is not None:
+        yield _e.type == wanted.type
+
+
+def _pattern(text: str) -> str:
+    """Write a text in which ``*`` stands for anything as a pattern of LIKE."""
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return text.replace("*", "%")
+
+
+def _routed(routing: str) -> list[str]:
+    """Return the destinations that the routes named when the event came."""
+    matched = (verdict["to"] for verdict in json.loads(routing) if verdict["matched"])
+    return list(dict.fromkeys(name for to in matched for name in to))
