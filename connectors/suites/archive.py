@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from connectors import archive_folder
-from connectors.archive import Archive
+from connectors.archive import folder
+from connectors.archive.connector import Archive
 from connectors.suites import page
 from connectors.testing import ConnectorSuite, Effect, StandIn
 
@@ -20,7 +20,7 @@ class TestArchive(ConnectorSuite):
 
     connector = Archive
     over_http = False
-    files = (archive_folder.__file__,)
+    files = (folder.__file__,)
 
     def options(self, url: str) -> Mapping[str, Any]:
         return {"url": url}

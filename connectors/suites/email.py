@@ -8,7 +8,7 @@ from email.message import EmailMessage
 from functools import lru_cache
 from typing import Any
 
-from connectors.email import Email
+from connectors.email.connector import Email
 from connectors.suites import page
 from connectors.suites.mailbox import Mailbox
 from connectors.testing import BROKEN, ConnectorSuite, Effect, StandIn

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from connectors.base import Refused, Transient, Unauthorized
-from connectors.hubspot import HubSpot
+from connectors.hubspot.connector import HubSpot
 from connectors.sandbox.hubspot import StandIn as Account
 from connectors.sandbox.hubspot_inbox import CHANNEL_ID, INBOX_ID
 from connectors.sandbox.records import Records

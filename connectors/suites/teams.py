@@ -10,7 +10,7 @@ from connectors.base import Unauthorized
 from connectors.sandbox.records import Records
 from connectors.sandbox.teams import StandIn as Channel
 from connectors.suites import page, served
-from connectors.teams import Teams
+from connectors.teams.connector import Teams
 from connectors.testing import BROKEN, ConnectorSuite, StandIn
 
 NO_KEY = "Teams takes no idempotency key and lets nothing be read back: the doubt is recorded"

@@ -10,7 +10,7 @@ from connectors.base import Transient
 from connectors.sandbox.zendesk import StandIn as Account
 from connectors.suites import page, served
 from connectors.testing import BROKEN, ConnectorSuite, Effect, StandIn
-from connectors.zendesk import Zendesk
+from connectors.zendesk.connector import Zendesk
 
 
 class TestZendesk(ConnectorSuite):

@@ -15,8 +15,8 @@ from flask import Flask, request
 from werkzeug.serving import make_server
 
 from connectors import Event, Http, Receipt
-from connectors.hubspot import HubSpot
-from connectors.hubspot_options import HubSpotOptions
+from connectors.hubspot.connector import HubSpot
+from connectors.hubspot.options import HubSpotOptions
 from connectors.sandbox import app as sandbox
 from connectors.sandbox.hubspot import StandIn
 from connectors.sandbox.hubspot_page import Timeline

@@ -1,6 +1,6 @@
 """The table of a connector's options that its page in docs/ shows.
 
-``python tests/connectors/options_table.py connectors.zendesk:ZendeskOptions`` prints it.
+``python tests/connectors/options_table.py connectors.zendesk.options:ZendeskOptions`` prints it.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectors import cards
-from connectors.cards import CardOptions
+from connectors.teams import cards
+from connectors.teams.cards import CardOptions
 from connectors.testing import sample_event
 
 #: Versions that were looked at.

@@ -14,7 +14,7 @@ from connectors import Event, Http, Receipt
 from connectors.sandbox.app import meet_faults
 from connectors.sandbox.records import Fault, Records
 from connectors.sandbox.teams import StandIn
-from connectors.teams import Teams
+from connectors.teams.connector import Teams
 from connectors.testing import sample_event
 
 TENANT = "3f3d1cea-0000-4000-8000-000000000001"

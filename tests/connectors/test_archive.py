@@ -21,8 +21,8 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from connectors import plain
-from connectors.archive import Archive, ArchiveOptions
-from connectors.archive_folder import Folder
+from connectors.archive.connector import Archive, ArchiveOptions
+from connectors.archive.folder import Folder
 from connectors.base import DeliveryError, Event, Receipt, Refused, Transient, Unauthorized
 from connectors.http import Http
 from connectors.testing import sample_event

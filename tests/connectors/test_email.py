@@ -34,9 +34,9 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
-from connectors.email import Email, EmailOptions
+from connectors.email.connector import Email, EmailOptions
+from connectors.email.smtp import Server
 from connectors.http import Http
-from connectors.smtp import Server
 from connectors.suites.mailbox import Mailbox, Verdict
 from connectors.testing import sample_event
 from connectors.text import NO_BODY

@@ -36,9 +36,9 @@ from connectors import (
     Transient,
     Unauthorized,
 )
-from connectors.hubspot import HubSpot
-from connectors.hubspot_api import DAILY_PROBE, POLICY_WAITS, policy_wait
-from connectors.hubspot_options import HubSpotOptions, InboxOptions, TaskOptions, TicketOptions
+from connectors.hubspot.api import DAILY_PROBE, POLICY_WAITS, policy_wait
+from connectors.hubspot.connector import HubSpot
+from connectors.hubspot.options import HubSpotOptions, InboxOptions, TaskOptions, TicketOptions
 from connectors.testing import sample_event
 
 Open = Callable[..., Portal]

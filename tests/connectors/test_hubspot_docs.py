@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from connectors.hubspot_options import HubSpotOptions
+from connectors.hubspot.options import HubSpotOptions
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "hubspot.md"

@@ -15,13 +15,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from connectors import cards
-from connectors.cards import CardOptions
 from connectors.sandbox import create_app
 from connectors.sandbox.app import serving
 from connectors.sandbox.records import Records
 from connectors.sandbox.teams import StandIn
 from connectors.sandbox.teams_limits import LARGEST
+from connectors.teams import cards
+from connectors.teams.cards import CardOptions
 from connectors.testing import sample_event
 
 

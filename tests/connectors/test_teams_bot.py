@@ -24,7 +24,7 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
-from connectors.teams import Teams
+from connectors.teams.connector import Teams
 
 
 @pytest.fixture

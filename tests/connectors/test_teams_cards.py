@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from teams_channel import deliver, opened
 
-from connectors import cards
 from connectors.base import Event, Refused
-from connectors.cards import CardOptions
+from connectors.teams import cards
+from connectors.teams.cards import CardOptions
 from connectors.testing import sample_event
 from connectors.text import NO_BODY
 

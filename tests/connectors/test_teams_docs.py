@@ -11,7 +11,7 @@ import pytest
 import yaml
 from options_table import table
 
-from connectors.teams_options import TeamsOptions
+from connectors.teams.options import TeamsOptions
 
 PAGE = (Path(__file__).parents[2] / "docs" / "teams.md").read_text(encoding="utf-8")
 

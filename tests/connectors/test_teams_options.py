@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from teams_channel import CHANNEL, SECRET, bot_options
 
-from connectors.teams_options import LOGIN_URL, SERVICE_URL, TeamsOptions
+from connectors.teams.options import LOGIN_URL, SERVICE_URL, TeamsOptions
 
 FLOW = "https://env.example.com/flow"
 

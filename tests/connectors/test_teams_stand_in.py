@@ -10,12 +10,12 @@ from flask.testing import FlaskClient
 from teams_channel import CHANNEL, CLIENT, TENANT
 from werkzeug.test import TestResponse
 
-from connectors import cards
-from connectors.cards import CardOptions
 from connectors.sandbox import create_app
 from connectors.sandbox.records import Records
 from connectors.sandbox.teams import StandIn
 from connectors.sandbox.teams_limits import Limit, Meter
+from connectors.teams import cards
+from connectors.teams.cards import CardOptions
 from connectors.testing import sample_event
 
 SCOPE = "https://api.botframework.com/.default"

@@ -28,8 +28,8 @@ from connectors.base import (
 )
 from connectors.http import Http
 from connectors.sandbox import serve
-from connectors.teams import Teams
-from connectors.teams_options import TeamsOptions
+from connectors.teams.connector import Teams
+from connectors.teams.options import TeamsOptions
 from connectors.testing import sample_event
 
 SIGNATURE = "sig" + "natureofaworkflow"

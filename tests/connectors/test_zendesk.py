@@ -15,7 +15,7 @@ from zendesk_account import OURS, Account, deliver, opened
 
 from connectors import Throttled
 from connectors.testing import sample_event
-from connectors.zendesk import Zendesk
+from connectors.zendesk.connector import Zendesk
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from options_table import table
 
-from connectors.zendesk import ZendeskOptions
+from connectors.zendesk.connector import ZendeskOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "zendesk.md").read_text(encoding="utf-8")

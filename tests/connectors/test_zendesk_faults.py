@@ -23,7 +23,7 @@ from connectors import (
     Unauthorized,
 )
 from connectors.testing import sample_event
-from connectors.zendesk import Zendesk, ZendeskOptions
+from connectors.zendesk.connector import Zendesk, ZendeskOptions
 
 READ, CREATE, PERSON = ("GET", "/api/v2/tickets"), ("POST", "/tickets"), ("POST", "_or_update")
 GARBAGE = ["", "<html>hello</html>", "[]", "{}", "null", "7", '"text"', "[" * 100_000]

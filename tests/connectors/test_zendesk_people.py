@@ -11,7 +11,7 @@ from zendesk_account import OURS, Account, deliver, opened
 
 from connectors import DeliveryError, Refused, Throttled, Transient, Unauthorized
 from connectors.testing import sample_event
-from connectors.zendesk import Zendesk
+from connectors.zendesk.connector import Zendesk
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from zendesk_account import Account, deliver, opened
 
 from connectors import Ambiguous, Transient
 from connectors.testing import sample_event
-from connectors.zendesk import Zendesk
+from connectors.zendesk.connector import Zendesk
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from zendesk_account import SECRET, Account, deliver, opened
 from connectors import Http, Transient, Unauthorized
 from connectors.sandbox import serve
 from connectors.testing import sample_event
-from connectors.zendesk import Zendesk
+from connectors.zendesk.connector import Zendesk
 
 GRANT = {"grant_type": "client_credentials", "client_id": "relay", "client_secret": SECRET}
 TICKET = {"subject": "Hello", "comment": {"body": "Hello"}}

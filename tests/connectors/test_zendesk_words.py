@@ -11,7 +11,7 @@ from zendesk_account import Account, deliver, opened
 from connectors import Refused
 from connectors.testing import sample_event
 from connectors.text import NO_BODY
-from connectors.zendesk import Zendesk
+from connectors.zendesk.connector import Zendesk
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from connectors import Event, Http, Receipt
 from connectors.sandbox.records import Records
 from connectors.sandbox.zendesk import StandIn
 from connectors.testing import sample_event
-from connectors.zendesk import Zendesk
+from connectors.zendesk.connector import Zendesk
 
 OURS = "+61700000000"
 #: In two pieces, so that nobody takes it for a real one.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from connectors.teams import Teams
+from connectors.teams.connector import Teams
 from relay import destinations
 from relay.config.load import load
 

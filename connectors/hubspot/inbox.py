@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from connectors.base import Ambiguous, Refused, Transient, Unauthorized
-from connectors.hubspot_api import Api, dicts, text
-from connectors.hubspot_options import InboxOptions
-from connectors.hubspot_sms import Sms, cleaned, digest, is_from_customer, moment, stamp
+from connectors.hubspot.api import Api, dicts, text
+from connectors.hubspot.options import InboxOptions
+from connectors.hubspot.sms import Sms, cleaned, digest, is_from_customer, moment, stamp
 from connectors.text import spoken
 
 CHANNELS = "/conversations/custom-channels/2026-09/{channel}"

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from connectors.base import Refused, Unauthorized
-from connectors.hubspot_api import Api, text
-from connectors.hubspot_inbox import Inbox, connected, is_usable
-from connectors.hubspot_options import HubSpotOptions
-from connectors.hubspot_tickets import Tickets
+from connectors.hubspot.api import Api, text
+from connectors.hubspot.inbox import Inbox, connected, is_usable
+from connectors.hubspot.options import HubSpotOptions
+from connectors.hubspot.tickets import Tickets
 
 SETUP = "run gofax-relay connectors setup"
 PROPERTIES = "/crm/properties/2026-09/{kind}"

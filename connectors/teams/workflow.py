@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import pymsteams
 import requests
 
-from connectors import cards
 from connectors.base import Ambiguous, DeliveryError, Event, Receipt, Unauthorized
 from connectors.http import Http, Session, error_for
-from connectors.teams_answers import error_code, json_object
-from connectors.teams_options import TeamsOptions
+from connectors.teams import cards
+from connectors.teams.answers import error_code, json_object
+from connectors.teams.options import TeamsOptions
 
 #: Hosts whose addresses Microsoft has switched off, or said that it would.
 RETIRED_HOSTS = {

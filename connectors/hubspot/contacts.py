@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import phonenumbers
 
 from connectors.base import Ambiguous, Refused, Transient
-from connectors.hubspot_api import Api, Conflict, NoOwner, NoProperty, properties, record_id, text
+from connectors.hubspot.api import Api, Conflict, NoOwner, NoProperty, properties, record_id, text
 
 CONTACTS = "/crm/objects/2026-09/contacts"
 #: Phone properties of which HubSpot makes others: as E.164, and without the country code.

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from connectors.access_token import AccessToken
 from connectors.base import DeliveryError, Refused, Unauthorized
 from connectors.http import Http, error_for
-from connectors.teams_answers import json_object
+from connectors.teams.answers import json_object
 
 #: What the token is for, in Microsoft's public cloud.
 SCOPE = "https://api.botframework.com/.default"

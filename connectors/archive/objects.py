@@ -17,7 +17,7 @@ from typing import Any
 
 import fsspec
 
-from connectors.archive_folder import ROLLED, day_of
+from connectors.archive.folder import ROLLED, day_of
 from connectors.base import Ambiguous, Transient, Unauthorized
 
 #: Seconds that a check waits for a store.

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.base import Ambiguous, Refused, Transient
-from connectors.hubspot_api import Api, Conflict, dicts, properties, record_id, text
-from connectors.hubspot_contacts import Contacts
-from connectors.hubspot_options import TICKET_PROPERTY, TicketOptions
-from connectors.hubspot_sms import Sms, entry_body
-from connectors.hubspot_timeline import associated
+from connectors.hubspot.api import Api, Conflict, dicts, properties, record_id, text
+from connectors.hubspot.contacts import Contacts
+from connectors.hubspot.options import TICKET_PROPERTY, TicketOptions
+from connectors.hubspot.sms import Sms, entry_body
+from connectors.hubspot.timeline import associated
 from connectors.text import spoken
 
 TICKETS = "/crm/objects/2026-09/tickets"

@@ -10,11 +10,11 @@ from zenpy.lib.api_objects import Comment, Ticket, User
 
 from connectors.base import Ambiguous, Receipt, Transient
 from connectors.http import Http
-from connectors.zendesk_answers import answers, expect, expect_all
-from connectors.zendesk_message import Message
-from connectors.zendesk_options import ZendeskOptions
-from connectors.zendesk_people import People
-from connectors.zendesk_session import Credentials, Gone, ZendeskSession
+from connectors.zendesk.answers import answers, expect, expect_all
+from connectors.zendesk.message import Message
+from connectors.zendesk.options import ZendeskOptions
+from connectors.zendesk.people import People
+from connectors.zendesk.session import Credentials, Gone, ZendeskSession
 
 #: Zendesk's own mark on a ticket that was merged into another one.
 MERGED = "closed_by_merge"

@@ -14,10 +14,10 @@ from zenpy.lib.api_objects import Ticket
 
 from connectors.base import Connector, Event, Receipt, Refused, Throttled, Transient, Unauthorized
 from connectors.http import Http
-from connectors.zendesk_desk import Desk
-from connectors.zendesk_message import Message, compose
-from connectors.zendesk_options import ZendeskOptions
-from connectors.zendesk_session import (
+from connectors.zendesk.client import Desk
+from connectors.zendesk.message import Message, compose
+from connectors.zendesk.options import ZendeskOptions
+from connectors.zendesk.session import (
     Changed,
     Closed,
     Credentials,

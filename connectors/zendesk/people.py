@@ -10,9 +10,9 @@ from zenpy import Zenpy
 from zenpy.lib.api_objects import Identity, User
 
 from connectors.base import Refused, Transient, Unauthorized
-from connectors.zendesk_answers import answers, expect, expect_all
-from connectors.zendesk_message import Message
-from connectors.zendesk_session import Gone
+from connectors.zendesk.answers import answers, expect, expect_all
+from connectors.zendesk.message import Message
+from connectors.zendesk.session import Gone
 
 #: Profiles that a search brings up without the number in plain sight, and that are looked into.
 LOOKED_INTO = 3

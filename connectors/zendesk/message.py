@@ -11,7 +11,7 @@ from connectors import text
 from connectors.access_token import PRINTABLE
 from connectors.base import Event, Refused
 from connectors.templates import Template, render
-from connectors.zendesk_options import FieldValue, ZendeskOptions
+from connectors.zendesk.options import FieldValue, ZendeskOptions
 
 #: Bytes of text in one comment; Zendesk takes 64 KiB with everything around it.
 MAX_TEXT = 60_000

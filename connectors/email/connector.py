@@ -19,9 +19,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from connectors.base import Connector, Event, Options, Receipt
+from connectors.email.smtp import Login, Security, Server
 from connectors.http import Http
 from connectors.oauth import ClientCredentials, Tokens
-from connectors.smtp import Login, Security, Server
 from connectors.templates import Template, render
 
 PORTS: dict[Security, int] = {"starttls": 587, "tls": 465, "none": 25}

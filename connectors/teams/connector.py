@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from connectors.base import Connector, Event, Receipt
 from connectors.http import Http
-from connectors.teams_bot import Bot
-from connectors.teams_options import TeamsOptions
-from connectors.teams_workflow import Workflow
+from connectors.teams.bot import Bot
+from connectors.teams.options import TeamsOptions
+from connectors.teams.workflow import Workflow
 
 #: Seconds that a check may take.
 CHECK = 20.0

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from connectors import cards
 from connectors.base import Options
+from connectors.teams import cards
 
 #: Addresses of Microsoft's public cloud.
 SERVICE_URL = "https://smba.trafficmanager.net/teams"

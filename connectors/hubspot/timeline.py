@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from connectors.base import Ambiguous
-from connectors.hubspot_api import Api, dicts, is_id, properties, text
-from connectors.hubspot_sms import Sms, entry_body, moment, stamp
+from connectors.hubspot.api import Api, dicts, is_id, properties, text
+from connectors.hubspot.sms import Sms, entry_body, moment, stamp
 
 OBJECTS = "/crm/objects/2026-09"
 ASSOCIATIONS = "/crm/associations/2026-09/contacts"

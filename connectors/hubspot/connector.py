@@ -19,15 +19,15 @@ from connectors.base import (
     Unauthorized,
 )
 from connectors.http import Http
-from connectors.hubspot_api import Api, is_id, text
-from connectors.hubspot_contacts import CONTACTS, Contacts, e164
-from connectors.hubspot_inbox import Inbox
-from connectors.hubspot_options import HubSpotOptions, TaskOptions, TicketOptions
-from connectors.hubspot_setup import Setup
-from connectors.hubspot_sms import Sms, is_from_customer, subject, wants_answer
-from connectors.hubspot_tasks import Tasks
-from connectors.hubspot_tickets import Tickets
-from connectors.hubspot_timeline import Timeline
+from connectors.hubspot.api import Api, is_id, text
+from connectors.hubspot.contacts import CONTACTS, Contacts, e164
+from connectors.hubspot.inbox import Inbox
+from connectors.hubspot.options import HubSpotOptions, TaskOptions, TicketOptions
+from connectors.hubspot.setup import Setup
+from connectors.hubspot.sms import Sms, is_from_customer, subject, wants_answer
+from connectors.hubspot.tasks import Tasks
+from connectors.hubspot.tickets import Tickets
+from connectors.hubspot.timeline import Timeline
 from connectors.templates import render
 
 ACCOUNT = "/account-info/2026-09/details"

@@ -12,7 +12,6 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from connectors import cards
 from connectors.base import (
     Ambiguous,
     DeliveryError,
@@ -23,9 +22,10 @@ from connectors.base import (
     Unauthorized,
 )
 from connectors.http import Http, error_for
-from connectors.teams_answers import error_code, json_object
-from connectors.teams_options import TeamsOptions
-from connectors.teams_token import BotToken
+from connectors.teams import cards
+from connectors.teams.answers import error_code, json_object
+from connectors.teams.options import TeamsOptions
+from connectors.teams.token import BotToken
 
 Json = dict[str, Any]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from connectors.hubspot_api import properties, text
-from connectors.hubspot_contacts import Contacts
-from connectors.hubspot_options import TaskOptions
-from connectors.hubspot_sms import Sms, digest, entry_body, moment, stamp
-from connectors.hubspot_timeline import Timeline
+from connectors.hubspot.api import properties, text
+from connectors.hubspot.contacts import Contacts
+from connectors.hubspot.options import TaskOptions
+from connectors.hubspot.sms import Sms, digest, entry_body, moment, stamp
+from connectors.hubspot.timeline import Timeline
 from connectors.text import parties, spoken
 
 FINISHED = "COMPLETED"

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from connectors import plain
-from connectors.archive_folder import Folder
+from connectors.archive.folder import Folder
 from connectors.base import Connector, Event, Options, Receipt, Refused, Unauthorized
 from connectors.http import Http
 
@@ -177,7 +177,7 @@ def _usable(scheme: str, url: str) -> None:
 
 
 def _remote(options: ArchiveOptions) -> Place:
-    module = importlib.import_module("connectors.archive_objects")
+    module = importlib.import_module("connectors.archive.objects")
     place: Place = module.Objects(
         options.url, storage=_revealed(options.storage), threads=Archive.default_concurrency
     )
@@ -187,7 +187,7 @@ def _remote(options: ArchiveOptions) -> Place:
 def _parquet() -> ModuleType:
     if find_spec("pyarrow") is None:
         raise Unauthorized(f"Parquet files need pyarrow: {EXTRA}")
-    return importlib.import_module("connectors.archive_parquet")
+    return importlib.import_module("connectors.archive.parquet")
 
 
 def _revealed(setting: Any) -> Any:
