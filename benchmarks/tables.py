@@ -32,7 +32,7 @@ from relay.clock import wall
 from relay.commands import explain
 from relay.config.model import Endpoint
 from relay.rules.units import RateLimit
-from relay.store import Database, Inbox, Ledger, Queue
+from relay.store import Database, Inbox, Queries, Queue
 from relay.store.values import Claim
 
 #: How many come together: one, and what a pool of threads takes.
@@ -69,7 +69,7 @@ class Store:
         self.database = Database(self.url)
         self.inbox = Inbox(self.database)
         self.queue = Queue(self.database, node="worker-1")
-        self.ledger = Ledger(self.database)
+        self.queries = Queries(self.database)
         self._senders = ThreadPoolExecutor(max(TOGETHER))
         self._rng = Random(0)
 
@@ -83,8 +83,8 @@ class Store:
         """Do everything once: what a receiver, a worker and a person do."""
         for many in TOGETHER:
             self._deliver(f"m-{many}-{number}", many)
-        self._timed("events", lambda: list(self.ledger.events(limit=LISTED)))
-        self._timed("requests", lambda: list(self.ledger.requests(limit=LISTED)))
+        self._timed("events", lambda: list(self.queries.events(limit=LISTED)))
+        self._timed("requests", lambda: list(self.queries.requests(limit=LISTED)))
         old = self._rng.randrange(self.events)
         self._explain("explain messageId", fill.message_name(old))
         self._explain("explain event", fill.event_name(self._rng.randrange(self.events)))
@@ -118,14 +118,14 @@ class Store:
         assert done.wait(60)
 
     def _explain(self, what: str, name: str) -> None:
-        view = self._timed(what, lambda: self.ledger.event(name))
+        view = self._timed(what, lambda: self.queries.event(name))
         assert view is not None and len(view.deliveries[0].history) == 1, name
 
     def _explain_unknown(self) -> None:
         name = "nobody-sent-this"
-        assert self.ledger.event(name) is None
-        assert self.ledger.purged(name, explain.keys_of(name, ENDPOINTS)) is None
-        assert not self.ledger.refused_with(name)
+        assert self.queries.event(name) is None
+        assert self.queries.purged(name, explain.keys_of(name, ENDPOINTS)) is None
+        assert not self.queries.refused_with(name)
 
     def _timed(self, name: str, act: Callable[[], Any]) -> Any:
         server, own, clock = self.server(), time.process_time_ns(), time.perf_counter_ns()

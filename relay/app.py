@@ -10,7 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from relay import receive
 from relay.config.model import Config
 from relay.refused import Refusals
-from relay.store import Database, Inbox, Ledger, StoreUnavailable
+from relay.store import Database, Inbox, Queries, StoreUnavailable
 
 
 def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Refusals) -> Flask:
@@ -27,7 +27,7 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
     app.register_blueprint(
         receive.blueprint(config, inbox=inbox, refusals=refusals, clock=database.clock)
     )
-    ledger = Ledger(database)
+    queries = Queries(database)
 
     @app.get("/livez")
     def alive() -> ResponseReturnValue:
@@ -36,7 +36,7 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
     @app.get("/readyz")
     def ready() -> ResponseReturnValue:
         try:
-            ledger.ping()
+            queries.ping()
             database.require_room()
         except StoreUnavailable:
             return {"status": "store unavailable"}, 503

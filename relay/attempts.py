@@ -8,14 +8,14 @@ from random import Random
 import structlog
 
 from connectors.base import DeliveryError
-from relay.destinations import Outlet
-from relay.rules.delivery import Outcome, Result, decide, delivered, given_back, outcome_of
+from relay.destinations import Destination
+from relay.rules.delivery import Outcome, OutcomeKind, decide, delivered, given_back, outcome_of
 from relay.store.values import Claim, Record
 
 log = structlog.get_logger()
 
 
-def attempt(outlet: Outlet, claim: Claim) -> Outcome:
+def attempt(outlet: Destination, claim: Claim) -> Outcome:
     """Call the connector once and say how that ended."""
     try:
         receipt = outlet.connector.deliver(
@@ -37,14 +37,20 @@ def attempt(outlet: Outlet, claim: Claim) -> Outcome:
 def not_begun(claim: Claim, *, now: datetime) -> Record:
     """Give a claim back that nobody has begun to deliver."""
     outcome = Outcome(
-        result=Result.TRANSIENT, detail="not begun: the worker was stopping", begun=False
+        result=OutcomeKind.TRANSIENT, detail="not begun: the worker was stopping", begun=False
     )
     decision = given_back(claim.standing, now=now)
     return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
 
 
 def decided(
-    outlet: Outlet, claim: Claim, outcome: Outcome, *, now: datetime, rng: Random, seconds: float
+    outlet: Destination,
+    claim: Claim,
+    outcome: Outcome,
+    *,
+    now: datetime,
+    rng: Random,
+    seconds: float,
 ) -> Record:
     """Say what follows from *outcome*, after *seconds*, and log it; one line per attempt."""
     decision = decide(claim.standing, outcome, policy=outlet.settings.policy, now=now, rng=rng)

@@ -21,14 +21,14 @@ from relay.commands.options import (
     Words,
     config_option,
     json_option,
-    ledger_of,
     limit_option,
     opened,
+    queries_of,
 )
 from relay.config import json_schema
 from relay.config.model import Config
 from relay.processes import PortTaken
-from relay.store import Ledger, StoreUnavailable
+from relay.store import Queries, StoreUnavailable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -131,7 +131,7 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay events --limit 20
               gofax-relay events --json | tail -1
     """
-    output.show_events(ledger_of(config), as_json=as_json, limit=limit)
+    output.show_events(queries_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -145,7 +145,7 @@ def requests(config: Config, as_json: bool, limit: int | None) -> None:
     Examples: gofax-relay requests --limit 20
               gofax-relay requests --json | grep '"status": 401'
     """
-    output.show_requests(ledger_of(config), as_json=as_json, limit=limit)
+    output.show_requests(queries_of(config), as_json=as_json, limit=limit)
 
 
 @cli.command()
@@ -159,16 +159,16 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     Examples: gofax-relay explain abc123
               gofax-relay explain evt_0193a1b2c3d4… --json
     """
-    ledger = ledger_of(config)
-    view = ledger.event(event)
+    queries = queries_of(config)
+    view = queries.event(event)
     if view is None:
-        _explain_absence(event, config, ledger, as_json=as_json)
+        _explain_absence(event, config, queries, as_json=as_json)
         return
     around = Circumstances(
         now=wall(),
         destinations=config.destinations,
-        pauses=ledger.pauses(),
-        pausers=ledger.pausers(),
+        pauses=queries.pauses(),
+        pausers=queries.pausers(),
     )
     if as_json:
         output.print_json(explanation.as_json(view, around))
@@ -176,10 +176,10 @@ def explain(event: str, config: Config, as_json: bool) -> None:
         output.print_lines(explanation.lines(view, around))
 
 
-def _explain_absence(name: str, config: Config, ledger: Ledger, *, as_json: bool) -> None:
-    purged = ledger.purged(name, explanation.keys_of(name, config.endpoints))
+def _explain_absence(name: str, config: Config, queries: Queries, *, as_json: bool) -> None:
+    purged = queries.purged(name, explanation.keys_of(name, config.endpoints))
     if purged is None:
-        raise click.ClickException(explanation.unknown(name, ledger.refused_with(name)))
+        raise click.ClickException(explanation.unknown(name, queries.refused_with(name)))
     if as_json:
         output.print_json(explanation.purged_json(purged))
     else:

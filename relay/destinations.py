@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from connectors.base import Connector
 from connectors.http import Http
-from relay.config.model import Config, Destination
+from relay.config.model import Config, DestinationConfig
 
 GROUP = "gofax_relay.connectors"
 #: Conformance suites of connectors, under the connectors' names.
@@ -38,11 +38,11 @@ class Installed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outlet:
+class Destination:
     """A destination with its connector, ready to deliver."""
 
     name: str
-    settings: Destination
+    settings: DestinationConfig
     connector: Connector[Any]
 
 
@@ -88,10 +88,10 @@ def _same(suite: EntryPoint, connector: EntryPoint) -> bool:
     return _owner(suite) == _owner(connector)
 
 
-def build(config: Config) -> Mapping[str, Outlet]:
+def build(config: Config) -> Mapping[str, Destination]:
     """Make the connector of every destination."""
     return {
-        name: Outlet(
+        name: Destination(
             name=name,
             settings=settings,
             connector=find(settings.connector)(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib import metadata
 
 from relay.store import Database
-from relay.store.nodes import Fleet, Node, Role
+from relay.store.nodes import Node, Nodes, Role
 
 #: Seconds between two beats.
 EVERY = 5.0
@@ -21,7 +21,7 @@ class Heartbeat:
     def __init__(self, database: Database, *, name: str, role: Role, every: float = EVERY) -> None:
         """*name* is the one under which the node claims."""
         self._database = database
-        self._fleet = Fleet(database)
+        self._fleet = Nodes(database)
         self._node = Node(
             name=name,
             role=role,
@@ -55,4 +55,4 @@ class Heartbeat:
 def leave(database: Database, name: str) -> None:
     """Take a node off the list, if that can be done now; otherwise it will be a silent one."""
     with suppress(Exception):
-        Fleet(database).leave(name)
+        Nodes(database).leave(name)

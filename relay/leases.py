@@ -13,8 +13,8 @@ from random import Random
 import structlog
 
 from relay.attempts import decided
-from relay.destinations import Outlet
-from relay.rules.delivery import Outcome, Result
+from relay.destinations import Destination
+from relay.rules.delivery import Outcome, OutcomeKind
 from relay.store import Queue, StoreUnavailable
 from relay.store.values import Claim
 
@@ -24,7 +24,7 @@ LEASE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pace:
+class Intervals:
     """How long a worker waits for what, in seconds."""
 
     #: Between renewals of leases, and between looks for lost ones.
@@ -47,7 +47,7 @@ class Pace:
 
 
 #: What suits a worker that looks for work by itself.
-PACE = Pace()
+PACE = Intervals()
 
 
 class Leases:
@@ -58,12 +58,12 @@ class Leases:
 
     def __init__(
         self,
-        outlets: Mapping[str, Outlet],
+        outlets: Mapping[str, Destination],
         queue: Queue,
         *,
         clock: Callable[[], datetime],
         rng: Random,
-        pace: Pace,
+        pace: Intervals,
         stop: threading.Event,
         then: Callable[[], None] = lambda: None,
     ) -> None:
@@ -170,7 +170,7 @@ class Leases:
         self._settle_lost(claims, "the worker was killed in the middle of it")
 
     def _settle_lost(self, claims: Sequence[Claim], detail: str) -> None:
-        outcome = Outcome(result=Result.AMBIGUOUS, detail=detail, lost=True)
+        outcome = Outcome(result=OutcomeKind.AMBIGUOUS, detail=detail, lost=True)
         for claim in claims:
             outlet = self._outlets.get(claim.destination)
             if outlet is not None:

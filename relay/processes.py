@@ -28,13 +28,13 @@ from relay import destinations, logs
 from relay.app import create_app
 from relay.config.model import Config
 from relay.heartbeat import Heartbeat, leave
-from relay.leases import Pace
+from relay.leases import Intervals
 from relay.node import NodeSlot, new_name
 from relay.pruner import Pruner
 from relay.refused import Refusals
 from relay.store import Database, Inbox, Queue
 from relay.store.nodes import Role
-from relay.store.prune import Upkeep
+from relay.store.prune import Pruning
 from relay.worker import Worker
 
 log = structlog.get_logger()
@@ -124,13 +124,13 @@ def run_worker(config: Config) -> None:
     node = _node_name(database, "worker")
     queue = Queue(database, node=node)
     # Who is woken need not look for work so often.
-    pace = Pace() if database.is_local else Pace(poll=WOKEN_POLL)
+    pace = Intervals() if database.is_local else Intervals(poll=WOKEN_POLL)
     worker = Worker(destinations.build(config), queue, clock=database.clock, pace=pace)
     listener = database.listen(worker.wake)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     pruner = Pruner(
-        Upkeep(database),
+        Pruning(database),
         retention=config.retention,
         horizon=config.dedupe_horizon,
         clock=database.clock,

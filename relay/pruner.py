@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from relay.store import StoreUnavailable
-from relay.store.prune import Removed, Upkeep
+from relay.store.prune import Pruning, Removed
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ class Pruner:
 
     def __init__(
         self,
-        upkeep: Upkeep,
+        upkeep: Pruning,
         *,
         retention: timedelta,
         horizon: timedelta | None,

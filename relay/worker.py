@@ -15,8 +15,8 @@ import structlog
 
 from relay.attempts import attempt, decided, not_begun
 from relay.clock import SteadyClock
-from relay.destinations import Outlet
-from relay.leases import LEASE, PACE, Leases, Pace
+from relay.destinations import Destination
+from relay.leases import LEASE, PACE, Intervals, Leases
 from relay.store import Queue, StoreUnavailable
 from relay.store.values import Claim, Record
 
@@ -31,12 +31,12 @@ class Worker:
 
     def __init__(
         self,
-        outlets: Mapping[str, Outlet],
+        outlets: Mapping[str, Destination],
         queue: Queue,
         *,
         clock: Callable[[], datetime] | None = None,
         rng: Random | None = None,
-        pace: Pace = PACE,
+        pace: Intervals = PACE,
     ) -> None:
         self._queue = queue
         self._clock = clock or SteadyClock()
@@ -131,7 +131,7 @@ class Worker:
             pool.start(claim)
         return len(claims)
 
-    def _attempt(self, outlet: Outlet, claim: Claim) -> Record:
+    def _attempt(self, outlet: Destination, claim: Claim) -> Record:
         """Make one attempt; runs in a thread of the destination's pool."""
         if self._stop.is_set():
             return not_begun(claim, now=self._clock())
@@ -171,8 +171,8 @@ class Worker:
 class _Pool:
     """The threads of one destination, and what they are at."""
 
-    outlet: Outlet
-    attempt: Callable[[Outlet, Claim], Record]
+    outlet: Destination
+    attempt: Callable[[Destination, Claim], Record]
     have_recorded: Callable[[_Pool, Record], None]
     leases: Leases
     #: Set when there is a free thread again and something to do for it.

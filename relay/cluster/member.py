@@ -14,8 +14,8 @@ from random import Random
 import structlog
 
 from relay.attempts import attempt, decided
-from relay.destinations import Outlet
-from relay.leases import LEASE, PACE, Leases, Pace
+from relay.destinations import Destination
+from relay.leases import LEASE, PACE, Intervals, Leases
 from relay.store import Queue, StoreUnavailable
 from relay.store.values import Claim
 
@@ -27,14 +27,14 @@ class Member:
 
     def __init__(
         self,
-        outlets: Mapping[str, Outlet],
+        outlets: Mapping[str, Destination],
         seats: Mapping[str, int],
         queue: Queue,
         *,
         clock: Callable[[], datetime],
         hint: Callable[[Mapping[str, int]], None],
         rng: Random | None = None,
-        pace: Pace = PACE,
+        pace: Intervals = PACE,
     ) -> None:
         """*seats*: how many deliveries go to each at one time; *hint* asks the fleet for more."""
         self._outlets = outlets
@@ -77,7 +77,7 @@ class Member:
         finally:
             self._busy.discard(threading.get_ident())
 
-    def _serve(self, outlet: Outlet, gate: _Gate) -> int:
+    def _serve(self, outlet: Destination, gate: _Gate) -> int:
         attempts = 0
         # Who has a seat looks once more if somebody came meanwhile who found none.
         while gate.knocks and gate.seats.acquire(blocking=False):
@@ -116,7 +116,7 @@ class Member:
         for outlet in self._outlets.values():
             outlet.connector.close()
 
-    def _take_turn(self, outlet: Outlet, gate: _Gate) -> int:
+    def _take_turn(self, outlet: Destination, gate: _Gate) -> int:
         """Make attempts; return how many. Hints at what is left when the turn is over."""
         attempts, ends_at = 0, time.monotonic() + self._pace.turn
         while claim := self._next(outlet, gate, ends_at):
@@ -127,7 +127,7 @@ class Member:
                 break
         return attempts
 
-    def _next(self, outlet: Outlet, gate: _Gate, ends_at: float) -> Claim | None:
+    def _next(self, outlet: Destination, gate: _Gate, ends_at: float) -> Claim | None:
         """Return a claim. One thread claims for all that wait behind it."""
         with gate.line:
             gate.waiting += 1
@@ -142,7 +142,7 @@ class Member:
                 with gate.line:
                     gate.waiting -= 1
 
-    def _claim(self, outlet: Outlet, gate: _Gate) -> bool:
+    def _claim(self, outlet: Destination, gate: _Gate) -> bool:
         """Claim for all who wait; return whether to try again if that gave nothing."""
         now = self._clock()
         claims = self._queue.claim(
@@ -161,7 +161,7 @@ class Member:
             return True
         return False
 
-    def _attempt(self, outlet: Outlet, claim: Claim) -> None:
+    def _attempt(self, outlet: Destination, claim: Claim) -> None:
         started = time.monotonic()
         outcome = attempt(outlet, claim)
         seconds, now = time.monotonic() - started, self._clock()

@@ -21,7 +21,7 @@ from relay.migrations import Unusable
 from relay.node import new_name
 from relay.pruner import Pruner
 from relay.store import Database, Queue, StoreUnavailable
-from relay.store.prune import Upkeep
+from relay.store.prune import Pruning
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ class Deliveries(bootsteps.StartStopStep):
         )
         _here[:] = [self._member]
         self._pruner = Pruner(
-            Upkeep(self._database),
+            Pruning(self._database),
             retention=config.retention,
             horizon=config.dedupe_horizon,
             clock=self._database.clock,

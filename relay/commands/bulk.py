@@ -13,20 +13,20 @@ import click
 from relay.commands import deskviews, paced
 from relay.commands.deskviews import CHANGED
 from relay.commands.options import FAILED, confirm
-from relay.rules.recovery import Case, Filed, Kind, Replay, Step
+from relay.rules.recovery import Change, ChangeKind, FoundDelivery, FoundEvent, Replay
 from relay.rules.units import RateLimit
-from relay.store import Desk
+from relay.store import Recovery
 from relay.store.recover import BATCH, Act
 from relay.store.search import Unknown
 
 T = TypeVar("T")
 
 #: Whether something was done, and what that was or why it was not.
-Verdict = tuple[bool, str]
+Done = tuple[bool, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Manner:
+class BulkOptions:
     """How a person wants it done."""
 
     who: str
@@ -36,7 +36,7 @@ class Manner:
     yes: bool = False
     rate: RateLimit | None = None
 
-    def act(self, desk: Desk) -> Act:
+    def act(self, desk: Recovery) -> Act:
         """Return who does something now, by the clock of the store, and why."""
         return Act(who=self.who, why=self.why, at=desk.clock())
 
@@ -71,10 +71,10 @@ def found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
 
 
 def take_steps(
-    desk: Desk, steps: Sequence[Step], manner: Manner, *, show: bool
-) -> Sequence[Verdict]:
+    desk: Recovery, steps: Sequence[Change], manner: BulkOptions, *, show: bool
+) -> Sequence[Done]:
     """Do what was decided about deliveries."""
-    wanted = [step.kind is not Kind.NOTHING for step in steps]
+    wanted = [step.kind is not ChangeKind.NOTHING for step in steps]
     done = wanted if manner.dry_run else desk.do(steps, manner.act(desk))
     verdicts = [
         (did, CHANGED if want and not did else step.says)
@@ -87,12 +87,12 @@ def take_steps(
 
 
 def take_replays(
-    desk: Desk, replays: Sequence[Replay], manner: Manner, *, show: bool
-) -> Sequence[Verdict]:
+    desk: Recovery, replays: Sequence[Replay], manner: BulkOptions, *, show: bool
+) -> Sequence[Done]:
     """Do what was decided about events."""
     planned = [[turn for turn in each.turns if turn.adds] for each in replays]
     added = planned if manner.dry_run else desk.replay(replays, manner.act(desk))
-    verdicts: list[Verdict] = []
+    verdicts: list[Done] = []
     for each, turns in zip(replays, added, strict=True):
         verdicts += [(turn in turns, deskviews.says_of(turn, turns)) for turn in each.turns]
         verdicts += [(False, each.refused)] if each.refused else []
@@ -102,10 +102,10 @@ def take_replays(
 
 
 def by_name(
-    desk: Desk,
-    cases: dict[str, Sequence[Case]],
-    decide: Callable[[Case], Step],
-    manner: Manner,
+    desk: Recovery,
+    cases: dict[str, Sequence[FoundDelivery]],
+    decide: Callable[[FoundDelivery], Change],
+    manner: BulkOptions,
 ) -> None:
     """Do something about what was named; exit 1 if nothing could be done for one of the names."""
     vain = []
@@ -122,7 +122,10 @@ def by_name(
 
 
 def replay_by_name(
-    desk: Desk, events: Iterable[Filed], decide: Callable[[Filed], Replay], manner: Manner
+    desk: Recovery,
+    events: Iterable[FoundEvent],
+    decide: Callable[[FoundEvent], Replay],
+    manner: BulkOptions,
 ) -> None:
     """Replay the events that were named; exit 1 if one of them cannot be."""
     replays = [decide(filed) for filed in events]
@@ -142,11 +145,11 @@ class _Tally:
 
 def by_page(
     pages: Iterable[Sequence[T]],
-    do: Callable[[Sequence[T]], Sequence[Verdict]],
+    do: Callable[[Sequence[T]], Sequence[Done]],
     *,
     verb: str,
     total: int,
-    manner: Manner,
+    manner: BulkOptions,
 ) -> None:
     """Do page after page and say how many; exit 1 if it was stopped before the end."""
     tally, seen = _Tally(), 0
@@ -179,7 +182,7 @@ def by_page(
         sys.exit(FAILED)
 
 
-def _report(tally: _Tally, *, verb: str, manner: Manner) -> None:
+def _report(tally: _Tally, *, verb: str, manner: BulkOptions) -> None:
     would = "would have " if manner.dry_run else ""
     manner.say(f"{would}{verb} {count(tally.done, 'delivery', 'deliveries')}")
     for says, number in tally.left.most_common():

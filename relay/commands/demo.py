@@ -19,7 +19,7 @@ from typing import Any
 import requests
 
 from relay.rules.delivery import State
-from relay.store import Database, Ledger
+from relay.store import Database, Queries
 
 #: Seconds until something that should come counts as missing.
 PATIENCE = 30.0
@@ -110,9 +110,9 @@ class Demo:
 
     def _await_deliveries(self, scene: Scene) -> None:
         """Show what arrives until no delivery is on its way."""
-        ledger = Ledger(Database(f"sqlite:///{scene.folder / 'relay.db'}"))
+        queries = Queries(Database(f"sqlite:///{scene.folder / 'relay.db'}"))
         ends_at = time.monotonic() + PATIENCE
-        while states := _unfinished(ledger):
+        while states := _unfinished(queries):
             if time.monotonic() > ends_at or {State.DEAD, State.HELD} & states:
                 log = (scene.folder / "relay.log").read_text()
                 raise DemoFailed(f"deliveries are {', '.join(sorted(states))}\n{log}")
@@ -209,8 +209,8 @@ def _send(scene: Scene, arguments: Sequence[str], *, secret: str) -> str:
     return (sent.stdout or sent.stderr).strip()
 
 
-def _unfinished(ledger: Ledger) -> set[State]:
-    states = {State(state) for counts in ledger.backlog().values() for state in counts}
+def _unfinished(queries: Queries) -> set[State]:
+    states = {State(state) for counts in queries.backlog().values() for state in counts}
     return states - {State.DELIVERED}
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from relay.commands.output import moment, print_json, print_lines, print_table, table_of
-from relay.rules.recovery import Case, Kind, Replay, Step, Turn
-from relay.store.recover import Pile
+from relay.commands.output import print_json, print_lines, print_table, shown_time, table_of
+from relay.rules.recovery import Change, ChangeKind, FoundDelivery, Replay, ReplayStep
+from relay.store.recover import ReasonGroup
 
 #: Stands where a plan was not carried out, because somebody else was faster.
 CHANGED = "changed meanwhile: look again"
 
 
-def show_cases(cases: Iterable[Case], *, as_json: bool) -> None:
+def show_cases(cases: Iterable[FoundDelivery], *, as_json: bool) -> None:
     """Print deliveries that stopped."""
     if as_json:
         for case in cases:
@@ -26,7 +26,7 @@ def show_cases(cases: Iterable[Case], *, as_json: bool) -> None:
     )
     for case in cases:
         table.add_row(
-            moment(case.received_at),
+            shown_time(case.received_at),
             case.message_id or case.event_id,
             case.customer,
             case.destination,
@@ -37,7 +37,7 @@ def show_cases(cases: Iterable[Case], *, as_json: bool) -> None:
     print_table(table, empty="nothing is dead or held")
 
 
-def show_piles(piles: Sequence[Pile], *, as_json: bool) -> None:
+def show_piles(piles: Sequence[ReasonGroup], *, as_json: bool) -> None:
     """Print what stopped by destination and reason, and how to resend one of the groups."""
     if as_json:
         for pile in piles:
@@ -45,7 +45,7 @@ def show_piles(piles: Sequence[Pile], *, as_json: bool) -> None:
         return
     table = table_of("number", "destination", "reason", "oldest", "newest")
     for pile in piles:
-        oldest, newest = moment(pile.oldest), moment(pile.newest)
+        oldest, newest = shown_time(pile.oldest), shown_time(pile.newest)
         table.add_row(f"{pile.number:,}", pile.destination, pile.reason, oldest, newest)
     print_table(table, empty="nothing is dead or held")
     if piles:
@@ -54,7 +54,7 @@ def show_piles(piles: Sequence[Pile], *, as_json: bool) -> None:
         )
 
 
-def show_step(step: Step, *, done: bool, says: str, as_json: bool) -> None:
+def show_step(step: Change, *, done: bool, says: str, as_json: bool) -> None:
     """Print what was done with a delivery, or would be."""
     case = step.case
     if as_json:
@@ -64,7 +64,7 @@ def show_step(step: Step, *, done: bool, says: str, as_json: bool) -> None:
     print_lines([f"{case.id} ({message} to {case.destination}, {case.state}): {says}"])
 
 
-def show_replay(replay: Replay, *, added: Sequence[Turn], as_json: bool) -> None:
+def show_replay(replay: Replay, *, added: Sequence[ReplayStep], as_json: bool) -> None:
     """Print what a replay did with an event, or would do: where it went then, and goes now."""
     if as_json:
         print_json(replay_json(replay, added=added))
@@ -72,12 +72,12 @@ def show_replay(replay: Replay, *, added: Sequence[Turn], as_json: bool) -> None
     print_lines(_replay_lines(replay, added))
 
 
-def says_of(turn: Turn, added: Sequence[Turn]) -> str:
+def says_of(turn: ReplayStep, added: Sequence[ReplayStep]) -> str:
     """Return what became of a turn."""
     return CHANGED if turn.adds and turn not in added else turn.says
 
 
-def case_json(case: Case) -> dict[str, Any]:
+def case_json(case: FoundDelivery) -> dict[str, Any]:
     """Return a delivery as ``dead --json`` prints it."""
     return {
         "id": case.id,
@@ -96,7 +96,7 @@ def case_json(case: Case) -> dict[str, Any]:
     }
 
 
-def pile_json(pile: Pile) -> dict[str, Any]:
+def pile_json(pile: ReasonGroup) -> dict[str, Any]:
     """Return a group as ``dead --group --json`` prints it."""
     return {
         "destination": pile.destination,
@@ -107,7 +107,7 @@ def pile_json(pile: Pile) -> dict[str, Any]:
     }
 
 
-def step_json(step: Step, *, done: bool, says: str) -> dict[str, Any]:
+def step_json(step: Change, *, done: bool, says: str) -> dict[str, Any]:
     """Return what was done with a delivery, as ``resend --json`` prints it."""
     case = step.case
     return {
@@ -116,12 +116,12 @@ def step_json(step: Step, *, done: bool, says: str) -> dict[str, Any]:
         "message_id": case.message_id,
         "destination": case.destination,
         "was": case.state.value,
-        "does": step.kind.value if done else Kind.NOTHING.value,
+        "does": step.kind.value if done else ChangeKind.NOTHING.value,
         "says": says,
     }
 
 
-def replay_json(replay: Replay, *, added: Sequence[Turn]) -> dict[str, Any]:
+def replay_json(replay: Replay, *, added: Sequence[ReplayStep]) -> dict[str, Any]:
     """Return what a replay did with an event, as ``replay --json`` prints it."""
     event = replay.filed.event
     return {
@@ -143,7 +143,7 @@ def replay_json(replay: Replay, *, added: Sequence[Turn]) -> dict[str, Any]:
     }
 
 
-def _replay_lines(replay: Replay, added: Sequence[Turn]) -> Iterator[str]:
+def _replay_lines(replay: Replay, added: Sequence[ReplayStep]) -> Iterator[str]:
     event = replay.filed.event
     yield f"{event.id} ({event.message_id or 'no messageId'}) {event.type}"
     if replay.refused:
@@ -155,7 +155,7 @@ def _replay_lines(replay: Replay, added: Sequence[Turn]) -> Iterator[str]:
         yield f"  {sign} {turn.destination}: {_then_and_now(turn)}; {says_of(turn, added)}"
 
 
-def _then_and_now(turn: Turn) -> str:
+def _then_and_now(turn: ReplayStep) -> str:
     if turn.then == turn.now:
         return "routed then and today" if turn.now else "routed neither then nor today"
     return "routed today, not then" if turn.now else "routed then, not today"

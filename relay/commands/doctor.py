@@ -14,9 +14,9 @@ from relay import migrations
 from relay.clock import wall
 from relay.config.model import Config
 from relay.rules.delivery import State
-from relay.store import Database, Ledger, copy
+from relay.store import Database, Queries, copy
 from relay.store.checkup import Checkup
-from relay.store.nodes import Fleet, NodeView
+from relay.store.nodes import Nodes, NodeView
 from relay.store.server import BY_NODE, Server, look_at
 
 #: A lease that ran out so long ago should have been taken over.
@@ -31,7 +31,7 @@ LARGEST_WAL = 256 << 20
 #: Bytes of log that a standby may be behind, or that a slot may keep.
 LARGEST_SLOT = 1 << 30
 
-Verdict = Literal["good", "notice", "broken"]
+Severity = Literal["good", "notice", "broken"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,14 +39,14 @@ class Finding:
     """What one check came to."""
 
     check: str
-    verdict: Verdict
+    verdict: Severity
     #: What was seen, and what to do about it.
     said: str
 
 
 def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
     """Yield what each check finds; only ``broken`` needs somebody to act now."""
-    checkup, ledger = Checkup(database), Ledger(database)
+    checkup, queries = Checkup(database), Queries(database)
     yield _none(
         "events",
         checkup.undelivered_events(),
@@ -65,9 +65,9 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
         "no conversation is stuck",
         "conversations wait behind nobody: please report this as a bug",
     )
-    yield from _overdue(config, checkup, ledger, now=now)
-    yield from _stopped(config, ledger)
-    views = Fleet(database).nodes()
+    yield from _overdue(config, checkup, queries, now=now)
+    yield from _stopped(config, queries)
+    views = Nodes(database).nodes()
     yield from _nodes(views)
     yield _schema(migrations.revision(database))
     if database.is_sqlite:
@@ -89,9 +89,9 @@ def _none(check: str, count: int, good: str, broken: str) -> Finding:
 
 
 def _overdue(
-    config: Config, checkup: Checkup, ledger: Ledger, *, now: datetime
+    config: Config, checkup: Checkup, queries: Queries, *, now: datetime
 ) -> Iterator[Finding]:
-    pauses = ledger.pauses()
+    pauses = queries.pauses()
     overdue = checkup.overdue(now - DUE_GRACE)
     for name, count in sorted(overdue.items()):
         if pause := pauses.get(name):
@@ -110,11 +110,11 @@ def _overdue(
         yield Finding(check="work", verdict="good", said="nothing is long due")
 
 
-def _stopped(config: Config, ledger: Ledger) -> Iterator[Finding]:
-    for name, pause in sorted(ledger.pauses().items()):
+def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
+    for name, pause in sorted(queries.pauses().items()):
         said = f"{name} is paused since {pause.since:%Y-%m-%d %H:%M:%SZ}: {pause.cause}"
         yield Finding(check="destinations", verdict="notice", said=f"{said}: {pause.reason}")
-    for name, counts in sorted(ledger.backlog().items()):
+    for name, counts in sorted(queries.backlog().items()):
         for state in (State.HELD, State.DEAD):
             if count := counts.get(state, 0):
                 said = f"{count} deliveries to {name} are {state}: gofax-relay dead lists them"
@@ -149,7 +149,7 @@ def examine_server(server: Server, *, nodes: int, now: datetime) -> Iterator[Fin
         yield Finding(check="disk", verdict="broken", said=said)
     for name, kept in server.idle_slots.items():
         said = f"replication slot {name} is read by nobody and keeps {kept >> 20} MiB on the disk"
-        verdict: Verdict = "broken" if kept > LARGEST_SLOT else "notice"
+        verdict: Severity = "broken" if kept > LARGEST_SLOT else "notice"
         yield Finding(check="disk", verdict=verdict, said=said)
     said = f"the database has {server.size >> 20} MiB; the server says nothing of the room left"
     yield Finding(check="disk", verdict="good", said=said)
@@ -168,7 +168,7 @@ def _connections(server: Server, *, nodes: int) -> Finding:
         f"{server.connected} of {server.connections} connections are used; {nodes} nodes open up"
         f" to {BY_NODE} each"
     )
-    verdict: Verdict = "good"
+    verdict: Severity = "good"
     if server.connected >= server.connections:
         verdict = "broken"
     elif nodes * BY_NODE > server.connections:

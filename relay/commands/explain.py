@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from relay.commands.output import delivery_json, event_json, moment, request_json
-from relay.config.model import Destination, Endpoint
+from relay.commands.output import delivery_json, event_json, request_json, shown_time
+from relay.config.model import DestinationConfig, Endpoint
 from relay.rules import payload
 from relay.rules.delivery import Pause, State
 from relay.rules.payload import UNREADABLE, Payload
@@ -31,7 +31,7 @@ class Circumstances:
     """What an explanation depends on, the event apart."""
 
     now: datetime
-    destinations: Mapping[str, Destination]
+    destinations: Mapping[str, DestinationConfig]
     pauses: Mapping[str, Pause]
     #: Who paused what a person paused.
     pausers: Mapping[str, str]
@@ -42,7 +42,7 @@ def lines(view: EventView, around: Circumstances) -> Iterator[str]:
     event = view.event
     yield f"{event.id}  {event.type}  {event.sender or '-'} → {event.recipient or '-'}"
     yield f"  messageId {event.message_id or '(none: known by its bytes)'}"
-    yield f"  {view.standing} {moment(event.received_at)} at {event.endpoint}{_again(view)}"
+    yield f"  {view.standing} {shown_time(event.received_at)} at {event.endpoint}{_again(view)}"
     if view.standing != "accepted":
         yield f"  {_standing(view)}"
     for conflict in view.contradicted_by:
@@ -72,7 +72,7 @@ def as_json(view: EventView, around: Circumstances) -> dict[str, Any]:
 
 def purged_lines(name: str, purged: Purged) -> Iterator[str]:
     """Yield what is known of an event that was removed, for people."""
-    yield f"{name} was received {moment(purged.first_at)} as {purged.event_id}{_again(purged)}"
+    yield f"{name} was received {shown_time(purged.first_at)} as {purged.event_id}{_again(purged)}"
     yield "  what it said and what became of it was removed since: by the retention, or erased"
     yield "  that it was here is remembered: sent again, it has no second effect"
     yield from map(_action_line, purged.actions)
@@ -155,7 +155,7 @@ def _again(known: EventView | Purged) -> str:
 
 
 def _request_line(request: Request) -> str:
-    return f"request {moment(request.at)} {request.status} {request.outcome}: {request.reason}"
+    return f"request {shown_time(request.at)} {request.status} {request.outcome}: {request.reason}"
 
 
 def _standing(view: EventView) -> str:
@@ -184,7 +184,7 @@ def _waits(ahead: Ahead | None) -> str:
     if ahead.parks:
         reason = f": {ahead.reason}" if ahead.reason else ""
         return f"{behind} {name}, {ahead.state} until a person decides{reason}"
-    due = f", due {moment(ahead.due_at)}" if ahead.due_at and ahead.state == "pending" else ""
+    due = f", due {shown_time(ahead.due_at)}" if ahead.due_at and ahead.state == "pending" else ""
     return f"{behind} {name}, {ahead.state}{due}"
 
 
@@ -193,12 +193,12 @@ def _next_attempt(delivery: DeliveryView, around: Circumstances) -> str:
     due = delivery.due_at or around.now
     if due > around.now:
         not_while = f"; not while {unserved}" if unserved else ""
-        return f"next: {_which(delivery)} at {moment(due)}{_last(delivery, around)}{not_while}"
+        return f"next: {_which(delivery)} at {shown_time(due)}{_last(delivery, around)}{not_while}"
     if unserved:
         return f"next: nothing while {unserved}"
     overdue = ""
     if around.now - due > OVERDUE:
-        overdue = f"; it is due since {moment(due)}: does a worker run?"
+        overdue = f"; it is due since {shown_time(due)}: does a worker run?"
     return f"next: {_which(delivery)} now{overdue}"
 
 
@@ -213,7 +213,7 @@ def _last(delivery: DeliveryView, around: Circumstances) -> str:
     settings = around.destinations.get(delivery.destination)
     if settings is None or delivery.failing_since is None:
         return ""
-    return f", given up after {moment(delivery.failing_since + settings.policy.window)}"
+    return f", given up after {shown_time(delivery.failing_since + settings.policy.window)}"
 
 
 def _attempt_runs(delivery: DeliveryView, around: Circumstances) -> str:
@@ -221,7 +221,7 @@ def _attempt_runs(delivery: DeliveryView, around: Circumstances) -> str:
     if until is not None and until < around.now:
         return (
             f"next: another worker repeats it, since {node} was not heard of "
-            f"after {moment(until)}; it may have acted"
+            f"after {shown_time(until)}; it may have acted"
         )
     return f"next: the answer to the attempt that {node} is making"
 
@@ -238,14 +238,15 @@ def _unserved(delivery: DeliveryView, around: Circumstances) -> str:
         f"by {around.pausers.get(name, 'a person')}" if pause.cause == "operator" else pause.cause
     )
     reason = f": {pause.reason}" if pause.reason else ""
-    return f"{name} is paused ({cause}, since {moment(pause.since)}{reason}); {_ends(name, pause)}"
+    since = shown_time(pause.since)
+    return f"{name} is paused ({cause}, since {since}{reason}); {_ends(name, pause)}"
 
 
 def _ends(name: str, pause: Pause) -> str:
     if pause.until is None:
         return f"until gofax-relay resume {name}"
     what = "all go on" if pause.cause == "throttled" else "one delivery is tried"
-    return f"{what} at {moment(pause.until)}"
+    return f"{what} at {shown_time(pause.until)}"
 
 
 def _reason(delivery: DeliveryView) -> str:
@@ -281,13 +282,13 @@ def _attempt_line(attempt: AttemptView) -> str:
     noted = f" ({', '.join(marks)})" if marks else ""
     result = attempt.result or "running, or lost"
     detail = f": {attempt.detail}" if attempt.detail else ""
-    return f"attempt {moment(attempt.started_at)} {result}{noted}{detail}"
+    return f"attempt {shown_time(attempt.started_at)} {result}{noted}{detail}"
 
 
 def _action_line(action: ActionView) -> str:
     why = f" ({action.why})" if action.why else ""
     what = action.delivery_id or action.destination
-    return f"{action.what} {moment(action.at)} by {action.who}{why}: {what} {action.detail}"
+    return f"{action.what} {shown_time(action.at)} by {action.who}{why}: {what} {action.detail}"
 
 
 def _delivery_json(delivery: DeliveryView, around: Circumstances) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable
 from relay.store import Database
 from relay.store.database import file_of
-from relay.store.nodes import Fleet
-from relay.store.prune import Removed, Upkeep
+from relay.store.nodes import Nodes
+from relay.store.prune import Pruning, Removed
 
 SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
 
@@ -43,7 +43,7 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
     """
     database = opened(config)
     now, horizon = database.clock(), config.dedupe_horizon
-    upkeep = Upkeep(database, dry_run=dry_run)
+    upkeep = Pruning(database, dry_run=dry_run)
     steps = upkeep.prune(
         before=now - (older_than or config.retention),
         keys_before=now - horizon if horizon else None,
@@ -69,7 +69,7 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
     """
     if not (yes or dry_run):
         confirm(f"Remove all events of {number}?", look="--dry-run")
-    steps = Upkeep(opened(config), dry_run=dry_run).erase(number)
+    steps = Pruning(opened(config), dry_run=dry_run).erase(number)
     if not _report(steps, dry_run=dry_run, as_json=as_json).events:
         raise click.ClickException(f"no event of {number} is here that is over")
 
@@ -153,7 +153,7 @@ def nodes(config: Config, as_json: bool) -> None:
     Examples: gofax-relay nodes
               gofax-relay nodes --json | grep '"state": "silent"'
     """
-    output.show_nodes(Fleet(opened(config)).nodes(), as_json=as_json)
+    output.show_nodes(Nodes(opened(config)).nodes(), as_json=as_json)
 
 
 def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Removed:

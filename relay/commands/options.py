@@ -17,7 +17,7 @@ from relay.config.model import LONGEST_AGE, Config
 from relay.migrations import Unusable
 from relay.rules import payload, units
 from relay.rules.units import RateLimit
-from relay.store import Database, Ledger, StoreUnavailable
+from relay.store import Database, Queries, StoreUnavailable
 
 #: Exit codes.
 FAILED, USAGE = 1, 2
@@ -138,6 +138,6 @@ def opened(config: Config) -> Database:
         raise click.ClickException(str(error)) from error
 
 
-def ledger_of(config: Config) -> Ledger:
+def queries_of(config: Config) -> Queries:
     """Return what shows the store of *config*."""
-    return Ledger(opened(config))
+    return Queries(opened(config))

@@ -14,9 +14,9 @@ from rich.table import Table
 
 from connectors.base import Connector, DeliveryError, Rolls
 from relay.config.model import Config, Endpoint, without_password
-from relay.destinations import Outlet
+from relay.destinations import Destination
 from relay.rules.delivery import State
-from relay.store import Ledger
+from relay.store import Queries
 from relay.store.nodes import NodeView
 from relay.store.values import DeliveryView, EventView, Request
 
@@ -35,9 +35,9 @@ SIGNS = {
 }
 
 
-def show_events(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
+def show_events(queries: Queries, *, as_json: bool, limit: int | None) -> None:
     """Print the newest *limit* events, oldest first."""
-    views = ledger.events(limit=limit)
+    views = queries.events(limit=limit)
     if as_json:
         for view in views:
             print_json(event_json(view))
@@ -46,7 +46,7 @@ def show_events(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
     for view in views:
         event = view.event
         table.add_row(
-            moment(event.received_at),
+            shown_time(event.received_at),
             event.message_id or event.id,
             event.type if view.standing == "accepted" else f"{event.type} ({view.standing})",
             event.sender,
@@ -57,9 +57,9 @@ def show_events(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
     print_table(table, empty="no events yet")
 
 
-def show_requests(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
+def show_requests(queries: Queries, *, as_json: bool, limit: int | None) -> None:
     """Print the newest *limit* requests, oldest first."""
-    requests = ledger.requests(limit=limit)
+    requests = queries.requests(limit=limit)
     if as_json:
         for request in requests:
             print_json(request_json(request))
@@ -67,7 +67,7 @@ def show_requests(ledger: Ledger, *, as_json: bool, limit: int | None) -> None:
     table = table_of("time", "status", "outcome", "endpoint", "remote", "message", "reason")
     for request in requests:
         table.add_row(
-            moment(request.at),
+            shown_time(request.at),
             str(request.status),
             request.outcome,
             request.endpoint,
@@ -92,8 +92,8 @@ def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
             view.name,
             node.host if node else "",
             node.version if node else "",
-            moment(node.started_at) if node and node.started_at else "",
-            moment(view.beat_at) if view.beat_at else "",
+            shown_time(node.started_at) if node and node.started_at else "",
+            shown_time(view.beat_at) if view.beat_at else "",
             str(view.leases or ""),
             view.state,
         )
@@ -123,12 +123,12 @@ def plan(config: Config) -> str:
     return "\n".join(lines)
 
 
-def check_live(outlets: Mapping[str, Outlet]) -> bool:
+def check_live(outlets: Mapping[str, Destination]) -> bool:
     """Ask each destination whether we may come in; return whether all said yes."""
     return _all_say(outlets, lambda connector: connector.check())
 
 
-def set_up(outlets: Mapping[str, Outlet]) -> bool:
+def set_up(outlets: Mapping[str, Destination]) -> bool:
     """Make in each destination what its connector relies on; return whether all went well."""
     return _all_say(outlets, lambda connector: connector.setup())
 
@@ -150,7 +150,7 @@ def roll(archives: Mapping[str, Rolls], *, before: date) -> bool:
     return good
 
 
-def _all_say(outlets: Mapping[str, Outlet], ask: Callable[[Connector[Any]], str]) -> bool:
+def _all_say(outlets: Mapping[str, Destination], ask: Callable[[Connector[Any]], str]) -> bool:
     good = True
     for name, outlet in outlets.items():
         try:
@@ -248,8 +248,8 @@ def _short(delivery: DeliveryView) -> str:
     return f"{SIGNS[delivery.state]} {delivery.destination}{tries}"
 
 
-def moment(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+def shown_time(shown_time: datetime) -> str:
+    return shown_time.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def table_of(*names: str) -> Table:

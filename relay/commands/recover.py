@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import click
 
 from relay.commands import bulk, deskviews
-from relay.commands.bulk import Manner, count
+from relay.commands.bulk import BulkOptions, count
 from relay.commands.options import (
     Moment,
     Number,
@@ -28,9 +28,9 @@ from relay.commands.options import (
 from relay.config.model import Config
 from relay.rules import recovery, routing
 from relay.rules.delivery import State
-from relay.rules.recovery import Case, Filed
-from relay.store import Desk
-from relay.store.search import STOPPED, Unknown, Wanted
+from relay.rules.recovery import FoundDelivery, FoundEvent
+from relay.store import Recovery
+from relay.store.search import STOPPED, Filter, Unknown
 
 Command = Callable[..., None]
 
@@ -105,7 +105,7 @@ def _filtered(command: Command) -> Command:
         of_filter = {name: given.pop(name) for name in names if name in given}
         _check_span(of_filter.get("since"), of_filter.get("until"))
         _point_out_endpoint(given["config"], of_filter.get("endpoint"))
-        given["wanted"] = Wanted(
+        given["wanted"] = Filter(
             states=tuple(State(state) for state in states), type=type_, **of_filter
         )
         command(**given)
@@ -120,7 +120,7 @@ def _mannered(command: Command) -> Command:
     def packed(**given: Any) -> None:
         names = ("who", "why", "as_json", "dry_run", "yes", "rate")
         of_manner = {name: given.pop(name) for name in names if name in given}
-        command(manner=Manner(**of_manner), **given)
+        command(manner=BulkOptions(**of_manner), **given)
 
     return packed
 
@@ -131,7 +131,7 @@ def _mannered(command: Command) -> Command:
 @_with(*_OF_DELIVERIES, *_OF_EVENTS, json_option, limit_option)
 @click.option("--group", is_flag=True, help="Count them by destination and reason.")
 @_filtered
-def dead(config: Config, wanted: Wanted, as_json: bool, limit: int | None, group: bool) -> None:
+def dead(config: Config, wanted: Filter, as_json: bool, limit: int | None, group: bool) -> None:
     """List the deliveries that are dead or held, oldest first.
 
     \b
@@ -161,8 +161,8 @@ def dead(config: Config, wanted: Wanted, as_json: bool, limit: int | None, group
 def resend(
     config: Config,
     names: Sequence[str],
-    wanted: Wanted,
-    manner: Manner,
+    wanted: Filter,
+    manner: BulkOptions,
     all_dead: bool,
     again: bool,
 ) -> None:
@@ -190,7 +190,7 @@ def resend(
     wanted = _bulk_filter(wanted, all_dead=all_dead, again=again)
     total = _confirm_resend(desk, wanted, manner)
 
-    def do(page: Sequence[Case]) -> Sequence[bulk.Verdict]:
+    def do(page: Sequence[FoundDelivery]) -> Sequence[bulk.Done]:
         steps = [decide(case) for case in page]
         return bulk.take_steps(desk, steps, manner, show=manner.dry_run)
 
@@ -217,8 +217,8 @@ def replay(
     config: Config,
     names: Sequence[str],
     only: Sequence[str],
-    wanted: Wanted,
-    manner: Manner,
+    wanted: Filter,
+    manner: BulkOptions,
     again: bool,
 ) -> None:
     """Send events through today's routes, and add the deliveries that are missing.
@@ -233,7 +233,7 @@ def replay(
     """
     desk = _desk(config, only)
 
-    def decide(filed: Filed) -> recovery.Replay:
+    def decide(filed: FoundEvent) -> recovery.Replay:
         today = routing.match(filed.event, config.routes).destinations
         return recovery.replay(filed, today, only=only, again=again)
 
@@ -242,13 +242,13 @@ def replay(
         found = bulk.found(desk.filed, names)
         bulk.replay_by_name(desk, found.values(), decide, manner)
         return
-    if wanted == Wanted():
+    if wanted == Filter():
         raise click.UsageError("name events, or give a filter such as --since 2d")
     total = desk.count_events(wanted)
     events = count(total, "event", "events")
     manner.confirm(f"Replay {events} through today's routes?", number=total)
 
-    def do(page: Sequence[Filed]) -> Sequence[bulk.Verdict]:
+    def do(page: Sequence[FoundEvent]) -> Sequence[bulk.Done]:
         replays = [decide(filed) for filed in page]
         return bulk.take_replays(desk, replays, manner, show=manner.dry_run)
 
@@ -269,7 +269,7 @@ def replay(
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
 @_with(*_ACT, json_option)
 @_mannered
-def settle(config: Config, names: Sequence[str], end: str, manner: Manner) -> None:
+def settle(config: Config, names: Sequence[str], end: str, manner: BulkOptions) -> None:
     """Say how a delivery ended that is held, dead, or being tried again.
 
     Its conversation goes on if it waited for that.
@@ -296,7 +296,7 @@ def pause(config: Config, destination: str, who: str, why: str | None) -> None:
     """
     desk = _desk(config)
     _check_destination(destination, config.destinations)
-    manner = Manner(who=who, why=why, as_json=False)
+    manner = BulkOptions(who=who, why=why, as_json=False)
     if desk.pause(destination, manner.act(desk)):
         click.echo(f"{destination} is paused; what comes for it waits")
     else:
@@ -315,7 +315,7 @@ def resume(config: Config, destination: str, who: str, why: str | None) -> None:
     """
     desk = _desk(config)
     _check_destination(destination, [*config.destinations, *desk.paused()])
-    manner = Manner(who=who, why=why, as_json=False)
+    manner = BulkOptions(who=who, why=why, as_json=False)
     cause = desk.resume(destination, manner.act(desk))
     if cause is None:
         click.echo(f"{destination} is not paused")
@@ -323,7 +323,7 @@ def resume(config: Config, destination: str, who: str, why: str | None) -> None:
         click.echo(f"{destination} is served again (it was paused: {cause})")
 
 
-def _desk(config: Config, destinations: Sequence[str] = ()) -> Desk:
+def _desk(config: Config, destinations: Sequence[str] = ()) -> Recovery:
     """Open the store; point out destinations that only it may know."""
     for name in destinations:
         if name not in config.destinations:
@@ -331,7 +331,7 @@ def _desk(config: Config, destinations: Sequence[str] = ()) -> Desk:
             click.echo(
                 f'note: no destination named "{name}" in the config (have: {have})', err=True
             )
-    return Desk(opened(config))
+    return Recovery(opened(config))
 
 
 def _check_span(since: datetime | None, until: datetime | None) -> None:
@@ -353,7 +353,7 @@ def _check_destination(name: str, known: Mapping[str, Any] | Sequence[str]) -> N
         raise click.UsageError(f'no destination named "{name}" (have: {have})')
 
 
-def _one(desk: Desk, name: str) -> Sequence[Case]:
+def _one(desk: Recovery, name: str) -> Sequence[FoundDelivery]:
     """Find the one delivery that *name* means."""
     cases = desk.named(name)
     if len(cases) > 1:
@@ -362,7 +362,7 @@ def _one(desk: Desk, name: str) -> Sequence[Case]:
     return cases
 
 
-def _meant(cases: Sequence[Case], wanted: Wanted) -> Sequence[Case]:
+def _meant(cases: Sequence[FoundDelivery], wanted: Filter) -> Sequence[FoundDelivery]:
     """Return those of *cases* that are in the destinations and states that are wanted."""
     return [
         case
@@ -372,14 +372,14 @@ def _meant(cases: Sequence[Case], wanted: Wanted) -> Sequence[Case]:
     ]
 
 
-def _refuse_filters(wanted: Wanted, *, all_dead: bool = False) -> None:
-    if wanted != Wanted() or all_dead:
+def _refuse_filters(wanted: Filter, *, all_dead: bool = False) -> None:
+    if wanted != Filter() or all_dead:
         raise click.UsageError("give names or a filter, not both")
 
 
-def _bulk_filter(wanted: Wanted, *, all_dead: bool, again: bool) -> Wanted:
+def _bulk_filter(wanted: Filter, *, all_dead: bool, again: bool) -> Filter:
     """Return what a filter means: what is dead, unless it says more."""
-    if wanted == Wanted() and not all_dead:
+    if wanted == Filter() and not all_dead:
         raise click.UsageError(
             "name deliveries or events, give a filter such as --destination crm, or --all-dead"
         )
@@ -390,7 +390,7 @@ def _bulk_filter(wanted: Wanted, *, all_dead: bool, again: bool) -> Wanted:
     return replace(wanted, states=wanted.states or (State.DEAD,))
 
 
-def _confirm_resend(desk: Desk, wanted: Wanted, manner: Manner) -> int:
+def _confirm_resend(desk: Recovery, wanted: Filter, manner: BulkOptions) -> int:
     """Ask whether to resend what *wanted* means, and return how many that are."""
     total = desk.count(wanted)
     if total and not manner.yes and not manner.dry_run:

@@ -16,7 +16,7 @@ from relay.config.engine import Celery, Engine
 from relay.config.model import (
     BasicAuth,
     Config,
-    Destination,
+    DestinationConfig,
     Endpoint,
     Outbound,
     Retry,
@@ -60,7 +60,7 @@ def load(
 
 def _destinations(
     read: Document, given: object, find_connector: FindConnector
-) -> dict[str, Destination]:
+) -> dict[str, DestinationConfig]:
     """Check each destination: our own keys by our model, the rest by the connector's."""
     if given is None:
         return {}
@@ -81,7 +81,7 @@ def _destinations(
 
 def _destination(
     read: Document, at: Where, values: Mapping[str, Any], find_connector: FindConnector
-) -> Destination | None:
+) -> DestinationConfig | None:
     own = {key: value for key, value in values.items() if key in _common_keys()}
     rest = {key: value for key, value in values.items() if key not in _common_keys()}
     options: BaseModel | None = Options()
@@ -102,11 +102,11 @@ def _destination(
         )
         own.setdefault("rate", connector.default_rate)
         own.setdefault("concurrency", connector.default_concurrency)
-    return _checked(Destination, {**own, "options": options or Options()}, at=at, read=read)
+    return _checked(DestinationConfig, {**own, "options": options or Options()}, at=at, read=read)
 
 
 def _common_keys() -> set[str]:
-    return set(Destination.model_fields) - {"options"}
+    return set(DestinationConfig.model_fields) - {"options"}
 
 
 def _named_routes(given: object) -> object:
@@ -231,7 +231,7 @@ def _words(kind: str, message: str, where: Where, model: type[BaseModel], also: 
 
 _PARTS: Mapping[type[BaseModel], tuple[type[BaseModel], ...]] = {
     Config: (Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Route, When, Engine, Celery),
-    Destination: (Retry,),
+    DestinationConfig: (Retry,),
 }
 
 

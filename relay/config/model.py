@@ -168,7 +168,7 @@ class Retry(Settings):
     for_: Duration = Field(DEFAULT_WINDOW, alias="for", description="How long to go on")
 
 
-class Destination(Settings):
+class DestinationConfig(Settings):
     """A named, configured connector."""
 
     connector: str = Field(description="Kind of system: hubspot, zendesk, teams, …")
@@ -238,7 +238,7 @@ class Config(Settings):
         None, description="What judges how texts sound; needs the extra sentiment"
     )
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
-    destinations: Mapping[str, Destination] = Field(default_factory=dict)
+    destinations: Mapping[str, DestinationConfig] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
 
     @field_validator("store")

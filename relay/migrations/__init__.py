@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 from relay.config.model import Config
 from relay.store import copy, schema
 from relay.store.database import Database, StoreUnavailable
-from relay.store.nodes import Fleet
+from relay.store.nodes import Nodes
 
 
 class Unusable(Exception):
@@ -184,7 +184,7 @@ class _Revisions:
 def _require_quiet(database: Database, db: sa.Connection) -> None:
     if not sa.inspect(db).has_table(schema.nodes.name):
         return
-    if living := Fleet(database).living(db):
+    if living := Nodes(database).living(db):
         raise NodesAtWork(
             f"{', '.join(living)} could not go on with that schema: stop them first"
             " (gofax-relay nodes lists them; who was killed is off the list after 20 s)"

@@ -59,7 +59,7 @@ class State(StrEnum):
     HELD = "held"
 
 
-class Result(StrEnum):
+class OutcomeKind(StrEnum):
     """What an attempt came to: delivered, or what the connector raised."""
 
     DELIVERED = "delivered"
@@ -74,7 +74,7 @@ class Result(StrEnum):
 class Outcome:
     """How one attempt ended."""
 
-    result: Result
+    result: OutcomeKind
     #: Words for people: the reason, or nothing.
     detail: str = ""
     #: HTTP status of the answer, if there was one.
@@ -110,7 +110,7 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class Tries:
     """What is known of a delivery when an attempt at it ends."""
 
     #: Attempts that counted, this one included.
@@ -175,7 +175,7 @@ def delivered(receipt: Receipt) -> Outcome:
         url=receipt.url and clean(receipt.url),
         thread=receipt.thread and clean(receipt.thread),
     )
-    return Outcome(result=Result.DELIVERED, receipt=kept)
+    return Outcome(result=OutcomeKind.DELIVERED, receipt=kept)
 
 
 def outcome_of(error: BaseException) -> Outcome:
@@ -183,66 +183,66 @@ def outcome_of(error: BaseException) -> Outcome:
     name = type(error).__name__
     if not isinstance(error, DeliveryError):
         # Its text is not written for people, and may hold what must not be shown.
-        return Outcome(result=Result.AMBIGUOUS, detail=f"bug in the connector: {name}")
+        return Outcome(result=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {name}")
     # Words from other systems: what cannot be stored must not keep the outcome from being stored.
     detail, status = clean(str(error)) or name, error.status
     match error:
         case Throttled():
             return Outcome(
-                result=Result.THROTTLED,
+                result=OutcomeKind.THROTTLED,
                 detail=detail,
                 status=status,
                 retry_after=error.retry_after,
                 scope=error.scope,
             )
         case Transient():
-            result = Result.TRANSIENT
+            result = OutcomeKind.TRANSIENT
         case Refused():
-            result = Result.REFUSED
+            result = OutcomeKind.REFUSED
         case Unauthorized():
-            result = Result.UNAUTHORIZED
+            result = OutcomeKind.UNAUTHORIZED
         case Ambiguous():
-            result = Result.AMBIGUOUS
+            result = OutcomeKind.AMBIGUOUS
         case _:
-            return Outcome(result=Result.AMBIGUOUS, detail=f"bug in the connector: {name}")
+            return Outcome(result=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {name}")
     return Outcome(result=result, detail=detail, status=status)
 
 
 def decide(
-    standing: Standing, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
+    standing: Tries, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
 ) -> Decision:
     """Say what becomes of a delivery whose attempt ended in *outcome* at *now*."""
-    if outcome.result is Result.AMBIGUOUS:
+    if outcome.result is OutcomeKind.AMBIGUOUS:
         # Also if this was the last attempt: a person may resend it.
         standing = replace(standing, repeat=True)
     match outcome.result:
-        case Result.DELIVERED:
+        case OutcomeKind.DELIVERED:
             return _end(State.DELIVERED, standing)
-        case Result.REFUSED:
+        case OutcomeKind.REFUSED:
             return _dead(standing, policy, f"refused: {outcome.detail}")
-        case Result.THROTTLED:
+        case OutcomeKind.THROTTLED:
             return _wait(standing, outcome, now=now)
-        case Result.UNAUTHORIZED:
+        case OutcomeKind.UNAUTHORIZED:
             return _unharmed(standing, due_at=now)
-        case Result.AMBIGUOUS if policy.on_ambiguous == "hold":
+        case OutcomeKind.AMBIGUOUS if policy.on_ambiguous == "hold":
             reason = f"ambiguous: {outcome.detail}"
             return _end(State.HELD, standing, reason=reason)
     return _retry(standing, outcome, policy=policy, now=now, rng=rng)
 
 
-def given_back(standing: Standing, *, now: datetime) -> Decision:
+def given_back(standing: Tries, *, now: datetime) -> Decision:
     """Say what becomes of a delivery that was claimed, and whose attempt was not begun."""
     return _unharmed(standing, due_at=now)
 
 
 def _retry(
-    standing: Standing, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
+    standing: Tries, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
 ) -> Decision:
     since = standing.failing_since or now
     if now - since >= policy.window:
         reason = f"exhausted after {standing.attempts} attempts: {outcome.detail}"
         return _dead(standing, policy, reason)
-    doubtful = outcome.result is Result.AMBIGUOUS
+    doubtful = outcome.result is OutcomeKind.AMBIGUOUS
     return Decision(
         state=State.PENDING,
         due_at=now + policy.backoff(standing.attempts, rng, doubtful=doubtful),
@@ -252,7 +252,7 @@ def _retry(
     )
 
 
-def _wait(standing: Standing, outcome: Outcome, *, now: datetime) -> Decision:
+def _wait(standing: Tries, outcome: Outcome, *, now: datetime) -> Decision:
     return _unharmed(standing, due_at=now + _asked_for(outcome))
 
 
@@ -261,7 +261,7 @@ def _asked_for(outcome: Outcome) -> timedelta:
     return min(max(outcome.retry_after or DEFAULT_WAIT, SHORTEST_WAIT), LONGEST_WAIT)
 
 
-def _unharmed(standing: Standing, *, due_at: datetime) -> Decision:
+def _unharmed(standing: Tries, *, due_at: datetime) -> Decision:
     return Decision(
         state=State.PENDING,
         due_at=due_at,
@@ -271,13 +271,13 @@ def _unharmed(standing: Standing, *, due_at: datetime) -> Decision:
     )
 
 
-def _dead(standing: Standing, policy: Policy, reason: str) -> Decision:
+def _dead(standing: Tries, policy: Policy, reason: str) -> Decision:
     if policy.on_dead == "hold":
         return replace(_end(State.HELD, standing, reason=reason), parks=True)
     return _end(State.DEAD, standing, reason=reason)
 
 
-def _end(state: State, standing: Standing, *, reason: str = "") -> Decision:
+def _end(state: State, standing: Tries, *, reason: str = "") -> Decision:
     return Decision(state=state, attempts=standing.attempts, repeat=standing.repeat, reason=reason)
 
 
@@ -291,12 +291,12 @@ def health_after(
     # What was begun before the pause says nothing about what is behind it.
     is_earlier = pause is not None and claimed_at < pause.since
     match outcome.result:
-        case Result.DELIVERED | Result.REFUSED:
+        case OutcomeKind.DELIVERED | OutcomeKind.REFUSED:
             outlasts = pause is not None and (pause.cause == "throttled" or is_earlier)
             return Health(pause=pause if outlasts else None)
-        case Result.UNAUTHORIZED:
+        case OutcomeKind.UNAUTHORIZED:
             return _paused(health, "unauthorized", outcome, now=now, wait=PROBE_EVERY)
-        case Result.THROTTLED:
+        case OutcomeKind.THROTTLED:
             if outcome.scope == "conversation":
                 return health
             if pause is not None and pause.cause == "unauthorized" and is_earlier:

@@ -22,7 +22,7 @@ from relay.rules.delivery import State
 _PARTICULAR = re.compile(r"\b(?=\w*\d)[\w-]{4,}|(?<=\bafter )\d+(?= attempt)")
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """What is to be done with a delivery."""
 
     #: Give it a new series of attempts.
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
+class FoundDelivery:
     """A delivery as a person found it who wants something done about it."""
 
     id: str
@@ -64,18 +64,18 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class Change:
     """What is to be done with one delivery, in words too; or why nothing is."""
 
-    case: Case
-    kind: Kind
+    case: FoundDelivery
+    kind: ChangeKind
     says: str
     #: The state that it gets.
     state: State = State.PENDING
     late: bool = False
 
 
-def resend(case: Case, *, again: bool, now: datetime) -> Step:
+def resend(case: FoundDelivery, *, again: bool, now: datetime) -> Change:
     """Say what a resend does to *case*; *again* allows a second effect."""
     match case.state:
         case State.DEAD:
@@ -83,7 +83,7 @@ def resend(case: Case, *, again: bool, now: datetime) -> Step:
         case State.HELD:
             return _renewed(case, late=case.late or not case.parks)
         case State.PENDING if case.due_at is not None and case.due_at > now:
-            return Step(case=case, kind=Kind.HURRY, says="due now", late=case.late)
+            return Change(case=case, kind=ChangeKind.HURRY, says="due now", late=case.late)
         case State.PENDING:
             return _nothing(case, "due already: it goes as soon as its destination takes it")
         case State.IN_FLIGHT:
@@ -96,10 +96,10 @@ def resend(case: Case, *, again: bool, now: datetime) -> Step:
             return _nothing(case, f"sent again before, as {case.copy}")
         case State.DELIVERED:
             says = "a second delivery under a new key, late"
-            return Step(case=case, kind=Kind.COPY, says=says, late=True)
+            return Change(case=case, kind=ChangeKind.COPY, says=says, late=True)
 
 
-def settle(case: Case, *, end: Literal[State.DELIVERED, State.DEAD]) -> Step:
+def settle(case: FoundDelivery, *, end: Literal[State.DELIVERED, State.DEAD]) -> Change:
     """Say what it does to *case* if a person settles it as *end*."""
     if case.state is end:
         return _nothing(case, f"{end} already")
@@ -107,10 +107,10 @@ def settle(case: Case, *, end: Literal[State.DELIVERED, State.DEAD]) -> Step:
         case State.HELD | State.PENDING:
             freed = "; its conversation goes on" if not case.late else ""
             says = f"settled as {end}{freed}"
-            return Step(case=case, kind=Kind.END, state=end, late=case.late, says=says)
+            return Change(case=case, kind=ChangeKind.END, state=end, late=case.late, says=says)
         case State.DEAD:
             says = f"settled as {end}"
-            return Step(case=case, kind=Kind.END, state=end, late=case.late, says=says)
+            return Change(case=case, kind=ChangeKind.END, state=end, late=case.late, says=says)
         case State.IN_FLIGHT:
             return _nothing(case, "an attempt is running: wait for its end")
         case State.WAITING:
@@ -119,13 +119,13 @@ def settle(case: Case, *, end: Literal[State.DELIVERED, State.DEAD]) -> Step:
             return _nothing(case, "delivered: what has arrived cannot be taken back")
 
 
-def _renewed(case: Case, *, late: bool) -> Step:
+def _renewed(case: FoundDelivery, *, late: bool) -> Change:
     place = "late: outside of the order" if late else "in its place: its conversation goes on"
-    return Step(case=case, kind=Kind.RENEW, late=late, says=f"sent again, {place}")
+    return Change(case=case, kind=ChangeKind.RENEW, late=late, says=f"sent again, {place}")
 
 
-def _nothing(case: Case, why: str) -> Step:
-    return Step(case=case, kind=Kind.NOTHING, state=case.state, late=case.late, says=why)
+def _nothing(case: FoundDelivery, why: str) -> Change:
+    return Change(case=case, kind=ChangeKind.NOTHING, state=case.state, late=case.late, says=why)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +137,7 @@ class Latest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Filed:
+class FoundEvent:
     """A stored event as a person found it who wants to replay it."""
 
     seq: int
@@ -150,7 +150,7 @@ class Filed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class ReplayStep:
     """One destination in a replay: where it stood, and what is done."""
 
     destination: str
@@ -167,8 +167,8 @@ class Turn:
 class Replay:
     """What a replay does with one event."""
 
-    filed: Filed
-    turns: Sequence[Turn]
+    filed: FoundEvent
+    turns: Sequence[ReplayStep]
     #: Why nothing can be done with this event at all.
     refused: str | None = None
 
@@ -179,7 +179,7 @@ class Replay:
 
 
 def replay(
-    filed: Filed, now: Sequence[str], *, only: Collection[str] = (), again: bool = False
+    filed: FoundEvent, now: Sequence[str], *, only: Collection[str] = (), again: bool = False
 ) -> Replay:
     """Compare where *filed* went with *now*, the destinations that today's routes name.
 
@@ -201,10 +201,10 @@ def replay(
     return Replay(filed=filed, turns=turns)
 
 
-def _turn(name: str, filed: Filed, *, now: bool, again: bool) -> Turn:
+def _turn(name: str, filed: FoundEvent, *, now: bool, again: bool) -> ReplayStep:
     latest = filed.deliveries.get(name)
     adds, says = _added(latest, again=again) if now else (False, "not routed there today")
-    return Turn(
+    return ReplayStep(
         destination=name, then=name in filed.then, now=now, latest=latest, adds=adds, says=says
     )
 

@@ -30,7 +30,7 @@ _SEPARATORS = re.compile(r"[ ,\t]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class Verification:
     """Whether a request is genuine, and why we say so."""
 
     good: bool
@@ -42,21 +42,23 @@ class Verdict:
 
 def verify(
     body: bytes, header: str | None, secrets: Sequence[bytes], *, encoding: Encoding = "auto"
-) -> Verdict:
+) -> Verification:
     """Check the signatures in *header* against *body* with every secret, in constant time."""
     if not header:
-        return Verdict(good=False, reason="no signature")
+        return Verification(good=False, reason="no signature")
     claimed = list(digests(header, encoding=encoding))
     if not claimed:
         form = "hex or base64" if encoding == "auto" else encoding
-        return Verdict(
+        return Verification(
             good=False, reason=f"not a SHA-256 value in {form} ({len(header)} characters)"
         )
     for position, secret in enumerate(secrets):
         for digest in claimed:
             if _HMAC_SHA256.verify_signature(secret, body, digest):
-                return Verdict(good=True, reason=f"matches secret {position + 1}", secret=position)
-    return Verdict(good=False, reason=f"matches none of {len(secrets)} secrets")
+                return Verification(
+                    good=True, reason=f"matches secret {position + 1}", secret=position
+                )
+    return Verification(good=False, reason=f"matches none of {len(secrets)} secrets")
 
 
 def digests(header: str, *, encoding: Encoding) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from relay.ids import new_id
 from relay.rules.delivery import State
 from relay.store import schema
 from relay.store.database import Database, InTheWay, Prepared, StoreUnavailable, once_more
-from relay.store.group_commit import Closed, Group, Late
+from relay.store.group_commit import Closed, GroupCommit, Late
 from relay.store.lanes import forget_empty, late_place, locking_insert
 from relay.store.rows import (
     EVENT_COLUMNS,
@@ -48,7 +48,7 @@ class Inbox:
             self._secret = _store_secret(database)
         self._tell = tell or (lambda _: database.ring())
         self._sql = _Statements.of(database)
-        self._group: Group[Arrival, Acceptance] = Group(
+        self._group: GroupCommit[Arrival, Acceptance] = GroupCommit(
             self._accept, name="accept", shared=StoreUnavailable, patience=LONGEST_WAIT
         )
 

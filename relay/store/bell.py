@@ -16,7 +16,7 @@ CHANNEL = "gofax_work"
 LOOK, AGAIN = 1.0, 2.0
 
 
-class Ringer:
+class Notifier:
     """Tells the workers of all nodes that something is due, after the commit that made it so.
 
     Not in it: a commit that notifies holds a lock of the whole server until it is on disk, and

@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.rules.delivery import Pause, Standing, State, granted
+from relay.rules.delivery import Pause, State, Tries, granted
 from relay.rules.units import RateLimit
 from relay.store import health, schema
 from relay.store.database import Database, StoreUnavailable, once_more
-from relay.store.group_commit import Closed, Group, Then
+from relay.store.group_commit import Closed, GroupCommit, Then
 from relay.store.lanes import lock_lanes
 from relay.store.record import Results
 from relay.store.rows import LOADED, load_event, load_pauses
@@ -96,7 +96,7 @@ class Queue:
         self._results = Results(database)
         #: Deliveries claimed so far, by destination: whose turn it is.
         self._turns: dict[str, int] = {}
-        self._group: Group[Record, None] = Group(
+        self._group: GroupCommit[Record, None] = GroupCommit(
             self._record, name="record", shared=StoreUnavailable, gather=GATHER
         )
 
@@ -252,7 +252,7 @@ def _claim(row: sa.RowMapping, now: datetime) -> Claim:
         key=row["delivery_key"],
         thread=row["thread"],
         event=load_event(row),
-        standing=Standing(
+        standing=Tries(
             attempts=row["attempts"], repeat=row["repeat"], failing_since=row["failing_since"]
         ),
         claimed_at=now,

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from relay.clock import SteadyClock
 from relay.store import postgres, sqlite
-from relay.store.bell import Listener, Ringer
+from relay.store.bell import Listener, Notifier
 from relay.store.disk import Disk
 from relay.store.locks import Taken, WriteLock
 
@@ -91,7 +91,7 @@ class Database:
             self.engine = _engine(url, clock)
             self.clock = SteadyClock(now=clock)
         self._lock = WriteLock(lock_file)
-        self._ringer = None if self.is_sqlite else Ringer(self.engine)
+        self._ringer = None if self.is_sqlite else Notifier(self.engine)
         self._disk = Disk(self.path.parent, reserve=reserve) if self.is_sqlite else None
         self._writer = self.engine.execution_options(gofax_write=True)
         self._unsynced = self.engine.execution_options(gofax_write=True, gofax_unsynced=True)

@@ -47,7 +47,7 @@ class _Ticket(Generic[ItemT, ResultT]):
         self.done.release()
 
 
-class Group(Generic[ItemT, ResultT]):
+class GroupCommit(Generic[ItemT, ResultT]):
     """Gathers the items of concurrent callers and commits them together.
 
     *commit* gets the items in the order in which they came and returns a result for each. If it

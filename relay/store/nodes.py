@@ -54,7 +54,7 @@ class NodeView:
     state: Literal["alive", "silent", "unknown"]
 
 
-class Fleet:
+class Nodes:
     """The list of the nodes, by the clock that they share."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] | None = None) -> None:

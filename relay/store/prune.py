@@ -39,7 +39,7 @@ class Removed:
         )
 
 
-class Upkeep:
+class Pruning:
     """Purges events, requests and keys. *dry_run*: counts what would go, and changes nothing."""
 
     def __init__(

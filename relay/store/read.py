@@ -29,7 +29,7 @@ from relay.store.values import (
 _PAGE = 200
 
 
-class Ledger:
+class Queries:
     """Reads events, deliveries, attempts and requests."""
 
     def __init__(self, database: Database) -> None:

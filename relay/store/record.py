@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.rules.delivery import Decision, Result, State
+from relay.rules.delivery import Decision, OutcomeKind, State
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.lanes import promote_all
@@ -60,7 +60,7 @@ _END_LATE = (
     sa.update(_attempts)
     .where(
         _attempts.c.id == sa.bindparam("b_id"),
-        sa.or_(_attempts.c.result.is_(None), _attempts.c.result == Result.AMBIGUOUS),
+        sa.or_(_attempts.c.result.is_(None), _attempts.c.result == OutcomeKind.AMBIGUOUS),
     )
     .values(**_bound(_attempts, *_ENDING[1:]))
 )
@@ -158,7 +158,7 @@ def _settles(record: Record, standing: _Standing) -> bool:
         # Who renewed the lease since we looked is not lost.
         return not record.lost or standing.lease_until == claim.lease_until
     # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
-    return record.outcome.result is Result.DELIVERED and standing.state in _UNSETTLED
+    return record.outcome.result is OutcomeKind.DELIVERED and standing.state in _UNSETTLED
 
 
 def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:

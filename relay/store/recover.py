@@ -13,12 +13,21 @@ import sqlalchemy as sa
 
 from relay.ids import new_id
 from relay.rules.delivery import State
-from relay.rules.recovery import Case, Filed, Kind, Latest, Replay, Step, Turn, kind_of_reason
+from relay.rules.recovery import (
+    Change,
+    ChangeKind,
+    FoundDelivery,
+    FoundEvent,
+    Latest,
+    Replay,
+    ReplayStep,
+    kind_of_reason,
+)
 from relay.store import schema, search
 from relay.store.accept import delivery_key, lane_name
 from relay.store.database import Database, once_more
 from relay.store.lanes import late_place, lock_lanes, locking_insert, promote
-from relay.store.search import Wanted
+from relay.store.search import Filter
 
 #: How many are done in one transaction: few enough that nobody waits for the lock.
 BATCH = 100
@@ -37,7 +46,7 @@ class Act:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pile:
+class ReasonGroup:
     """Deliveries that stopped in one destination for one kind of reason."""
 
     destination: str
@@ -49,7 +58,7 @@ class Pile:
     newest: datetime
 
 
-class Desk:
+class Recovery:
     """Finds what stopped and does what a person decides.
 
     First read, then decide (:mod:`relay.rules.recovery`), then act: a delivery that somebody else
@@ -63,7 +72,7 @@ class Desk:
         """Return the time by which workers go: the server's, if there is one."""
         return self._database.clock()
 
-    def named(self, name: str) -> Sequence[Case]:
+    def named(self, name: str) -> Sequence[FoundDelivery]:
         """Return the delivery *name*, or the newest ones of the event or messageId *name*.
 
         Raises :class:`~relay.store.search.Unknown`.
@@ -71,7 +80,7 @@ class Desk:
         with self._database.reading() as db:
             return search.cases_named(db, name)
 
-    def filed(self, name: str) -> Filed:
+    def filed(self, name: str) -> FoundEvent:
         """Return the event with the id or messageId *name*.
 
         Raises :class:`~relay.store.search.Unknown`.
@@ -81,15 +90,15 @@ class Desk:
             (found,) = search.load_filed(db, sa.select(schema.events).where(_e.id == event_id))
             return found
 
-    def count(self, wanted: Wanted) -> int:
+    def count(self, wanted: Filter) -> int:
         """Return how many deliveries *wanted* means."""
         return self._count(search.select_cases(wanted).with_only_columns(_d.seq))
 
-    def count_events(self, wanted: Wanted) -> int:
+    def count_events(self, wanted: Filter) -> int:
         """Return how many events *wanted* means."""
         return self._count(search.select_events(wanted).with_only_columns(_e.seq))
 
-    def pages(self, wanted: Wanted, *, size: int = BATCH) -> Iterator[Sequence[Case]]:
+    def pages(self, wanted: Filter, *, size: int = BATCH) -> Iterator[Sequence[FoundDelivery]]:
         """Yield the deliveries that *wanted* means now, oldest first, a page at a time.
 
         What is added or stops again meanwhile is not met a second time.
@@ -104,7 +113,7 @@ class Desk:
         while page := list(itertools.islice(merged, size)):
             yield page
 
-    def _cases(self, wanted: Wanted, *, end: int, size: int) -> Iterator[Case]:
+    def _cases(self, wanted: Filter, *, end: int, size: int) -> Iterator[FoundDelivery]:
         last = 0
         while last < end:
             select = search.select_cases(wanted).where(_d.seq > last, _d.seq <= end)
@@ -115,11 +124,11 @@ class Desk:
             yield from page
             last = page[-1].seq
 
-    def _destinations(self, wanted: Wanted) -> Sequence[str]:
+    def _destinations(self, wanted: Filter) -> Sequence[str]:
         with self._database.reading() as db:
             return db.scalars(search.select_destinations(wanted)).all()
 
-    def event_pages(self, wanted: Wanted, *, size: int = BATCH) -> Iterator[Sequence[Filed]]:
+    def event_pages(self, wanted: Filter, *, size: int = BATCH) -> Iterator[Sequence[FoundEvent]]:
         """Yield the events that *wanted* means now, oldest first, a page at a time."""
         end, last = self._newest(_e.seq), 0
         while last < end:
@@ -131,13 +140,13 @@ class Desk:
             yield page
             last = page[-1].seq
 
-    def piles(self, wanted: Wanted) -> Sequence[Pile]:
+    def piles(self, wanted: Filter) -> Sequence[ReasonGroup]:
         """Return the deliveries that *wanted* means by destination and reason, largest first."""
-        found: dict[tuple[str, str], Pile] = {}
+        found: dict[tuple[str, str], ReasonGroup] = {}
         with self._database.reading() as db:
             for row in db.execute(search.select_reasons(wanted)):
                 name = (row.destination, kind_of_reason(row.reason))
-                pile = Pile(
+                pile = ReasonGroup(
                     destination=name[0],
                     reason=name[1],
                     number=row.number,
@@ -148,15 +157,15 @@ class Desk:
         return sorted(found.values(), key=lambda pile: (-pile.number, pile.destination))
 
     @once_more
-    def do(self, steps: Sequence[Step], act: Act) -> Sequence[bool]:
+    def do(self, steps: Sequence[Change], act: Act) -> Sequence[bool]:
         """Do *steps* in one transaction; return for each whether it was done.
 
         It is not if there is nothing to do, or if somebody was faster.
         """
-        todo = [step for step in steps if step.kind is not Kind.NOTHING]
+        todo = [step for step in steps if step.kind is not ChangeKind.NOTHING]
         if not todo:
             return [False] * len(steps)
-        what = "settle" if todo[0].kind is Kind.END else "resend"
+        what = "settle" if todo[0].kind is ChangeKind.END else "resend"
         if what == "resend":
             self._database.require_room()
         with self._database.writing() as db:
@@ -166,7 +175,7 @@ class Desk:
         return [step.case.id in done for step in steps]
 
     @once_more
-    def replay(self, replays: Sequence[Replay], act: Act) -> Sequence[Sequence[Turn]]:
+    def replay(self, replays: Sequence[Replay], act: Act) -> Sequence[Sequence[ReplayStep]]:
         """Add the deliveries of *replays* in one transaction; return for each what was added."""
         wanted = [(each.filed, turn) for each in replays for turn in each.turns if turn.adds]
         added: set[tuple[str, str]] = set()
@@ -233,8 +242,8 @@ class Desk:
             return db.scalar(sa.select(sa.func.max(seq))) or 0
 
 
-def _joined(one: Pile, other: Pile) -> Pile:
-    return Pile(
+def _joined(one: ReasonGroup, other: ReasonGroup) -> ReasonGroup:
+    return ReasonGroup(
         destination=one.destination,
         reason=one.reason,
         number=one.number + other.number,
@@ -244,7 +253,7 @@ def _joined(one: Pile, other: Pile) -> Pile:
 
 
 def _make_lanes(
-    database: Database, db: sa.Connection, wanted: Iterable[tuple[Filed, Turn]]
+    database: Database, db: sa.Connection, wanted: Iterable[tuple[FoundEvent, ReplayStep]]
 ) -> None:
     """Make the lanes of new deliveries where they are missing, and lock them all."""
     rows = {}
@@ -258,27 +267,29 @@ def _make_lanes(
     db.execute(locking_insert(database), [rows[lane_id] for lane_id in sorted(rows)])
 
 
-def _do(db: sa.Connection, step: Step, act: Act) -> bool:
+def _do(db: sa.Connection, step: Change, act: Act) -> bool:
     """Do one step if its delivery is still as it was seen."""
     match step.kind:
-        case Kind.COPY:
+        case ChangeKind.COPY:
             return _copy(db, step, act)
-        case Kind.HURRY:
+        case ChangeKind.HURRY:
             return _change(db, step, due_at=act.at)
-        case Kind.END:
+        case ChangeKind.END:
             return _end(db, step, act)
         case _:
             return _renew(db, step, act)
 
 
-def _change(db: sa.Connection, step: Step, *where: sa.ColumnElement[bool], **values: Any) -> bool:
+def _change(
+    db: sa.Connection, step: Change, *where: sa.ColumnElement[bool], **values: Any
+) -> bool:
     """Change a delivery if nobody else did since it was seen."""
     case = step.case
     seen = _d.id == case.id, _d.state == case.state, _d.claims == case.claims
     return bool(db.execute(sa.update(_deliveries).where(*seen, *where).values(values)).rowcount)
 
 
-def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
+def _renew(db: sa.Connection, step: Change, act: Act) -> bool:
     case = step.case
     parked = sa.select(1).where(_parked_by(case)).exists()
     place = (
@@ -303,7 +314,7 @@ def _renew(db: sa.Connection, step: Step, act: Act) -> bool:
     return done
 
 
-def _end(db: sa.Connection, step: Step, act: Act) -> bool:
+def _end(db: sa.Connection, step: Change, act: Act) -> bool:
     case = step.case
     reason = case.reason or f"given up by {act.who}"
     values = {"reason": None if step.state is State.DELIVERED else reason}
@@ -314,15 +325,15 @@ def _end(db: sa.Connection, step: Step, act: Act) -> bool:
     return True
 
 
-def _parked_by(case: Case) -> sa.ColumnElement[bool]:
+def _parked_by(case: FoundDelivery) -> sa.ColumnElement[bool]:
     return sa.and_(_lanes.c.id == case.lane_id, _lanes.c.parked_by == case.id)
 
 
-def _unpark(db: sa.Connection, case: Case) -> None:
+def _unpark(db: sa.Connection, case: FoundDelivery) -> None:
     db.execute(sa.update(_lanes).where(_parked_by(case)).values(parked_by=None))
 
 
-def _copy(db: sa.Connection, step: Step, act: Act) -> bool:
+def _copy(db: sa.Connection, step: Change, act: Act) -> bool:
     case = step.case
     newest = _latest(db, case.event_id, case.destination)
     if newest is None or (newest.id, newest.state) != (case.id, case.state):
@@ -333,7 +344,7 @@ def _copy(db: sa.Connection, step: Step, act: Act) -> bool:
     return True
 
 
-def _add(db: sa.Connection, filed: Filed, turn: Turn, act: Act) -> bool:
+def _add(db: sa.Connection, filed: FoundEvent, turn: ReplayStep, act: Act) -> bool:
     """Add the delivery of one turn unless somebody else did since it was seen."""
     event, before = filed.event, turn.latest
     newest = _latest(db, event.id, turn.destination)
@@ -381,7 +392,7 @@ def _insert(
     )
 
 
-def _of_step(step: Step) -> dict[str, Any]:
+def _of_step(step: Change) -> dict[str, Any]:
     case = step.case
     return {
         "event_id": case.event_id,
@@ -391,7 +402,7 @@ def _of_step(step: Step) -> dict[str, Any]:
     }
 
 
-def _of_turn(filed: Filed, turn: Turn) -> dict[str, Any]:
+def _of_turn(filed: FoundEvent, turn: ReplayStep) -> dict[str, Any]:
     return {
         "event_id": filed.event.id,
         "destination": turn.destination,

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
-from relay.rules.recovery import Case, Filed, Latest
+from relay.rules.recovery import FoundDelivery, FoundEvent, Latest
 from relay.store import schema
 from relay.store.rows import load_event
 
@@ -21,7 +21,7 @@ _d, _e, _lanes = schema.deliveries.c, schema.events.c, schema.lanes.c
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class Filter:
     """Which deliveries or events a person means; what is not given does not matter."""
 
     destinations: Sequence[str] = ()
@@ -45,17 +45,17 @@ class Unknown(LookupError):
     """No event or delivery has this name, or more than one event has; the words say which."""
 
 
-def select_cases(wanted: Wanted) -> sa.Select[Any]:
+def select_cases(wanted: Filter) -> sa.Select[Any]:
     """Select the deliveries that *wanted* means, without an order."""
     return _cases().where(*_of_delivery(wanted), *_of_event(wanted))
 
 
-def select_destinations(wanted: Wanted) -> sa.Select[Any]:
+def select_destinations(wanted: Filter) -> sa.Select[Any]:
     """Select the destinations of the deliveries that *wanted* means, the event apart."""
     return sa.select(_d.destination).where(*_of_delivery(wanted)).distinct()
 
 
-def select_reasons(wanted: Wanted) -> sa.Select[Any]:
+def select_reasons(wanted: Filter) -> sa.Select[Any]:
     """Count the deliveries that *wanted* means by destination and reason."""
     columns = (
         _d.destination,
@@ -73,22 +73,22 @@ def select_reasons(wanted: Wanted) -> sa.Select[Any]:
     )
 
 
-def select_events(wanted: Wanted) -> sa.Select[Any]:
+def select_events(wanted: Filter) -> sa.Select[Any]:
     """Select the events that *wanted* means, without an order."""
     return sa.select(schema.events).where(*_of_event(wanted))
 
 
-def load_cases(db: sa.Connection, wanted: sa.Select[Any]) -> list[Case]:
+def load_cases(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundDelivery]:
     """Make the cases of a selection."""
     return [_case(row) for row in db.execute(wanted).mappings()]
 
 
-def load_filed(db: sa.Connection, wanted: sa.Select[Any]) -> list[Filed]:
+def load_filed(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundEvent]:
     """Make what a replay needs to know of the events of a selection."""
     rows = db.execute(wanted).mappings().all()
     latest = latest_of(db, [row["id"] for row in rows])
     return [
-        Filed(
+        FoundEvent(
             seq=row["seq"],
             event=load_event(row),
             key=row["key"],
@@ -111,7 +111,7 @@ def latest_of(db: sa.Connection, event_ids: Sequence[str]) -> dict[str, dict[str
     return found
 
 
-def cases_named(db: sa.Connection, name: str) -> list[Case]:
+def cases_named(db: sa.Connection, name: str) -> list[FoundDelivery]:
     """Return the delivery *name*, or the newest ones of the event or messageId *name*.
 
     Raises :class:`Unknown`.
@@ -160,15 +160,15 @@ def _cases() -> sa.Select[Any]:
     ).select_from(joined)
 
 
-_CASE = {each.name for each in fields(Case)}
+_CASE = {each.name for each in fields(FoundDelivery)}
 
 
-def _case(row: sa.RowMapping) -> Case:
+def _case(row: sa.RowMapping) -> FoundDelivery:
     values = {name: row[name] for name in _CASE}
-    return Case(**values | {"state": State(row["state"]), "parks": bool(row["parks"])})
+    return FoundDelivery(**values | {"state": State(row["state"]), "parks": bool(row["parks"])})
 
 
-def _of_delivery(wanted: Wanted) -> Iterable[sa.ColumnExpressionArgument[bool]]:
+def _of_delivery(wanted: Filter) -> Iterable[sa.ColumnExpressionArgument[bool]]:
     if wanted.destinations:
         yield _d.destination.in_(wanted.destinations)
     if wanted.states:
@@ -183,7 +183,7 @@ def _of_delivery(wanted: Wanted) -> Iterable[sa.ColumnExpressionArgument[bool]]:
 _STOPPED = sa.text("deliveries.state IN ('dead', 'held')")
 
 
-def _of_event(wanted: Wanted) -> Iterable[sa.ColumnElement[bool]]:
+def _of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
     if wanted.since is not None:
         yield _e.received_at >= wanted.since
     if wanted.until is not None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from connectors.base import Event
-from relay.rules.delivery import Decision, Outcome, Standing, State
+from relay.rules.delivery import Decision, Outcome, State, Tries
 from relay.rules.payload import Format
 from relay.rules.routing import Match
 
@@ -79,7 +79,7 @@ class Claim:
     key: str
     thread: str | None
     event: Event
-    standing: Standing
+    standing: Tries
     claimed_at: datetime
     #: When the lease ends that this claim was seen with.
     lease_until: datetime

@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from relay.commands import output
-from relay.store import Database, Ledger
+from relay.store import Database, Queries
 
 SECRET = "a secret for tests"
 #: Seconds that anything may take on a loaded machine.
@@ -226,10 +226,10 @@ class Relay:
         """Return what ``events --json`` or ``requests --json`` prints, without a process."""
         database = Database(f"sqlite:///{self.folder / 'relay.db'}")
         try:
-            ledger = Ledger(database)
+            queries = Queries(database)
             if what == "events":
-                return [output.event_json(view) for view in ledger.events()]
-            return [output.request_json(request) for request in ledger.requests()]
+                return [output.event_json(view) for view in queries.events()]
+            return [output.request_json(request) for request in queries.requests()]
         finally:
             database.close()
 

@@ -14,7 +14,7 @@ import structlog
 from fakes import Clock, Commits, be_impatient
 
 from relay import migrations
-from relay.store import Database, Inbox, Ledger, Queue, schema
+from relay.store import Database, Inbox, Queries, Queue, schema
 from relay.store.values import DeliveryView
 
 
@@ -115,8 +115,8 @@ def queue(new_queue: Callable[[str], Queue]) -> Queue:
 
 
 @pytest.fixture
-def ledger(database: Database) -> Ledger:
-    return Ledger(database)
+def queries(database: Database) -> Queries:
+    return Queries(database)
 
 
 @pytest.fixture
@@ -130,11 +130,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def delivery(ledger: Ledger) -> Callable[..., DeliveryView]:
+def delivery(queries: Queries) -> Callable[..., DeliveryView]:
     """Find the one delivery of a message to a destination."""
 
     def delivery(message_id: str = "m1", destination: str = "crm") -> DeliveryView:
-        view = ledger.event(message_id)
+        view = queries.event(message_id)
         assert view is not None
         (found,) = [each for each in view.deliveries if each.destination == destination]
         return found

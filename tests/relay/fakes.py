@@ -19,11 +19,11 @@ import sqlalchemy as sa
 
 from connectors.base import Connector, Event, Options, Receipt
 from connectors.http import Http
-from relay.config.model import Destination
-from relay.destinations import Outlet
+from relay.config.model import DestinationConfig
+from relay.destinations import Destination
 from relay.ids import new_id
 from relay.rules import payload
-from relay.rules.delivery import Decision, Outcome, Policy, Result, decide
+from relay.rules.delivery import Decision, Outcome, OutcomeKind, Policy, decide
 from relay.rules.routing import Match
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, StoreUnavailable
@@ -229,10 +229,10 @@ def take_one(queue: Queue, **options: Any) -> Claim:
 def delivered(reference: str = "r1", *, thread: str | None = None) -> Outcome:
     """Make the outcome of an attempt that arrived."""
     receipt = Receipt(reference=reference, url=f"https://example.com/{reference}", thread=thread)
-    return Outcome(result=Result.DELIVERED, receipt=receipt)
+    return Outcome(result=OutcomeKind.DELIVERED, receipt=receipt)
 
 
-def failed(result: Result, detail: str = "no luck", **fields: Any) -> Outcome:
+def failed(result: OutcomeKind, detail: str = "no luck", **fields: Any) -> Outcome:
     """Make the outcome of an attempt that failed."""
     return Outcome(result=result, detail=detail, **fields)
 
@@ -270,7 +270,7 @@ def finish(
 def lose(queue: Queue, *, now: datetime) -> None:
     """Settle the one claim whose lease has run out, as the worker of *queue* would."""
     (claim,) = queue.lost(["crm", "chat", "mail"], now)
-    finish(queue, claim, failed(Result.AMBIGUOUS, "lost", lost=True), now=now)
+    finish(queue, claim, failed(OutcomeKind.AMBIGUOUS, "lost", lost=True), now=now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,7 +346,7 @@ class Hang:
         self._released.set()
 
 
-def outlet(name: str, connector: Connector[Any], **settings: Any) -> Outlet:
+def outlet(name: str, connector: Connector[Any], **settings: Any) -> Destination:
     """Make a destination of *connector*; *settings* are those of the YAML."""
-    made = Destination(connector="scripted", options=Options(), **settings)
-    return Outlet(name=name, settings=made, connector=connector)
+    made = DestinationConfig(connector="scripted", options=Options(), **settings)
+    return Destination(name=name, settings=made, connector=connector)

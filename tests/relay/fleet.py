@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from relay.cluster.member import Member
-from relay.destinations import Outlet
-from relay.leases import Pace
+from relay.destinations import Destination
+from relay.leases import Intervals
 from relay.store import Queue, StoreUnavailable
 
 
@@ -20,7 +20,7 @@ class Fleet:
     """Looks from outside like a worker with threads of its own; each turn is one attempt."""
 
     def __init__(
-        self, outlets: Mapping[str, Outlet], queue: Queue, *, pace: Pace, **options: Any
+        self, outlets: Mapping[str, Destination], queue: Queue, *, pace: Intervals, **options: Any
     ) -> None:
         seats = {name: each.settings.concurrency or 4 for name, each in outlets.items()}
         self._seats = seats

@@ -20,7 +20,7 @@ from kombu import Connection
 from receiver import Receiver
 
 from relay import migrations
-from relay.store import Database, Ledger
+from relay.store import Database, Queries
 from relay.store.values import DeliveryView
 
 CONFIG = """\
@@ -141,7 +141,7 @@ class Fleet:
         return time.monotonic() - started
 
     def delivery(self, name: str) -> DeliveryView:
-        view = Ledger(self._store).event(name)
+        view = Queries(self._store).event(name)
         assert view is not None
         (found,) = view.deliveries
         return found

@@ -17,7 +17,7 @@ import servers
 
 from relay.clock import wall
 from relay.rules.delivery import State
-from relay.store import Database, Inbox, Ledger, Queue
+from relay.store import Database, Inbox, Queries, Queue
 from relay.store.checkup import Checkup
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -38,11 +38,11 @@ def test_a_filled_store_is_as_if_its_events_had_been_accepted_and_delivered(url:
     fill.fill(url, events=EVENTS)
 
     with closing(Database(url)) as database, closing(Inbox(database)) as inbox:
-        ledger, checkup = Ledger(database), Checkup(database)
+        queries, checkup = Queries(database), Checkup(database)
         accepted = inbox.accept(fill.arrival("another", customer=7))
-        new, old = (ledger.event(name) for name in (accepted.event_id, fill.message_name(7)))
+        new, old = (queries.event(name) for name in (accepted.event_id, fill.message_name(7)))
 
-        assert len(list(ledger.events())) == EVENTS + 2  # the model, and the one from here
+        assert len(list(queries.events())) == EVENTS + 2  # the model, and the one from here
         assert old is not None
         assert new is not None
         assert (old.event.id, old.event.customer) == (fill.event_name(7), fill.phone(7))

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from fakes import arrival, customer, finish, take
 
 from relay.cli import cli
-from relay.store import Inbox, Ledger, Queue, copy
+from relay.store import Inbox, Queries, Queue, copy
 from relay.store.database import Database
 
 Run = Callable[..., Result]
@@ -71,19 +71,19 @@ def test_who_has_nothing_here_is_not_erased(run: Run, number: str) -> None:
 
 
 @pytest.mark.usefixtures("delivered")
-def test_who_is_here_is_erased_by_any_form_of_the_number(run: Run, ledger: Ledger) -> None:
+def test_who_is_here_is_erased_by_any_form_of_the_number(run: Run, queries: Queries) -> None:
     said = run("erase", customer(0).removeprefix("+"), "--yes", code=0).output
 
     assert "removed: 1 events with 1 deliveries" in said
-    assert [view.event.message_id for view in ledger.events()] == ["m1"]
+    assert [view.event.message_id for view in queries.events()] == ["m1"]
 
 
 @pytest.mark.usefixtures("delivered")
-def test_where_nobody_can_be_asked_nothing_is_removed(run: Run, ledger: Ledger) -> None:
+def test_where_nobody_can_be_asked_nothing_is_removed(run: Run, queries: Queries) -> None:
     said = run("erase", customer(0), code=2).output
 
     assert "Add --yes to go on without being asked, or --dry-run to look first" in said
-    assert len(list(ledger.events())) == 2
+    assert len(list(queries.events())) == 2
 
 
 def test_a_span_that_holds_nothing_is_named(run: Run) -> None:

@@ -26,7 +26,7 @@ from relay.config.load import load
 from relay.config.model import (
     BasicAuth,
     Config,
-    Destination,
+    DestinationConfig,
     Endpoint,
     Outbound,
     Retry,
@@ -953,7 +953,7 @@ class TestExample:
         connector = destinations.find("hubspot")
 
         assert crm.policy == Policy()
-        assert crm.deadline == Destination.model_fields["deadline"].default
+        assert crm.deadline == DestinationConfig.model_fields["deadline"].default
         assert (str(crm.rate), crm.concurrency) == (
             connector.default_rate,
             connector.default_concurrency,
@@ -995,7 +995,7 @@ class TestExample:
             "hubspot", "zendesk", "teams", "email", "webhook", "archive"
         }  # fmt: skip
         keys = {key for model in models for key in _keys(model)}
-        keys |= set(_keys(Destination)) - {"options"}
+        keys |= set(_keys(DestinationConfig)) - {"options"}
 
         missing = {key for key in keys if not re.search(rf"(?m)^ *(#|# |- )?{key}:", text)}
 

@@ -37,11 +37,11 @@ from site_of_nodes import PATIENCE, Flow, Site, kill
 from relay import migrations
 from relay.cli import cli
 from relay.migrations import Unusable
-from relay.rules.delivery import Result
-from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
+from relay.rules.delivery import OutcomeKind
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, schema
 from relay.store.copy import Copy, CopyRefused
-from relay.store.prune import Upkeep
-from relay.store.recover import Act, Desk
+from relay.store.prune import Pruning
+from relay.store.recover import Act, Recovery
 
 NewCopy = Callable[[], Copy]
 
@@ -90,8 +90,8 @@ class Life:
                 end = self._chance.choice(
                     [
                         delivered(thread=f"t{claim.number}"),
-                        failed(Result.REFUSED),
-                        failed(Result.TRANSIENT),
+                        failed(OutcomeKind.REFUSED),
+                        failed(OutcomeKind.TRANSIENT),
                         None,
                     ]
                 )
@@ -111,11 +111,11 @@ class Life:
             )
 
     def _erase(self) -> None:
-        list(Upkeep(self._database).erase(customer(self._chance.randrange(4))))
+        list(Pruning(self._database).erase(customer(self._chance.randrange(4))))
 
     def _pause(self) -> None:
         act = Act(who="me", why=None, at=self._now)
-        desk = Desk(self._database)
+        desk = Recovery(self._database)
         self._chance.choice([desk.pause, desk.resume])("chat", act)
 
 
@@ -158,7 +158,7 @@ def test_heads_of_a_lane_that_change_between_batches_and_between_passes(
     count = sa.select(sa.func.count()).select_from(schema.deliveries)
     for _ in copy.copy():
         with target.reading() as db:
-            if db.scalar(count) == 1 and Ledger(database).backlog()["crm"].get("waiting"):
+            if db.scalar(count) == 1 and Queries(database).backlog()["crm"].get("waiting"):
                 finish(queue, take(queue)[0])
     _assert_same(copy, rows=2)
 
@@ -194,7 +194,7 @@ def test_what_was_known_here_is_known_there_and_new_events_come_after_the_old(
     accept(inbox, "m1", "m2")
     (held,) = take(queue)
     accept(inbox, "gone", customer=customer(5))
-    list(Upkeep(inbox._database).erase(customer(5)))
+    list(Pruning(inbox._database).erase(customer(5)))
     copy = new_copy()
     copy.begin()
     list(copy.copy())
@@ -238,7 +238,7 @@ def test_a_store_that_was_moved_takes_nothing_more_unless_that_is_given_up(
         with pytest.raises(StoreUnavailable, match="moved"):
             act()
     assert new_copy().begin() is True
-    assert Ledger(database).backlog() == {"crm": {"pending": 1}}
+    assert Queries(database).backlog() == {"crm": {"pending": 1}}
 
     copy.abandon(database)
 
@@ -408,7 +408,7 @@ def test_a_relay_moves_under_traffic_and_the_move_is_killed_once(
             )
             assert came == [name for name in sender.names_of(who) if name in acknowledged]
         with closing(Database(url)) as database:
-            stored = [view.event.message_id for view in Ledger(database).events()]
+            stored = [view.event.message_id for view in Queries(database).events()]
         assert len(stored) == len(set(stored))
         assert len(stored) >= 4_000 + len(acknowledged)
         assert acknowledged <= set(stored)

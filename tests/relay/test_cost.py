@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from backlog import fill
 from fakes import NOON, arrival, customer, failed, finish, lose, take
 
-from relay.rules.delivery import Policy, Result
+from relay.rules.delivery import OutcomeKind, Policy
 from relay.rules.units import duration
 from relay.store import Database, Inbox, Queue
 
@@ -71,7 +71,7 @@ def costs(path: Path) -> dict[str, int]:
             claims = take(queue, limit=32)
         assert len(claims) == 32
         with steps.counted(counts, "record"):
-            for claim, result in zip(claims, 7 * list(Result), strict=False):
+            for claim, result in zip(claims, 7 * list(OutcomeKind), strict=False):
                 finish(queue, claim, failed(result), policy=Policy(on_dead="hold"))
         with steps.counted(counts, "renew"):
             queue.renew([claims[-1].delivery_id], lease=duration("1m"), now=NOON)

@@ -30,10 +30,10 @@ from relay.rules.delivery import (
     SHORTEST_WAIT,
     Decision,
     Outcome,
+    OutcomeKind,
     Policy,
-    Result,
-    Standing,
     State,
+    Tries,
     decide,
     delivered,
     given_back,
@@ -42,16 +42,16 @@ from relay.rules.delivery import (
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-FIRST = Standing(attempts=1, repeat=False, failing_since=None)
+FIRST = Tries(attempts=1, repeat=False, failing_since=None)
 #: Two failures behind it, and an attempt of which nobody knows what it did.
-THIRD = Standing(attempts=3, repeat=True, failing_since=NOW - HOUR)
-PAUSING = {Result.THROTTLED, Result.UNAUTHORIZED}
+THIRD = Tries(attempts=3, repeat=True, failing_since=NOW - HOUR)
+PAUSING = {OutcomeKind.THROTTLED, OutcomeKind.UNAUTHORIZED}
 
 DURATIONS = st.timedeltas(min_value=timedelta(), max_value=timedelta(days=30))
 SCHEDULES = st.lists(DURATIONS, min_size=1, max_size=12)
 SEEDS = st.integers()
 STANDINGS = st.builds(
-    Standing,
+    Tries,
     attempts=st.integers(1, 40),
     repeat=st.booleans(),
     failing_since=st.none() | DURATIONS.map(lambda ago: NOW - ago),
@@ -65,7 +65,7 @@ POLICIES = st.builds(
 )
 OUTCOMES = st.builds(
     Outcome,
-    result=st.sampled_from(Result),
+    result=st.sampled_from(OutcomeKind),
     detail=st.just("why"),
     retry_after=st.none() | st.timedeltas(-HOUR, timedelta(days=400)),
     scope=st.sampled_from(["conversation", "destination"]),
@@ -80,7 +80,7 @@ class Halfway(Random):
 
 
 def decided(
-    result: Result | Outcome, standing: Standing = FIRST, policy: Policy | None = None
+    result: OutcomeKind | Outcome, standing: Tries = FIRST, policy: Policy | None = None
 ) -> Decision:
     outcome = result if isinstance(result, Outcome) else Outcome(result=result, detail="why")
     return decide(standing, outcome, policy=policy or Policy(), now=NOW, rng=Halfway())
@@ -90,14 +90,14 @@ class TestOutcome:
     @pytest.mark.parametrize(
         ("error", "result"),
         [
-            (Transient("why", status=503), Result.TRANSIENT),
-            (Ambiguous("why", status=503), Result.AMBIGUOUS),
-            (Refused("why", status=503), Result.REFUSED),
-            (Unauthorized("why", status=503), Result.UNAUTHORIZED),
+            (Transient("why", status=503), OutcomeKind.TRANSIENT),
+            (Ambiguous("why", status=503), OutcomeKind.AMBIGUOUS),
+            (Refused("why", status=503), OutcomeKind.REFUSED),
+            (Unauthorized("why", status=503), OutcomeKind.UNAUTHORIZED),
         ],
     )
     def test_an_error_of_the_contract_keeps_its_words_and_status(
-        self, error: DeliveryError, result: Result
+        self, error: DeliveryError, result: OutcomeKind
     ) -> None:
         assert outcome_of(error) == Outcome(result=result, detail="why", status=503)
 
@@ -108,14 +108,14 @@ class TestOutcome:
         error = Throttled("why", retry_after=MINUTE, scope=scope, status=429)
 
         assert outcome_of(error) == Outcome(
-            result=Result.THROTTLED, detail="why", status=429, retry_after=MINUTE, scope=scope
+            result=OutcomeKind.THROTTLED, detail="why", status=429, retry_after=MINUTE, scope=scope
         )
 
     def test_a_subclass_counts_as_what_it_is(self) -> None:
         class Gone(Refused):
             pass
 
-        assert outcome_of(Gone("why")).result is Result.REFUSED
+        assert outcome_of(Gone("why")).result is OutcomeKind.REFUSED
 
     @pytest.mark.parametrize("kind", [Transient, Throttled, Ambiguous, Refused, Unauthorized])
     def test_an_error_without_words_is_named(self, kind: type[DeliveryError]) -> None:
@@ -138,7 +138,7 @@ class TestOutcome:
     )
     def test_anything_else_is_ambiguous_and_its_text_is_hidden(self, error: BaseException) -> None:
         assert outcome_of(error) == Outcome(
-            result=Result.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
+            result=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
         )
 
     def test_an_error_that_cannot_even_be_written_is_ambiguous_too(self) -> None:
@@ -153,7 +153,7 @@ class TestDelivered:
     def test_a_receipt_is_kept(self) -> None:
         receipt = Receipt(reference="4711", url="https://example.com/4711", thread="815")
 
-        assert delivered(receipt) == Outcome(result=Result.DELIVERED, receipt=receipt)
+        assert delivered(receipt) == Outcome(result=OutcomeKind.DELIVERED, receipt=receipt)
 
     @pytest.mark.parametrize("missing", [None, ""])
     def test_a_receipt_may_say_little(self, missing: str | None) -> None:
@@ -177,17 +177,17 @@ class TestEveryPolicy:
     ) -> Policy:
         return Policy(on_ambiguous=on_ambiguous, on_dead=on_dead)
 
-    def test_what_arrived_is_delivered(self, standing: Standing, policy: Policy) -> None:
-        outcome = Outcome(result=Result.DELIVERED, receipt=Receipt(reference="1"))
+    def test_what_arrived_is_delivered(self, standing: Tries, policy: Policy) -> None:
+        outcome = Outcome(result=OutcomeKind.DELIVERED, receipt=Receipt(reference="1"))
 
         assert decided(outcome, standing, policy) == Decision(
             state=State.DELIVERED, attempts=standing.attempts, repeat=standing.repeat
         )
 
-    def test_what_is_refused_is_dead_or_parked(self, standing: Standing, policy: Policy) -> None:
+    def test_what_is_refused_is_dead_or_parked(self, standing: Tries, policy: Policy) -> None:
         held = policy.on_dead == "hold"
 
-        assert decided(Result.REFUSED, standing, policy) == Decision(
+        assert decided(OutcomeKind.REFUSED, standing, policy) == Decision(
             state=State.HELD if held else State.DEAD,
             attempts=standing.attempts,
             repeat=standing.repeat,
@@ -195,10 +195,10 @@ class TestEveryPolicy:
             parks=held,
         )
 
-    def test_a_transient_failure_is_tried_again(self, standing: Standing, policy: Policy) -> None:
+    def test_a_transient_failure_is_tried_again(self, standing: Tries, policy: Policy) -> None:
         cap = DEFAULT_SCHEDULE[standing.attempts - 1]
 
-        assert decided(Result.TRANSIENT, standing, policy) == Decision(
+        assert decided(OutcomeKind.TRANSIENT, standing, policy) == Decision(
             state=State.PENDING,
             due_at=NOW + cap / 2,
             attempts=standing.attempts,
@@ -206,7 +206,7 @@ class TestEveryPolicy:
             failing_since=standing.failing_since or NOW,
         )
 
-    def test_doubt_is_repeated_as_such_or_held(self, standing: Standing, policy: Policy) -> None:
+    def test_doubt_is_repeated_as_such_or_held(self, standing: Tries, policy: Policy) -> None:
         wanted = Decision(
             state=State.PENDING,
             due_at=NOW
@@ -225,10 +225,10 @@ class TestEveryPolicy:
                 reason="ambiguous: why",
             )
 
-        assert decided(Result.AMBIGUOUS, standing, policy) == wanted
+        assert decided(OutcomeKind.AMBIGUOUS, standing, policy) == wanted
 
-    def test_throttling_costs_no_attempt(self, standing: Standing, policy: Policy) -> None:
-        outcome = Outcome(result=Result.THROTTLED, detail="why", retry_after=MINUTE)
+    def test_throttling_costs_no_attempt(self, standing: Tries, policy: Policy) -> None:
+        outcome = Outcome(result=OutcomeKind.THROTTLED, detail="why", retry_after=MINUTE)
 
         assert decided(outcome, standing, policy) == Decision(
             state=State.PENDING,
@@ -238,8 +238,8 @@ class TestEveryPolicy:
             failing_since=standing.failing_since,
         )
 
-    def test_bad_credentials_cost_no_attempt(self, standing: Standing, policy: Policy) -> None:
-        assert decided(Result.UNAUTHORIZED, standing, policy) == Decision(
+    def test_bad_credentials_cost_no_attempt(self, standing: Tries, policy: Policy) -> None:
+        assert decided(OutcomeKind.UNAUTHORIZED, standing, policy) == Decision(
             state=State.PENDING,
             due_at=NOW,
             attempts=standing.attempts - 1,
@@ -247,20 +247,20 @@ class TestEveryPolicy:
             failing_since=standing.failing_since,
         )
 
-    @pytest.mark.parametrize("result", [Result.TRANSIENT, Result.AMBIGUOUS])
+    @pytest.mark.parametrize("result", [OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS])
     def test_after_the_window_it_is_exhausted(
-        self, standing: Standing, policy: Policy, result: Result
+        self, standing: Tries, policy: Policy, result: OutcomeKind
     ) -> None:
         late = replace(standing, failing_since=NOW - policy.window)
         held = policy.on_dead == "hold"
         wanted = Decision(
             state=State.HELD if held else State.DEAD,
             attempts=late.attempts,
-            repeat=late.repeat or result is Result.AMBIGUOUS,
+            repeat=late.repeat or result is OutcomeKind.AMBIGUOUS,
             reason=f"exhausted after {late.attempts} attempts: why",
             parks=held,
         )
-        if result is Result.AMBIGUOUS and policy.on_ambiguous == "hold":
+        if result is OutcomeKind.AMBIGUOUS and policy.on_ambiguous == "hold":
             wanted = replace(wanted, state=State.HELD, reason="ambiguous: why", parks=False)
 
         assert decided(result, late, policy) == wanted
@@ -281,17 +281,17 @@ def test_the_window_counts_from_the_first_failure(
 ) -> None:
     since = failing_for if failing_for is None else NOW - failing_for
 
-    assert decided(Result.TRANSIENT, replace(FIRST, failing_since=since)).state is state
+    assert decided(OutcomeKind.TRANSIENT, replace(FIRST, failing_since=since)).state is state
 
 
 def test_without_a_window_the_first_failure_is_the_last() -> None:
-    decision = decided(Result.TRANSIENT, policy=Policy(window=timedelta()))
+    decision = decided(OutcomeKind.TRANSIENT, policy=Policy(window=timedelta()))
 
     assert decision.reason == "exhausted after 1 attempts: why"
 
 
-@pytest.mark.parametrize("result", [Result.THROTTLED, Result.UNAUTHORIZED])
-def test_no_window_ends_while_the_destination_is_the_cause(result: Result) -> None:
+@pytest.mark.parametrize("result", [OutcomeKind.THROTTLED, OutcomeKind.UNAUTHORIZED])
+def test_no_window_ends_while_the_destination_is_the_cause(result: OutcomeKind) -> None:
     ancient = replace(THIRD, failing_since=NOW - 10 * DEFAULT_WINDOW)
 
     assert decided(result, ancient).state is State.PENDING
@@ -316,7 +316,7 @@ def test_no_window_ends_while_the_destination_is_the_cause(result: Result) -> No
 def test_a_retry_after_is_believed_within_bounds(
     retry_after: timedelta | None, wait: timedelta, scope: Literal["conversation", "destination"]
 ) -> None:
-    outcome = Outcome(result=Result.THROTTLED, retry_after=retry_after, scope=scope)
+    outcome = Outcome(result=OutcomeKind.THROTTLED, retry_after=retry_after, scope=scope)
 
     assert decided(outcome).due_at == NOW + wait
 
@@ -361,9 +361,7 @@ def test_waits_are_spread_over_the_whole_of_the_cap() -> None:
 
 
 @given(STANDINGS, OUTCOMES, POLICIES, SEEDS)
-def test_a_decision_is_sound(
-    standing: Standing, outcome: Outcome, policy: Policy, seed: int
-) -> None:
+def test_a_decision_is_sound(standing: Tries, outcome: Outcome, policy: Policy, seed: int) -> None:
     decision = decide(standing, outcome, policy=policy, now=NOW, rng=Random(seed))
 
     # Either there is a next attempt, and it is not in the past, or the series is over.
@@ -373,7 +371,7 @@ def test_a_decision_is_sound(
     # What is over without success says why.
     assert bool(decision.reason) is (decision.state in (State.DEAD, State.HELD))
     # Doubt is never forgotten, and comes from nothing but doubt.
-    doubt = standing.repeat or outcome.result is Result.AMBIGUOUS
+    doubt = standing.repeat or outcome.result is OutcomeKind.AMBIGUOUS
     assert decision.repeat is doubt
     # Only waiting for the destination gives an attempt back.
     assert standing.attempts - decision.attempts == (outcome.result in PAUSING)
@@ -383,10 +381,10 @@ def test_a_decision_is_sound(
 
 @given(STANDINGS, POLICIES, SEEDS)
 def test_no_wait_is_shorter_than_a_clamped_retry_after(
-    standing: Standing, policy: Policy, seed: int
+    standing: Tries, policy: Policy, seed: int
 ) -> None:
     for asked in (SHORTEST_WAIT, MINUTE, LONGEST_WAIT, 2 * LONGEST_WAIT):
-        outcome = Outcome(result=Result.THROTTLED, retry_after=asked)
+        outcome = Outcome(result=OutcomeKind.THROTTLED, retry_after=asked)
 
         decision = decide(standing, outcome, policy=policy, now=NOW, rng=Random(seed))
 
@@ -397,14 +395,14 @@ def test_no_wait_is_shorter_than_a_clamped_retry_after(
 def test_a_delivery_that_only_fails_is_over_some_time(policy: Policy, seed: int) -> None:
     policy = replace(policy, schedule=[max(wait, HOUR) for wait in policy.schedule])
     rng, now, standing = Random(seed), NOW, FIRST
-    outcome = Outcome(result=Result.TRANSIENT, detail="why")
+    outcome = Outcome(result=OutcomeKind.TRANSIENT, detail="why")
 
     for _ in range(100_000):
         decision = decide(standing, outcome, policy=policy, now=now, rng=rng)
         if decision.due_at is None:
             break
         now = decision.due_at
-        standing = Standing(
+        standing = Tries(
             attempts=decision.attempts + 1,
             repeat=decision.repeat,
             failing_since=decision.failing_since,
@@ -415,8 +413,8 @@ def test_a_delivery_that_only_fails_is_over_some_time(policy: Policy, seed: int)
 
 
 def test_what_is_not_said_is_not_there() -> None:
-    assert asdict(Outcome(result=Result.DELIVERED)) == {
-        "result": Result.DELIVERED,
+    assert asdict(Outcome(result=OutcomeKind.DELIVERED)) == {
+        "result": OutcomeKind.DELIVERED,
         "detail": "",
         "status": None,
         "retry_after": None,
@@ -441,7 +439,7 @@ def test_what_is_stored_keeps_its_words() -> None:
     assert [str(each) for each in State] == [
         "waiting", "pending", "in_flight", "delivered", "dead", "held",
     ]  # fmt: skip
-    assert [str(each) for each in Result] == [
+    assert [str(each) for each in OutcomeKind] == [
         "delivered", "transient", "throttled", "ambiguous", "refused", "unauthorized",
     ]  # fmt: skip
 
@@ -473,7 +471,7 @@ def test_after_doubt_at_least_half_of_the_schedule_is_waited_for(
 
 
 def test_what_was_not_begun_goes_back_at_once_and_costs_no_attempt() -> None:
-    standing = Standing(attempts=3, repeat=True, failing_since=NOW - MINUTE)
+    standing = Tries(attempts=3, repeat=True, failing_since=NOW - MINUTE)
 
     assert given_back(standing, now=NOW) == Decision(
         state=State.PENDING, due_at=NOW, attempts=2, repeat=True, failing_since=NOW - MINUTE

@@ -13,8 +13,8 @@ from fakes import LEASE, NOON, accept, failed, finish, take, take_one
 
 from connectors.base import Options
 from relay.commands.doctor import Finding, examine
-from relay.config.model import Config, Destination
-from relay.rules.delivery import Result
+from relay.config.model import Config, DestinationConfig
+from relay.rules.delivery import OutcomeKind
 from relay.rules.routing import Check, Match, Verdict
 from relay.store import Database, Inbox, Queue, schema
 
@@ -28,7 +28,7 @@ def findings(database: Database) -> Examine:
     """Examine the store, and return what is not good by the name of the check."""
 
     def findings(now: datetime = NOON, **changes: Any) -> dict[str, Finding]:
-        crm = Destination(connector="scripted", options=Options())
+        crm = DestinationConfig(connector="scripted", options=Options())
         fields: dict[str, Any] = {
             "store": str(database.url),
             "endpoints": [{"path": "/webhooks/gofax", "allow_unsigned": True}],
@@ -141,9 +141,9 @@ def test_a_paused_destination_and_what_is_dead_are_noticed(
     inbox: Inbox, queue: Queue, findings: Examine
 ) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(Result.REFUSED))
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED))
     accept(inbox, "m2")
-    finish(queue, take_one(queue), failed(Result.UNAUTHORIZED, "token expired"))
+    finish(queue, take_one(queue), failed(OutcomeKind.UNAUTHORIZED, "token expired"))
 
     found = findings(LATER)
 

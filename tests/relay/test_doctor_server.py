@@ -18,7 +18,7 @@ from relay.commands.doctor import Finding, examine, examine_server
 from relay.config.model import Config
 from relay.store import Database, Inbox, Queue, copy
 from relay.store.copy import Copy
-from relay.store.nodes import Fleet, Node
+from relay.store.nodes import Node, Nodes
 from relay.store.server import BY_NODE, Server, Standby, look_at
 
 GOOD = Server(
@@ -112,7 +112,7 @@ def test_schema_and_nodes_are_looked_at_on_both_databases(
 ) -> None:
     accept(inbox, "m1")
     take(queue)
-    fleet = Fleet(database, clock=clock)
+    fleet = Nodes(database, clock=clock)
     fleet.beat(Node(name="worker-1", role="worker", version="1", host="here", pid=1))
 
     found = _examined(database)

@@ -28,13 +28,13 @@ from connectors.base import Options
 from relay.cli import cli
 from relay.commands import explain as explanation
 from relay.commands.explain import Circumstances
-from relay.config.model import Destination
+from relay.config.model import DestinationConfig
 from relay.rules import recovery, routing
+from relay.rules.delivery import OutcomeKind as Outcome
 from relay.rules.delivery import Policy, State
-from relay.rules.delivery import Result as Outcome
 from relay.rules.routing import Route, When
-from relay.store import Database, Desk, Inbox, Ledger, Queue
-from relay.store.prune import Upkeep
+from relay.store import Database, Inbox, Queries, Queue, Recovery
+from relay.store.prune import Pruning
 from relay.store.recover import Act
 from relay.store.values import DeliveryView
 
@@ -51,8 +51,8 @@ class Stage:
     database: Database
     inbox: Inbox
     queue: Queue
-    desk: Desk
-    ledger: Ledger
+    desk: Recovery
+    queries: Queries
 
     def attempt(self, result: Outcome, detail: str, *, policy: Policy | None = None) -> None:
         """Make the one attempt that is due, in vain."""
@@ -72,14 +72,14 @@ class Stage:
     def around(self, **changes: Any) -> Circumstances:
         values: dict[str, Any] = {
             "now": NOW,
-            "destinations": {"crm": Destination(connector="scripted", options=Options())},
-            "pauses": self.ledger.pauses(),
-            "pausers": self.ledger.pausers(),
+            "destinations": {"crm": DestinationConfig(connector="scripted", options=Options())},
+            "pauses": self.queries.pauses(),
+            "pausers": self.queries.pausers(),
         }
         return Circumstances(**values | changes)
 
     def explained(self, name: str = "m1", **changes: Any) -> str:
-        view = self.ledger.event(name)
+        view = self.queries.event(name)
         assert view is not None
         around = self.around(**changes)
         as_json = explanation.as_json(view, around)
@@ -92,8 +92,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(database: Database, inbox: Inbox, queue: Queue, ledger: Ledger) -> Stage:
-    return Stage(database, inbox, queue, Desk(database), ledger)
+def stage(database: Database, inbox: Inbox, queue: Queue, queries: Queries) -> Stage:
+    return Stage(database, inbox, queue, Recovery(database), queries)
 
 
 def _new(stage: Stage) -> None:
@@ -462,7 +462,7 @@ def test_what_was_removed_is_remembered(stage: Stage, explain: Callable[..., Res
     _dead(stage)
     stage.resend("m1")
     event = stage.desk.named("m1")[0].event_id
-    list(Upkeep(stage.database).erase("+61400000001"))
+    list(Pruning(stage.database).erase("+61400000001"))
 
     for name in ("m1", event):
         said = explain(name).stdout

@@ -27,9 +27,9 @@ from fakes import (
     take,
 )
 
-from relay.rules.delivery import BREAKS_AFTER, Result
+from relay.rules.delivery import BREAKS_AFTER, OutcomeKind
 from relay.rules.units import RateLimit
-from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, schema
 from relay.store.accept import lane_name
 
 NODES = 3
@@ -103,7 +103,7 @@ def test_conversations_keep_their_order_and_nobody_is_stuck_however_many_nodes_a
         for each in running:
             each.result()
 
-    assert Ledger(nodes[0]).backlog() == {
+    assert Queries(nodes[0]).backlog() == {
         name: {"delivered": everything // 2} for name in destinations
     }
     expected = {
@@ -133,7 +133,7 @@ def test_the_same_messages_at_all_nodes_at_once_are_stored_once_and_nobody_is_re
         statuses = Counter(each for sent in threads.map(send, range(4 * NODES)) for each in sent)
 
     assert statuses == {"accepted": 25, "duplicate": 25 * (4 * NODES - 1)}
-    views = list(Ledger(nodes[0]).events())
+    views = list(Queries(nodes[0]).events())
     assert {(view.duplicates, len(view.deliveries)) for view in views} == {(4 * NODES - 1, 1)}
 
 
@@ -190,7 +190,7 @@ def test_no_failure_is_missed_that_nodes_note_at_once(
     def fail(number: int) -> None:
         start.wait()
         for claim in claims[number]:
-            finish(queues[number], claim, failed(Result.TRANSIENT))
+            finish(queues[number], claim, failed(OutcomeKind.TRANSIENT))
 
     with ThreadPoolExecutor(NODES) as threads:
         list(threads.map(fail, range(NODES)))
@@ -204,7 +204,7 @@ def test_a_destination_that_fails_is_tried_by_one_node_with_one_delivery(
 ) -> None:
     accept_apart(inboxes[0], BREAKS_AFTER + 20)
     for claim in take(queues[0], limit=BREAKS_AFTER):
-        finish(queues[0], claim, failed(Result.TRANSIENT))
+        finish(queues[0], claim, failed(OutcomeKind.TRANSIENT))
     assert [take(queue, limit=5) for queue in queues] == [[]] * NODES
     start = threading.Barrier(NODES)
 
@@ -225,7 +225,7 @@ def test_what_a_dead_node_had_is_taken_over_when_its_lease_has_run_out(
     later = NOON + LEASE + timedelta(seconds=1)
 
     (lost,) = queues[1].lost(["crm"], later)
-    finish(queues[1], lost, failed(Result.AMBIGUOUS, lost=True), now=later)
+    finish(queues[1], lost, failed(OutcomeKind.AMBIGUOUS, lost=True), now=later)
 
     assert lost.delivery_id == first.delivery_id
     assert queues[2].lost(["crm"], later) == []

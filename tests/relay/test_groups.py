@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fakes import eventually
 
-from relay.store.group_commit import Closed, Group
+from relay.store.group_commit import Closed, GroupCommit
 
 
 class Away(Exception):
@@ -44,7 +44,7 @@ def together(commit: Committer) -> Iterator[Callable[..., list[int | BaseExcepti
     groups = []
 
     def together(*numbers: int, limit: int = 256) -> list[int | BaseException]:
-        group = Group(commit, name="test", shared=Away, limit=limit)
+        group = GroupCommit(commit, name="test", shared=Away, limit=limit)
         groups.append(group)
         with ThreadPoolExecutor(len(numbers) + 1) as callers:
             first = callers.submit(group.submit, 0)
@@ -64,7 +64,7 @@ def together(commit: Committer) -> Iterator[Callable[..., list[int | BaseExcepti
 
 
 def test_a_single_item_is_committed_at_once() -> None:
-    group: Group[int, int] = Group(
+    group: GroupCommit[int, int] = GroupCommit(
         lambda items: [item + 1 for item in items], name="test", shared=Away
     )
 
@@ -115,7 +115,7 @@ def test_an_error_that_is_everybodys_reaches_everybody_and_nothing_is_tried_alon
 def test_a_group_goes_on_after_errors(commit: Committer) -> None:
     commit.faults |= {1: Away(), 2: ValueError("no")}
     commit.go.set()
-    group = Group(commit, name="test", shared=Away)
+    group = GroupCommit(commit, name="test", shared=Away)
 
     for number, error in commit.faults.items():
         with pytest.raises(type(error)):
@@ -126,7 +126,7 @@ def test_a_group_goes_on_after_errors(commit: Committer) -> None:
 
 
 def test_close_commits_what_was_submitted_and_then_takes_no_more(commit: Committer) -> None:
-    group = Group(commit, name="test", shared=Away)
+    group = GroupCommit(commit, name="test", shared=Away)
     with ThreadPoolExecutor(5) as callers:
         results = [callers.submit(group.submit, 0)]
         eventually(lambda: commit.batches)
@@ -143,7 +143,7 @@ def test_close_commits_what_was_submitted_and_then_takes_no_more(commit: Committ
 
 
 def test_a_group_can_be_closed_twice() -> None:
-    group: Group[int, int] = Group(lambda items: items, name="test", shared=Away)
+    group: GroupCommit[int, int] = GroupCommit(lambda items: items, name="test", shared=Away)
 
     group.close()
     group.close()
@@ -156,7 +156,7 @@ def test_every_one_of_many_callers_gets_its_own_result() -> None:
         batches.append(len(items))
         return [item * 10 for item in items]
 
-    group = Group(commit, name="test", shared=Away, limit=8)
+    group = GroupCommit(commit, name="test", shared=Away, limit=8)
     with ThreadPoolExecutor(32) as callers:
         results = list(callers.map(group.submit, range(2000)))
     group.close()
@@ -167,7 +167,7 @@ def test_every_one_of_many_callers_gets_its_own_result() -> None:
 
 
 def test_those_in_line_are_turned_away_with_whom_the_database_failed(commit: Committer) -> None:
-    group = Group(commit, name="test", shared=Away)
+    group = GroupCommit(commit, name="test", shared=Away)
     commit.faults[0] = Away()
     with ThreadPoolExecutor(3) as callers:
         first = callers.submit(group.submit, 0)

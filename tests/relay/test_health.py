@@ -21,24 +21,24 @@ from relay.rules.delivery import (
     Cause,
     Health,
     Outcome,
+    OutcomeKind,
     Pause,
-    Result,
     granted,
     health_after,
 )
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-FAILING = (Result.TRANSIENT, Result.AMBIGUOUS)
-ANSWERING = (Result.DELIVERED, Result.REFUSED)
+FAILING = (OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS)
+ANSWERING = (OutcomeKind.DELIVERED, OutcomeKind.REFUSED)
 
 
-def outcome(result: Result, **fields: object) -> Outcome:
+def outcome(result: OutcomeKind, **fields: object) -> Outcome:
     return Outcome(result=result, detail="why", **fields)  # type: ignore[arg-type]
 
 
-def after(health: Health, ended: Outcome | Result, *, claimed_at: datetime = NOW) -> Health:
-    if isinstance(ended, Result):
+def after(health: Health, ended: Outcome | OutcomeKind, *, claimed_at: datetime = NOW) -> Health:
+    if isinstance(ended, OutcomeKind):
         ended = outcome(ended)
     return health_after(health, ended, claimed_at=claimed_at, now=NOW)
 
@@ -49,7 +49,7 @@ def paused(cause: Cause, *, failures: int = 0, since: datetime = NOW - SECOND) -
 
 
 @pytest.mark.parametrize("result", FAILING)
-def test_failures_in_a_row_open_the_breaker(result: Result) -> None:
+def test_failures_in_a_row_open_the_breaker(result: OutcomeKind) -> None:
     health = Health()
     for failures in range(1, BREAKS_AFTER):
         health = after(health, result)
@@ -62,7 +62,7 @@ def test_failures_in_a_row_open_the_breaker(result: Result) -> None:
 
 
 @pytest.mark.parametrize("result", ANSWERING)
-def test_one_answer_in_between_starts_the_count_anew(result: Result) -> None:
+def test_one_answer_in_between_starts_the_count_anew(result: OutcomeKind) -> None:
     assert after(Health(failures=BREAKS_AFTER - 1), result) == Health()
 
 
@@ -79,7 +79,7 @@ def test_one_answer_in_between_starts_the_count_anew(result: Result) -> None:
 def test_each_probe_that_fails_doubles_the_break(failures: int, wait: timedelta) -> None:
     open_ = paused("failing", failures=failures)
 
-    health = after(open_, Result.TRANSIENT)
+    health = after(open_, OutcomeKind.TRANSIENT)
 
     assert health.failures == failures + 1
     assert health.pause is not None
@@ -88,14 +88,14 @@ def test_each_probe_that_fails_doubles_the_break(failures: int, wait: timedelta)
 
 @pytest.mark.parametrize("cause", ["failing", "unauthorized"])
 @pytest.mark.parametrize("result", ANSWERING)
-def test_a_probe_that_is_answered_ends_the_pause(cause: Cause, result: Result) -> None:
+def test_a_probe_that_is_answered_ends_the_pause(cause: Cause, result: OutcomeKind) -> None:
     assert after(paused(cause, failures=12), result) == Health()
 
 
 @pytest.mark.parametrize("cause", ["failing", "unauthorized"])
 @pytest.mark.parametrize("result", [*ANSWERING, *FAILING])
 def test_what_was_begun_before_a_pause_does_not_end_or_lengthen_it(
-    cause: Cause, result: Result
+    cause: Cause, result: OutcomeKind
 ) -> None:
     before = paused(cause, failures=BREAKS_AFTER)
 
@@ -105,17 +105,17 @@ def test_what_was_begun_before_a_pause_does_not_end_or_lengthen_it(
 
 
 @pytest.mark.parametrize("result", ANSWERING)
-def test_what_was_begun_at_the_moment_of_a_pause_is_its_probe(result: Result) -> None:
+def test_what_was_begun_at_the_moment_of_a_pause_is_its_probe(result: OutcomeKind) -> None:
     before = paused("failing", failures=BREAKS_AFTER, since=NOW)
 
     assert after(before, result, claimed_at=NOW) == Health()
-    longer = after(before, Result.TRANSIENT, claimed_at=NOW).pause
+    longer = after(before, OutcomeKind.TRANSIENT, claimed_at=NOW).pause
     assert longer is not None
     assert longer.until == NOW + 2 * SHORTEST_BREAK
 
 
-@pytest.mark.parametrize("result", list(Result))
-def test_nothing_but_a_person_ends_what_a_person_paused(result: Result) -> None:
+@pytest.mark.parametrize("result", list(OutcomeKind))
+def test_nothing_but_a_person_ends_what_a_person_paused(result: OutcomeKind) -> None:
     pause = Pause(cause="operator", reason="holidays", since=NOW - SECOND, until=None)
 
     assert after(Health(pause=pause), result) == Health(pause=pause)
@@ -123,7 +123,7 @@ def test_nothing_but_a_person_ends_what_a_person_paused(result: Result) -> None:
 
 @pytest.mark.parametrize("cause", get_args(Cause))
 def test_a_lost_worker_says_nothing_about_the_destination(cause: Cause) -> None:
-    ended = outcome(Result.AMBIGUOUS, lost=True)
+    ended = outcome(OutcomeKind.AMBIGUOUS, lost=True)
 
     assert after(Health(failures=BREAKS_AFTER), ended) == Health(failures=BREAKS_AFTER)
     assert after(paused(cause), ended) == paused(cause)
@@ -132,23 +132,23 @@ def test_a_lost_worker_says_nothing_about_the_destination(cause: Cause) -> None:
 def test_bad_credentials_pause_the_destination() -> None:
     pause = Pause(cause="unauthorized", reason="why", since=NOW, until=NOW + PROBE_EVERY)
 
-    assert after(Health(failures=3), Result.UNAUTHORIZED) == Health(failures=3, pause=pause)
+    assert after(Health(failures=3), OutcomeKind.UNAUTHORIZED) == Health(failures=3, pause=pause)
 
 
 def test_a_probe_that_fails_otherwise_leaves_bad_credentials_the_reason() -> None:
     before = paused("unauthorized", failures=BREAKS_AFTER)
 
-    health = after(before, Result.TRANSIENT)
+    health = after(before, OutcomeKind.TRANSIENT)
 
     assert health == Health(failures=BREAKS_AFTER + 1, pause=before.pause)
 
 
 def test_a_throttled_destination_is_left_alone_as_long_as_it_asks() -> None:
-    asked = outcome(Result.THROTTLED, retry_after=7 * SECOND)
+    asked = outcome(OutcomeKind.THROTTLED, retry_after=7 * SECOND)
     pause = Pause(cause="throttled", reason="why", since=NOW, until=NOW + 7 * SECOND)
 
     assert after(Health(), asked) == Health(pause=pause)
-    unasked = after(Health(), Result.THROTTLED).pause
+    unasked = after(Health(), OutcomeKind.THROTTLED).pause
     assert unasked is not None
     assert unasked.until == NOW + DEFAULT_WAIT
 
@@ -156,7 +156,7 @@ def test_a_throttled_destination_is_left_alone_as_long_as_it_asks() -> None:
 @pytest.mark.parametrize(("asked", "until"), [(1, 60), (90, 90)])
 def test_an_answer_that_was_under_way_does_not_shorten_the_wait(asked: int, until: int) -> None:
     pause = Pause(cause="throttled", reason="why", since=NOW, until=NOW + 60 * SECOND)
-    ended = outcome(Result.THROTTLED, retry_after=asked * SECOND)
+    ended = outcome(OutcomeKind.THROTTLED, retry_after=asked * SECOND)
 
     earlier = after(Health(pause=pause), ended, claimed_at=NOW - SECOND)
     since = after(Health(pause=pause), ended, claimed_at=NOW)
@@ -168,14 +168,14 @@ def test_an_answer_that_was_under_way_does_not_shorten_the_wait(asked: int, unti
 def test_what_was_not_begun_says_nothing_of_a_destination() -> None:
     health = Health(failures=BREAKS_AFTER - 1)
 
-    assert after(health, outcome(Result.TRANSIENT, begun=False)) == health
+    assert after(health, outcome(OutcomeKind.TRANSIENT, begun=False)) == health
 
 
 def test_what_was_throttled_before_credentials_were_bad_does_not_shorten_their_pause() -> None:
     before = paused("unauthorized")
 
-    assert after(before, Result.THROTTLED, claimed_at=NOW - 2 * SECOND) == before
-    probe = after(before, Result.THROTTLED, claimed_at=NOW - SECOND).pause
+    assert after(before, OutcomeKind.THROTTLED, claimed_at=NOW - 2 * SECOND) == before
+    probe = after(before, OutcomeKind.THROTTLED, claimed_at=NOW - SECOND).pause
     assert probe is not None
     assert probe.cause == "throttled"
 
@@ -183,11 +183,11 @@ def test_what_was_throttled_before_credentials_were_bad_does_not_shorten_their_p
 def test_a_throttled_conversation_is_its_own_affair() -> None:
     health = Health(failures=2)
 
-    assert after(health, outcome(Result.THROTTLED, scope="conversation")) == health
+    assert after(health, outcome(OutcomeKind.THROTTLED, scope="conversation")) == health
 
 
 def test_a_success_does_not_shorten_the_wait_of_a_throttled_destination() -> None:
-    assert after(paused("throttled", failures=3), Result.DELIVERED) == paused("throttled")
+    assert after(paused("throttled", failures=3), OutcomeKind.DELIVERED) == paused("throttled")
 
 
 def test_what_is_well_gets_all_it_can() -> None:
@@ -244,7 +244,7 @@ PAUSES = st.builds(
 HEALTHS = st.builds(Health, failures=st.integers(0, 10**6), pause=st.none() | PAUSES)
 ENDINGS = st.builds(
     Outcome,
-    result=st.sampled_from(Result),
+    result=st.sampled_from(OutcomeKind),
     retry_after=st.none() | st.timedeltas(-timedelta(days=1), timedelta(days=400)),
     scope=st.sampled_from(["conversation", "destination"]),
     lost=st.booleans(),
@@ -280,8 +280,8 @@ def test_a_moment_grants_one_probe_at_most(before: Health) -> None:
     assert granted(health, now=NOW)[0] == (None if number is None else 0)
 
 
-@given(st.lists(st.sampled_from(Result), max_size=60))
-def test_a_destination_is_never_left_alone_for_good(results: list[Result]) -> None:
+@given(st.lists(st.sampled_from(OutcomeKind), max_size=60))
+def test_a_destination_is_never_left_alone_for_good(results: list[OutcomeKind]) -> None:
     health, now = Health(), NOW
     for result in results:
         number, health = granted(health, now=now)

@@ -21,14 +21,14 @@ from site_of_nodes import PATIENCE, Flow, Site, kill
 
 from relay.heartbeat import Heartbeat
 from relay.store import Database, Inbox, Queue
-from relay.store.nodes import FORGOTTEN_AFTER, SILENT_AFTER, Fleet, Node, NodeView
+from relay.store.nodes import FORGOTTEN_AFTER, SILENT_AFTER, Node, Nodes, NodeView
 
 ON_BOTH = True
 
 
 @pytest.fixture
-def fleet(database: Database, clock: Clock) -> Fleet:
-    return Fleet(database, clock=clock)
+def fleet(database: Database, clock: Clock) -> Nodes:
+    return Nodes(database, clock=clock)
 
 
 def _node(name: str, **changes: object) -> Node:
@@ -36,11 +36,11 @@ def _node(name: str, **changes: object) -> Node:
     return replace(node, **changes)  # type: ignore[arg-type]
 
 
-def _seen(fleet: Fleet) -> dict[str, NodeView]:
+def _seen(fleet: Nodes) -> dict[str, NodeView]:
     return {view.name: view for view in fleet.nodes()}
 
 
-def test_a_node_is_listed_from_its_first_beat_on(fleet: Fleet, clock: Clock) -> None:
+def test_a_node_is_listed_from_its_first_beat_on(fleet: Nodes, clock: Clock) -> None:
     started = clock()
     node = fleet.beat(_node("a"))
     beat_at = clock.advance(5)
@@ -53,7 +53,7 @@ def test_a_node_is_listed_from_its_first_beat_on(fleet: Fleet, clock: Clock) -> 
 
 
 def test_a_node_that_starts_again_under_its_name_is_another_one(
-    fleet: Fleet, clock: Clock
+    fleet: Nodes, clock: Clock
 ) -> None:
     fleet.beat(_node("a"))
     clock.advance(5)
@@ -64,7 +64,7 @@ def test_a_node_that_starts_again_under_its_name_is_another_one(
 
 
 def test_a_node_that_is_not_heard_of_is_silent_and_after_a_day_forgotten(
-    fleet: Fleet, clock: Clock
+    fleet: Nodes, clock: Clock
 ) -> None:
     fleet.beat(_node("a"))
     clock.advance(SILENT_AFTER.total_seconds())
@@ -79,7 +79,7 @@ def test_a_node_that_is_not_heard_of_is_silent_and_after_a_day_forgotten(
     assert list(_seen(fleet)) == ["b"]
 
 
-def test_a_node_that_stops_leaves_the_list(fleet: Fleet) -> None:
+def test_a_node_that_stops_leaves_the_list(fleet: Nodes) -> None:
     fleet.beat(_node("a"))
     fleet.beat(_node("b"))
 
@@ -89,7 +89,7 @@ def test_a_node_that_stops_leaves_the_list(fleet: Fleet) -> None:
 
 
 def test_leases_are_counted_also_those_of_nodes_that_nobody_knows(
-    fleet: Fleet, inbox: Inbox, new_queue: Callable[[str], Queue]
+    fleet: Nodes, inbox: Inbox, new_queue: Callable[[str], Queue]
 ) -> None:
     for number in range(3):
         accept(inbox, f"m{number}", customer=f"+6140000000{number}")
@@ -104,7 +104,7 @@ def test_leases_are_counted_also_those_of_nodes_that_nobody_knows(
 
 
 def test_a_heartbeat_says_who_it_is_until_it_stops(database: Database) -> None:
-    fleet, heart = Fleet(database), Heartbeat(database, name="a", role="web", every=0.02)
+    fleet, heart = Nodes(database), Heartbeat(database, name="a", role="web", every=0.02)
     heart.start()
     eventually(lambda: _seen(fleet))
     (first,) = fleet.nodes()
@@ -128,7 +128,7 @@ def test_a_heartbeat_outlives_a_store_that_is_away(path: Path) -> None:
             threading.Event().wait(0.2)
             other.execute("ALTER TABLE away RENAME TO nodes")
 
-        eventually(lambda: _seen(Fleet(database)))
+        eventually(lambda: _seen(Nodes(database)))
         heart.close()
 
 
@@ -194,7 +194,7 @@ def test_a_relay_on_one_machine_lists_itself_while_it_runs(tmp_path: Path) -> No
     running = site.serve()
 
     with closing(Database(f"sqlite:///{tmp_path}/relay.db")) as database:
-        fleet = Fleet(database)
+        fleet = Nodes(database)
         site_of_nodes.within(PATIENCE, lambda: len(fleet.nodes()) == 2)
         shown = site.run("nodes").stdout
         running.terminate()

@@ -28,8 +28,8 @@ from fakes import (
     take_one,
 )
 
-from relay.rules.delivery import Policy, Result, State
-from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
+from relay.rules.delivery import OutcomeKind, Policy, State
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, schema
 from relay.store.accept import REFUSED_KEPT
 from relay.store.values import Arrival, DeliveryView
 
@@ -45,16 +45,16 @@ def _count(database: Database, table: sa.Table) -> int:
         return db.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
 
 
-def _standings(ledger: Ledger) -> list[tuple[str, int]]:
-    return [(view.standing, view.duplicates) for view in ledger.events()]
+def _standings(queries: Queries) -> list[tuple[str, int]]:
+    return [(view.standing, view.duplicates) for view in queries.events()]
 
 
 def _kill(queue: Queue) -> None:
-    finish(queue, take_one(queue), failed(Result.REFUSED, "no such contact"))
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED, "no such contact"))
 
 
 def test_a_new_event_is_stored_with_its_request_and_deliveries_in_one_commit(
-    inbox: Inbox, ledger: Ledger, commits: Commits
+    inbox: Inbox, queries: Queries, commits: Commits
 ) -> None:
     new = arrival("m1", body="hello", to=("crm", "chat"))
 
@@ -62,7 +62,7 @@ def test_a_new_event_is_stored_with_its_request_and_deliveries_in_one_commit(
 
     assert acceptance.status == "accepted"
     assert commits.count == 1
-    view = ledger.event("m1")
+    view = queries.event("m1")
     assert view is not None
     assert view.event == new.event
     assert view.event.id == acceptance.event_id
@@ -76,7 +76,7 @@ def test_a_new_event_is_stored_with_its_request_and_deliveries_in_one_commit(
 
 
 def test_a_duplicate_is_counted_and_nothing_else_happens(
-    inbox: Inbox, database: Database, ledger: Ledger
+    inbox: Inbox, database: Database, queries: Queries
 ) -> None:
     first = inbox.accept(arrival("m1"))
 
@@ -84,9 +84,9 @@ def test_a_duplicate_is_counted_and_nothing_else_happens(
 
     assert {each.status for each in again} == {"duplicate"}
     assert {each.event_id for each in again} == {first.event_id}
-    assert _standings(ledger) == [("accepted", 3)]
+    assert _standings(queries) == [("accepted", 3)]
     assert _count(database, schema.deliveries) == 1
-    assert [each.outcome for each in ledger.requests()] == ["accepted"] + ["duplicate"] * 3
+    assert [each.outcome for each in queries.requests()] == ["accepted"] + ["duplicate"] * 3
     with database.reading() as db:
         known = db.execute(sa.select(schema.keys)).one()
     assert (known.first_at, known.last_at) == (NOON, LATER)
@@ -111,7 +111,7 @@ def test_the_same_message_id_at_another_endpoint_is_another_event(inbox: Inbox) 
     ids=lambda difference: next(iter(difference)),
 )
 def test_the_same_id_with_another_meaning_is_a_conflict_that_is_kept_and_not_delivered(
-    inbox: Inbox, database: Database, ledger: Ledger, difference: dict[str, Any]
+    inbox: Inbox, database: Database, queries: Queries, difference: dict[str, Any]
 ) -> None:
     inbox.accept(arrival("m1"))
     other = arrival("m1", **difference)
@@ -119,11 +119,11 @@ def test_the_same_id_with_another_meaning_is_a_conflict_that_is_kept_and_not_del
     acceptance = inbox.accept(other)
 
     assert acceptance.status == "conflict"
-    kept = ledger.event(acceptance.event_id)
+    kept = queries.event(acceptance.event_id)
     assert kept is not None
     assert kept.event == other.event
     assert (kept.standing, kept.deliveries) == ("conflict", ())
-    assert _standings(ledger) == [("accepted", 0), ("conflict", 0)]
+    assert _standings(queries) == [("accepted", 0), ("conflict", 0)]
     assert _count(database, schema.deliveries) == 1
 
 
@@ -146,7 +146,7 @@ def test_what_a_resend_may_renew_is_no_conflict(inbox: Inbox) -> None:
 
 
 def test_a_conflict_that_comes_again_is_counted_and_kept_once(
-    inbox: Inbox, ledger: Ledger
+    inbox: Inbox, queries: Queries
 ) -> None:
     inbox.accept(arrival("m1"))
     kept = inbox.accept(arrival("m1", body="other"))
@@ -154,14 +154,14 @@ def test_a_conflict_that_comes_again_is_counted_and_kept_once(
     again = [inbox.accept(arrival("m1", body="other")) for _ in range(2)]
 
     assert {(each.status, each.event_id) for each in again} == {("conflict", kept.event_id)}
-    assert _standings(ledger) == [("accepted", 0), ("conflict", 2)]
+    assert _standings(queries) == [("accepted", 0), ("conflict", 2)]
 
 
-def test_different_conflicts_are_kept_apart(inbox: Inbox, ledger: Ledger) -> None:
+def test_different_conflicts_are_kept_apart(inbox: Inbox, queries: Queries) -> None:
     for body in ("hello", "other", "third"):
         inbox.accept(arrival("m1", body=body))
 
-    assert _standings(ledger) == [("accepted", 0), ("conflict", 0), ("conflict", 0)]
+    assert _standings(queries) == [("accepted", 0), ("conflict", 0), ("conflict", 0)]
 
 
 def test_the_event_itself_is_still_known_after_a_conflict(inbox: Inbox) -> None:
@@ -174,7 +174,7 @@ def test_the_event_itself_is_still_known_after_a_conflict(inbox: Inbox) -> None:
 
 
 def test_of_equal_keys_in_one_batch_the_first_is_the_event(
-    inbox: Inbox, ledger: Ledger, database: Database
+    inbox: Inbox, queries: Queries, database: Database
 ) -> None:
     first = arrival("m1")
 
@@ -188,7 +188,7 @@ def test_of_equal_keys_in_one_batch_the_first_is_the_event(
         "accepted", "duplicate", "conflict", "accepted", "duplicate",
     ]  # fmt: skip
     assert {results[0].event_id, results[1].event_id, results[4].event_id} == {first.event.id}
-    view = ledger.event("m1")
+    view = queries.event("m1")
     assert view is not None and view.duplicates == 2
     assert _count(database, schema.deliveries) == 2
 
@@ -201,13 +201,13 @@ def test_a_batch_is_one_commit(inbox: Inbox, database: Database, commits: Commit
 
 
 def test_events_of_a_batch_stand_in_the_order_in_which_they_came(
-    inbox: Inbox, database: Database, ledger: Ledger
+    inbox: Inbox, database: Database, queries: Queries
 ) -> None:
     names = [f"m{number}" for number in (5, 3, 9, 1)]
 
     accept_together(database, inbox, [arrival(name) for name in names])
 
-    assert [view.event.message_id for view in ledger.events()][1:] == names
+    assert [view.event.message_id for view in queries.events()][1:] == names
 
 
 def _unstorable(name: str, taken: Arrival) -> Arrival:
@@ -226,7 +226,7 @@ def _unstorable(name: str, taken: Arrival) -> Arrival:
     "fault", ["text that is no text", "an id that is taken", "a naive time", "no query"]
 )
 def test_an_arrival_that_cannot_be_stored_does_its_neighbours_no_harm(
-    inbox: Inbox, database: Database, ledger: Ledger, fault: str
+    inbox: Inbox, database: Database, queries: Queries, fault: str
 ) -> None:
     inbox.accept(taken := arrival("taken", to=()))
 
@@ -239,9 +239,9 @@ def test_an_arrival_that_cannot_be_stored_does_its_neighbours_no_harm(
     assert [results[position].status for position in (0, 2, 3)] == [
         "accepted", "accepted", "duplicate",
     ]  # fmt: skip
-    assert ledger.event(fault) is None
+    assert queries.event(fault) is None
     for name in ("m1", "m2"):
-        view = ledger.event(name)
+        view = queries.event(name)
         assert view is not None and len(view.deliveries) == 1
 
 
@@ -301,7 +301,7 @@ def test_a_duplicate_revives_dead_deliveries_as_late_ones(
 def test_a_revived_delivery_keeps_its_key(inbox: Inbox, queue: Queue) -> None:
     inbox.accept(arrival("m1"))
     first = take_one(queue)
-    finish(queue, first, failed(Result.REFUSED))
+    finish(queue, first, failed(OutcomeKind.REFUSED))
     inbox.accept(arrival("m1"))
 
     second = take_one(queue)
@@ -326,9 +326,11 @@ def test_a_duplicate_touches_no_delivery_that_is_not_dead(
 ) -> None:
     inbox.accept(arrival("m1", to=("crm", "chat", "desk", "archive")))
     finish(queue, take_one(queue, destination="crm"))
-    finish(queue, take_one(queue, destination="desk"), failed(Result.REFUSED))
+    finish(queue, take_one(queue, destination="desk"), failed(OutcomeKind.REFUSED))
     hold = Policy(on_ambiguous="hold")
-    finish(queue, take_one(queue, destination="archive"), failed(Result.AMBIGUOUS), policy=hold)
+    finish(
+        queue, take_one(queue, destination="archive"), failed(OutcomeKind.AMBIGUOUS), policy=hold
+    )
 
     inbox.accept(arrival("m1", to=("crm", "chat", "desk", "archive")))
 
@@ -365,28 +367,28 @@ def test_keys_of_deliveries_differ_by_event_and_by_destination(inbox: Inbox, que
     ids=range(12),
 )
 def test_the_oddest_signed_json_is_stored_and_known_again(
-    inbox: Inbox, ledger: Ledger, queue: Queue, raw: bytes
+    inbox: Inbox, queries: Queries, queue: Queue, raw: bytes
 ) -> None:
     first = inbox.accept(arrival_of(raw))
 
     again = inbox.accept(arrival_of(raw))
 
     assert (again.status, again.event_id) == ("duplicate", first.event_id)
-    view = ledger.event(first.event_id)
+    view = queries.event(first.event_id)
     assert view is not None
     assert take_one(queue).event == view.event
 
 
-def test_requests_with_odd_headers_are_stored(inbox: Inbox, ledger: Ledger) -> None:
+def test_requests_with_odd_headers_are_stored(inbox: Inbox, queries: Queries) -> None:
     headers = {"x-odd": "\udc80\x00\U0001f355", "": "x" * 10_000}
 
     inbox.accept(arrival("m1", request=request(headers=headers)))
 
-    assert [each.headers for each in ledger.requests()] == [headers]
+    assert [each.headers for each in queries.requests()] == [headers]
 
 
 def test_thirty_two_callers_are_each_answered_once_with_fewer_commits_than_events(
-    inbox: Inbox, ledger: Ledger, commits: Commits
+    inbox: Inbox, queries: Queries, commits: Commits
 ) -> None:
     start = threading.Barrier(32)
 
@@ -403,7 +405,7 @@ def test_thirty_two_callers_are_each_answered_once_with_fewer_commits_than_event
     assert len(answers) == 640
     assert set(statuses.values()) == {1}
     assert Counter(status for _, status in answers) == {"accepted": 320, "duplicate": 320}
-    views = list(ledger.events())
+    views = list(queries.events())
     assert sorted(view.event.message_id or "" for view in views) == sorted(
         {name for name, _ in answers}
     )
@@ -430,11 +432,11 @@ def test_two_processes_worth_of_inboxes_agree_on_what_is_new(database: Database)
 
 
 def test_a_store_that_is_away_keeps_nothing_and_takes_it_when_it_is_back(
-    inbox: Inbox, database: Database, ledger: Ledger
+    inbox: Inbox, database: Database, queries: Queries
 ) -> None:
     with locked(database), pytest.raises(StoreUnavailable):
         inbox.accept(arrival("m1"))
-    assert list(ledger.events()) == []
+    assert list(queries.events()) == []
 
     assert inbox.accept(arrival("m1")).status == "accepted"
 
@@ -465,7 +467,7 @@ def test_what_is_known_outlives_the_process(database: Database) -> None:
         inbox.close()
 
 
-def test_refused_requests_are_noted(inbox: Inbox, ledger: Ledger) -> None:
+def test_refused_requests_are_noted(inbox: Inbox, queries: Queries) -> None:
     noted = [
         request(status=401, outcome="refused", reason="signature wrong", body=b"\x00\xff"),
         request(status=415, outcome="refused", reason="content type text/plain"),
@@ -473,15 +475,15 @@ def test_refused_requests_are_noted(inbox: Inbox, ledger: Ledger) -> None:
 
     inbox.refuse(noted)
 
-    assert list(ledger.requests()) == noted
+    assert list(queries.requests()) == noted
 
 
-def test_the_ring_of_refused_requests_is_bounded(inbox: Inbox, ledger: Ledger) -> None:
+def test_the_ring_of_refused_requests_is_bounded(inbox: Inbox, queries: Queries) -> None:
     inbox.accept(arrival("m1"))
     many: Sequence[str] = [f"req_{number}" for number in range(REFUSED_KEPT + 50)]
     inbox.refuse([request(id=name, outcome="refused", status=401) for name in many])
 
-    kept = list(ledger.requests())
+    kept = list(queries.requests())
 
     assert kept[0].outcome == "accepted"
     assert [each.id for each in kept[1:]] == many[-REFUSED_KEPT:]

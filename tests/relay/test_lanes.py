@@ -27,8 +27,8 @@ from fakes import (
     take_one,
 )
 
-from relay.rules.delivery import Policy, Result, State
-from relay.store import Database, Inbox, Ledger, Queue, schema
+from relay.rules.delivery import OutcomeKind, Policy, State
+from relay.store import Database, Inbox, Queries, Queue, schema
 from relay.store.values import Claim, DeliveryView
 
 ON_BOTH = True
@@ -44,34 +44,34 @@ def _names(claims: Sequence[Claim]) -> list[str | None]:
     return [claim.event.message_id for claim in claims]
 
 
-def _states(ledger: Ledger) -> list[str]:
-    return [each.state.value for view in ledger.events() for each in view.deliveries]
+def _states(queries: Queries) -> list[str]:
+    return [each.state.value for view in queries.events() for each in view.deliveries]
 
 
 def test_the_first_of_a_conversation_is_due_and_the_others_wait(
-    inbox: Inbox, ledger: Ledger
+    inbox: Inbox, queries: Queries
 ) -> None:
     accept(inbox, "m1", "m2", "m3")
 
-    assert _states(ledger) == ["pending", "waiting", "waiting"]
+    assert _states(queries) == ["pending", "waiting", "waiting"]
 
 
 def test_conversations_and_destinations_do_not_wait_for_each_other(
-    inbox: Inbox, ledger: Ledger
+    inbox: Inbox, queries: Queries
 ) -> None:
     accept(inbox, "m1", to=("crm", "chat"))
     accept(inbox, "m2", customer=customer(2))
     accept(inbox, "m3", ours="+61700000002")
 
-    assert _states(ledger) == ["pending"] * 4
+    assert _states(queries) == ["pending"] * 4
 
 
 @pytest.mark.parametrize(
     ("outcome", "policy"),
     [
         (delivered(), Policy()),
-        (failed(Result.REFUSED), Policy()),
-        (failed(Result.AMBIGUOUS), HOLD),
+        (failed(OutcomeKind.REFUSED), Policy()),
+        (failed(OutcomeKind.AMBIGUOUS), HOLD),
     ],
     ids=["delivered", "dead", "held because nobody knows"],
 )
@@ -87,9 +87,11 @@ def test_the_next_of_a_conversation_is_due_as_soon_as_the_one_before_has_ended(
     assert delivery("m3").state == State.WAITING
 
 
-@pytest.mark.parametrize("result", [Result.TRANSIENT, Result.AMBIGUOUS, Result.THROTTLED])
+@pytest.mark.parametrize(
+    "result", [OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS, OutcomeKind.THROTTLED]
+)
 def test_a_conversation_waits_while_its_first_delivery_is_tried_again(
-    inbox: Inbox, queue: Queue, delivery: FindDelivery, result: Result
+    inbox: Inbox, queue: Queue, delivery: FindDelivery, result: OutcomeKind
 ) -> None:
     accept(inbox, "m1", "m2")
 
@@ -104,7 +106,7 @@ def test_a_parked_conversation_waits_for_a_person(
 ) -> None:
     accept(inbox, "m1", "m2")
 
-    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED), policy=HOLD)
     accept(inbox, "m3")
 
     assert delivery("m1").state == State.HELD
@@ -115,7 +117,7 @@ def test_what_comes_to_a_parked_conversation_with_nobody_in_line_waits_too(
     inbox: Inbox, queue: Queue, delivery: FindDelivery
 ) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED), policy=HOLD)
 
     accept(inbox, "m2")
 
@@ -124,7 +126,7 @@ def test_what_comes_to_a_parked_conversation_with_nobody_in_line_waits_too(
 
 def test_a_parked_conversation_holds_up_no_other(inbox: Inbox, queue: Queue) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(Result.REFUSED), policy=HOLD)
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED), policy=HOLD)
 
     accept(inbox, "m2", customer=customer(2))
 
@@ -138,7 +140,7 @@ def test_a_parked_conversation_goes_on_when_what_parked_it_has_arrived_after_all
     slow = take_one(queue)
     lose(queue, now=NOON + 2 * LEASE)
     again = take_one(queue, now=NOON + timedelta(hours=1))
-    finish(queue, again, failed(Result.REFUSED), policy=HOLD)
+    finish(queue, again, failed(OutcomeKind.REFUSED), policy=HOLD)
     assert delivery("m2").state == State.WAITING
 
     finish(queue, slow, delivered())
@@ -150,7 +152,7 @@ def test_a_parked_conversation_goes_on_when_what_parked_it_has_arrived_after_all
 def _revive(inbox: Inbox, queue: Queue, name: str) -> None:
     """Let a message die and come again."""
     accept(inbox, name)
-    finish(queue, take_one(queue), failed(Result.REFUSED))
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED))
     accept(inbox, name)
 
 
@@ -170,7 +172,7 @@ def test_those_that_a_sender_revives_go_one_after_the_other(
 ) -> None:
     accept(inbox, "m1", "m2", "m3")
     for _ in range(3):
-        finish(queue, take_one(queue), failed(Result.REFUSED))
+        finish(queue, take_one(queue), failed(OutcomeKind.REFUSED))
     accept(inbox, "m2", "m3", "m1")
 
     states = [delivery(name).state for name in ("m1", "m2", "m3")]
@@ -204,7 +206,7 @@ def test_a_late_delivery_that_dies_again_parks_nobody(
     accept(inbox, "m2", "m3")
     late, head = take(queue)
 
-    finish(queue, late, failed(Result.REFUSED), policy=HOLD)
+    finish(queue, late, failed(OutcomeKind.REFUSED), policy=HOLD)
     finish(queue, head)
 
     assert delivery("m1").state == State.HELD
@@ -217,7 +219,7 @@ def test_a_late_delivery_that_ends_frees_no_parked_conversation(
     _revive(inbox, queue, "m1")
     accept(inbox, "m2", "m3")
     late, head = take(queue)
-    finish(queue, head, failed(Result.REFUSED), policy=HOLD)
+    finish(queue, head, failed(OutcomeKind.REFUSED), policy=HOLD)
 
     finish(queue, late)
 
@@ -235,7 +237,7 @@ def test_the_database_itself_allows_one_head_per_conversation(
 
 
 def test_no_delivery_is_forgotten_and_none_overtakes_under_eight_and_eight_threads(
-    inbox: Inbox, new_queue: NewQueue, ledger: Ledger
+    inbox: Inbox, new_queue: NewQueue, queries: Queries
 ) -> None:
     conversations, messages, destinations = 12, 20, ("crm", "chat")
     everything = conversations * messages * len(destinations)
@@ -263,12 +265,12 @@ def test_no_delivery_is_forgotten_and_none_overtakes_under_eight_and_eight_threa
                         lane.append(claim.event.id)
                 # The wait is over at once: the clock of this test stands still.
                 policy = Policy(schedule=(timedelta(0),))
-                outcome = failed(Result.TRANSIENT) if flaky else None
+                outcome = failed(OutcomeKind.TRANSIENT) if flaky else None
                 end = partial(finish, queue, claim, outcome, policy=policy)
                 decision = patiently(end)
                 with guard:
                     ended[decision.state] += decision.ends
-            if not claims and accepted.is_set() and not _unfinished(ledger):
+            if not claims and accepted.is_set() and not _unfinished(queries):
                 return
 
     with ThreadPoolExecutor(16) as threads:
@@ -280,17 +282,17 @@ def test_no_delivery_is_forgotten_and_none_overtakes_under_eight_and_eight_threa
         for each in working:
             each.result()
 
-    assert set(_states(ledger)) == {"delivered"}
+    assert set(_states(queries)) == {"delivered"}
     assert ended == {"delivered": everything, "pending": 0}
     order: dict[str, list[str]] = {}
-    for view in ledger.events():
+    for view in queries.events():
         order.setdefault(view.event.conversation, []).append(view.event.id)
     for (_, conversation), events in seen.items():
         assert events == order[conversation]
     assert len(seen) == conversations * len(destinations)
 
 
-def _unfinished(ledger: Ledger) -> bool:
+def _unfinished(queries: Queries) -> bool:
     """Return whether a delivery is due or at work: somebody will promote what waits behind it."""
-    states = {state for each in ledger.backlog().values() for state in each}
+    states = {state for each in queries.backlog().values() for state in each}
     return bool(states & {"pending", "in_flight"})

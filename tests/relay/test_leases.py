@@ -20,7 +20,7 @@ from fakes import (
     take_one,
 )
 
-from relay.rules.delivery import Outcome, Policy, Result, State
+from relay.rules.delivery import Outcome, OutcomeKind, Policy, State
 from relay.store import Database, Inbox, Queue
 from relay.store.claim import LONGEST_LEASE
 from relay.store.record import Results
@@ -111,7 +111,7 @@ def test_a_late_failure_changes_only_its_attempt(
     lose(other, now=later)
     before = delivery()
 
-    finish(slow, first, failed(Result.REFUSED, "no such contact"))
+    finish(slow, first, failed(OutcomeKind.REFUSED, "no such contact"))
 
     after = delivery()
     assert (after.state, after.due_at, after.error) == (before.state, before.due_at, before.error)
@@ -146,7 +146,7 @@ def test_a_late_success_settles_what_was_given_up(
     lose(queue, now=later)
     again = take_one(queue, now=NOON + timedelta(hours=1))
     policy = Policy() if ending == "dead" else Policy(on_ambiguous="hold")
-    outcome = failed(Result.REFUSED if ending == "dead" else Result.AMBIGUOUS)
+    outcome = failed(OutcomeKind.REFUSED if ending == "dead" else OutcomeKind.AMBIGUOUS)
     finish(queue, again, outcome, policy=policy)
     assert delivery().state == ending
 
@@ -178,11 +178,11 @@ def test_while_another_is_at_it_a_late_success_waits_for_that_one(
 @pytest.mark.parametrize(
     "outcome",
     [
-        failed(Result.TRANSIENT),
-        failed(Result.THROTTLED),
-        failed(Result.AMBIGUOUS, "lost", lost=True),
-        failed(Result.REFUSED),
-        failed(Result.UNAUTHORIZED),
+        failed(OutcomeKind.TRANSIENT),
+        failed(OutcomeKind.THROTTLED),
+        failed(OutcomeKind.AMBIGUOUS, "lost", lost=True),
+        failed(OutcomeKind.REFUSED),
+        failed(OutcomeKind.UNAUTHORIZED),
     ],
     ids=lambda outcome: outcome.result.value,
 )
@@ -221,7 +221,7 @@ def test_doubt_never_replaces_what_is_known(
     (lost,) = queue.lost(["crm"], NOON + 2 * LEASE)
     finish(queue, claim, delivered())
 
-    finish(queue, lost, failed(Result.AMBIGUOUS, "lost"))
+    finish(queue, lost, failed(OutcomeKind.AMBIGUOUS, "lost"))
 
     assert delivery().state == State.DELIVERED
     assert [attempt.result for attempt in delivery().history] == ["delivered"]
@@ -236,7 +236,7 @@ def test_a_lease_that_is_renewed_after_it_was_found_lost_stays_with_its_attempt(
     (seemed_lost,) = queue.lost(["crm"], later)
     queue.renew([claim.delivery_id], lease=LEASE, now=later)
 
-    finish(queue, seemed_lost, failed(Result.AMBIGUOUS, "lost", lost=True), now=later)
+    finish(queue, seemed_lost, failed(OutcomeKind.AMBIGUOUS, "lost", lost=True), now=later)
 
     (attempt,) = delivery().history
     assert delivery().state == State.IN_FLIGHT
@@ -253,7 +253,7 @@ def test_a_lease_that_two_workers_find_lost_is_settled_once(
     found = [finder.lost(["crm"], later) for finder in finders]
 
     for finder, (lost,) in zip(finders, found, strict=True):
-        finish(finder, lost, failed(Result.AMBIGUOUS, "lost"), now=later)
+        finish(finder, lost, failed(OutcomeKind.AMBIGUOUS, "lost"), now=later)
 
     assert (delivery().state, delivery().attempts) == (State.PENDING, 1)
     assert len(delivery().history) == 1

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from fakes import NOON, accept, accept_apart, arrival, failed, finish, locked, request, take_one
 
-from relay.rules.delivery import Result, State
+from relay.rules.delivery import OutcomeKind, State
 from relay.rules.routing import Check, Match, Verdict
-from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable
 from relay.store.read import _PAGE
 
 ON_BOTH = True
@@ -17,55 +17,55 @@ ON_BOTH = True
 MORE_THAN_TWO_PAGES = 2 * _PAGE + 7
 
 
-def _names(ledger: Ledger, *, limit: int | None = None) -> list[str | None]:
-    return [view.event.message_id for view in ledger.events(limit=limit)]
+def _names(queries: Queries, *, limit: int | None = None) -> list[str | None]:
+    return [view.event.message_id for view in queries.events(limit=limit)]
 
 
-def test_events_come_oldest_first(inbox: Inbox, ledger: Ledger) -> None:
+def test_events_come_oldest_first(inbox: Inbox, queries: Queries) -> None:
     accept(inbox, "m3", "m1", "m2")
 
-    assert _names(ledger) == ["m3", "m1", "m2"]
+    assert _names(queries) == ["m3", "m1", "m2"]
 
 
 @pytest.mark.parametrize(
     ("limit", "expected"), [(1, ["m3"]), (2, ["m2", "m3"]), (3, ["m1", "m2", "m3"]), (9, None)]
 )
 def test_a_limit_means_the_newest(
-    inbox: Inbox, ledger: Ledger, limit: int, expected: list[str] | None
+    inbox: Inbox, queries: Queries, limit: int, expected: list[str] | None
 ) -> None:
     accept(inbox, "m1", "m2", "m3")
 
-    assert _names(ledger, limit=limit) == (expected or ["m1", "m2", "m3"])
+    assert _names(queries, limit=limit) == (expected or ["m1", "m2", "m3"])
 
 
-def test_a_limit_of_nothing_shows_nothing(inbox: Inbox, ledger: Ledger) -> None:
+def test_a_limit_of_nothing_shows_nothing(inbox: Inbox, queries: Queries) -> None:
     accept(inbox, "m1")
 
-    assert _names(ledger, limit=0) == []
-    assert list(ledger.requests(limit=0)) == []
+    assert _names(queries, limit=0) == []
+    assert list(queries.requests(limit=0)) == []
 
 
-def test_an_empty_store_has_nothing_to_show(ledger: Ledger) -> None:
-    assert list(ledger.events()) == []
-    assert list(ledger.events(limit=5)) == []
-    assert list(ledger.requests()) == []
-    assert ledger.event("m1") is None
-    assert ledger.backlog() == {}
+def test_an_empty_store_has_nothing_to_show(queries: Queries) -> None:
+    assert list(queries.events()) == []
+    assert list(queries.events(limit=5)) == []
+    assert list(queries.requests()) == []
+    assert queries.event("m1") is None
+    assert queries.backlog() == {}
 
 
 @pytest.mark.parametrize("count", [_PAGE, _PAGE + 1, MORE_THAN_TWO_PAGES])
-def test_a_listing_goes_over_pages(inbox: Inbox, ledger: Ledger, count: int) -> None:
+def test_a_listing_goes_over_pages(inbox: Inbox, queries: Queries, count: int) -> None:
     everything = [f"m{number}" for number in range(count)]
     accept(inbox, *everything, to=())
 
-    assert _names(ledger) == everything
-    assert _names(ledger, limit=_PAGE + 3) == everything[-_PAGE - 3 :]
-    assert [each.message_id for each in ledger.requests()] == everything
+    assert _names(queries) == everything
+    assert _names(queries, limit=_PAGE + 3) == everything[-_PAGE - 3 :]
+    assert [each.message_id for each in queries.requests()] == everything
 
 
-def test_a_listing_holds_no_transaction_open(inbox: Inbox, ledger: Ledger) -> None:
+def test_a_listing_holds_no_transaction_open(inbox: Inbox, queries: Queries) -> None:
     accept(inbox, *(f"m{number}" for number in range(_PAGE + 1)), to=())
-    listing = ledger.events()
+    listing = queries.events()
     next(listing)
 
     accept(inbox, "came meanwhile", to=())
@@ -73,14 +73,14 @@ def test_a_listing_holds_no_transaction_open(inbox: Inbox, ledger: Ledger) -> No
     assert [view.event.message_id for view in listing][-1] == "came meanwhile"
 
 
-def test_each_event_has_its_own_deliveries(inbox: Inbox, ledger: Ledger) -> None:
+def test_each_event_has_its_own_deliveries(inbox: Inbox, queries: Queries) -> None:
     accept(inbox, "m1", to=("crm", "chat"))
     accept(inbox, "m2", to=())
     accept(inbox, "m3", to=("chat",))
 
     shown = {
         view.event.message_id: [(each.destination, each.state.value) for each in view.deliveries]
-        for view in ledger.events()
+        for view in queries.events()
     }
 
     assert shown == {
@@ -90,33 +90,33 @@ def test_each_event_has_its_own_deliveries(inbox: Inbox, ledger: Ledger) -> None
     }
 
 
-def test_an_event_is_found_by_its_id_and_by_its_message_id(inbox: Inbox, ledger: Ledger) -> None:
+def test_an_event_is_found_by_its_id_and_by_its_message_id(inbox: Inbox, queries: Queries) -> None:
     acceptance = inbox.accept(arrival("m1"))
     accept(inbox, "m2")
 
-    by_id, by_message = ledger.event(acceptance.event_id), ledger.event("m1")
+    by_id, by_message = queries.event(acceptance.event_id), queries.event("m1")
 
     assert by_id is not None
     assert by_id == by_message
     assert by_id.event.message_id == "m1"
-    assert ledger.event("m") is None
+    assert queries.event("m") is None
 
 
-def test_an_event_without_message_id_is_found_by_its_id(inbox: Inbox, ledger: Ledger) -> None:
+def test_an_event_without_message_id_is_found_by_its_id(inbox: Inbox, queries: Queries) -> None:
     acceptance = inbox.accept(arrival(None))
 
-    view = ledger.event(acceptance.event_id)
+    view = queries.event(acceptance.event_id)
 
     assert view is not None
     assert view.event.message_id is None
 
 
-def test_an_accepted_event_is_preferred_to_its_conflicts(inbox: Inbox, ledger: Ledger) -> None:
+def test_an_accepted_event_is_preferred_to_its_conflicts(inbox: Inbox, queries: Queries) -> None:
     first = inbox.accept(arrival("m1"))
     conflict = inbox.accept(arrival("m1", body="other"))
     assert conflict.event_id != first.event_id
 
-    by_message, by_id = ledger.event("m1"), ledger.event(conflict.event_id)
+    by_message, by_id = queries.event("m1"), queries.event(conflict.event_id)
 
     assert by_message is not None and by_id is not None
     assert (by_message.event.id, by_message.standing) == (first.event_id, "accepted")
@@ -124,23 +124,23 @@ def test_an_accepted_event_is_preferred_to_its_conflicts(inbox: Inbox, ledger: L
 
 
 def test_of_two_accepted_events_with_one_message_id_the_newest_is_shown(
-    inbox: Inbox, ledger: Ledger
+    inbox: Inbox, queries: Queries
 ) -> None:
     inbox.accept(arrival("m1"))
     newest = inbox.accept(arrival("m1", key=b"of another endpoint" + bytes(13)))
 
-    view = ledger.event("m1")
+    view = queries.event("m1")
 
     assert view is not None and view.event.id == newest.event_id
 
 
 def test_one_event_comes_with_all_its_attempts_and_requests(
-    inbox: Inbox, queue: Queue, ledger: Ledger
+    inbox: Inbox, queue: Queue, queries: Queries
 ) -> None:
     accept(inbox, "m1", "m1")
-    finish(queue, take_one(queue), failed(Result.REFUSED, "no such contact", status=404))
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED, "no such contact", status=404))
 
-    view = ledger.event("m1")
+    view = queries.event("m1")
 
     assert view is not None
     assert [each.outcome for each in view.requests] == ["accepted", "duplicate"]
@@ -150,12 +150,12 @@ def test_one_event_comes_with_all_its_attempts_and_requests(
     assert (attempt.result, attempt.detail, attempt.status) == ("refused", "no such contact", 404)
 
 
-def test_why_an_event_went_where_it_went_is_kept(inbox: Inbox, ledger: Ledger) -> None:
+def test_why_an_event_went_where_it_went_is_kept(inbox: Inbox, queries: Queries) -> None:
     check = Check(condition="event", wanted="SMS_REPLY", saw="SMS_REPLY", held=True)
     verdict = Verdict(route="replies", matched=True, to=("crm",), checks=(check,))
     inbox.accept(replace(arrival("m1"), match=Match(destinations=("crm",), verdicts=(verdict,))))
 
-    (view,) = ledger.events()
+    (view,) = queries.events()
 
     assert view.routing == [
         {
@@ -169,55 +169,55 @@ def test_why_an_event_went_where_it_went_is_kept(inbox: Inbox, ledger: Ledger) -
     ]
 
 
-def test_requests_come_oldest_first_good_and_refused_ones(inbox: Inbox, ledger: Ledger) -> None:
+def test_requests_come_oldest_first_good_and_refused_ones(inbox: Inbox, queries: Queries) -> None:
     good = inbox.accept(arrival("m1"))
     inbox.refuse([request(id="req_bad", status=401, outcome="refused", reason="no signature")])
     inbox.accept(arrival("m1"))
 
-    shown = [(each.outcome, each.status, each.event_id) for each in ledger.requests()]
+    shown = [(each.outcome, each.status, each.event_id) for each in queries.requests()]
 
     assert shown == [
         ("accepted", 200, good.event_id),
         ("refused", 401, None),
         ("duplicate", 200, good.event_id),
     ]
-    assert [each.outcome for each in ledger.requests(limit=2)] == ["refused", "duplicate"]
+    assert [each.outcome for each in queries.requests(limit=2)] == ["refused", "duplicate"]
 
 
-def test_the_times_of_requests_are_those_of_their_arrival(inbox: Inbox, ledger: Ledger) -> None:
+def test_the_times_of_requests_are_those_of_their_arrival(inbox: Inbox, queries: Queries) -> None:
     accept(inbox, "m1")
 
-    assert [each.at for each in ledger.requests()] == [NOON]
+    assert [each.at for each in queries.requests()] == [NOON]
 
 
 def test_the_backlog_counts_states_of_each_destination(
-    inbox: Inbox, queue: Queue, ledger: Ledger
+    inbox: Inbox, queue: Queue, queries: Queries
 ) -> None:
     accept_apart(inbox, 3, to=("crm", "chat"))
     accept(inbox, "behind", customer="+61400000000")
     finish(queue, take_one(queue, limit=1))
     take_one(queue, limit=1)
 
-    assert ledger.backlog() == {
+    assert queries.backlog() == {
         "crm": {"delivered": 1, "in_flight": 1, "pending": 2},
         "chat": {"pending": 3},
     }
 
 
 def test_a_ledger_reads_while_a_stranger_writes(
-    inbox: Inbox, database: Database, ledger: Ledger
+    inbox: Inbox, database: Database, queries: Queries
 ) -> None:
     accept(inbox, "m1")
 
     with locked(database):
-        ledger.ping()
-        assert _names(ledger) == ["m1"]
+        queries.ping()
+        assert _names(queries) == ["m1"]
 
 
 def test_a_ping_fails_when_there_are_no_tables(tmp_path_factory: pytest.TempPathFactory) -> None:
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('empty')}/relay.db")
 
     with pytest.raises(StoreUnavailable):
-        Ledger(database).ping()
+        Queries(database).ping()
 
     database.close()

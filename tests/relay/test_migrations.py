@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from fakes import arrival
 
 from relay import migrations
-from relay.store import Database, Inbox, Ledger, StoreUnavailable, schema
+from relay.store import Database, Inbox, Queries, StoreUnavailable, schema
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +67,7 @@ def test_the_second_time_changes_nothing(empty: Database) -> None:
     migrations.upgrade(empty)
 
     assert (_shape(empty), _revisions(empty)) == before
-    assert len(list(Ledger(empty).events())) == 1
+    assert len(list(Queries(empty).events())) == 1
 
 
 def test_four_processes_may_do_it_at_once(empty: Database) -> None:
@@ -150,5 +150,5 @@ def test_events_of_an_older_schema_stay(database: Database) -> None:
 
     migrations.upgrade(database)
 
-    [view] = Ledger(database).events()
+    [view] = Queries(database).events()
     assert (view.event.message_id, view.event.sentiment) == ("m1", None)

@@ -18,10 +18,10 @@ from fakes import (
     take_one,
 )
 
-from relay.rules.delivery import PROBE_EVERY, Result, State
+from relay.rules.delivery import PROBE_EVERY, OutcomeKind, State
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, schema
-from relay.store.prune import Upkeep
+from relay.store.prune import Pruning
 from relay.store.values import Claim, DeliveryView
 
 ON_BOTH = True
@@ -42,7 +42,7 @@ def test_a_destination_that_refuses_us_is_paused_and_burns_no_attempt(
     accept_apart(inbox, 3)
     claim = take(queue, limit=1)[0]
 
-    finish(queue, claim, failed(Result.UNAUTHORIZED, "token expired"))
+    finish(queue, claim, failed(OutcomeKind.UNAUTHORIZED, "token expired"))
 
     assert (delivery("m0").state, delivery("m0").attempts) == (State.PENDING, 0)
     pause = queue.pauses()["crm"]
@@ -54,7 +54,7 @@ def test_a_destination_that_refuses_us_is_paused_and_burns_no_attempt(
 def test_a_pause_is_its_destinations_alone(inbox: Inbox, queue: Queue) -> None:
     accept(inbox, "m1", to=("crm", "chat"))
 
-    finish(queue, take_one(queue), failed(Result.UNAUTHORIZED))
+    finish(queue, take_one(queue), failed(OutcomeKind.UNAUTHORIZED))
 
     assert len(take(queue, destination="chat")) == 1
 
@@ -62,7 +62,7 @@ def test_a_pause_is_its_destinations_alone(inbox: Inbox, queue: Queue) -> None:
 def _paused(inbox: Inbox, queue: Queue) -> datetime:
     """Have the destination paused and return when it may be probed."""
     accept_apart(inbox, 4)
-    finish(queue, take(queue, limit=1)[0], failed(Result.UNAUTHORIZED))
+    finish(queue, take(queue, limit=1)[0], failed(OutcomeKind.UNAUTHORIZED))
     return NOON + PROBE_EVERY
 
 
@@ -86,9 +86,11 @@ def test_a_probe_that_gets_through_ends_the_pause(inbox: Inbox, queue: Queue) ->
     assert len(take(queue, now=now)) == 3
 
 
-@pytest.mark.parametrize("result", [Result.UNAUTHORIZED, Result.TRANSIENT, Result.AMBIGUOUS])
+@pytest.mark.parametrize(
+    "result", [OutcomeKind.UNAUTHORIZED, OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS]
+)
 def test_a_probe_that_fails_is_followed_by_another(
-    inbox: Inbox, queue: Queue, result: Result
+    inbox: Inbox, queue: Queue, result: OutcomeKind
 ) -> None:
     now = _paused(inbox, queue)
 
@@ -112,9 +114,9 @@ def test_a_probe_is_not_used_up_while_nothing_is_due(
 ) -> None:
     accept(inbox, "m0")
     claim = take_one(queue)
-    finish(queue, claim, failed(Result.UNAUTHORIZED))
+    finish(queue, claim, failed(OutcomeKind.UNAUTHORIZED))
     assert claim.event.customer is not None
-    list(Upkeep(database).erase(claim.event.customer))
+    list(Pruning(database).erase(claim.event.customer))
     assert take(queue, now=NOON + PROBE_EVERY) == []
 
     accept(inbox, "m1")
@@ -133,7 +135,7 @@ def test_a_probe_that_the_rate_does_not_grant_is_not_used_up(inbox: Inbox, queue
 def test_a_success_from_before_the_pause_does_not_end_it(inbox: Inbox, queue: Queue) -> None:
     accept_apart(inbox, 2)
     early, refused = take(queue)
-    finish(queue, refused, failed(Result.UNAUTHORIZED), now=NOON + SECOND)
+    finish(queue, refused, failed(OutcomeKind.UNAUTHORIZED), now=NOON + SECOND)
 
     finish(queue, early, delivered(), now=NOON + 2 * SECOND)
 
@@ -146,7 +148,7 @@ def test_a_throttled_destination_rests_and_then_gets_everything(
     accept_apart(inbox, 4)
     claim = take(queue, limit=1)[0]
 
-    finish(queue, claim, failed(Result.THROTTLED, retry_after=7 * SECOND))
+    finish(queue, claim, failed(OutcomeKind.THROTTLED, retry_after=7 * SECOND))
 
     assert delivery("m0").attempts == 0
     assert take(queue, now=NOON + 6 * SECOND) == []
@@ -158,7 +160,9 @@ def test_a_throttled_conversation_lets_the_others_go(inbox: Inbox, queue: Queue)
     accept_apart(inbox, 3)
     claim = take(queue, limit=1)[0]
 
-    finish(queue, claim, failed(Result.THROTTLED, retry_after=7 * SECOND, scope="conversation"))
+    finish(
+        queue, claim, failed(OutcomeKind.THROTTLED, retry_after=7 * SECOND, scope="conversation")
+    )
 
     assert _names(take(queue)) == ["m1", "m2"]
     assert _names(take(queue, now=NOON + 7 * SECOND)) == ["m0"]
@@ -179,7 +183,7 @@ def test_what_a_person_paused_stays_paused(inbox: Inbox, queue: Queue, database:
 
     for claim, outcome in zip(
         claims,
-        (delivered(), failed(Result.UNAUTHORIZED), failed(Result.THROTTLED)),
+        (delivered(), failed(OutcomeKind.UNAUTHORIZED), failed(OutcomeKind.THROTTLED)),
         strict=True,
     ):
         finish(queue, claim, outcome)

@@ -25,12 +25,12 @@ from fakes import (
 )
 
 from relay.rules import recovery
-from relay.rules.delivery import PROBE_EVERY, Policy, Result, State
+from relay.rules.delivery import PROBE_EVERY, OutcomeKind, Policy, State
 from relay.rules.units import RateLimit
-from relay.store import Database, Desk, Inbox, Ledger, Queue
-from relay.store.prune import Upkeep
+from relay.store import Database, Inbox, Queries, Queue, Recovery
+from relay.store.prune import Pruning
 from relay.store.recover import Act
-from relay.store.search import Wanted
+from relay.store.search import Filter
 
 #: The tables that grow.
 GROWING = ("events", "keys", "requests", "lanes", "deliveries", "attempts")
@@ -116,7 +116,7 @@ def test_reviving_finds_deliveries_by_their_event(
     inbox: Inbox, queue: Queue, plans: Plans
 ) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(Result.REFUSED))
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED))
 
     with plans.of() as seen:
         accept(inbox, "m1")
@@ -133,8 +133,8 @@ def test_removing_reads_no_deliveries_from_end_to_end(
     accept(inbox, "m2")
 
     with plans.of() as seen:
-        list(Upkeep(database).prune(before=NOON + timedelta(days=1)))
-        list(Upkeep(database).erase(customer(1)))
+        list(Pruning(database).prune(before=NOON + timedelta(days=1)))
+        list(Pruning(database).erase(customer(1)))
 
     assert any("DELETE FROM lanes" in statement for statement in seen)
     scans = [step for step in _steps(seen) if SCAN.search(step)]
@@ -168,10 +168,11 @@ def test_choosing_what_to_claim_sorts_nothing(inbox: Inbox, queue: Queue, plans:
 
 
 @pytest.mark.parametrize(
-    "result", [Result.DELIVERED, Result.REFUSED, Result.TRANSIENT, Result.UNAUTHORIZED]
+    "result",
+    [OutcomeKind.DELIVERED, OutcomeKind.REFUSED, OutcomeKind.TRANSIENT, OutcomeKind.UNAUTHORIZED],
 )
 def test_recording_reads_no_table_from_end_to_end(
-    inbox: Inbox, queue: Queue, plans: Plans, result: Result
+    inbox: Inbox, queue: Queue, plans: Plans, result: OutcomeKind
 ) -> None:
     accept(inbox, "m1", "m2")
     (claim,) = take(queue)
@@ -205,7 +206,7 @@ def test_parking_and_late_success_read_no_table_from_end_to_end(
     (claim,) = take(queue)
 
     with plans.of() as seen:
-        finish(queue, claim, failed(Result.REFUSED), policy=Policy(on_dead="hold"))
+        finish(queue, claim, failed(OutcomeKind.REFUSED), policy=Policy(on_dead="hold"))
         finish(queue, claim)
 
     assert _scans(seen) == []
@@ -229,7 +230,7 @@ def test_pauses_and_probes_read_no_table_from_end_to_end(
     inbox: Inbox, queue: Queue, plans: Plans
 ) -> None:
     accept_apart(inbox, 2)
-    finish(queue, take(queue, limit=1)[0], failed(Result.UNAUTHORIZED))
+    finish(queue, take(queue, limit=1)[0], failed(OutcomeKind.UNAUTHORIZED))
 
     with plans.of() as seen:
         take(queue, now=NOON + PROBE_EVERY)
@@ -249,12 +250,12 @@ def test_the_ring_of_refused_requests_is_kept_without_reading_the_accepted_ones(
 
 
 def test_one_event_is_found_without_reading_the_others(
-    inbox: Inbox, ledger: Ledger, plans: Plans
+    inbox: Inbox, queries: Queries, plans: Plans
 ) -> None:
     accept(inbox, "m1")
 
     with plans.of() as seen:
-        ledger.event("m1")
+        queries.event("m1")
 
     assert _scans(seen) == []
 
@@ -263,11 +264,11 @@ def test_people_find_what_stopped_by_its_partial_index(
     inbox: Inbox, queue: Queue, plans: Plans, database: Database
 ) -> None:
     accept(inbox, "m1", "m2", to=("crm", "chat"))
-    finish(queue, take_one(queue), failed(Result.REFUSED))
-    desk = Desk(database)
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED))
+    desk = Recovery(database)
 
     for destinations in ([], ["crm"], ["crm", "chat"]):
-        wanted = Wanted(states=[State.DEAD, State.HELD], destinations=destinations)
+        wanted = Filter(states=[State.DEAD, State.HELD], destinations=destinations)
         with plans.of() as seen:
             desk.count(wanted)
             list(desk.pages(wanted))
@@ -284,8 +285,8 @@ def test_what_people_do_reads_no_table_from_end_to_end(
     inbox: Inbox, queue: Queue, plans: Plans, database: Database
 ) -> None:
     accept(inbox, "m1", "m2")
-    finish(queue, take_one(queue), failed(Result.REFUSED), policy=Policy(on_dead="hold"))
-    desk, act = Desk(database), Act(who="anna", why=None, at=NOON)
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED), policy=Policy(on_dead="hold"))
+    desk, act = Recovery(database), Act(who="anna", why=None, at=NOON)
 
     with plans.of() as seen:
         for end in (State.DEAD, State.DELIVERED):

@@ -23,9 +23,9 @@ from fakes import (
     take_one,
 )
 
-from relay.rules.delivery import Policy, Result, State
+from relay.rules.delivery import OutcomeKind, Policy, State
 from relay.rules.units import RateLimit
-from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable
 from relay.store.claim import NEWEST_SEEN
 from relay.store.values import Claim, DeliveryView
 
@@ -41,8 +41,8 @@ def _names(claims: Sequence[Claim]) -> list[str | None]:
     return [claim.event.message_id for claim in claims]
 
 
-def _states(ledger: Ledger) -> list[str]:
-    return [each.state.value for view in ledger.events() for each in view.deliveries]
+def _states(queries: Queries) -> list[str]:
+    return [each.state.value for view in queries.events() for each in view.deliveries]
 
 
 def test_a_claim_has_what_the_connector_needs(inbox: Inbox, queue: Queue) -> None:
@@ -163,7 +163,12 @@ def test_a_rate_that_is_used_up_does_not_bind_other_destinations(
 
 def test_attempts_that_failed_count_against_the_rate(inbox: Inbox, queue: Queue) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(Result.TRANSIENT), policy=Policy(schedule=(SECOND / 9,)))
+    finish(
+        queue,
+        take_one(queue),
+        failed(OutcomeKind.TRANSIENT),
+        policy=Policy(schedule=(SECOND / 9,)),
+    )
     soon, later = NOON + SECOND / 2, NOON + SECOND
 
     assert take(queue, now=soon, rate=RateLimit(1, SECOND)) == []
@@ -176,7 +181,7 @@ def test_an_attempt_is_kept_with_its_outcome(
     accept(inbox, "m1")
     ended_at = NOON + SECOND
 
-    finish(queue, take_one(queue), failed(Result.TRANSIENT, "busy", status=503), now=ended_at)
+    finish(queue, take_one(queue), failed(OutcomeKind.TRANSIENT, "busy", status=503), now=ended_at)
 
     (attempt,) = delivery().history
     assert (attempt.result, attempt.detail, attempt.status) == ("transient", "busy", 503)
@@ -188,7 +193,7 @@ def test_a_receipt_is_kept_and_an_old_error_forgotten(
     inbox: Inbox, queue: Queue, delivery: FindDelivery
 ) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(Result.TRANSIENT, "busy"))
+    finish(queue, take_one(queue), failed(OutcomeKind.TRANSIENT, "busy"))
 
     finish(queue, take_one(queue, now=NOON + timedelta(minutes=1)), delivered("ticket 7"))
 
@@ -202,7 +207,9 @@ def test_a_failed_delivery_is_due_again_after_its_wait(
 ) -> None:
     accept(inbox, "m1")
 
-    finish(queue, take_one(queue), failed(Result.TRANSIENT), policy=Policy(schedule=(SECOND,)))
+    finish(
+        queue, take_one(queue), failed(OutcomeKind.TRANSIENT), policy=Policy(schedule=(SECOND,))
+    )
 
     assert delivery().due_at == NOON + SECOND
     assert take(queue, now=NOON + SECOND / 2) == []
@@ -217,7 +224,7 @@ def test_after_doubt_the_next_attempt_is_a_repetition(
     accept(inbox, "m1")
     first = take_one(queue)
 
-    finish(queue, first, failed(Result.AMBIGUOUS))
+    finish(queue, first, failed(OutcomeKind.AMBIGUOUS))
 
     again = take_one(queue, now=NOON + timedelta(minutes=1))
     assert again.standing.repeat
@@ -251,7 +258,7 @@ def test_a_thread_stays_until_a_receipt_names_another(inbox: Inbox, queue: Queue
 
 
 def test_records_of_many_callers_share_commits(
-    inbox: Inbox, queue: Queue, ledger: Ledger, commits: Commits
+    inbox: Inbox, queue: Queue, queries: Queries, commits: Commits
 ) -> None:
     accept_apart(inbox, 64)
     claims = take(queue)
@@ -260,7 +267,7 @@ def test_records_of_many_callers_share_commits(
     with ThreadPoolExecutor(16) as callers:
         list(callers.map(lambda claim: finish(queue, claim), claims))
 
-    assert set(_states(ledger)) == {"delivered"}
+    assert set(_states(queries)) == {"delivered"}
     assert commits.count - before < 64
 
 
@@ -305,7 +312,7 @@ def test_of_many_that_wait_for_another_attempt_a_bounded_number_is_looked_at(
     accept_apart(inbox, NEWEST_SEEN + 10)
     for claim in take(queue, limit=1000):
         if claim.event.message_id not in ("m0", "m1"):
-            finish(queue, claim, failed(Result.TRANSIENT))
+            finish(queue, claim, failed(OutcomeKind.TRANSIENT))
     accept(inbox, "m2-again", customer=customer(2))  # behind one that waits
 
     assert take(queue, limit=2) == []

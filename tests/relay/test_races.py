@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from fakes import NOON, arrival, customer, eventually, failed, finish, take, take_one
 
 from relay.rules import recovery
-from relay.rules.delivery import Result, State
+from relay.rules.delivery import OutcomeKind, State
 from relay.rules.units import RateLimit
-from relay.store import Database, Desk, Inbox, Ledger, Queue, schema
-from relay.store.prune import Removed, Upkeep
+from relay.store import Database, Inbox, Queries, Queue, Recovery, schema
+from relay.store.prune import Pruning, Removed
 from relay.store.recover import Act
 
 DAY = timedelta(days=1)
@@ -73,24 +73,24 @@ def _count(watcher: psycopg.Connection[Any], question: str) -> int:
 
 
 def _erase(database: Database) -> list[Removed]:
-    return list(Upkeep(database).erase(customer(1)))
+    return list(Pruning(database).erase(customer(1)))
 
 
 def _prune(database: Database) -> list[Removed]:
-    return list(Upkeep(database).prune(before=NOON + DAY))
+    return list(Pruning(database).prune(before=NOON + DAY))
 
 
 def _kill(inbox: Inbox, queue: Queue) -> None:
     inbox.accept(arrival("m1", customer=customer(1), at=NOON))
-    finish(queue, take_one(queue), failed(Result.REFUSED))
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED))
 
 
-def _states(ledger: Ledger) -> list[State]:
-    return [each.state for view in ledger.events() for each in view.deliveries]
+def _states(queries: Queries) -> list[State]:
+    return [each.state for view in queries.events() for each in view.deliveries]
 
 
 def test_what_a_sender_revives_is_not_pruned(
-    database: Database, inbox: Inbox, queue: Queue, ledger: Ledger
+    database: Database, inbox: Inbox, queue: Queue, queries: Queries
 ) -> None:
     _kill(inbox, queue)
     again = arrival("m1", customer=customer(1), at=NOON + DAY)
@@ -104,14 +104,14 @@ def test_what_a_sender_revives_is_not_pruned(
         assert accepted.result(9).status == "duplicate"
         assert sum(pruned.result(9), Removed()).events == 0
 
-    assert _states(ledger) == [State.PENDING]
+    assert _states(queries) == [State.PENDING]
 
 
 def test_what_a_person_resends_is_not_pruned(
-    database: Database, inbox: Inbox, queue: Queue, ledger: Ledger
+    database: Database, inbox: Inbox, queue: Queue, queries: Queries
 ) -> None:
     _kill(inbox, queue)
-    desk = Desk(database)
+    desk = Recovery(database)
     (case,) = desk.named("m1")
     step = recovery.resend(case, again=False, now=NOON)
 
@@ -124,11 +124,11 @@ def test_what_a_person_resends_is_not_pruned(
         assert done.result(9)
         assert sum(pruned.result(9), Removed()).events == 0
 
-    assert _states(ledger) == [State.PENDING]
+    assert _states(queries) == [State.PENDING]
 
 
 def test_what_a_worker_claims_is_not_erased(
-    database: Database, inbox: Inbox, queue: Queue, ledger: Ledger
+    database: Database, inbox: Inbox, queue: Queue, queries: Queries
 ) -> None:
     inbox.accept(arrival("m1", customer=customer(1), at=NOON))
 
@@ -141,7 +141,7 @@ def test_what_a_worker_claims_is_not_erased(
         assert len(claimed.result(9)) == 1
         assert sum(erased.result(9), Removed()).events == 0
 
-    assert _states(ledger) == [State.IN_FLIGHT]
+    assert _states(queries) == [State.IN_FLIGHT]
 
 
 def test_a_resend_brings_no_number_back_that_is_being_erased(
@@ -165,11 +165,11 @@ def test_a_resend_brings_no_number_back_that_is_being_erased(
 
 
 def test_a_replay_beside_a_prune_makes_its_lane(
-    database: Database, inbox: Inbox, queue: Queue, ledger: Ledger
+    database: Database, inbox: Inbox, queue: Queue, queries: Queries
 ) -> None:
     _kill(inbox, queue)
     inbox.accept(arrival("m2", customer=customer(1), at=NOON + 2 * DAY, to=()))
-    desk = Desk(database)
+    desk = Recovery(database)
     plan = recovery.replay(desk.filed("m2"), ["crm"])
 
     with behind(
@@ -181,7 +181,7 @@ def test_a_replay_beside_a_prune_makes_its_lane(
         assert sum(pruned.result(9), Removed()).events == 1
         assert replayed.result(9)
 
-    assert _states(ledger) == [State.PENDING]
+    assert _states(queries) == [State.PENDING]
 
 
 def test_a_rate_counts_from_when_the_locks_were_had(
@@ -191,7 +191,7 @@ def test_a_rate_counts_from_when_the_locks_were_had(
     for number in range(12):
         inbox.accept(arrival(f"m{number}", customer=customer(number), at=begun))
     # Then there is a row of its health, for which claims wait.
-    finish(queue, take(queue, now=begun, limit=1)[0], failed(Result.TRANSIENT), now=begun)
+    finish(queue, take(queue, now=begun, limit=1)[0], failed(OutcomeKind.TRANSIENT), now=begun)
     rate = RateLimit(count=4, period=timedelta(seconds=1))
 
     def claim() -> int:

@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 from relay.app import create_app
 from relay.config.load import load
 from relay.refused import Refusals
-from relay.store import Database, Inbox, Ledger
+from relay.store import Database, Inbox, Queries
 from relay.store.values import Request
 
 CONFIG = """\
@@ -66,8 +66,8 @@ def basic(name: str, password: str) -> str:
 
 def last_request(database: Database) -> Request:
     """Return the newest request of the log, once there is one."""
-    eventually(lambda: list(Ledger(database).requests()))
-    return list(Ledger(database).requests())[-1]
+    eventually(lambda: list(Queries(database).requests()))
+    return list(Queries(database).requests())[-1]
 
 
 @pytest.mark.parametrize(("secret", "number"), [("new", 1), ("old", 2)])
@@ -150,7 +150,7 @@ def test_fields_in_the_url_of_a_signed_form_do_not_count(
     answer = client.post("/signed-form?Message=forged&ID=2", data=body, headers=headers)
 
     assert answer.status_code == 200
-    [view] = Ledger(database).events()
+    [view] = Queries(database).events()
     assert (view.event.message_id, view.event.body) == ("1", None)
 
 
@@ -180,7 +180,7 @@ def test_a_store_that_is_away_is_503_and_nothing_is_acknowledged(
 
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
-    assert list(Ledger(database).events()) == []
+    assert list(Queries(database).events()) == []
     assert post("/open").json == {"status": "accepted", "messageId": "m1"}
 
 

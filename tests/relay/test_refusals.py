@@ -10,7 +10,7 @@ from fakes import eventually, locked, request
 from structlog.testing import capture_logs
 
 from relay.refused import KEPT_PER_WRITE, Refusals
-from relay.store import Database, Inbox, Ledger, StoreUnavailable
+from relay.store import Database, Inbox, Queries, StoreUnavailable
 from relay.store.values import Request
 
 
@@ -147,12 +147,12 @@ def test_a_sample_is_whole_though_many_threads_note(keeper: Keeper) -> None:
 
 
 def test_refused_requests_reach_the_store(
-    inbox: Inbox, database: Database, ledger: Ledger
+    inbox: Inbox, database: Database, queries: Queries
 ) -> None:
     refusals = Refusals(inbox.refuse)
     noted = _refused("r1")
     refusals.note(noted)
-    eventually(lambda: list(ledger.requests()) == [noted])
+    eventually(lambda: list(queries.requests()) == [noted])
 
     with locked(database), capture_logs() as logs:
         refusals.note(_refused("lost"))
@@ -160,4 +160,4 @@ def test_refused_requests_reach_the_store(
     refusals.note(_refused("r2"))
     refusals.close()
 
-    assert [each.id for each in ledger.requests()] == ["r1", "r2"]
+    assert [each.id for each in queries.requests()] == ["r1", "r2"]

@@ -11,10 +11,10 @@ from fakes import NOON, arrival
 
 from relay.rules import recovery
 from relay.rules.delivery import State
-from relay.rules.recovery import Case, Filed, Kind, Latest
+from relay.rules.recovery import ChangeKind, FoundDelivery, FoundEvent, Latest
 
 SOON, BEFORE = NOON + timedelta(hours=1), NOON - timedelta(hours=1)
-CASE = Case(
+CASE = FoundDelivery(
     id="dlv_1",
     seq=1,
     event_id="evt_1",
@@ -36,32 +36,32 @@ CASE = Case(
 )
 
 
-def case(state: State, **changes: Any) -> Case:
+def case(state: State, **changes: Any) -> FoundDelivery:
     return replace(CASE, state=state, **changes)
 
 
 @pytest.mark.parametrize(
     ("found", "again", "kind", "late"),
     [
-        (case(State.DEAD), False, Kind.RENEW, True),
-        (case(State.DEAD, late=True), False, Kind.RENEW, True),
+        (case(State.DEAD), False, ChangeKind.RENEW, True),
+        (case(State.DEAD, late=True), False, ChangeKind.RENEW, True),
         # --again is for what was delivered; a dead one has a key that nothing came of.
-        (case(State.DEAD), True, Kind.RENEW, True),
-        (case(State.HELD, parks=True), False, Kind.RENEW, False),
-        (case(State.HELD), False, Kind.RENEW, True),
-        (case(State.HELD, late=True), False, Kind.RENEW, True),
-        (case(State.PENDING, due_at=SOON), False, Kind.HURRY, False),
-        (case(State.PENDING, due_at=SOON, late=True), False, Kind.HURRY, True),
-        (case(State.PENDING, due_at=NOON), False, Kind.NOTHING, False),
-        (case(State.PENDING, due_at=BEFORE), True, Kind.NOTHING, False),
-        (case(State.WAITING), True, Kind.NOTHING, False),
-        (case(State.IN_FLIGHT), True, Kind.NOTHING, False),
-        (case(State.DELIVERED), False, Kind.NOTHING, False),
-        (case(State.DELIVERED), True, Kind.COPY, True),
-        (case(State.DELIVERED, copy="dlv_2"), True, Kind.NOTHING, False),
+        (case(State.DEAD), True, ChangeKind.RENEW, True),
+        (case(State.HELD, parks=True), False, ChangeKind.RENEW, False),
+        (case(State.HELD), False, ChangeKind.RENEW, True),
+        (case(State.HELD, late=True), False, ChangeKind.RENEW, True),
+        (case(State.PENDING, due_at=SOON), False, ChangeKind.HURRY, False),
+        (case(State.PENDING, due_at=SOON, late=True), False, ChangeKind.HURRY, True),
+        (case(State.PENDING, due_at=NOON), False, ChangeKind.NOTHING, False),
+        (case(State.PENDING, due_at=BEFORE), True, ChangeKind.NOTHING, False),
+        (case(State.WAITING), True, ChangeKind.NOTHING, False),
+        (case(State.IN_FLIGHT), True, ChangeKind.NOTHING, False),
+        (case(State.DELIVERED), False, ChangeKind.NOTHING, False),
+        (case(State.DELIVERED), True, ChangeKind.COPY, True),
+        (case(State.DELIVERED, copy="dlv_2"), True, ChangeKind.NOTHING, False),
     ],
 )
-def test_resend(found: Case, again: bool, kind: Kind, late: bool) -> None:
+def test_resend(found: FoundDelivery, again: bool, kind: ChangeKind, late: bool) -> None:
     step = recovery.resend(found, again=again, now=NOON)
 
     assert (step.kind, step.late, step.case) == (kind, late, found)
@@ -81,16 +81,18 @@ def test_resend(found: Case, again: bool, kind: Kind, late: bool) -> None:
         (case(State.IN_FLIGHT), set()),
     ],
 )
-def test_settle(found: Case, ends: set[State], end: Any) -> None:
+def test_settle(found: FoundDelivery, ends: set[State], end: Any) -> None:
     step = recovery.settle(found, end=end)
 
-    assert step.kind is (Kind.END if end in ends else Kind.NOTHING)
+    assert step.kind is (ChangeKind.END if end in ends else ChangeKind.NOTHING)
     assert step.state is (end if end in ends else found.state)
     assert step.says
 
 
-def filed(*, standing: str = "accepted", then: tuple[str, ...] = (), **latest: State) -> Filed:
-    return Filed(
+def filed(
+    *, standing: str = "accepted", then: tuple[str, ...] = (), **latest: State
+) -> FoundEvent:
+    return FoundEvent(
         seq=1,
         event=arrival().event,
         key=b"key",

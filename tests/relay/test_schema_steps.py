@@ -25,8 +25,8 @@ from site_of_nodes import PATIENCE, Flow, Site
 from relay import migrations
 from relay.heartbeat import Heartbeat
 from relay.migrations import NodesAtWork, SchemaTooNew, UnknownRevision
-from relay.store import Database, Inbox, Ledger, Queue, schema
-from relay.store.nodes import Fleet
+from relay.store import Database, Inbox, Queries, Queue, schema
+from relay.store.nodes import Nodes
 
 HEAD = migrations.newest()
 Rows = dict[str, list[dict[str, Any]]]
@@ -193,7 +193,7 @@ def test_nobody_takes_the_tables_away_from_living_nodes(blank: Database) -> None
     migrations.migrate(blank)
     heart = Heartbeat(blank, name="a", role="worker")
     heart.start()
-    eventually(lambda: Fleet(blank).nodes())
+    eventually(lambda: Nodes(blank).nodes())
 
     with pytest.raises(NodesAtWork, match="a could not go on.*stop them first"):
         migrations.migrate(blank, "0002")
@@ -207,7 +207,7 @@ def test_who_insists_takes_them_away_all_the_same(blank: Database) -> None:
     migrations.migrate(blank)
     heart = Heartbeat(blank, name="a", role="worker", every=60)
     heart.start()
-    eventually(lambda: Fleet(blank).nodes())
+    eventually(lambda: Nodes(blank).nodes())
 
     migrations.migrate(blank, "0002", force=True)
 
@@ -245,7 +245,7 @@ def test_an_older_version_goes_on_with_a_schema_that_serves_it(
     # As every start does, and every command.
     migrations.upgrade(blank)
     assert migrations.revision(blank) == NEWER
-    assert Ledger(blank).backlog() == {"crm": {"delivered": 2}}
+    assert Queries(blank).backlog() == {"crm": {"delivered": 2}}
     with pytest.raises(SchemaTooNew, match=NEWER):
         migrations.migrate(blank, "0004")
 
@@ -256,7 +256,7 @@ def test_a_newer_version_does_not_break_older_nodes_and_then_shuts_them_out(
     migrations.migrate(blank)
     heart = Heartbeat(blank, name="old", role="worker")
     heart.start()
-    eventually(lambda: Fleet(blank).nodes())
+    eventually(lambda: Nodes(blank).nodes())
     said = _by_newer(blank, tmp_path / "new", serves=None)
     assert "old could not go on with that schema: stop them first" in said
     assert migrations.revision(blank) == HEAD

@@ -19,7 +19,7 @@ from relay.config.load import load
 from relay.config.model import Config
 from relay.refused import Refusals
 from relay.rules import sentiment
-from relay.store import Database, Inbox, Ledger
+from relay.store import Database, Inbox, Queries
 
 ENDPOINTS = "endpoints: [{path: /open, allow_unsigned: true}]\n"
 
@@ -82,7 +82,7 @@ def stored_sentiment(client: FlaskClient, database: Database, **fields: object) 
     event = {"messageId": "m1", "eventType": "SMS_REPLY", "direction": "reply"} | fields
     headers = {"Content-Type": "application/json"}
     assert client.post("/open", data=json.dumps(event), headers=headers).status_code == 200
-    view = Ledger(database).event("m1")
+    view = Queries(database).event("m1")
     assert view is not None
     return view.event.sentiment
 

@@ -18,9 +18,9 @@ from flask.testing import FlaskClient
 from relay import migrations
 from relay.app import create_app
 from relay.config.load import load
-from relay.leases import Pace
+from relay.leases import Intervals
 from relay.refused import Refusals
-from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable
 from relay.worker import Worker
 
 CONFIG = """\
@@ -57,7 +57,7 @@ def _relay(database: Database, crm: Scripted, tmp_path: Path) -> Iterator[FlaskC
     inbox, queue = Inbox(database), Queue(database, node="worker-1")
     refusals = Refusals(inbox.refuse)
     worker = Worker(
-        {"crm": outlet("crm", crm)}, queue, clock=database.clock, pace=Pace(store_away=0.1)
+        {"crm": outlet("crm", crm)}, queue, clock=database.clock, pace=Intervals(store_away=0.1)
     )
     listener = database.listen(worker.wake)
     thread = threading.Thread(target=worker.run)
@@ -83,7 +83,7 @@ def _post(client: FlaskClient, name: str) -> int:
 
 def _is(database: Database, backlog: Mapping[str, Mapping[str, int]]) -> bool:
     try:
-        return Ledger(database).backlog() == backlog
+        return Queries(database).backlog() == backlog
     except StoreUnavailable:
         return False
 
@@ -166,7 +166,7 @@ def test_a_standby_that_takes_over_has_all_that_was_acknowledged(
 
         eventually(lambda: _post(client, "m10") == 200)
         eventually(lambda: _is(database, {"crm": {"delivered": 11}}))
-    seen = {view.event.message_id for view in Ledger(database).events()}
+    seen = {view.event.message_id for view in Queries(database).events()}
     assert seen == {*names, "m10"}
     database.close()
     standby.close()

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from fakes import arrival, finish, take_one
 
-from relay.store import Database, Inbox, Ledger, Queue
+from relay.store import Database, Inbox, Queries, Queue
 
 FORBIDDEN = "?options=-c%20enable_seqscan%3Doff"
 #: Those that grow; the others are small whatever happens.
@@ -36,7 +36,7 @@ def _plans(database: Database, statements: list[tuple[str, Any]]) -> list[str]:
 
 
 def test_one_event_is_found_by_indexes_whatever_it_is_named_by(
-    database: Database, inbox: Inbox, queue: Queue, ledger: Ledger
+    database: Database, inbox: Inbox, queue: Queue, queries: Queries
 ) -> None:
     inbox.accept(arrival("m1"))
     finish(queue, take_one(queue))
@@ -47,10 +47,10 @@ def test_one_event_is_found_by_indexes_whatever_it_is_named_by(
         lambda _, __, statement, values, *___: statements.append((statement, values)),
     )
 
-    view = ledger.event("m1")
+    view = queries.event("m1")
     assert view is not None
     for name in (view.event.id, view.deliveries[0].id, "nobody"):
-        ledger.event(name)
+        queries.event(name)
 
     selected = [each for each in statements if each[0].startswith("SELECT")]
     assert len(selected) > 20

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.rules.signature import Encoding, Verdict, digests, verify
+from relay.rules.signature import Encoding, Verification, digests, verify
 
 SLACK_BODY = (
     "token=xyzz0WbapA4v" "BCDEFasx0q6G" "&team_id=T1DC2JH3J&team_domain=testteamnow"
@@ -91,14 +91,16 @@ def urlsafe(digest: bytes) -> str:
 
 @pytest.mark.parametrize(("key", "signed", "header"), PUBLISHED)
 def test_a_published_vector_is_good(key: bytes, signed: bytes, header: str) -> None:
-    assert verify(signed, header, [key]) == Verdict(good=True, reason="matches secret 1", secret=0)
+    assert verify(signed, header, [key]) == Verification(
+        good=True, reason="matches secret 1", secret=0
+    )
 
 
 @pytest.mark.parametrize(("key", "signed", "header"), PUBLISHED)
 def test_a_published_vector_is_bad_for_another_body(
     key: bytes, signed: bytes, header: str
 ) -> None:
-    assert verify(signed + b" ", header, [key]) == Verdict(
+    assert verify(signed + b" ", header, [key]) == Verification(
         good=False, reason="matches none of 1 secrets"
     )
 
@@ -201,14 +203,14 @@ def test_a_usual_spelling_is_good(header: str) -> None:
 )
 def test_an_odd_spelling_is_no_signature_at_all(header: str) -> None:
     assert list(digests(header, encoding="auto")) == []
-    assert verify(BODY, header, [SECRET]) == Verdict(
+    assert verify(BODY, header, [SECRET]) == Verification(
         good=False, reason=f"not a SHA-256 value in hex or base64 ({len(header)} characters)"
     )
 
 
 @pytest.mark.parametrize("header", [None, ""])
 def test_a_missing_signature_is_told_apart_from_a_wrong_one(header: str | None) -> None:
-    assert verify(BODY, header, [SECRET]) == Verdict(good=False, reason="no signature")
+    assert verify(BODY, header, [SECRET]) == Verification(good=False, reason="no signature")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_any_secret_of_a_rotation_may_have_signed(position: int) -> None:
     secrets = [b"first", b"second", b"third"]
     header = hmac.new(secrets[position], BODY, hashlib.sha256).hexdigest()
 
-    assert verify(BODY, header, secrets) == Verdict(
+    assert verify(BODY, header, secrets) == Verification(
         good=True, reason=f"matches secret {position + 1}", secret=position
     )
 
@@ -264,7 +266,7 @@ def test_a_list_signed_with_a_new_and_an_old_secret_reports_the_newest() -> None
 def test_a_removed_secret_is_bad() -> None:
     header = hmac.new(b"old", BODY, hashlib.sha256).hexdigest()
 
-    assert verify(BODY, header, [b"new", b"newer"]) == Verdict(
+    assert verify(BODY, header, [b"new", b"newer"]) == Verification(
         good=False, reason="matches none of 2 secrets"
     )
 

@@ -27,12 +27,12 @@ from world import Eyes, Message, Rows, Work, World, changed, facts, stored
 
 from relay import migrations
 from relay.rules import recovery, routing
-from relay.rules.delivery import Health, Outcome, Policy, Result, State, granted
-from relay.rules.recovery import Kind, Step
+from relay.rules.delivery import Health, Outcome, OutcomeKind, Policy, State, granted
+from relay.rules.recovery import Change, ChangeKind
 from relay.rules.routing import Route
-from relay.store import Database, Desk, Inbox, Queue
+from relay.store import Database, Inbox, Queue, Recovery
 from relay.store.checkup import Checkup
-from relay.store.prune import Upkeep
+from relay.store.prune import Pruning
 from relay.store.recover import Act
 from relay.store.values import Arrival, Claim
 
@@ -49,7 +49,7 @@ CUSTOMERS = (customer(1), customer(2))
 OPEN = ("waiting", "pending", "in_flight")
 OVER = ("delivered", "dead")
 DAY = timedelta(days=1)
-LOST = failed(Result.AMBIGUOUS, "lost", lost=True)
+LOST = failed(OutcomeKind.AMBIGUOUS, "lost", lost=True)
 
 picks = st.integers(0, 60)
 nodes = st.sampled_from(NODES)
@@ -63,14 +63,14 @@ outcomes = st.sampled_from(
     [
         delivered(thread="ticket 7"),
         delivered(),
-        failed(Result.TRANSIENT),
-        failed(Result.TRANSIENT),
-        failed(Result.REFUSED),
-        failed(Result.THROTTLED, scope="conversation"),
-        failed(Result.THROTTLED, scope="destination"),
-        failed(Result.AMBIGUOUS),
-        failed(Result.REFUSED),
-        failed(Result.UNAUTHORIZED),
+        failed(OutcomeKind.TRANSIENT),
+        failed(OutcomeKind.TRANSIENT),
+        failed(OutcomeKind.REFUSED),
+        failed(OutcomeKind.THROTTLED, scope="conversation"),
+        failed(OutcomeKind.THROTTLED, scope="destination"),
+        failed(OutcomeKind.AMBIGUOUS),
+        failed(OutcomeKind.REFUSED),
+        failed(OutcomeKind.UNAUTHORIZED),
     ]
 )
 
@@ -141,14 +141,14 @@ class Store(RuleBasedStateMachine):
         self.clock = Clock()
         self.inbox = Inbox(self.database)
         self.queues = {node: Queue(self.database, node=node) for node in NODES}
-        self.desk = Desk(self.database)
-        self.upkeep = Upkeep(self.database, clock=self.clock)
+        self.desk = Recovery(self.database)
+        self.upkeep = Pruning(self.database, clock=self.clock)
         self.checkup = Checkup(self.database)
         self.eyes = Eyes(path)
         self.world = World()
         #: Leases that somebody saw run out, and what people have decided; neither is done yet.
         self.seen_lost: list[tuple[str, Claim]] = []
-        self.plans: list[tuple[Step, bool]] = []
+        self.plans: list[tuple[Change, bool]] = []
         #: Keys, and claims of what was delivered: neither may become other ones.
         self.keys: set[bytes] = set()
         self.final: dict[str, int] = {}
@@ -349,11 +349,11 @@ class Store(RuleBasedStateMachine):
 
         self.world.work.remove(work)
         after, row = self.eyes.deliveries(), before.get(work.id)
-        arrives = outcome.result is Result.DELIVERED
+        arrives = outcome.result is OutcomeKind.DELIVERED
         if row is None:
             assert facts(after) == facts(before)
             return
-        if arrives or outcome.result is Result.AMBIGUOUS:
+        if arrives or outcome.result is OutcomeKind.AMBIGUOUS:
             self.world.doubted.add(work.id)
         if arrives and row["state"] != "delivered":
             self.world.arrived.add(work.id)
@@ -368,7 +368,7 @@ class Store(RuleBasedStateMachine):
             assert after[work.id]["state"] != "in_flight"
             if work.id in self.world.arrived:
                 assert after[work.id]["state"] == "delivered"
-        elif outcome.result is not Result.DELIVERED:
+        elif outcome.result is not OutcomeKind.DELIVERED:
             assert touched == set()
         elif was in ("waiting", "pending", "held", "dead"):
             assert after[work.id]["state"] == "delivered"
@@ -505,10 +505,10 @@ class Store(RuleBasedStateMachine):
         after = self.eyes.deliveries()
         touched, new = changed(before, after), after.keys() - before.keys()
         assert done or not (touched or new)
-        assert bool(new) is (done and step.kind is Kind.COPY)
+        assert bool(new) is (done and step.kind is ChangeKind.COPY)
         assert not new or again
         self.world.again |= new
-        if done and step.kind is not Kind.COPY:
+        if done and step.kind is not ChangeKind.COPY:
             assert step.case.id in touched
             assert before[step.case.id]["state"] != "delivered"
             self._went_on(touched - {step.case.id}, before, lane=step.case.lane_id)

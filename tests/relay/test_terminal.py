@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from fakes import accept_together, arrival, customer, eventually, failed, finish, take
 
-from relay.rules.delivery import Result
-from relay.store import Database, Inbox, Ledger, Queue
+from relay.rules.delivery import OutcomeKind
+from relay.store import Database, Inbox, Queries, Queue
 
 CONFIG = """\
 store: sqlite:///relay.db
@@ -90,11 +90,11 @@ def folder(path: Path, database: Database, inbox: Inbox, queue: Queue) -> Path:
     arrivals = [arrival(f"m{number}", customer=customer(number)) for number in range(40)]
     accept_together(database, inbox, arrivals)
     for claim in take(queue):
-        finish(queue, claim, failed(Result.REFUSED, "HTTP 400"))
+        finish(queue, claim, failed(OutcomeKind.REFUSED, "HTTP 400"))
     return path.parent
 
 
-def test_it_asks_before_it_does_much(folder: Path, ledger: Ledger) -> None:
+def test_it_asks_before_it_does_much(folder: Path, queries: Queries) -> None:
     with terminal("resend", "--all-dead", folder=folder) as screen:
         eventually(lambda: "[y/N]" in screen.said)
         assert "40  crm  refused: HTTP 400" in screen.said
@@ -102,10 +102,10 @@ def test_it_asks_before_it_does_much(folder: Path, ledger: Ledger) -> None:
         screen.type("n\n")
         assert screen.end() == 1
 
-    assert ledger.backlog() == {"crm": {"dead": 40}}
+    assert queries.backlog() == {"crm": {"dead": 40}}
 
 
-def test_it_shows_how_far_it_is_and_stops_at_ctrl_c(folder: Path, ledger: Ledger) -> None:
+def test_it_shows_how_far_it_is_and_stops_at_ctrl_c(folder: Path, queries: Queries) -> None:
     with terminal("resend", "--all-dead", "--rate", "10/10m", folder=folder) as screen:
         eventually(lambda: "[y/N]" in screen.said)
         screen.type("y\n")
@@ -116,4 +116,4 @@ def test_it_shows_how_far_it_is_and_stops_at_ctrl_c(folder: Path, ledger: Ledger
         assert "resent 10 deliveries\r\nstopped after 10 of 40" in screen.said
         assert "Traceback" not in screen.said
 
-    assert ledger.backlog() == {"crm": {"dead": 30, "pending": 10}}
+    assert queries.backlog() == {"crm": {"dead": 30, "pending": 10}}

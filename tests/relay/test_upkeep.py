@@ -23,9 +23,9 @@ from fakes import (
 )
 
 from relay.pruner import Pruner
-from relay.rules.delivery import Policy, Result, State
-from relay.store import Database, Inbox, Ledger, Queue, schema
-from relay.store.prune import Removed, Upkeep
+from relay.rules.delivery import OutcomeKind, Policy, State
+from relay.store import Database, Inbox, Queries, Queue, schema
+from relay.store.prune import Pruning, Removed
 from relay.store.values import DeliveryView
 
 ON_BOTH = True
@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 
 
 def _pruned(database: Database, before: datetime, **options: datetime) -> Removed:
-    return sum(Upkeep(database).prune(before=before, **options), Removed())
+    return sum(Pruning(database).prune(before=before, **options), Removed())
 
 
 def _rows(database: Database) -> dict[str, int]:
@@ -69,7 +69,7 @@ def test_what_is_old_goes_with_all_that_hangs_on_it(
 
 
 def test_a_purged_event_that_is_sent_again_has_no_effect(
-    inbox: Inbox, queue: Queue, database: Database, ledger: Ledger
+    inbox: Inbox, queue: Queue, database: Database, queries: Queries
 ) -> None:
     accept(inbox, "old")
     _deliver_all(queue)
@@ -78,7 +78,7 @@ def test_a_purged_event_that_is_sent_again_has_no_effect(
     again = inbox.accept(arrival("old", at=NOON + 2 * DAY))
 
     assert again.status == "duplicate"
-    assert list(ledger.events()) == []
+    assert list(queries.events()) == []
     assert take(queue, now=NOON + 3 * DAY) == []
 
 
@@ -87,14 +87,14 @@ def test_what_is_not_over_stays(
     inbox: Inbox, queue: Queue, database: Database, policy: Policy
 ) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(Result.AMBIGUOUS), policy=policy)
+    finish(queue, take_one(queue), failed(OutcomeKind.AMBIGUOUS), policy=policy)
 
     assert _pruned(database, NOON + 100 * DAY).events == 0
 
 
 def test_what_is_dead_goes(inbox: Inbox, queue: Queue, database: Database) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(Result.REFUSED))
+    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED))
 
     assert _pruned(database, NOON + DAY).events == 1
 
@@ -122,7 +122,7 @@ def test_more_than_one_step_is_done_one_after_the_other(
     accept_apart(inbox, 8)
     _deliver_all(queue)
 
-    steps = list(Upkeep(database, step=3).prune(before=NOON + DAY))
+    steps = list(Pruning(database, step=3).prune(before=NOON + DAY))
 
     assert [step.events for step in steps] == [3, 3, 2]
 
@@ -134,22 +134,22 @@ def test_a_dry_run_counts_and_changes_nothing(
     _deliver_all(queue)
     before = _rows(database)
 
-    dry = sum(Upkeep(database, dry_run=True).prune(before=NOON + DAY), Removed())
+    dry = sum(Pruning(database, dry_run=True).prune(before=NOON + DAY), Removed())
 
     assert _rows(database) == before
     assert dry == _pruned(database, NOON + DAY)
 
 
 def test_a_customer_is_erased_and_nobody_else(
-    inbox: Inbox, queue: Queue, database: Database, ledger: Ledger
+    inbox: Inbox, queue: Queue, database: Database, queries: Queries
 ) -> None:
     accept(inbox, "a1", "a2", "a3", customer=customer(1))
     accept(inbox, "b1", customer=customer(2))
 
-    removed = sum(Upkeep(database).erase(customer(1)), Removed())
+    removed = sum(Pruning(database).erase(customer(1)), Removed())
 
     assert removed == Removed(events=3, deliveries=3)
-    assert [view.event.message_id for view in ledger.events()] == ["b1"]
+    assert [view.event.message_id for view in queries.events()] == ["b1"]
     with database.reading() as db:
         assert customer(1) not in str(db.execute(sa.select(schema.lanes)).all())
     assert inbox.accept(arrival("a1", customer=customer(1))).status == "duplicate"
@@ -161,7 +161,7 @@ def test_what_is_being_delivered_is_not_erased_and_the_rest_of_its_conversation_
     accept(inbox, "m1", "m2")
     claim = take_one(queue)
 
-    removed = sum(Upkeep(database).erase(customer(1)), Removed())
+    removed = sum(Pruning(database).erase(customer(1)), Removed())
     finish(queue, claim)
     accept(inbox, "m3")
 
@@ -174,7 +174,7 @@ def test_the_worker_prunes_by_itself(inbox: Inbox, queue: Queue, database: Datab
     accept(inbox, "old")
     _deliver_all(queue)
     clock = Clock(NOON + 91 * DAY)
-    pruner = Pruner(Upkeep(database), retention=90 * DAY, horizon=None, clock=clock, first=0.0)
+    pruner = Pruner(Pruning(database), retention=90 * DAY, horizon=None, clock=clock, first=0.0)
 
     pruner.start()
     eventually(lambda: _rows(database)["events"] == 0)

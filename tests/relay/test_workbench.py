@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from fakes import accept, arrival, customer, failed, finish, take, take_one
 
 from relay.cli import cli
+from relay.rules.delivery import OutcomeKind as Outcome
 from relay.rules.delivery import Policy, State
-from relay.rules.delivery import Result as Outcome
-from relay.store import Database, Inbox, Ledger, Queue, StoreUnavailable, schema
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, schema
 from relay.store.values import DeliveryView
 
 FindDelivery = Callable[..., DeliveryView]
@@ -67,8 +67,8 @@ def kill(inbox: Inbox, queue: Queue, count: int, *, detail: str = "HTTP 400") ->
         finish(queue, claim, failed(Outcome.REFUSED, detail), now=NOW)
 
 
-def states(ledger: Ledger) -> dict[str, dict[str, int]]:
-    return {name: dict(found) for name, found in ledger.backlog().items()}
+def states(queries: Queries) -> dict[str, dict[str, int]]:
+    return {name: dict(found) for name, found in queries.backlog().items()}
 
 
 def acts(database: Database) -> list[tuple[Any, ...]]:
@@ -174,7 +174,7 @@ def test_wrong_usage_is_said_and_exits_2(run: Run, arguments: Sequence[str], say
 
 @pytest.mark.parametrize("command", [["resend"], ["replay"], ["settle", "--as", "dead"]])
 def test_an_unknown_name_stops_everything(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger, command: Sequence[str]
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries, command: Sequence[str]
 ) -> None:
     kill(inbox, queue, 1)
 
@@ -182,7 +182,7 @@ def test_an_unknown_name_stops_everything(
 
     assert 'no event or delivery "nobody"' in said
     assert 'no event or delivery "nothing"' in said
-    assert states(ledger) == {"crm": {"dead": 1}}
+    assert states(queries) == {"crm": {"dead": 1}}
 
 
 def test_a_named_event_is_resent(
@@ -200,7 +200,7 @@ def test_a_named_event_is_resent(
 
 
 def test_what_cannot_be_resent_is_said_and_exits_1(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries
 ) -> None:
     accept(inbox, "m1", at=NOW)
     finish(queue, take_one(queue, now=NOW), now=NOW)
@@ -208,13 +208,13 @@ def test_what_cannot_be_resent_is_said_and_exits_1(
     said = run("resend", "m1", code=1).stdout
 
     assert "delivered already; --again makes a second effect" in said
-    assert states(ledger) == {"crm": {"delivered": 1}}
+    assert states(queries) == {"crm": {"delivered": 1}}
     run("resend", "m1", "--again")
-    assert states(ledger) == {"crm": {"delivered": 1, "pending": 1}}
+    assert states(queries) == {"crm": {"delivered": 1, "pending": 1}}
 
 
 def test_of_an_event_only_the_destinations_that_are_meant_are_resent(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries
 ) -> None:
     accept(inbox, "m1", at=NOW, to=("crm", "chat"))
     for name in ("crm", "chat"):
@@ -223,7 +223,7 @@ def test_of_an_event_only_the_destinations_that_are_meant_are_resent(
 
     run("resend", "m1", "--destination", "chat")
 
-    assert states(ledger) == {"crm": {"dead": 1}, "chat": {"pending": 1}}
+    assert states(queries) == {"crm": {"dead": 1}, "chat": {"pending": 1}}
 
 
 def test_an_event_without_deliveries_cannot_be_resent(inbox: Inbox, run: Run) -> None:
@@ -233,7 +233,7 @@ def test_an_event_without_deliveries_cannot_be_resent(inbox: Inbox, run: Run) ->
 
 
 def test_all_of_a_group_is_resent(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger, database: Database
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries, database: Database
 ) -> None:
     kill(inbox, queue, 7)
 
@@ -242,23 +242,23 @@ def test_all_of_a_group_is_resent(
     ).stdout
 
     assert said == "resent 7 deliveries\n"
-    assert states(ledger) == {"crm": {"pending": 7}}
+    assert states(queries) == {"crm": {"pending": 7}}
     assert acts(database) == [("anna", "resend", None, "crm")] * 7
 
 
 def test_many_batches_are_resent(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger, database: Database
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries, database: Database
 ) -> None:
     kill(inbox, queue, 105)
 
     said = run("resend", "--all-dead", "--yes", "--rate", "1000/1s").stdout
 
     assert said == "resent 105 deliveries\n"
-    assert states(ledger) == {"crm": {"pending": 105}}
+    assert states(queries) == {"crm": {"pending": 105}}
 
 
 def test_a_dry_run_shows_everything_and_changes_nothing(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger, database: Database
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries, database: Database
 ) -> None:
     kill(inbox, queue, 3)
 
@@ -267,18 +267,18 @@ def test_a_dry_run_shows_everything_and_changes_nothing(
     assert said.count("sent again, late") == 3
     assert said.endswith("would have resent 3 deliveries\nnothing was changed\n")
     assert "nothing was changed" in run("resend", "m1", "--dry-run").stdout
-    assert states(ledger) == {"crm": {"dead": 3}}
+    assert states(queries) == {"crm": {"dead": 3}}
     assert acts(database) == []
 
 
 def test_without_a_terminal_many_are_resent_only_with_yes(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries
 ) -> None:
     kill(inbox, queue, 3)
 
     assert "Resend 3 deliveries? Add --yes" in run("resend", "--all-dead", code=2).stderr
 
-    assert states(ledger) == {"crm": {"dead": 3}}
+    assert states(queries) == {"crm": {"dead": 3}}
 
 
 def test_resending_nothing_is_fine(run: Run) -> None:
@@ -314,7 +314,7 @@ def test_resend_prints_a_line_of_json_for_each(
 
 
 def test_ctrl_c_stops_between_two_batches(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger, database: Database
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries, database: Database
 ) -> None:
     kill(inbox, queue, 30)
     batches = []
@@ -332,7 +332,7 @@ def test_ctrl_c_stops_between_two_batches(
         sa.event.remove(sa.engine.Engine, "before_cursor_execute", interrupt)
 
     assert said == ("resent 20 deliveries\nstopped after 20 of 30; the others are as they were\n")
-    assert states(ledger) == {"crm": {"pending": 20, "dead": 10}}
+    assert states(queries) == {"crm": {"pending": 20, "dead": 10}}
     assert len(acts(database)) == 20
     assert run("resend", "--all-dead", "--yes").stdout == "resent 10 deliveries\n"
 
@@ -364,7 +364,7 @@ def test_settle_lets_a_conversation_go_on(
 
 
 def test_settle_takes_the_name_of_an_event_that_has_one_delivery(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries
 ) -> None:
     accept(inbox, "m1", at=NOW)
     accept(inbox, "m2", at=NOW, customer=customer(2), to=("crm", "chat"))
@@ -375,7 +375,7 @@ def test_settle_takes_the_name_of_an_event_that_has_one_delivery(
     said = run("settle", "m2", "--as", "delivered", code=1).stderr
 
     assert '"m2" has several deliveries, name one of dlv_' in said
-    assert states(ledger)["crm"] == {"delivered": 1, "held": 1}
+    assert states(queries)["crm"] == {"delivered": 1, "held": 1}
 
 
 def test_what_cannot_be_settled_is_said_and_exits_1(inbox: Inbox, queue: Queue, run: Run) -> None:
@@ -386,7 +386,7 @@ def test_what_cannot_be_settled_is_said_and_exits_1(inbox: Inbox, queue: Queue, 
 
 
 def test_replay_shows_then_and_now_and_adds_what_is_missing(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger, database: Database
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries, database: Database
 ) -> None:
     accept(inbox, "m1", at=NOW)
     finish(queue, take_one(queue, now=NOW), now=NOW)
@@ -394,27 +394,27 @@ def test_replay_shows_then_and_now_and_adds_what_is_missing(
     said = run("replay", "m1", "--dry-run").stdout
     assert "+ chat: routed today, not then; missing: added, late" in said
     assert "  crm: routed today, not then; delivered already" in said
-    assert states(ledger) == {"crm": {"delivered": 1}}
+    assert states(queries) == {"crm": {"delivered": 1}}
 
     run("replay", "m1", "--why", "chat is new")
-    assert states(ledger) == {"crm": {"delivered": 1}, "chat": {"pending": 1}}
+    assert states(queries) == {"crm": {"delivered": 1}, "chat": {"pending": 1}}
     assert acts(database) == [(ME, "replay", "chat is new", "chat")]
     assert "chat: routed today, not then; on its way" in run("replay", "m1").stdout
 
 
 def test_replay_again_makes_second_effects(
-    inbox: Inbox, queue: Queue, run: Run, ledger: Ledger
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries
 ) -> None:
     accept(inbox, "m1", at=NOW)
     finish(queue, take_one(queue, now=NOW), now=NOW)
 
     run("replay", "m1", "--again", "--destination", "crm")
 
-    assert states(ledger) == {"crm": {"delivered": 1, "pending": 1}}
+    assert states(queries) == {"crm": {"delivered": 1, "pending": 1}}
 
 
 def test_replay_goes_through_todays_routes_for_many(
-    inbox: Inbox, run: Run, ledger: Ledger
+    inbox: Inbox, run: Run, queries: Queries
 ) -> None:
     for number in range(120):
         type_ = "SMS_RECEIVED" if number % 2 else "SMS_REPLY"
@@ -425,7 +425,7 @@ def test_replay_goes_through_todays_routes_for_many(
     assert said.endswith("would have added 180 deliveries\nnothing was changed\n")
     assert run("replay", "--since", "2h", "--yes").stdout == "added 180 deliveries\n"
 
-    assert states(ledger) == {"crm": {"pending": 120}, "chat": {"pending": 60}}
+    assert states(queries) == {"crm": {"pending": 120}, "chat": {"pending": 60}}
     again = run("replay", "--since", "2h", "--yes").stdout
     assert again == "added 0 deliveries\nleft 180: on its way\n"
 
@@ -442,14 +442,14 @@ def test_replay_prints_a_line_of_json_for_each_event(inbox: Inbox, run: Run) -> 
     ]
 
 
-def test_a_conflict_cannot_be_replayed(inbox: Inbox, run: Run, ledger: Ledger) -> None:
+def test_a_conflict_cannot_be_replayed(inbox: Inbox, run: Run, queries: Queries) -> None:
     accept(inbox, "m1", at=NOW, to=())
     conflict = inbox.accept(arrival("m1", body="something else", at=NOW, to=()))
 
     said = run("replay", conflict.event_id, "--again", code=1).stdout
 
     assert "is never delivered" in said
-    assert states(ledger) == {}
+    assert states(queries) == {}
 
 
 def test_pause_and_resume(inbox: Inbox, queue: Queue, run: Run, database: Database) -> None:
@@ -510,7 +510,7 @@ def test_what_others_wrote_steers_no_terminal(inbox: Inbox, run: Run) -> None:
 
 
 def test_nothing_is_added_to_a_disk_at_its_reserve(
-    inbox: Inbox, queue: Queue, run: Run, path: Path, ledger: Ledger, delivery: FindDelivery
+    inbox: Inbox, queue: Queue, run: Run, path: Path, queries: Queries, delivery: FindDelivery
 ) -> None:
     kill(inbox, queue, 2)
     config = path.parent / "config.yaml"
@@ -523,5 +523,5 @@ def test_nothing_is_added_to_a_disk_at_its_reserve(
     assert result.stdout == (
         "resent 0 deliveries\nstopped after 0 of 2; the others are as they were\n"
     )
-    assert states(ledger) == {"crm": {"dead": 2}}
+    assert states(queries) == {"crm": {"dead": 2}}
     run("settle", delivery("m0").id, "--as", "delivered")

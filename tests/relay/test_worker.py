@@ -29,17 +29,17 @@ from fleet import Fleet
 from structlog.testing import capture_logs
 
 from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
-from relay.destinations import Outlet
-from relay.leases import LEASE, Pace
+from relay.destinations import Destination
+from relay.leases import LEASE, Intervals
 from relay.rules.delivery import DEFAULT_SCHEDULE, PROBE_EVERY, State
-from relay.store import Database, Inbox, Ledger, Queue
+from relay.store import Database, Inbox, Queries, Queue
 from relay.store.values import DeliveryView
 from relay.worker import Worker
 
 FindDelivery = Callable[..., DeliveryView]
 NewWorker = Callable[..., Worker]
 
-QUICK = Pace(poll=0.002, gather=0.0, not_granted=0.0, store_away=0.005)
+QUICK = Intervals(poll=0.002, gather=0.0, not_granted=0.0, store_away=0.005)
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def new_worker(
     request: pytest.FixtureRequest, new_queue: Callable[[str], Queue], clock: Clock
 ) -> Iterator[NewWorker]:
     """Make a worker that has not been started: of either engine."""
-    made: list[tuple[Any, tuple[Outlet, ...]]] = []
+    made: list[tuple[Any, tuple[Destination, ...]]] = []
 
-    def new_worker(*outlets: Outlet, node: str = "worker-1", pace: Pace = QUICK) -> Any:
+    def new_worker(*outlets: Destination, node: str = "worker-1", pace: Intervals = QUICK) -> Any:
         rng: Any = LongestWaits()
         served = {each.name: each for each in outlets}
         worker = request.param(served, new_queue(node), clock=clock, rng=rng, pace=pace)
@@ -76,7 +76,7 @@ def running(new_worker: NewWorker) -> Iterator[NewWorker]:
     """Make a worker and let it run."""
     started: list[tuple[Worker, threading.Thread]] = []
 
-    def running(*outlets: Outlet, **options: Any) -> Worker:
+    def running(*outlets: Destination, **options: Any) -> Worker:
         worker = new_worker(*outlets, **options)
         thread = threading.Thread(target=worker.run)
         thread.start()
@@ -101,7 +101,7 @@ def _step(worker: Worker) -> int:
 
 
 def test_a_due_delivery_is_brought_to_its_connector(
-    inbox: Inbox, new_worker: NewWorker, crm: Scripted, ledger: Ledger, delivery: FindDelivery
+    inbox: Inbox, new_worker: NewWorker, crm: Scripted, queries: Queries, delivery: FindDelivery
 ) -> None:
     accept(inbox, "m1")
 
@@ -109,7 +109,7 @@ def test_a_due_delivery_is_brought_to_its_connector(
 
     assert claimed == 1
     (call,) = crm.calls
-    (view,) = ledger.events()
+    (view,) = queries.events()
     assert call.event == view.event
     assert (call.thread, call.repeat, call.deadline) == (None, False, 7.0)
     assert (delivery().state, delivery().reference) == (State.DELIVERED, "r1")
@@ -177,7 +177,7 @@ def test_a_throttling_destination_is_left_alone_for_as_long_as_it_asks(
 
 
 def test_a_destination_that_turns_us_away_is_probed_with_one_and_then_served(
-    inbox: Inbox, new_worker: NewWorker, crm: Scripted, clock: Clock, ledger: Ledger
+    inbox: Inbox, new_worker: NewWorker, crm: Scripted, clock: Clock, queries: Queries
 ) -> None:
     accept_apart(inbox, 4)
     crm.script = [Unauthorized("token expired", status=401), Unauthorized("still")]
@@ -194,8 +194,8 @@ def test_a_destination_that_turns_us_away_is_probed_with_one_and_then_served(
     while _step(worker):
         pass
 
-    assert ledger.backlog() == {"crm": {"delivered": 4}}
-    assert {each.attempts for view in ledger.events() for each in view.deliveries} == {1}
+    assert queries.backlog() == {"crm": {"delivered": 4}}
+    assert {each.attempts for view in queries.events() for each in view.deliveries} == {1}
 
 
 def test_after_doubt_the_connector_is_told_that_it_is_a_repetition(
@@ -374,10 +374,10 @@ def test_while_calls_are_quick_some_are_claimed_before_a_thread_is_free(
 
 
 def test_what_waits_behind_calls_that_hang_is_left_to_others(
-    inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, clock: Clock, ledger: Ledger
+    inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, clock: Clock, queries: Queries
 ) -> None:
     accept_apart(inbox, 20)
-    pace = Pace(heartbeat=0.005, patience=0.01, poll=0.002, gather=0.0, grace=0.0)
+    pace = Intervals(heartbeat=0.005, patience=0.01, poll=0.002, gather=0.0, grace=0.0)
     served = {"crm": outlet("crm", crm, concurrency=4, deadline="10ms")}
     worker = Worker(served, new_queue("worker-1"), clock=clock, pace=pace)
     crm.script = [Receipt(reference="quick")] * 4 + (hangs := [Hang() for _ in range(4)])
@@ -387,7 +387,7 @@ def test_what_waits_behind_calls_that_hang_is_left_to_others(
 
     def in_flight() -> int:
         clock.advance(1)
-        found = [each for view in ledger.events() for each in view.deliveries]
+        found = [each for view in queries.events() for each in view.deliveries]
         return sum(each.state is State.IN_FLIGHT for each in found)
 
     # Also those that were claimed ahead, which nobody has begun to deliver.
@@ -404,7 +404,7 @@ def test_what_waits_behind_calls_that_hang_is_left_to_others(
 
 
 def test_what_was_claimed_ahead_is_given_back_when_the_worker_stops(
-    inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, ledger: Ledger
+    inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, queries: Queries
 ) -> None:
     accept_apart(inbox, 20)
     served = {"crm": outlet("crm", crm, concurrency=4)}
@@ -421,8 +421,8 @@ def test_what_was_claimed_ahead_is_given_back_when_the_worker_stops(
 
     assert worker.drain(20) == 0
     assert len(crm.calls) == 8
-    listed = [each for view in ledger.events() for each in view.deliveries]
-    whole = [view.deliveries[0] for each in listed if (view := ledger.event(each.id))]
+    listed = [each for view in queries.events() for each in view.deliveries]
+    whole = [view.deliveries[0] for each in listed if (view := queries.event(each.id))]
     back = [each for each in whole if each.history and each.state is State.PENDING]
     assert [each.attempts for each in back] == [0, 0]
     details = {attempt.detail for each in back for attempt in each.history}
@@ -445,14 +445,14 @@ def test_the_rate_of_a_destination_is_kept(
 
 
 def test_two_workers_share_the_work_and_do_nothing_twice(
-    inbox: Inbox, running: NewWorker, ledger: Ledger
+    inbox: Inbox, running: NewWorker, queries: Queries
 ) -> None:
     accept_apart(inbox, 30)
     first, second = Scripted(), Scripted()
     running(outlet("crm", first), node="worker-1")
     running(outlet("crm", second), node="worker-2")
 
-    eventually(lambda: ledger.backlog() == {"crm": {"delivered": 30}})
+    eventually(lambda: queries.backlog() == {"crm": {"delivered": 30}})
 
     names = first.message_ids + second.message_ids
     assert sorted(name or "" for name in names) == sorted(f"m{number}" for number in range(30))
@@ -479,7 +479,7 @@ def test_a_destination_that_hangs_loses_its_lease_and_slows_nobody(
     chat = Scripted()
     crm.script = [hang := Hang(Receipt(reference="from the one that hung"))]
     accept(inbox, "stuck", to=("crm",))
-    pace = Pace(heartbeat=0.01, patience=0.03, poll=0.002, not_granted=0.0, grace=0.0)
+    pace = Intervals(heartbeat=0.01, patience=0.03, poll=0.002, not_granted=0.0, grace=0.0)
     running(outlet("crm", crm, deadline="50ms"), outlet("chat", chat), pace=pace)
     assert hang.begun.wait(20)
 
@@ -517,7 +517,7 @@ def test_the_lease_of_a_long_attempt_is_renewed(
     crm.script = [hang := Hang()]
     accept(inbox, "m1")
     other = new_queue("worker-2")
-    running(outlet("crm", crm), pace=Pace(heartbeat=0.005, poll=0.002))
+    running(outlet("crm", crm), pace=Intervals(heartbeat=0.005, poll=0.002))
     assert hang.begun.wait(20)
 
     for _ in range(5):
