@@ -10,6 +10,7 @@ send: before that nothing can have happened (Transient), after it nobody knows (
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
 import sys
 import time
@@ -160,6 +161,15 @@ def error_for(
     if status < 500:
         return Refused(message, status=status)
     return (Transient if safe else Ambiguous)(message, status=status)
+
+
+def json_object(response: requests.Response) -> dict[str, Any] | None:
+    """Return the JSON object that was answered, if it is one."""
+    try:
+        answer = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> timedelta | None:

@@ -22,7 +22,7 @@ from jinja2.visitor import NodeTransformer
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from connectors import text
+from connectors import plain
 from connectors.base import Event, Refused
 from connectors.filters import FILTERS, Fault, Value, written
 
@@ -153,9 +153,9 @@ def variables(event: Event) -> dict[str, Any]:
     """Return what templates may name: the fields of *event*, and words for people."""
     return {
         **{field.name: getattr(event, field.name) for field in fields(event)},
-        "text": text.spoken(event),
-        "title": text.title(event),
-        "parties": text.parties(event),
+        "text": plain.spoken(event),
+        "title": plain.title(event),
+        "parties": plain.parties(event),
         "time": event.occurred_at or event.received_at,
     }
 

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 import requests
 from pydantic import AfterValidator, Field, SecretStr
 
-from connectors import plain, text
+from connectors import plain
 from connectors.base import Connector, Event, Options, Receipt, Refused, Unauthorized
 from connectors.filters import in_json
 from connectors.http import Http, error_for
@@ -194,7 +194,7 @@ class Webhook(Connector[WebhookOptions]):
 def default_body(event: Event) -> bytes:
     """Write what is posted unless there is a template: the standard's envelope, and the event."""
     moment = event.occurred_at or event.received_at
-    words = {"title": text.title(event), "text": text.spoken(event)}
+    words = {"title": plain.title(event), "text": plain.spoken(event)}
     return plain.encode(
         {
             "type": event.type,

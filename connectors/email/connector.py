@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from connectors.base import Connector, Event, Options, Receipt
 from connectors.email.smtp import Login, Security, Server
 from connectors.http import Http
-from connectors.oauth import ClientCredentials, Tokens
+from connectors.oauth import AccessToken, ClientCredentials
 from connectors.templates import Template, render
 
 PORTS: dict[Security, int] = {"starttls": 587, "tls": 465, "none": 25}
@@ -139,7 +139,8 @@ class Email(Connector[EmailOptions]):
         self._recipients = [
             _only(_parsed(each)).addr_spec for each in dict.fromkeys((*options.to, *options.cc))
         ]
-        self._tokens = Tokens(options.oauth, http=http) if options.oauth else None
+        oauth = options.oauth
+        self._token = AccessToken(oauth.token_url, oauth.grant, http=http) if oauth else None
         self._server = Server(
             options.host,
             options.port or PORTS[options.security],
@@ -168,15 +169,15 @@ class Email(Connector[EmailOptions]):
         return f"{who}, from {self._sender.addr_spec} to {', '.join(self._recipients)}"
 
     def close(self) -> None:
-        if self._tokens:
-            self._tokens.close()
+        if self._token:
+            self._token.close()
 
     def _login(self) -> Login | None:
         username, password = self.options.username, self.options.password
         if username is None:
             return None
         if password is None:
-            return Login(username=username, tokens=self._tokens)
+            return Login(username=username, token=self._token)
         return Login(username=username, password=password.get_secret_value())
 
     def _message(self, event: Event, *, id: str, before: list[str]) -> EmailMessage:

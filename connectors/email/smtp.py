@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from connectors.base import Ambiguous, DeliveryError, Refused, Throttled, Transient, Unauthorized
 from connectors.http import Http
-from connectors.oauth import Tokens
+from connectors.oauth import AccessToken
 from connectors.wire import Blocked, DeadlineReader, connect, current
 
 Security = Literal["starttls", "tls", "none"]
@@ -35,11 +35,11 @@ _LINE_START_DOT = re.compile(rb"(?m)^\.")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Login:
-    """Name and password, or tokens instead of one."""
+    """Name and password, or a token instead of one."""
 
     username: str
     password: str | None = field(default=None, repr=False)
-    tokens: Tokens | None = None
+    token: AccessToken | None = None
 
 
 class Server:
@@ -226,21 +226,21 @@ class _Dialogue(smtplib.SMTP):
             raise
 
     def _sign_in(self, login: Login) -> None:
-        known = {"XOAUTH2"} if login.tokens else {"CRAM-MD5", "PLAIN", "LOGIN"}
+        known = {"XOAUTH2"} if login.token else {"CRAM-MD5", "PLAIN", "LOGIN"}
         offered = self.esmtp_features.get("auth", "").upper().split()
         if not known & set(offered):
             have = ", ".join(sorted(set(offered))) or "none"
             needed = " or ".join(sorted(known))
             raise smtplib.SMTPNotSupportedError(f"no way to sign in: needs {needed} (has: {have})")
-        if login.tokens is None:
+        if login.token is None:
             self.login(login.username, login.password or "", initial_response_ok=True)
             return
-        token = login.tokens.get()
+        token = login.token.get()
         try:
             self._show(login.username, token)
         except smtplib.SMTPAuthenticationError:
             # It may have been revoked before its time.
-            self._show(login.username, login.tokens.get(refused=token))
+            self._show(login.username, login.token.get(refused=token))
 
     def _show(self, username: str, token: str) -> None:
         """Sign in by a token, as Google and Microsoft have it (XOAUTH2)."""

@@ -9,7 +9,7 @@ from connectors.base import Ambiguous, Refused, Transient, Unauthorized
 from connectors.hubspot.api import Api, dicts, text
 from connectors.hubspot.options import InboxOptions
 from connectors.hubspot.sms import Sms, cleaned, digest, is_from_customer, moment, stamp
-from connectors.text import spoken
+from connectors.plain import spoken
 
 CHANNELS = "/conversations/custom-channels/2026-09/{channel}"
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from connectors.hubspot.contacts import Contacts
 from connectors.hubspot.options import TaskOptions
 from connectors.hubspot.sms import Sms, digest, entry_body, moment, stamp
 from connectors.hubspot.timeline import Timeline
-from connectors.text import parties, spoken
+from connectors.plain import parties, spoken
 
 FINISHED = "COMPLETED"
 

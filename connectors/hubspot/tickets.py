@@ -12,7 +12,7 @@ from connectors.hubspot.contacts import Contacts
 from connectors.hubspot.options import TICKET_PROPERTY, TicketOptions
 from connectors.hubspot.sms import Sms, entry_body
 from connectors.hubspot.timeline import associated
-from connectors.text import spoken
+from connectors.plain import spoken
 
 TICKETS = "/crm/objects/2026-09/tickets"
 PIPELINES = "/crm/pipelines/2026-09/tickets"

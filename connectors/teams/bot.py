@@ -21,19 +21,24 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
-from connectors.http import Http, error_for
+from connectors.http import Http, error_for, json_object
+from connectors.oauth import AccessToken
 from connectors.teams import cards
-from connectors.teams.answers import error_code, json_object
 from connectors.teams.options import TeamsOptions
-from connectors.teams.token import BotToken
 
 Json = dict[str, Any]
+
+#: What a token is for, in Microsoft's public cloud, and the seconds before its end at which it is
+#: replaced.
+SCOPE = "https://api.botframework.com/.default"
+MARGIN = 300.0
 
 #: What the service did not do, and lets be tried again.
 NOT_DONE = frozenset({412, 503})
 GONE = frozenset({404, 410})
 _NUMBER = re.compile(r"[0-9]{1,30}")
 _PRINTABLE = re.compile(r"[!-~]{1,300}")
+_CODE = re.compile(r"[A-Za-z0-9]{1,60}")
 #: What a person has to mend, by the service's own codes.
 REMEDIES = {
     "BotNotRegistered": "no registration of this bot: check client_id, and that the Azure Bot "
@@ -57,12 +62,14 @@ class Bot:
         self._tenant = str(options.tenant_id)
         self._url = f"{options.service_url}/v3/conversations"
         self._session = http.session()
-        self._token = BotToken(
-            f"{options.login_url}/{self._tenant}/oauth2/v2.0/token",
-            client_id=str(options.client_id),
-            secret=options.client_secret,
-            http=http,
-        )
+        grant = {
+            "grant_type": "client_credentials",
+            "client_id": str(options.client_id),
+            "client_secret": options.client_secret,
+            "scope": SCOPE,
+        }
+        token_url = f"{options.login_url}/{self._tenant}/oauth2/v2.0/token"
+        self._token = AccessToken(token_url, grant, http=http, margin=MARGIN)
 
     def post(self, event: Event, *, thread: str | None, repeat: bool) -> Receipt:
         """Answer in *thread* with a card for *event*, or start one if there is none (any more).
@@ -118,20 +125,24 @@ class Bot:
         return Receipt(reference=_reply_id(response), thread=thread)
 
     def _call(self, method: str, url: str, body: Json | None = None) -> requests.Response:
-        token = self._token.get()
-        response = self._send(method, url, body, token=token)
-        if response.status_code == 401:
-            token = self._token.get(refused=token)
-            response = self._send(method, url, body, token=token)
-        return response
-
-    def _send(self, method: str, url: str, body: Json | None, *, token: str) -> requests.Response:
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": "application/json; charset=utf-8",
-        }
         data = None if body is None else cards.encode(body)
-        return self._session.request(method, url, data=data, headers=headers)
+
+        def send(token: str) -> requests.Response:
+            headers = {
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/json; charset=utf-8",
+            }
+            return self._session.request(method, url, data=data, headers=headers)
+
+        return self._token.signed_in(send)
+
+
+def error_code(response: requests.Response) -> str:
+    """Name the vendor's error code, if any; the message beside it may quote the address."""
+    answer = json_object(response) or {}
+    inner = answer.get("error")
+    code = (inner if isinstance(inner, dict) else answer).get("code")
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
 
 
 def _raise_fault(response: requests.Response) -> None:

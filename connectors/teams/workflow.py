@@ -14,9 +14,9 @@ import pymsteams
 import requests
 
 from connectors.base import Ambiguous, DeliveryError, Event, Receipt, Unauthorized
-from connectors.http import Http, Session, error_for
+from connectors.http import Http, Session, error_for, json_object
 from connectors.teams import cards
-from connectors.teams.answers import error_code, json_object
+from connectors.teams.bot import error_code
 from connectors.teams.options import TeamsOptions
 
 #: Hosts whose addresses Microsoft has switched off, or said that it would.

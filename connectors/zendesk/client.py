@@ -10,11 +10,12 @@ from zenpy.lib.api_objects import Comment, Ticket, User
 
 from connectors.base import Ambiguous, Receipt, Transient
 from connectors.http import Http
+from connectors.oauth import AccessToken
 from connectors.zendesk.answers import answers, expect, expect_all
 from connectors.zendesk.message import Message
 from connectors.zendesk.options import ZendeskOptions
 from connectors.zendesk.people import People
-from connectors.zendesk.session import Credentials, Gone, ZendeskSession
+from connectors.zendesk.session import Gone, ZendeskSession
 
 #: Zendesk's own mark on a ticket that was merged into another one.
 MERGED = "closed_by_merge"
@@ -23,9 +24,9 @@ MERGED = "closed_by_merge"
 class Desk:
     """One client of Zendesk, for one thread at a time."""
 
-    def __init__(self, options: ZendeskOptions, http: Http, credentials: Credentials) -> None:
+    def __init__(self, options: ZendeskOptions, http: Http, sign_in: AccessToken | str) -> None:
         self._options = options
-        self.session = ZendeskSession(http, address=options.address, credentials=credentials)
+        self.session = ZendeskSession(http, address=options.address, sign_in=sign_in)
         self._zenpy = Zenpy(subdomain=options.subdomain, session=self.session, disable_cache=True)
         self.people = People(self._zenpy)
 

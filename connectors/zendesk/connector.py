@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,21 +13,23 @@ from zenpy.lib.api_objects import Ticket
 
 from connectors.base import Connector, Event, Receipt, Refused, Throttled, Transient, Unauthorized
 from connectors.http import Http
+from connectors.oauth import AccessToken
 from connectors.zendesk.client import Desk
 from connectors.zendesk.message import Message, compose
 from connectors.zendesk.options import ZendeskOptions
 from connectors.zendesk.session import (
     Changed,
     Closed,
-    Credentials,
     Gone,
     KeyTaken,
-    OAuthClient,
-    Standing,
+    described,
 )
 
 __all__ = ["Zendesk", "ZendeskOptions"]
 
+#: What an access token is asked to be good for, and for how long (seconds).
+SCOPE = "tickets:read tickets:write users:read users:write"
+TOKEN_LIFE = 7200
 #: How often a ticket is read anew because somebody else wrote to it first.
 READINGS = 3
 #: How many of a conversation's tickets are searched for what an earlier attempt wrote.
@@ -47,7 +48,7 @@ class Zendesk(Connector[ZendeskOptions]):
         super().__init__(options, http=http)
         # zenpy logs whole requests, with what people wrote, at DEBUG.
         logging.getLogger("zenpy").setLevel(logging.WARNING)
-        self._credentials = _credentials(options, http)
+        self._sign_in = _sign_in(options, http)
         self._idle: deque[Desk] = deque()
 
     def deliver(
@@ -77,7 +78,8 @@ class Zendesk(Connector[ZendeskOptions]):
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
-        self._credentials.close()
+        if isinstance(self._sign_in, AccessToken):
+            self._sign_in.close()
 
     @contextmanager
     def _desk(self, deadline: float) -> Iterator[Desk]:
@@ -85,8 +87,7 @@ class Zendesk(Connector[ZendeskOptions]):
         try:
             desk = self._idle.pop()
         except IndexError:
-            desk = Desk(self.options, self.http, self._credentials)
-        desk.session.ends_at = time.monotonic() + deadline
+            desk = Desk(self.options, self.http, self._sign_in)
         try:
             with self.http.within(deadline):
                 yield desk
@@ -198,16 +199,20 @@ def _written(
     return None
 
 
-def _credentials(options: ZendeskOptions, http: Http) -> Credentials:
+def _sign_in(options: ZendeskOptions, http: Http) -> AccessToken | str:
+    """Return a token to renew, or an Authorization header that stays as it is."""
     if options.client_id and options.client_secret:
-        return OAuthClient(
-            f"{options.address}/oauth/tokens",
-            client_id=options.client_id,
-            secret=options.client_secret,
-            http=http,
-        )
+        grant = {
+            "grant_type": "client_credentials",
+            "client_id": options.client_id,
+            "client_secret": options.client_secret,
+            "scope": SCOPE,
+            "expires_in": TOKEN_LIFE,
+        }
+        url = f"{options.address}/oauth/tokens"
+        return AccessToken(url, grant, http=http, as_json=True, detail=described)
     if options.access_token:
-        return Standing(f"Bearer {options.access_token.get_secret_value()}")
+        return f"Bearer {options.access_token.get_secret_value()}"
     assert options.email and options.api_token
     pair = f"{options.email}/token:{options.api_token.get_secret_value()}"
-    return Standing(f"Basic {b64encode(pair.encode()).decode()}")
+    return f"Basic {b64encode(pair.encode()).decode()}"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from connectors import text
-from connectors.access_token import PRINTABLE
 from connectors.base import Event, Refused
+from connectors.oauth import PRINTABLE
+from connectors.plain import title
 from connectors.templates import Template, render
 from connectors.zendesk.options import FieldValue, ZendeskOptions
 
@@ -58,7 +58,7 @@ def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
         phone=event.customer if re.fullmatch(r"\+[0-9]{5,15}", event.customer) else None,
         person_id=f"sms-{_token(event.customer)}",
         conversation_id=f"sms-{_token(event.customer)}-{_token(event.ours or 'unknown')}",
-        subject=(subject or inert(text.title(event)))[:MAX_SUBJECT],
+        subject=(subject or inert(title(event)))[:MAX_SUBJECT],
         body=f"{_cut(comment.strip())}\n\n(ref {mark})".lstrip(),
         metadata={"custom": {"gofax_ref": mark, "gofax_event_id": event.id}},
         custom_fields=[

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
-from connectors.access_token import PRINTABLE
 from connectors.base import Options
+from connectors.oauth import PRINTABLE
 from connectors.templates import Template
 
 #: The ways to sign in, each by the options that it needs.

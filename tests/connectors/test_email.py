@@ -37,9 +37,9 @@ from connectors.base import (
 from connectors.email.connector import Email, EmailOptions
 from connectors.email.smtp import Server
 from connectors.http import Http
+from connectors.plain import NO_BODY
 from connectors.suites.mailbox import Mailbox, Verdict
 from connectors.testing import sample_event
-from connectors.text import NO_BODY
 
 PASSWORD = "a pass-phrase, of some length"
 KEY = "5" * 40

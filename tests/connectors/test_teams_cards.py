@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from teams_channel import deliver, opened
 
 from connectors.base import Event, Refused
+from connectors.plain import NO_BODY
 from connectors.teams import cards
 from connectors.teams.cards import CardOptions
 from connectors.testing import sample_event
-from connectors.text import NO_BODY
 
 #: Models of everything that a card of ours may hold.
 MODELS = {

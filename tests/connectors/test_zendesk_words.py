@@ -9,8 +9,8 @@ import pytest
 from zendesk_account import Account, deliver, opened
 
 from connectors import Refused
+from connectors.plain import NO_BODY
 from connectors.testing import sample_event
-from connectors.text import NO_BODY
 from connectors.zendesk.connector import Zendesk
 
 
