@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from relay.commands import deskviews, paced
-from relay.commands.deskviews import CHANGED
+from relay.commands import output
 from relay.commands.options import FAILED, confirm
+from relay.commands.output import CHANGED
 from relay.rules.recovery import Change, ChangeKind, FoundDelivery, FoundEvent, Replay
 from relay.rules.units import RateLimit
 from relay.store import Recovery
@@ -82,7 +87,7 @@ def take_steps(
     ]
     if show or manner.as_json:
         for step, (did, says) in zip(steps, verdicts, strict=True):
-            deskviews.show_step(step, done=did, says=says, as_json=manner.as_json)
+            output.show_step(step, done=did, says=says, as_json=manner.as_json)
     return verdicts
 
 
@@ -94,10 +99,10 @@ def take_replays(
     added = planned if manner.dry_run else desk.replay(replays, manner.act(desk))
     verdicts: list[Done] = []
     for each, turns in zip(replays, added, strict=True):
-        verdicts += [(turn in turns, deskviews.says_of(turn, turns)) for turn in each.turns]
+        verdicts += [(turn in turns, output.says_of(turn, turns)) for turn in each.turns]
         verdicts += [(False, each.refused)] if each.refused else []
         if show or manner.as_json:
-            deskviews.show_replay(each, added=turns, as_json=manner.as_json)
+            output.show_replay(each, added=turns, as_json=manner.as_json)
     return verdicts
 
 
@@ -168,11 +173,11 @@ def by_page(
     finished = False
     try:
         with (
-            paced.stoppable() as stop,
-            paced.progress(verb, total=None if quiet else total) as advance,
+            stoppable() as stop,
+            progress(verb, total=None if quiet else total) as advance,
         ):
             rate = None if manner.dry_run else manner.rate
-            finished = paced.work_off(pages, batch, stop=stop, rate=rate)
+            finished = work_off(pages, batch, stop=stop, rate=rate)
     finally:
         # Also if the store went away: what was done is done.
         _report(tally, verb=verb, manner=manner)
@@ -194,3 +199,48 @@ def _report(tally: _Tally, *, verb: str, manner: BulkOptions) -> None:
 def count(number: int, one: str, many: str) -> str:
     """Write a number of things."""
     return f"{number:,} {one if number == 1 else many}"
+
+
+def work_off(
+    batches: Iterable[T],
+    do: Callable[[T], int],
+    *,
+    stop: threading.Event,
+    rate: RateLimit | None = None,
+) -> bool:
+    """Do one batch after the other; return whether all were done before *stop* was set.
+
+    *do* says how many things it did, of which there are no more than *rate* over time.
+    """
+    pause = rate.period.total_seconds() / rate.count if rate else 0.0
+    wait = 0.0
+    for batch in batches:
+        if stop.wait(wait) if wait else stop.is_set():
+            return False
+        wait = do(batch) * pause
+    return True
+
+
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event, so that nothing stops in the middle of a batch."""
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def progress(what: str, *, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, if a total is given; what is yielded moves it on."""
+    if total is None or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

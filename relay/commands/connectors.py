@@ -15,6 +15,9 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from relay import destinations, scaffold
+from relay.commands.options import FAILED, config_option
+from relay.commands.output import all_say
+from relay.config.model import Config
 from relay.destinations import Installed
 
 
@@ -95,6 +98,27 @@ def test(name: str, pytest_options: tuple[str, ...]) -> None:
     target = ["--pyargs", suite.replace(":", "::"), "--no-header", "-q", "--tb=short"]
     command = [sys.executable, "-m", "pytest", *own, *target, *pytest_options]
     sys.exit(subprocess.run(command, check=False).returncode)
+
+
+@connectors.command()
+@click.argument("name")
+@config_option
+def setup(name: str, config: Config) -> None:
+    """Make in each system what connector NAME relies on there; NAME may be a destination too.
+
+    \b
+    Example: gofax-relay connectors setup hubspot
+    """
+    meant = {
+        key: each for key, each in config.destinations.items() if name in (key, each.connector)
+    }
+    if not meant:
+        raise click.ClickException(
+            f"the config has no destination {name}, and none of connector {name}"
+        )
+    outlets = destinations.build(config.model_copy(update={"destinations": meant}))
+    if not all_say(outlets, lambda connector: connector.setup()):
+        sys.exit(FAILED)
 
 
 def _suite(name: str) -> str:

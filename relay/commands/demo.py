@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import requests
 
 from relay.rules.delivery import State
@@ -55,6 +56,18 @@ STORY: tuple[tuple[str, Sequence[str]], ...] = (
          "--body", "Are you open on Sunday?"),
     ),
 )  # fmt: skip
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Exit when all is delivered.")
+def demo(once: bool) -> None:
+    """Run sandbox, relay and sample events in a temporary folder, on free ports.
+
+    \b
+    Examples: gofax-relay demo
+              gofax-relay demo --once
+    """
+    sys.exit(Demo(say=click.echo).run(once=once))
 
 
 class DemoFailed(Exception):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from relay import migrations
+import click
+
+from relay import jsontext, migrations
 from relay.clock import wall
+from relay.commands.options import FAILED, config_option, json_option, opened
 from relay.config.model import Config
 from relay.rules.delivery import State
 from relay.store import Database, Queries, copy
@@ -31,6 +35,8 @@ LARGEST_WAL = 256 << 20
 #: Bytes of log that a standby may be behind, or that a slot may keep.
 LARGEST_SLOT = 1 << 30
 
+SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
+
 Severity = Literal["good", "notice", "broken"]
 
 
@@ -42,6 +48,28 @@ class Finding:
     verdict: Severity
     #: What was seen, and what to do about it.
     said: str
+
+
+@click.command()
+@config_option
+@json_option
+def doctor(config: Config, as_json: bool) -> None:
+    """Check that what must hold of the store holds, and exit with 1 if something is broken.
+
+    \b
+    Examples: gofax-relay doctor
+              gofax-relay doctor --json
+    """
+    database = opened(config)
+    findings = list(examine(config, database, now=database.clock()))
+    for finding in findings:
+        click.echo(jsontext.dumps(asdict(finding)) if as_json else _line(finding))
+    if any(finding.verdict == "broken" for finding in findings):
+        sys.exit(FAILED)
+
+
+def _line(finding: Finding) -> str:
+    return f"{SIGNS[finding.verdict]} {finding.check}: {finding.said}"
 
 
 def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:

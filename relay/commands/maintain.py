@@ -1,8 +1,7 @@
-"""The commands that keep a store in order, and show who works on it."""
+"""The commands that keep a store in order."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
@@ -11,17 +10,12 @@ from datetime import timedelta
 import click
 
 from relay import jsontext, migrations
-from relay.commands import output
-from relay.commands.doctor import Finding, examine
-from relay.commands.options import FAILED, Age, Number, config_option, confirm, json_option, opened
+from relay.commands.options import Age, Number, config_option, confirm, json_option, opened
 from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable
 from relay.store import Database
 from relay.store.database import file_of
-from relay.store.nodes import Nodes
 from relay.store.prune import Pruning, Removed
-
-SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
 
@@ -76,24 +70,6 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
 
 @click.command()
 @config_option
-@json_option
-def doctor(config: Config, as_json: bool) -> None:
-    """Check that what must hold of the store holds, and exit with 1 if something is broken.
-
-    \b
-    Examples: gofax-relay doctor
-              gofax-relay doctor --json
-    """
-    database = opened(config)
-    findings = list(examine(config, database, now=database.clock()))
-    for finding in findings:
-        click.echo(jsontext.dumps(asdict(finding)) if as_json else _line(finding))
-    if any(finding.verdict == "broken" for finding in findings):
-        sys.exit(FAILED)
-
-
-@click.command()
-@config_option
 @click.option("--to", metavar="REV", help="Another revision than this version's, such as 0004.")
 @click.option("--sql", is_flag=True, help="Print the statements and change nothing.")
 @click.option("--force", is_flag=True, help="Although nodes are at work that cannot go on.")
@@ -140,22 +116,6 @@ def _revision(config: Config) -> str | None:
         return migrations.revision(database)
 
 
-@click.command()
-@config_option
-@json_option
-def nodes(config: Config, as_json: bool) -> None:
-    """List the receivers and workers at this store, and the leases that they hold.
-
-    A node that was killed is silent after 20 s; others take its work over when its leases have run
-    out, 30 s after their last renewal. It is forgotten after a day.
-
-    \b
-    Examples: gofax-relay nodes
-              gofax-relay nodes --json | grep '"state": "silent"'
-    """
-    output.show_nodes(Nodes(opened(config)).nodes(), as_json=as_json)
-
-
 def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Removed:
     """Tell what was removed, and return that."""
     total = Removed()
@@ -173,7 +133,3 @@ def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Remove
         f"{total.requests} requests, {total.keys} keys"
     )
     return total
-
-
-def _line(finding: Finding) -> str:
-    return f"{SIGNS[finding.verdict]} {finding.check}: {finding.said}"

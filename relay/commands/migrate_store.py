@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from relay import migrations
-from relay.commands import paced
+from relay.commands import bulk
 from relay.commands.options import FAILED, confirm
 from relay.config.model import store_url, without_password
 from relay.migrations import Unusable
@@ -130,13 +130,13 @@ def _move(copy: Copy, *, final: bool) -> bool:
 
 
 def _copied(copy: Copy) -> bool:
-    with paced.stoppable() as stop, paced.progress("copying", total=copy.left()) as advance:
+    with bulk.stoppable() as stop, bulk.progress("copying", total=copy.left()) as advance:
 
         def done(count: int) -> int:
             advance(count)
             return count
 
-        return paced.work_off(copy.copy(), done, stop=stop)
+        return bulk.work_off(copy.copy(), done, stop=stop)
 
 
 def _told(found: Iterable[Compared], *, only_bad: bool = False) -> bool:

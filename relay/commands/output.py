@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from connectors.base import Connector, DeliveryError, Rolls
-from relay.config.model import Config, Endpoint, without_password
+from connectors.base import Connector, DeliveryError
 from relay.destinations import Destination
 from relay.rules.delivery import State
+from relay.rules.recovery import Change, ChangeKind, FoundDelivery, Replay, ReplayStep
 from relay.store import Queries
 from relay.store.nodes import NodeView
+from relay.store.recover import ReasonGroup
 from relay.store.values import DeliveryView, EventView, Request
 
 #: Columns of a table that no terminal bounds.
 WIDTH = 200
+
+#: Stands where a plan was not carried out, because somebody else was faster.
+CHANGED = "changed meanwhile: look again"
 
 _CONTROLS = {number: " " for number in (*range(32), *range(127, 160))}
 
@@ -100,57 +104,70 @@ def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
     print_table(table, empty="no nodes: neither receiver nor worker runs")
 
 
-def plan(config: Config) -> str:
-    """Say what the config does, endpoint by endpoint and route by route."""
-    lines = [f"store {config.store_name}", f"listens on {config.server.listen}"]
-    if config.engine.celery:
-        broker = config.engine.celery.broker.get_secret_value()
-        lines.insert(1, f"engine celery, told by {without_password(broker)}")
-    lines += [f"endpoint {each.path}: {_guard(each)}" for each in config.endpoints]
-    for name, destination in config.destinations.items():
-        pace = f", at most {destination.rate}" if destination.rate else ""
-        lines.append(f"destination {name}: {destination.connector}{pace}")
-    for route in config.routes:
-        when = route.when.model_dump(by_alias=True, exclude_none=True)
-        lines.append(
-            f"route {route.name}: {json.dumps(when) if when else 'every event'}"
-            f" → {', '.join(route.to)}{' (stop)' if route.stop else ''}"
+def show_cases(cases: Iterable[FoundDelivery], *, as_json: bool) -> None:
+    """Print deliveries that stopped."""
+    if as_json:
+        for case in cases:
+            print_json(case_json(case))
+        return
+    table = table_of(
+        "received", "message", "customer", "destination", "state", "reason", "delivery"
+    )
+    for case in cases:
+        table.add_row(
+            shown_time(case.received_at),
+            case.message_id or case.event_id,
+            case.customer,
+            case.destination,
+            f"{case.state}, stops its conversation" if case.parks else case.state,
+            case.reason,
+            case.id,
         )
-    if not config.routes:
-        lines.append("no routes: events are stored, and delivered nowhere")
-    unused = set(config.destinations) - {name for route in config.routes for name in route.to}
-    lines += [f"note: no route leads to {name}" for name in sorted(unused)]
-    return "\n".join(lines)
+    print_table(table, empty="nothing is dead or held")
 
 
-def check_live(outlets: Mapping[str, Destination]) -> bool:
-    """Ask each destination whether we may come in; return whether all said yes."""
-    return _all_say(outlets, lambda connector: connector.check())
+def show_piles(piles: Sequence[ReasonGroup], *, as_json: bool) -> None:
+    """Print what stopped by destination and reason, and how to resend one of the groups."""
+    if as_json:
+        for pile in piles:
+            print_json(pile_json(pile))
+        return
+    table = table_of("number", "destination", "reason", "oldest", "newest")
+    for pile in piles:
+        oldest, newest = shown_time(pile.oldest), shown_time(pile.newest)
+        table.add_row(f"{pile.number:,}", pile.destination, pile.reason, oldest, newest)
+    print_table(table, empty="nothing is dead or held")
+    if piles:
+        click.echo(
+            "\nall of a group: gofax-relay resend --destination NAME --reason 'REASON' [--dry-run]"
+        )
 
 
-def set_up(outlets: Mapping[str, Destination]) -> bool:
-    """Make in each destination what its connector relies on; return whether all went well."""
-    return _all_say(outlets, lambda connector: connector.setup())
+def show_step(step: Change, *, done: bool, says: str, as_json: bool) -> None:
+    """Print what was done with a delivery, or would be."""
+    case = step.case
+    if as_json:
+        print_json(step_json(step, done=done, says=says))
+        return
+    message = case.message_id or case.event_id
+    print_lines([f"{case.id} ({message} to {case.destination}, {case.state}): {says}"])
 
 
-def roll(archives: Mapping[str, Rolls], *, before: date) -> bool:
-    """Put together the closed days of each archive; return whether all went well."""
-    good = True
-    for name, archive in archives.items():
-        count = 0
-        try:
-            for count, said in enumerate(archive.roll(before=before), 1):  # noqa: B007
-                click.echo(f"✓ {name}: {said}")
-        except DeliveryError as error:
-            good = False
-            click.echo(f"✗ {name}: {type(error).__name__.lower()}: {error}")
-            continue
-        if not count:
-            click.echo(f"✓ {name}: nothing to roll before {before}")
-    return good
+def show_replay(replay: Replay, *, added: Sequence[ReplayStep], as_json: bool) -> None:
+    """Print what a replay did with an event, or would do: where it went then, and goes now."""
+    if as_json:
+        print_json(replay_json(replay, added=added))
+        return
+    print_lines(_replay_lines(replay, added))
 
 
-def _all_say(outlets: Mapping[str, Destination], ask: Callable[[Connector[Any]], str]) -> bool:
+def says_of(turn: ReplayStep, added: Sequence[ReplayStep]) -> str:
+    """Return what became of a turn."""
+    return CHANGED if turn.adds and turn not in added else turn.says
+
+
+def all_say(outlets: Mapping[str, Destination], ask: Callable[[Connector[Any]], str]) -> bool:
+    """Ask the connector of each destination, and return whether all went well."""
     good = True
     for name, outlet in outlets.items():
         try:
@@ -234,13 +251,88 @@ def delivery_json(delivery: DeliveryView) -> dict[str, Any]:
     }
 
 
-def _guard(endpoint: Endpoint) -> str:
-    guards = []
-    if endpoint.signing_secrets:
-        guards.append(f"signed ({len(endpoint.signing_secrets)} secrets)")
-    if endpoint.basic_auth:
-        guards.append("Basic authentication")
-    return f"{endpoint.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"
+def case_json(case: FoundDelivery) -> dict[str, Any]:
+    """Return a delivery as ``dead --json`` prints it."""
+    return {
+        "id": case.id,
+        "event_id": case.event_id,
+        "message_id": case.message_id,
+        "type": case.type,
+        "customer": case.customer,
+        "received_at": case.received_at.isoformat(),
+        "destination": case.destination,
+        "state": case.state.value,
+        "reason": case.reason,
+        "attempts": case.attempts,
+        "ended_at": case.ended_at and case.ended_at.isoformat(),
+        "late": case.late,
+        "parks": case.parks,
+    }
+
+
+def pile_json(pile: ReasonGroup) -> dict[str, Any]:
+    """Return a group as ``dead --group --json`` prints it."""
+    return {
+        "destination": pile.destination,
+        "reason": pile.reason,
+        "number": pile.number,
+        "oldest": pile.oldest.isoformat(),
+        "newest": pile.newest.isoformat(),
+    }
+
+
+def step_json(step: Change, *, done: bool, says: str) -> dict[str, Any]:
+    """Return what was done with a delivery, as ``resend --json`` prints it."""
+    case = step.case
+    return {
+        "delivery_id": case.id,
+        "event_id": case.event_id,
+        "message_id": case.message_id,
+        "destination": case.destination,
+        "was": case.state.value,
+        "does": step.kind.value if done else ChangeKind.NOTHING.value,
+        "says": says,
+    }
+
+
+def replay_json(replay: Replay, *, added: Sequence[ReplayStep]) -> dict[str, Any]:
+    """Return what a replay did with an event, as ``replay --json`` prints it."""
+    event = replay.filed.event
+    return {
+        "event_id": event.id,
+        "message_id": event.message_id,
+        "refused": replay.refused,
+        "destinations": [
+            {
+                "destination": turn.destination,
+                "then": turn.then,
+                "now": turn.now,
+                "delivery_id": turn.latest and turn.latest.id,
+                "was": turn.latest and turn.latest.state.value,
+                "adds": turn in added,
+                "says": says_of(turn, added),
+            }
+            for turn in replay.turns
+        ],
+    }
+
+
+def _replay_lines(replay: Replay, added: Sequence[ReplayStep]) -> Iterator[str]:
+    event = replay.filed.event
+    yield f"{event.id} ({event.message_id or 'no messageId'}) {event.type}"
+    if replay.refused:
+        yield f"  {replay.refused}"
+    elif not replay.turns:
+        yield "  no route of today matches, and none did when it came"
+    for turn in replay.turns:
+        sign = "+" if turn in added else " " if turn.now else "-"
+        yield f"  {sign} {turn.destination}: {_then_and_now(turn)}; {says_of(turn, added)}"
+
+
+def _then_and_now(turn: ReplayStep) -> str:
+    if turn.then == turn.now:
+        return "routed then and today" if turn.now else "routed neither then nor today"
+    return "routed today, not then" if turn.now else "routed then, not today"
 
 
 def _short(delivery: DeliveryView) -> str:

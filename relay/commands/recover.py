@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 import click
 
-from relay.commands import bulk, deskviews
+from relay.commands import bulk, output
 from relay.commands.bulk import BulkOptions, count
 from relay.commands.options import (
     Moment,
@@ -142,10 +142,10 @@ def dead(config: Config, wanted: Filter, as_json: bool, limit: int | None, group
     desk = _desk(config, wanted.destinations)
     wanted = replace(wanted, states=wanted.states or STOPPED)
     if group:
-        deskviews.show_piles(desk.piles(wanted)[:limit], as_json=as_json)
+        output.show_piles(desk.piles(wanted)[:limit], as_json=as_json)
         return
     cases = (case for page in desk.pages(wanted) for case in page)
-    deskviews.show_cases(deque(cases, maxlen=limit) if limit else cases, as_json=as_json)
+    output.show_cases(deque(cases, maxlen=limit) if limit else cases, as_json=as_json)
 
 
 @click.command()

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from connectors.base import Connector, Event, Options, Receipt
 from relay import destinations
-from relay.commands import output
+from relay.commands.check import plan
 from relay.config.document import ConfigError, written
 from relay.config.engine import THREADS
 from relay.config.load import load
@@ -906,7 +906,7 @@ def test_a_fleet_has_a_broker_whose_password_is_not_shown(read: Read, broker: st
     assert config.engine.celery is not None
     assert config.engine.celery.broker.get_secret_value() == broker
     assert HIDDEN not in repr(config)
-    assert HIDDEN not in output.plan(config)
+    assert HIDDEN not in plan(config)
 
 
 class TestExample:

@@ -1,0 +1,82 @@
+"""The command that validates the config, and says what it does."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from relay import destinations
+from relay.commands.options import FAILED, config_option
+from relay.commands.output import all_say
+from relay.config import json_schema
+from relay.config.model import Config, Endpoint, without_password
+
+
+def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    found = destinations.installed()
+    for each in found:
+        if each.fault:
+            click.echo(f"{each.fault} (its options are left open)", err=True)
+    described = json_schema.schema({each.name: each.connector for each in found})
+    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    context.exit()
+
+
+@click.command()
+@config_option
+@click.option("--live", is_flag=True, help="Ask each destination whether its credentials work.")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of the file, for editors, and stop.",
+)
+def check(config: Config, live: bool) -> None:
+    """Validate the config and print what each route would do.
+
+    \b
+    Examples: gofax-relay check
+              gofax-relay check --live
+              gofax-relay check --schema > config.schema.json
+    """
+    click.echo(plan(config))
+    if live and not all_say(destinations.build(config), lambda connector: connector.check()):
+        sys.exit(FAILED)
+
+
+def plan(config: Config) -> str:
+    """Say what the config does, endpoint by endpoint and route by route."""
+    lines = [f"store {config.store_name}", f"listens on {config.server.listen}"]
+    if config.engine.celery:
+        broker = config.engine.celery.broker.get_secret_value()
+        lines.insert(1, f"engine celery, told by {without_password(broker)}")
+    lines += [f"endpoint {each.path}: {_guard(each)}" for each in config.endpoints]
+    for name, destination in config.destinations.items():
+        pace = f", at most {destination.rate}" if destination.rate else ""
+        lines.append(f"destination {name}: {destination.connector}{pace}")
+    for route in config.routes:
+        when = route.when.model_dump(by_alias=True, exclude_none=True)
+        lines.append(
+            f"route {route.name}: {json.dumps(when) if when else 'every event'}"
+            f" → {', '.join(route.to)}{' (stop)' if route.stop else ''}"
+        )
+    if not config.routes:
+        lines.append("no routes: events are stored, and delivered nowhere")
+    unused = set(config.destinations) - {name for route in config.routes for name in route.to}
+    lines += [f"note: no route leads to {name}" for name in sorted(unused)]
+    return "\n".join(lines)
+
+
+def _guard(endpoint: Endpoint) -> str:
+    guards = []
+    if endpoint.signing_secrets:
+        guards.append(f"signed ({len(endpoint.signing_secrets)} secrets)")
+    if endpoint.basic_auth:
+        guards.append("Basic authentication")
+    return f"{endpoint.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"

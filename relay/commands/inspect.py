@@ -1,0 +1,89 @@
+"""The commands that show what came in, what became of it, and who is at work."""
+
+from __future__ import annotations
+
+import click
+
+from relay.clock import wall
+from relay.commands import explain as explanation
+from relay.commands import output
+from relay.commands.explain import Circumstances
+from relay.commands.options import (
+    Words,
+    config_option,
+    json_option,
+    limit_option,
+    opened,
+    queries_of,
+)
+from relay.config.model import Config
+from relay.store import Queries
+from relay.store.nodes import Nodes
+
+
+@click.command()
+@config_option
+@json_option
+@limit_option
+def events(config: Config, as_json: bool, limit: int | None) -> None:
+    """List events with their deliveries, oldest first.
+
+    \b
+    Examples: gofax-relay events --limit 20
+              gofax-relay events --json | tail -1
+    """
+    output.show_events(queries_of(config), as_json=as_json, limit=limit)
+
+
+@click.command()
+@click.argument("event", type=Words())
+@config_option
+@json_option
+def explain(event: str, config: Config, as_json: bool) -> None:
+    """Say what became of EVENT, and why: its id, its messageId, or the id of a delivery.
+
+    \b
+    Examples: gofax-relay explain abc123
+              gofax-relay explain evt_0193a1b2c3d4… --json
+    """
+    queries = queries_of(config)
+    view = queries.event(event)
+    if view is None:
+        _explain_absence(event, config, queries, as_json=as_json)
+        return
+    around = Circumstances(
+        now=wall(),
+        destinations=config.destinations,
+        pauses=queries.pauses(),
+        pausers=queries.pausers(),
+    )
+    if as_json:
+        output.print_json(explanation.as_json(view, around))
+    else:
+        output.print_lines(explanation.lines(view, around))
+
+
+def _explain_absence(name: str, config: Config, queries: Queries, *, as_json: bool) -> None:
+    purged = queries.purged(name, explanation.keys_of(name, config.endpoints))
+    if purged is None:
+        raise click.ClickException(explanation.unknown(name, queries.refused_with(name)))
+    if as_json:
+        output.print_json(explanation.purged_json(purged))
+    else:
+        output.print_lines(explanation.purged_lines(name, purged))
+
+
+@click.command()
+@config_option
+@json_option
+def nodes(config: Config, as_json: bool) -> None:
+    """List the receivers and workers at this store, and the leases that they hold.
+
+    A node that was killed is silent after 20 s; others take its work over when its leases have run
+    out, 30 s after their last renewal. It is forgotten after a day.
+
+    \b
+    Examples: gofax-relay nodes
+              gofax-relay nodes --json | grep '"state": "silent"'
+    """
+    output.show_nodes(Nodes(opened(config)).nodes(), as_json=as_json)

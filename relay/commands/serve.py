@@ -1,0 +1,90 @@
+"""The commands that run the relay, together or in parts, and the stand-ins."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from connectors import sandbox as stand_ins
+from relay import logs, processes
+from relay.commands.options import config_option, opened
+from relay.config.model import Config
+from relay.processes import PortTaken
+
+
+@click.command()
+@config_option
+def serve(config: Config) -> None:
+    """Run receiver and worker as processes of one command.
+
+    \b
+    Example: gofax-relay serve --config /etc/gofax-relay/config.yaml
+    SIGTERM gives running attempts 8 s and leaves the rest to their leases.
+    """
+    sys.exit(processes.serve(_listening(config)))
+
+
+@click.command()
+@config_option
+def web(config: Config) -> None:
+    """Run the receiver without a worker.
+
+    \b
+    Example: gofax-relay web --config config.yaml
+    """
+    processes.run_web(_listening(config))
+
+
+@click.command()
+@config_option
+def work(config: Config) -> None:
+    """Run a worker without the receiver.
+
+    \b
+    Example: gofax-relay work --config config.yaml
+    """
+    _prepare(config)
+    processes.run_worker(config)
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8090,
+    show_default=True,
+    help="Port; 0: any free one.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def sandbox(port: int, host: str) -> None:
+    """Run local stand-ins of HubSpot, Zendesk and Teams.
+
+    GET /records lists what they were given; GET / shows it as a page.
+
+    \b
+    Example: gofax-relay sandbox --port 8090
+    """
+    logs.configure()
+    try:
+        server = stand_ins.serve(host=host, port=port)
+    except OSError as error:
+        raise click.ClickException(f"{host}:{port}: {error.strerror}") from error
+    click.echo(f"sandbox on http://{host}:{server.port}/")
+    processes.run_until_stopped(server.serve_forever, server.shutdown)
+    server.server_close()
+
+
+def _listening(config: Config) -> Config:
+    """Find out now whether the port can be had, not when the processes run."""
+    try:
+        settled = processes.settle_port(config)
+    except PortTaken as error:
+        raise click.ClickException(str(error)) from error
+    _prepare(settled)
+    return settled
+
+
+def _prepare(config: Config) -> None:
+    logs.configure()
+    opened(config).close()
