@@ -13,9 +13,8 @@ from kombu import Exchange, Queue
 
 from relay import destinations
 from relay.config.document import ConfigError, config_path
-from relay.config.engine import Celery
 from relay.config.load import load
-from relay.config.model import Config
+from relay.config.model import Celery, Config
 
 log = structlog.get_logger()
 

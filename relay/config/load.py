@@ -12,12 +12,13 @@ from pydantic import BaseModel, ValidationError
 from connectors.base import Connector, Options
 from relay.config import document
 from relay.config.document import ConfigError, Document, Where
-from relay.config.engine import Celery, Engine
 from relay.config.model import (
     BasicAuth,
+    Celery,
     Config,
     DestinationConfig,
     Endpoint,
+    Engine,
     Outbound,
     Retry,
     Server,

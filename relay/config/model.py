@@ -15,15 +15,17 @@ from annotated_types import Ge, Gt, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
+    ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from relay.config.engine import THREADS, Engine
-from relay.config.settings import Settings
 from relay.rules import sentiment
 from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.rules.payload import DedupeField, Format
@@ -37,6 +39,16 @@ LONGEST_AGE = timedelta(days=36_500)
 SHORTEST_HORIZON = timedelta(days=1)
 #: Paths that the relay keeps for itself.
 RESERVED = ("/api", "/console", "/livez", "/metrics", "/readyz")
+#: What brokers there are, and the packages that they need beside Celery itself.
+BROKERS = {"amqp": (), "amqps": (), "redis": ("redis",), "rediss": ("redis",)}
+
+
+class Settings(BaseModel):
+    """Base of every part of the file: frozen, no unknown keys, no values in messages."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
+    )
 
 
 def _listen(text: str) -> str:
@@ -197,6 +209,61 @@ class DestinationConfig(Settings):
             on_ambiguous=self.on_ambiguous,
             on_dead=self.on_dead,
         )
+
+
+_SAY = "write threads, or {celery: {broker: amqp://user@host}}"
+
+
+def _broker(value: SecretStr) -> SecretStr:
+    try:
+        parts = urllib.parse.urlsplit(value.get_secret_value())
+        named, scheme = bool(parts.hostname and parts.port != 0), parts.scheme
+    except ValueError:
+        named, scheme = False, ""
+    if not named or scheme not in BROKERS:
+        raise ValueError("write amqp://user@host/vhost or redis://host/0")
+    for package in ("celery", *BROKERS[scheme]):
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f'celery needs the package {package}: pip install "gofax-relay[celery]"'
+            )
+    return value
+
+
+class Celery(Settings):
+    """A fleet of Celery workers."""
+
+    broker: Annotated[SecretStr, AfterValidator(_broker)] = Field(
+        description="URL of RabbitMQ (amqp, amqps) or Redis (redis, rediss), through which the "
+        "workers are told that there is work"
+    )
+
+
+class Engine(Settings):
+    """What runs the deliveries: threads of the worker process, if nothing else."""
+
+    celery: Celery | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        if given == "threads":
+            return {}
+        if isinstance(given, cls) or isinstance(given, dict) and given.get("celery") is not None:
+            return given
+        raise ValueError(_SAY)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        fleet = handler.resolve_ref_schema(handler(schema))
+        (celery, _) = fleet["properties"]["celery"]["anyOf"]
+        fleet |= {"properties": {"celery": celery}, "required": ["celery"]}
+        return {"anyOf": [{"type": "string", "enum": ["threads"]}, fleet]}
+
+
+THREADS = Engine.model_validate("threads")
 
 
 class Outbound(Settings):

@@ -21,9 +21,9 @@ from connectors.base import Connector, Event, Options, Receipt
 from relay import destinations
 from relay.commands.check import plan
 from relay.config.document import ConfigError, written
-from relay.config.engine import THREADS
 from relay.config.load import load
 from relay.config.model import (
+    THREADS,
     BasicAuth,
     Config,
     DestinationConfig,
