@@ -1,4 +1,4 @@
-"""Names for nodes, so that a worker that comes back knows which leases were its own."""
+"""This process at the store: its name, its entry among the nodes, and the pruning it does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,25 @@ import itertools
 import os
 import secrets
 import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from importlib import metadata
 from pathlib import Path
+
+import structlog
+
+from relay.store import Database, StoreUnavailable
+from relay.store.nodes import Node, Nodes, Role
+from relay.store.prune import Pruning, Removed
+
+log = structlog.get_logger()
+
+#: Seconds between two beats.
+BEAT = 5.0
+#: Seconds from the start to the first pruning, between two, and between two steps of one.
+FIRST, EVERY, REST = 60.0, 3600.0, 0.05
 
 
 class NodeSlot:
@@ -36,3 +54,97 @@ def new_name() -> str:
     A node that comes back is another one, and its leases run out.
     """
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class Heartbeat:
+    """A thread beside whatever the node does; it delays none of it, and never ends it."""
+
+    def __init__(self, database: Database, *, name: str, role: Role, every: float = BEAT) -> None:
+        """*name* is the one under which the node claims."""
+        self._database = database
+        self._fleet = Nodes(database)
+        self._node = Node(
+            name=name,
+            role=role,
+            version=metadata.version("gofax-relay"),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and take the node off the list."""
+        self._stop.set()
+        self._thread.join()
+        leave(self._database, self._node.name)
+
+    def _run(self) -> None:
+        while True:
+            # Whoever works with the store says so when it is away; and whatever else there is
+            # about the list, such as an older schema that has none, the node works on.
+            with suppress(Exception):
+                self._node = self._fleet.beat(self._node)
+            if self._stop.wait(self._every):
+                return
+
+
+def leave(database: Database, name: str) -> None:
+    """Take a node off the list, if that can be done now; otherwise it will be a silent one."""
+    with suppress(Exception):
+        Nodes(database).leave(name)
+
+
+class Pruner:
+    """A thread beside the deliveries. That several workers have one does no harm."""
+
+    def __init__(
+        self,
+        upkeep: Pruning,
+        *,
+        retention: timedelta,
+        horizon: timedelta | None,
+        clock: Callable[[], datetime],
+        first: float = FIRST,
+    ) -> None:
+        self._upkeep = upkeep
+        self._retention = retention
+        self._horizon = horizon
+        self._clock = clock
+        self._first = first
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prune", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the step that is under way."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = self._first
+        while not self._stop.wait(pause):
+            pause = EVERY
+            try:
+                self._prune()
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+            except Exception:
+                # Of a database; what is old must go at the next try.
+                log.exception("store.not_pruned")
+
+    def _prune(self) -> None:
+        now, total = self._clock(), Removed()
+        keys_before = None if self._horizon is None else now - self._horizon
+        for step in self._upkeep.prune(before=now - self._retention, keys_before=keys_before):
+            total += step
+            if self._stop.wait(REST):
+                break
+        if total != Removed():
+            log.info("store.pruned", events=total.events, requests=total.requests, keys=total.keys)

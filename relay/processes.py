@@ -27,10 +27,8 @@ from granian.server import Server
 from relay import destinations, logs
 from relay.app import create_app
 from relay.config.model import Config
-from relay.heartbeat import Heartbeat, leave
 from relay.leases import Intervals
-from relay.node import NodeSlot, new_name
-from relay.pruner import Pruner
+from relay.node import Heartbeat, NodeSlot, Pruner, leave, new_name
 from relay.refused import Refusals
 from relay.store import Database, Inbox, Queue
 from relay.store.nodes import Role

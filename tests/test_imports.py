@@ -46,7 +46,7 @@ FLOORS = [
     {"rules"},
     {"config", "store"},
     {"migrations", "destinations"},
-    {"refused", "node", "nodes", "pruner", "heartbeat"},
+    {"refused", "node"},
     {"attempts", "leases", "receive", "worker", "console", "api"},
     {"app", "processes", "cluster"},
     {"commands"},

@@ -16,10 +16,8 @@ from relay import destinations, logs, migrations
 from relay.cluster import settings
 from relay.cluster.hints import Hints
 from relay.cluster.member import Member
-from relay.heartbeat import Heartbeat
 from relay.migrations import Unusable
-from relay.node import new_name
-from relay.pruner import Pruner
+from relay.node import Heartbeat, Pruner, new_name
 from relay.store import Database, Queue, StoreUnavailable
 from relay.store.prune import Pruning
 

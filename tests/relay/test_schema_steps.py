@@ -23,8 +23,8 @@ from newer import NEWER, newer_version
 from site_of_nodes import PATIENCE, Flow, Site
 
 from relay import migrations
-from relay.heartbeat import Heartbeat
 from relay.migrations import NodesAtWork, SchemaTooNew, UnknownRevision
+from relay.node import Heartbeat
 from relay.store import Database, Inbox, Queries, Queue, schema
 from relay.store.nodes import Nodes
 

@@ -22,7 +22,7 @@ from fakes import (
     take_one,
 )
 
-from relay.pruner import Pruner
+from relay.node import Pruner
 from relay.rules.delivery import OutcomeKind, Policy, State
 from relay.store import Database, Inbox, Queries, Queue, schema
 from relay.store.prune import Pruning, Removed

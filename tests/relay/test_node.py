@@ -1,0 +1,57 @@
+"""Names of workers: never two with one name, and a name is free as soon as its bearer is dead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+BEARER = """
+import pathlib, sys
+from relay.node import NodeSlot
+slot = NodeSlot(pathlib.Path(sys.argv[1]))
+print(slot.name, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def _bearer(store: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a process that takes a name, and give that."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BEARER, str(store)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        yield process.stdout.readline().strip(), process
+        process.kill()
+
+
+def test_workers_at_one_store_have_different_names(tmp_path: Path) -> None:
+    store = tmp_path / "relay.db"
+
+    with _bearer(store) as (first, _), _bearer(store) as (second, _):
+        assert (first, second) == ("worker-1", "worker-2")
+
+
+def test_a_worker_that_is_killed_leaves_its_name_to_the_next(tmp_path: Path) -> None:
+    store = tmp_path / "relay.db"
+
+    with _bearer(store) as (first, process):
+        process.kill()
+        process.wait(30)
+
+    with _bearer(store) as (second, _):
+        assert first == second == "worker-1"
+
+
+def test_stores_beside_each_other_do_not_share_names(tmp_path: Path) -> None:
+    with _bearer(tmp_path / "a.db") as (first, _), _bearer(tmp_path / "b.db") as (second, _):
+        assert first == second == "worker-1"
