@@ -37,7 +37,7 @@ def attempt(outlet: Destination, claim: Claim) -> Outcome:
 def not_begun(claim: Claim, *, now: datetime) -> Record:
     """Give a claim back that nobody has begun to deliver."""
     outcome = Outcome(
-        result=OutcomeKind.TRANSIENT, detail="not begun: the worker was stopping", begun=False
+        kind=OutcomeKind.TRANSIENT, detail="not begun: the worker was stopping", begun=False
     )
     decision = given_back(claim.standing, now=now)
     return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
@@ -60,7 +60,7 @@ def decided(
         delivery_id=claim.delivery_id,
         attempt_id=claim.attempt_id,
         destination=claim.destination,
-        outcome=outcome.result.value,
+        outcome=outcome.kind.value,
         detail=outcome.detail or None,
         state=decision.state.value,
         due_at=decision.due_at and decision.due_at.isoformat(),

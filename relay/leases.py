@@ -170,7 +170,7 @@ class Leases:
         self._settle_lost(claims, "the worker was killed in the middle of it")
 
     def _settle_lost(self, claims: Sequence[Claim], detail: str) -> None:
-        outcome = Outcome(result=OutcomeKind.AMBIGUOUS, detail=detail, lost=True)
+        outcome = Outcome(kind=OutcomeKind.AMBIGUOUS, detail=detail, lost=True)
         for claim in claims:
             outlet = self._outlets.get(claim.destination)
             if outlet is not None:

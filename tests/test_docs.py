@@ -145,7 +145,7 @@ class TestConnectors:
         assert "✓ notes: signed in as the stand-in" in said
         assert re.search(r"  200 .*accepted", said), said
         schema = json.loads((reader.folder / "config.schema.json").read_text())
-        known = schema["$defs"]["Destination"]["properties"]["connector"]["anyOf"][0]["enum"]
+        known = schema["$defs"]["DestinationConfig"]["properties"]["connector"]["anyOf"][0]["enum"]
         assert "acme" in known
 
     def test_the_files_are_those_that_are_written(self) -> None:

@@ -36,18 +36,18 @@ def roll(config: Config, destination: str | None, keep: int) -> None:
     Examples: gofax-relay archive roll
               gofax-relay archive roll --destination archive --keep 30
     """
-    outlets = destinations.build(config)
+    built = destinations.build(config)
     found = {
-        name: outlet.connector
-        for name, outlet in outlets.items()
-        if isinstance(outlet.connector, Rolls) and destination in (None, name)
+        name: each.connector
+        for name, each in built.items()
+        if isinstance(each.connector, Rolls) and destination in (None, name)
     }
     if not found:
         named = f'"{destination}"' if destination else "of connector archive"
         raise click.ClickException(f"the config has no destination {named} that can be rolled")
     good = _rolled(found, before=datetime.now(UTC).date() - timedelta(days=keep - 1))
-    for outlet in outlets.values():
-        outlet.connector.close()
+    for each in built.values():
+        each.connector.close()
     if not good:
         sys.exit(FAILED)
 

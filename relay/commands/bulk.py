@@ -41,9 +41,9 @@ class BulkOptions:
     yes: bool = False
     rate: RateLimit | None = None
 
-    def act(self, desk: Recovery) -> Act:
+    def act(self, store: Recovery) -> Act:
         """Return who does something now, by the clock of the store, and why."""
-        return Act(who=self.who, why=self.why, at=desk.clock())
+        return Act(who=self.who, why=self.why, at=store.clock())
 
     @property
     def batch(self) -> int:
@@ -75,69 +75,71 @@ def found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
     return hits
 
 
-def take_steps(
-    desk: Recovery, steps: Sequence[Change], manner: BulkOptions, *, show: bool
+def apply_changes(
+    store: Recovery, changes: Sequence[Change], options: BulkOptions, *, show: bool
 ) -> Sequence[Done]:
     """Do what was decided about deliveries."""
-    wanted = [step.kind is not ChangeKind.NOTHING for step in steps]
-    done = wanted if manner.dry_run else desk.do(steps, manner.act(desk))
-    verdicts = [
-        (did, CHANGED if want and not did else step.says)
-        for step, want, did in zip(steps, wanted, done, strict=True)
+    asked = [change.kind is not ChangeKind.NOTHING for change in changes]
+    did = asked if options.dry_run else store.do(changes, options.act(store))
+    done = [
+        (is_done, CHANGED if is_asked and not is_done else change.says)
+        for change, is_asked, is_done in zip(changes, asked, did, strict=True)
     ]
-    if show or manner.as_json:
-        for step, (did, says) in zip(steps, verdicts, strict=True):
-            output.show_step(step, done=did, says=says, as_json=manner.as_json)
-    return verdicts
+    if show or options.as_json:
+        for change, (is_done, says) in zip(changes, done, strict=True):
+            output.show_change(change, done=is_done, says=says, as_json=options.as_json)
+    return done
 
 
-def take_replays(
-    desk: Recovery, replays: Sequence[Replay], manner: BulkOptions, *, show: bool
+def apply_replays(
+    store: Recovery, replays: Sequence[Replay], options: BulkOptions, *, show: bool
 ) -> Sequence[Done]:
     """Do what was decided about events."""
-    planned = [[turn for turn in each.turns if turn.adds] for each in replays]
-    added = planned if manner.dry_run else desk.replay(replays, manner.act(desk))
-    verdicts: list[Done] = []
-    for each, turns in zip(replays, added, strict=True):
-        verdicts += [(turn in turns, output.says_of(turn, turns)) for turn in each.turns]
-        verdicts += [(False, each.refused)] if each.refused else []
-        if show or manner.as_json:
-            output.show_replay(each, added=turns, as_json=manner.as_json)
-    return verdicts
+    planned = [[step for step in each.steps if step.adds] for each in replays]
+    added = planned if options.dry_run else store.replay(replays, options.act(store))
+    done: list[Done] = []
+    for each, steps in zip(replays, added, strict=True):
+        done += [(step in steps, output.says_of(step, steps)) for step in each.steps]
+        done += [(False, each.refused)] if each.refused else []
+        if show or options.as_json:
+            output.show_replay(each, added=steps, as_json=options.as_json)
+    return done
 
 
 def by_name(
-    desk: Recovery,
-    cases: dict[str, Sequence[FoundDelivery]],
+    store: Recovery,
+    found: dict[str, Sequence[FoundDelivery]],
     decide: Callable[[FoundDelivery], Change],
-    manner: BulkOptions,
+    options: BulkOptions,
 ) -> None:
     """Do something about what was named; exit 1 if nothing could be done for one of the names."""
-    vain = []
-    for name, meant in cases.items():
-        verdicts = take_steps(desk, [decide(case) for case in meant], manner, show=True)
-        if not meant:
-            manner.say(f"{name}: no such delivery; gofax-relay explain {name} says why")
-        if not any(done for done, _ in verdicts):
-            vain.append(name)
-    if manner.dry_run:
-        manner.say("nothing was changed")
-    if vain:
+    unchanged = []
+    for name, deliveries in found.items():
+        done = apply_changes(
+            store, [decide(delivery) for delivery in deliveries], options, show=True
+        )
+        if not deliveries:
+            options.say(f"{name}: no such delivery; gofax-relay explain {name} says why")
+        if not any(is_done for is_done, _ in done):
+            unchanged.append(name)
+    if options.dry_run:
+        options.say("nothing was changed")
+    if unchanged:
         sys.exit(FAILED)
 
 
 def replay_by_name(
-    desk: Recovery,
+    store: Recovery,
     events: Iterable[FoundEvent],
     decide: Callable[[FoundEvent], Replay],
-    manner: BulkOptions,
+    options: BulkOptions,
 ) -> None:
     """Replay the events that were named; exit 1 if one of them cannot be."""
-    replays = [decide(filed) for filed in events]
+    replays = [decide(event) for event in events]
     for each in replays:
-        take_replays(desk, [each], manner, show=True)
-    if manner.dry_run:
-        manner.say("nothing was changed")
+        apply_replays(store, [each], options, show=True)
+    if options.dry_run:
+        options.say("nothing was changed")
     if any(each.refused for each in replays):
         sys.exit(FAILED)
 
@@ -154,46 +156,46 @@ def by_page(
     *,
     verb: str,
     total: int,
-    manner: BulkOptions,
+    options: BulkOptions,
 ) -> None:
     """Do page after page and say how many; exit 1 if it was stopped before the end."""
     tally, seen = _Tally(), 0
 
     def batch(page: Sequence[T]) -> int:
         nonlocal seen
-        verdicts = do(page)
-        number = sum(done for done, _ in verdicts)
+        done = do(page)
+        number = sum(is_done for is_done, _ in done)
         tally.done += number
-        tally.left.update(says for done, says in verdicts if not done)
+        tally.left.update(says for is_done, says in done if not is_done)
         seen += len(page)
         advance(len(page))
         return number
 
-    quiet = manner.dry_run or manner.as_json
+    quiet = options.dry_run or options.as_json
     finished = False
     try:
         with (
             stoppable() as stop,
             progress(verb, total=None if quiet else total) as advance,
         ):
-            rate = None if manner.dry_run else manner.rate
-            finished = work_off(pages, batch, stop=stop, rate=rate)
+            rate = None if options.dry_run else options.rate
+            finished = run_batches(pages, batch, stop=stop, rate=rate)
     finally:
         # Also if the store went away: what was done is done.
-        _report(tally, verb=verb, manner=manner)
+        _report(tally, verb=verb, options=options)
         if not finished:
-            manner.say(f"stopped after {seen:,} of {total:,}; the others are as they were")
+            options.say(f"stopped after {seen:,} of {total:,}; the others are as they were")
     if not finished:
         sys.exit(FAILED)
 
 
-def _report(tally: _Tally, *, verb: str, manner: BulkOptions) -> None:
-    would = "would have " if manner.dry_run else ""
-    manner.say(f"{would}{verb} {count(tally.done, 'delivery', 'deliveries')}")
+def _report(tally: _Tally, *, verb: str, options: BulkOptions) -> None:
+    would = "would have " if options.dry_run else ""
+    options.say(f"{would}{verb} {count(tally.done, 'delivery', 'deliveries')}")
     for says, number in tally.left.most_common():
-        manner.say(f"left {number:,}: {says}")
-    if manner.dry_run:
-        manner.say("nothing was changed")
+        options.say(f"left {number:,}: {says}")
+    if options.dry_run:
+        options.say("nothing was changed")
 
 
 def count(number: int, one: str, many: str) -> str:
@@ -201,7 +203,7 @@ def count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def work_off(
+def run_batches(
     batches: Iterable[T],
     do: Callable[[T], int],
     *,

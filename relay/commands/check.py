@@ -14,8 +14,8 @@ from relay.config import json_schema
 from relay.config.model import Config, Endpoint, without_password
 
 
-def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if not wanted:
+def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked:
         return
     found = destinations.installed()
     for each in found:

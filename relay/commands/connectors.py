@@ -116,8 +116,8 @@ def setup(name: str, config: Config) -> None:
         raise click.ClickException(
             f"the config has no destination {name}, and none of connector {name}"
         )
-    outlets = destinations.build(config.model_copy(update={"destinations": meant}))
-    if not all_say(outlets, lambda connector: connector.setup()):
+    built = destinations.build(config.model_copy(update={"destinations": meant}))
+    if not all_say(built, lambda connector: connector.setup()):
         sys.exit(FAILED)
 
 

@@ -43,7 +43,7 @@ routes:
 """
 
 #: What a customer writes: arguments of ``gofax-sender send``, and what we expect of it.
-STORY: tuple[tuple[str, Sequence[str]], ...] = (
+EVENTS: tuple[tuple[str, Sequence[str]], ...] = (
     ("a customer replies", ("--message-id", "demo-1", "--body", "Is my order ready?")),
     ("the same customer again", ("--message-id", "demo-2", "--body", "I can be there at 5 😊")),
     (
@@ -75,7 +75,7 @@ class DemoFailed(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scene:
+class Installation:
     """What runs, and where."""
 
     folder: Path
@@ -96,10 +96,10 @@ class Demo:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _interrupt)
         try:
-            with _scene() as scene:
-                self._play(scene)
+            with _installed() as at:
+                self._play(at)
                 if not once:
-                    self._linger(scene)
+                    self._linger(at)
         except DemoFailed as error:
             self._say(f"failed: {error}")
             return 1
@@ -107,53 +107,53 @@ class Demo:
             self._say("\nstopped")
         return 0
 
-    def _play(self, scene: Scene) -> None:
-        self._say(f"relay    {scene.relay}/webhooks/gofax")
-        self._say(f"sandbox  {scene.sandbox}/   (open it in a browser)")
+    def _play(self, at: Installation) -> None:
+        self._say(f"relay    {at.relay}/webhooks/gofax")
+        self._say(f"sandbox  {at.sandbox}/   (open it in a browser)")
         self._say("")
-        for what, arguments in STORY:
+        for what, arguments in EVENTS:
             self._say(f"{what}: gofax-sender send {' '.join(map(_quoted, arguments))}")
-            self._say(f"  {_send(scene, arguments, secret=scene.secret)}")
+            self._say(f"  {_send(at, arguments, secret=at.secret)}")
         self._say("somebody signs with another secret: gofax-sender send …")
-        self._say(f"  {_send(scene, ('--body', 'I am GoFax'), secret='not-the-secret')}")
+        self._say(f"  {_send(at, ('--body', 'I am GoFax'), secret='not-the-secret')}")
         self._say("")
-        self._await_deliveries(scene)
-        self._show_records(scene)
+        self._await_deliveries(at)
+        self._show_records(at)
         self._say(f"\nall delivered: {self._shown} records in three stand-ins, none twice")
 
-    def _await_deliveries(self, scene: Scene) -> None:
+    def _await_deliveries(self, at: Installation) -> None:
         """Show what arrives until no delivery is on its way."""
-        queries = Queries(Database(f"sqlite:///{scene.folder / 'relay.db'}"))
+        queries = Queries(Database(f"sqlite:///{at.folder / 'relay.db'}"))
         ends_at = time.monotonic() + PATIENCE
         while states := _unfinished(queries):
             if time.monotonic() > ends_at or {State.DEAD, State.HELD} & states:
-                log = (scene.folder / "relay.log").read_text()
+                log = (at.folder / "relay.log").read_text()
                 raise DemoFailed(f"deliveries are {', '.join(sorted(states))}\n{log}")
-            self._show_records(scene)
+            self._show_records(at)
             time.sleep(0.1)
 
-    def _show_records(self, scene: Scene) -> None:
-        records: list[dict[str, Any]] = requests.get(scene.sandbox + "/records", timeout=5).json()
+    def _show_records(self, at: Installation) -> None:
+        records: list[dict[str, Any]] = requests.get(at.sandbox + "/records", timeout=5).json()
         for record in records[self._shown :]:
             text = " / ".join(line.strip() for line in record["text"].splitlines() if line.strip())
             where = f"{record['system']} {record['kind']}"
             self._say(f"arrived  {where:<22} {record['conversation']}  {text}")
         self._shown = len(records)
 
-    def _linger(self, scene: Scene) -> None:
+    def _linger(self, at: Installation) -> None:
         self._say(
-            f"\nsend more:  gofax-sender send --url {scene.relay}/webhooks/gofax "
-            f"--secret {scene.secret} --body Hello"
+            f"\nsend more:  gofax-sender send --url {at.relay}/webhooks/gofax "
+            f"--secret {at.secret} --body Hello"
         )
-        self._say(f"look:       gofax-relay events --config {scene.folder / 'config.yaml'}")
+        self._say(f"look:       gofax-relay events --config {at.folder / 'config.yaml'}")
         self._say("Ctrl-C ends it and removes the folder.")
         while True:
-            self._show_records(scene)
+            self._show_records(at)
             time.sleep(0.5)
 
 
 @contextmanager
-def _scene() -> Iterator[Scene]:
+def _installed() -> Iterator[Installation]:
     """Start sandbox and relay in a temporary folder; stop and remove all at the end."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gofax-demo-")))
@@ -165,20 +165,20 @@ def _scene() -> Iterator[Scene]:
         line = sandbox.stdout.readline()
         if "http://" not in line:
             raise DemoFailed(f"the sandbox did not start\n{(folder / 'relay.log').read_text()}")
-        scene = Scene(
+        at = Installation(
             folder=folder,
             relay=f"http://127.0.0.1:{_free_port()}",
             sandbox=line.rpartition(" ")[2].strip().rstrip("/"),
             secret=secrets.token_urlsafe(24),
         )
-        port = scene.relay.rpartition(":")[2]
-        config = CONFIG.format(port=port, secret=scene.secret, sandbox=scene.sandbox)
+        port = at.relay.rpartition(":")[2]
+        config = CONFIG.format(port=port, secret=at.secret, sandbox=at.sandbox)
         (folder / "config.yaml").write_text(config)
         relay = stack.enter_context(
             _process("relay.cli", "serve", "--config", str(folder / "config.yaml"), stderr=log)
         )
-        _await_ready(scene, relay)
-        yield scene
+        _await_ready(at, relay)
+        yield at
 
 
 @contextmanager
@@ -196,20 +196,20 @@ def _process(module: str, *arguments: str, **streams: Any) -> Iterator[subproces
             process.stdout.close()
 
 
-def _await_ready(scene: Scene, relay: subprocess.Popen[str]) -> None:
+def _await_ready(at: Installation, relay: subprocess.Popen[str]) -> None:
     ends_at = time.monotonic() + PATIENCE
     while time.monotonic() < ends_at and relay.poll() is None:
         try:
-            if requests.get(scene.relay + "/readyz", timeout=1).ok:
+            if requests.get(at.relay + "/readyz", timeout=1).ok:
                 return
         except requests.ConnectionError:
             time.sleep(0.05)
-    raise DemoFailed(f"the relay did not start\n{(scene.folder / 'relay.log').read_text()}")
+    raise DemoFailed(f"the relay did not start\n{(at.folder / 'relay.log').read_text()}")
 
 
-def _send(scene: Scene, arguments: Sequence[str], *, secret: str) -> str:
+def _send(at: Installation, arguments: Sequence[str], *, secret: str) -> str:
     """Run ``gofax-sender send`` and return what it printed."""
-    to = ["--url", f"{scene.relay}/webhooks/gofax", "--secret", secret]
+    to = ["--url", f"{at.relay}/webhooks/gofax", "--secret", secret]
     # The demo leaves nothing behind, in the sender's log neither.
     to += ["--store", ":memory:"]
     sent = subprocess.run(

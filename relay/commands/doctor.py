@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -45,7 +45,7 @@ class Finding:
     """What one check came to."""
 
     check: str
-    verdict: Severity
+    severity: Severity
     #: What was seen, and what to do about it.
     said: str
 
@@ -63,13 +63,17 @@ def doctor(config: Config, as_json: bool) -> None:
     database = opened(config)
     findings = list(examine(config, database, now=database.clock()))
     for finding in findings:
-        click.echo(jsontext.dumps(asdict(finding)) if as_json else _line(finding))
-    if any(finding.verdict == "broken" for finding in findings):
+        click.echo(jsontext.dumps(_json(finding)) if as_json else _line(finding))
+    if any(finding.severity == "broken" for finding in findings):
         sys.exit(FAILED)
 
 
+def _json(finding: Finding) -> dict[str, str]:
+    return {"check": finding.check, "verdict": finding.severity, "said": finding.said}
+
+
 def _line(finding: Finding) -> str:
-    return f"{SIGNS[finding.verdict]} {finding.check}: {finding.said}"
+    return f"{SIGNS[finding.severity]} {finding.check}: {finding.said}"
 
 
 def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
@@ -102,7 +106,7 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
         yield from _files(config, database.path)
         if copy.is_being_copied(database):
             said = "migrate-store copies this store, or was stopped in it: --abandon gives it up"
-            yield Finding(check="copy", verdict="notice", said=said)
+            yield Finding(check="copy", severity="notice", said=said)
     else:
         server = look_at(database)
         alive = sum(view.state == "alive" for view in views)
@@ -112,8 +116,8 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
 
 def _none(check: str, count: int, good: str, broken: str) -> Finding:
     if count:
-        return Finding(check=check, verdict="broken", said=f"{count} {broken}")
-    return Finding(check=check, verdict="good", said=good)
+        return Finding(check=check, severity="broken", said=f"{count} {broken}")
+    return Finding(check=check, severity="good", said=good)
 
 
 def _overdue(
@@ -124,29 +128,29 @@ def _overdue(
     for name, count in sorted(overdue.items()):
         if pause := pauses.get(name):
             said = f"{count} deliveries wait while {name} is paused ({pause.cause})"
-            yield Finding(check="work", verdict="notice", said=said)
+            yield Finding(check="work", severity="notice", said=said)
         elif name not in config.destinations:
             said = f"{count} deliveries wait for {name}, which the config does not name any more"
-            yield Finding(check="work", verdict="notice", said=said)
+            yield Finding(check="work", severity="notice", said=said)
         elif checkup.is_served(name, since=now - DUE_GRACE):
             said = f"{count} deliveries to {name} are long due: it is slower than what comes in"
-            yield Finding(check="work", verdict="notice", said=said)
+            yield Finding(check="work", severity="notice", said=said)
         else:
             said = f"{count} deliveries to {name} are long due: is a worker running?"
-            yield Finding(check="work", verdict="broken", said=said)
+            yield Finding(check="work", severity="broken", said=said)
     if not overdue:
-        yield Finding(check="work", verdict="good", said="nothing is long due")
+        yield Finding(check="work", severity="good", said="nothing is long due")
 
 
 def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
     for name, pause in sorted(queries.pauses().items()):
         said = f"{name} is paused since {pause.since:%Y-%m-%d %H:%M:%SZ}: {pause.cause}"
-        yield Finding(check="destinations", verdict="notice", said=f"{said}: {pause.reason}")
+        yield Finding(check="destinations", severity="notice", said=f"{said}: {pause.reason}")
     for name, counts in sorted(queries.backlog().items()):
         for state in (State.HELD, State.DEAD):
             if count := counts.get(state, 0):
                 said = f"{count} deliveries to {name} are {state}: gofax-relay dead lists them"
-                yield Finding(check="destinations", verdict="notice", said=said)
+                yield Finding(check="destinations", severity="notice", said=said)
 
 
 def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
@@ -156,31 +160,31 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
             f"{view.name} was last heard of at {view.beat_at:%H:%M:%SZ} and holds {view.leases}"
             " leases: others take over when they have run out"
         )
-        yield Finding(check="nodes", verdict="notice", said=said)
+        yield Finding(check="nodes", severity="notice", said=said)
     if not holding:
         counts = Counter(view.node.role for view in views if view.node and view.state == "alive")
         said = " and ".join(f"{counts[role]} {role}" for role in ("web", "worker"))
-        yield Finding(check="nodes", verdict="good", said=f"{said} nodes are alive")
+        yield Finding(check="nodes", severity="good", said=f"{said} nodes are alive")
 
 
 def _schema(revision: str | None) -> Finding:
     if revision in migrations.revisions():
-        return Finding(check="schema", verdict="good", said=f"the tables have schema {revision}")
+        return Finding(check="schema", severity="good", said=f"the tables have schema {revision}")
     said = f"schema {revision} is a newer version's, which serves this one: upgrade this node"
-    return Finding(check="schema", verdict="notice", said=said)
+    return Finding(check="schema", severity="notice", said=said)
 
 
 def examine_server(server: Server, *, nodes: int, now: datetime) -> Iterator[Finding]:
     """Yield what can be seen of a PostgreSQL server. *now*: by this machine's clock."""
     if not server.fsync:
         said = "the server runs with fsync=off: what was acknowledged is lost when its power fails"
-        yield Finding(check="disk", verdict="broken", said=said)
+        yield Finding(check="disk", severity="broken", said=said)
     for name, kept in server.idle_slots.items():
         said = f"replication slot {name} is read by nobody and keeps {kept >> 20} MiB on the disk"
-        verdict: Severity = "broken" if kept > LARGEST_SLOT else "notice"
-        yield Finding(check="disk", verdict=verdict, said=said)
+        severity: Severity = "broken" if kept > LARGEST_SLOT else "notice"
+        yield Finding(check="disk", severity=severity, said=said)
     said = f"the database has {server.size >> 20} MiB; the server says nothing of the room left"
-    yield Finding(check="disk", verdict="good", said=said)
+    yield Finding(check="disk", severity="good", said=said)
     yield _connections(server, nodes=nodes)
     yield from _standbys(server)
     ahead = server.now - now
@@ -188,7 +192,7 @@ def examine_server(server: Server, *, nodes: int, now: datetime) -> Iterator[Fin
     far = abs(ahead) > CLOCK_GRACE
     if far:
         said += ": times in its logs are wrong; let it be set by NTP"
-    yield Finding(check="server clock", verdict="notice" if far else "good", said=said)
+    yield Finding(check="server clock", severity="notice" if far else "good", said=said)
 
 
 def _connections(server: Server, *, nodes: int) -> Finding:
@@ -196,49 +200,49 @@ def _connections(server: Server, *, nodes: int) -> Finding:
         f"{server.connected} of {server.connections} connections are used; {nodes} nodes open up"
         f" to {BY_NODE} each"
     )
-    verdict: Severity = "good"
+    severity: Severity = "good"
     if server.connected >= server.connections:
-        verdict = "broken"
+        severity = "broken"
     elif nodes * BY_NODE > server.connections:
-        verdict = "notice"
-    if verdict != "good":
+        severity = "notice"
+    if severity != "good":
         said += ": raise max_connections of the server"
-    return Finding(check="connections", verdict=verdict, said=said)
+    return Finding(check="connections", severity=severity, said=said)
 
 
 def _standbys(server: Server) -> Iterator[Finding]:
     if server.waits and not any(each.sync_state in ("sync", "quorum") for each in server.standbys):
         said = "commits wait for a standby and none is in step: nothing can be accepted"
-        yield Finding(check="standbys", verdict="broken", said=said)
+        yield Finding(check="standbys", severity="broken", said=said)
     for each in server.standbys:
         said = f"{each.name} follows"
         if each.behind is not None:
             said += f", {each.behind >> 10} KiB behind"
         far = (each.behind or 0) > LARGEST_SLOT
-        yield Finding(check="standbys", verdict="notice" if far else "good", said=said)
+        yield Finding(check="standbys", severity="notice" if far else "good", said=said)
     if not server.standbys:
-        yield Finding(check="standbys", verdict="good", said="no standby follows the server")
+        yield Finding(check="standbys", severity="good", said="no standby follows the server")
 
 
 def _files(config: Config, path: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(path.parent).free
     said = f"{free >> 20} MiB of disk are free; disk_reserve is {config.disk_reserve >> 20} MiB"
     yield Finding(
-        check="disk", verdict="good" if free > config.disk_reserve else "broken", said=said
+        check="disk", severity="good" if free > config.disk_reserve else "broken", said=said
     )
     wal = path.with_name(path.name + "-wal")
     size = wal.stat().st_size if wal.exists() else 0
     said = f"the write-ahead log has {size >> 20} MiB"
     if size > LARGEST_WAL:
         said += ": a program holds an old state of the store open"
-    yield Finding(check="wal", verdict="good" if size <= LARGEST_WAL else "broken", said=said)
+    yield Finding(check="wal", severity="good" if size <= LARGEST_WAL else "broken", said=said)
     if path.stat().st_mode & 0o077:
         said = f"{path.name} can be read by others: chmod 600 it"
-        yield Finding(check="files", verdict="broken", said=said)
+        yield Finding(check="files", severity="broken", said=said)
 
 
 def _clock(newest: datetime | None, *, now: datetime) -> Finding:
     if newest is not None and newest - now > CLOCK_GRACE:
         said = f"the newest event is from {newest - now} in the future: the clock was put back"
-        return Finding(check="clock", verdict="broken", said=said)
-    return Finding(check="clock", verdict="good", said="the clock is not behind the newest event")
+        return Finding(check="clock", severity="broken", said=said)
+    return Finding(check="clock", severity="good", said="the clock is not behind the newest event")

@@ -10,7 +10,8 @@ from typing import Any
 from relay.commands.output import delivery_json, event_json, request_json, shown_time
 from relay.config.model import DestinationConfig, Endpoint
 from relay.rules import payload
-from relay.rules.delivery import Pause, State
+from relay.rules.delivery import State
+from relay.rules.health import Pause
 from relay.rules.payload import UNREADABLE, Payload
 from relay.store.values import (
     ActionView,
@@ -254,10 +255,10 @@ def _reason(delivery: DeliveryView) -> str:
 
 
 def _route_lines(view: EventView) -> Iterator[str]:
-    for verdict in view.routing:
-        to = f" → {', '.join(verdict['to'])}" if verdict["matched"] else ""
-        yield f"route {verdict['route']}: {_yes(verdict['matched'])}{to}"
-        for check in verdict["checks"]:
+    for route in view.routing:
+        to = f" → {', '.join(route['to'])}" if route["matched"] else ""
+        yield f"route {route['route']}: {_yes(route['matched'])}{to}"
+        for check in route["checks"]:
             saw = "nothing" if check["saw"] is None else check["saw"]
             yield (
                 f"  {_yes(check['held'])}: {check['condition']} is {check['wanted']} (saw {saw})"

@@ -9,7 +9,7 @@ from relay.commands import explain as explanation
 from relay.commands import output
 from relay.commands.explain import Circumstances
 from relay.commands.options import (
-    Words,
+    Text,
     config_option,
     json_option,
     limit_option,
@@ -36,7 +36,7 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
 
 
 @click.command()
-@click.argument("event", type=Words())
+@click.argument("event", type=Text())
 @config_option
 @json_option
 def explain(event: str, config: Config, as_json: bool) -> None:

@@ -136,7 +136,7 @@ def _copied(copy: Copy) -> bool:
             advance(count)
             return count
 
-        return bulk.work_off(copy.copy(), done, stop=stop)
+        return bulk.run_batches(copy.copy(), done, stop=stop)
 
 
 def _told(found: Iterable[Compared], *, only_bad: bool = False) -> bool:

@@ -82,7 +82,7 @@ class Rate(click.ParamType[RateLimit]):
             self.fail(f"{value!r}: {error}", param)
 
 
-class Words(click.ParamType[str]):
+class Text(click.ParamType[str]):
     """Text that a database can hold."""
 
     name = "text"
@@ -94,7 +94,7 @@ class Words(click.ParamType[str]):
         return text
 
 
-class Number(Words):
+class Number(Text):
     """A phone number, in any form."""
 
     name = "number"

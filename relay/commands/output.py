@@ -104,53 +104,53 @@ def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
     print_table(table, empty="no nodes: neither receiver nor worker runs")
 
 
-def show_cases(cases: Iterable[FoundDelivery], *, as_json: bool) -> None:
+def show_stopped(deliveries: Iterable[FoundDelivery], *, as_json: bool) -> None:
     """Print deliveries that stopped."""
     if as_json:
-        for case in cases:
-            print_json(case_json(case))
+        for each in deliveries:
+            print_json(stopped_json(each))
         return
     table = table_of(
         "received", "message", "customer", "destination", "state", "reason", "delivery"
     )
-    for case in cases:
+    for each in deliveries:
         table.add_row(
-            shown_time(case.received_at),
-            case.message_id or case.event_id,
-            case.customer,
-            case.destination,
-            f"{case.state}, stops its conversation" if case.parks else case.state,
-            case.reason,
-            case.id,
+            shown_time(each.received_at),
+            each.message_id or each.event_id,
+            each.customer,
+            each.destination,
+            f"{each.state}, stops its conversation" if each.parks else each.state,
+            each.reason,
+            each.id,
         )
     print_table(table, empty="nothing is dead or held")
 
 
-def show_piles(piles: Sequence[ReasonGroup], *, as_json: bool) -> None:
+def show_groups(groups: Sequence[ReasonGroup], *, as_json: bool) -> None:
     """Print what stopped by destination and reason, and how to resend one of the groups."""
     if as_json:
-        for pile in piles:
-            print_json(pile_json(pile))
+        for group in groups:
+            print_json(group_json(group))
         return
     table = table_of("number", "destination", "reason", "oldest", "newest")
-    for pile in piles:
-        oldest, newest = shown_time(pile.oldest), shown_time(pile.newest)
-        table.add_row(f"{pile.number:,}", pile.destination, pile.reason, oldest, newest)
+    for group in groups:
+        oldest, newest = shown_time(group.oldest), shown_time(group.newest)
+        table.add_row(f"{group.number:,}", group.destination, group.reason, oldest, newest)
     print_table(table, empty="nothing is dead or held")
-    if piles:
+    if groups:
         click.echo(
             "\nall of a group: gofax-relay resend --destination NAME --reason 'REASON' [--dry-run]"
         )
 
 
-def show_step(step: Change, *, done: bool, says: str, as_json: bool) -> None:
+def show_change(change: Change, *, done: bool, says: str, as_json: bool) -> None:
     """Print what was done with a delivery, or would be."""
-    case = step.case
+    delivery = change.delivery
     if as_json:
-        print_json(step_json(step, done=done, says=says))
+        print_json(change_json(change, done=done, says=says))
         return
-    message = case.message_id or case.event_id
-    print_lines([f"{case.id} ({message} to {case.destination}, {case.state}): {says}"])
+    message = delivery.message_id or delivery.event_id
+    print_lines([f"{delivery.id} ({message} to {delivery.destination}, {delivery.state}): {says}"])
 
 
 def show_replay(replay: Replay, *, added: Sequence[ReplayStep], as_json: bool) -> None:
@@ -161,23 +161,23 @@ def show_replay(replay: Replay, *, added: Sequence[ReplayStep], as_json: bool) -
     print_lines(_replay_lines(replay, added))
 
 
-def says_of(turn: ReplayStep, added: Sequence[ReplayStep]) -> str:
-    """Return what became of a turn."""
-    return CHANGED if turn.adds and turn not in added else turn.says
+def says_of(step: ReplayStep, added: Sequence[ReplayStep]) -> str:
+    """Return what became of a step."""
+    return CHANGED if step.adds and step not in added else step.says
 
 
-def all_say(outlets: Mapping[str, Destination], ask: Callable[[Connector[Any]], str]) -> bool:
+def all_say(destinations: Mapping[str, Destination], ask: Callable[[Connector[Any]], str]) -> bool:
     """Ask the connector of each destination, and return whether all went well."""
     good = True
-    for name, outlet in outlets.items():
+    for name, destination in destinations.items():
         try:
-            said = ask(outlet.connector)
+            said = ask(destination.connector)
             click.echo(f"✓ {name}: {said}")
         except DeliveryError as error:
             good = False
             click.echo(f"✗ {name}: {type(error).__name__.lower()}: {error}")
         finally:
-            outlet.connector.close()
+            destination.connector.close()
     return good
 
 
@@ -251,88 +251,88 @@ def delivery_json(delivery: DeliveryView) -> dict[str, Any]:
     }
 
 
-def case_json(case: FoundDelivery) -> dict[str, Any]:
+def stopped_json(delivery: FoundDelivery) -> dict[str, Any]:
     """Return a delivery as ``dead --json`` prints it."""
     return {
-        "id": case.id,
-        "event_id": case.event_id,
-        "message_id": case.message_id,
-        "type": case.type,
-        "customer": case.customer,
-        "received_at": case.received_at.isoformat(),
-        "destination": case.destination,
-        "state": case.state.value,
-        "reason": case.reason,
-        "attempts": case.attempts,
-        "ended_at": case.ended_at and case.ended_at.isoformat(),
-        "late": case.late,
-        "parks": case.parks,
+        "id": delivery.id,
+        "event_id": delivery.event_id,
+        "message_id": delivery.message_id,
+        "type": delivery.type,
+        "customer": delivery.customer,
+        "received_at": delivery.received_at.isoformat(),
+        "destination": delivery.destination,
+        "state": delivery.state.value,
+        "reason": delivery.reason,
+        "attempts": delivery.attempts,
+        "ended_at": delivery.ended_at and delivery.ended_at.isoformat(),
+        "late": delivery.late,
+        "parks": delivery.parks,
     }
 
 
-def pile_json(pile: ReasonGroup) -> dict[str, Any]:
+def group_json(group: ReasonGroup) -> dict[str, Any]:
     """Return a group as ``dead --group --json`` prints it."""
     return {
-        "destination": pile.destination,
-        "reason": pile.reason,
-        "number": pile.number,
-        "oldest": pile.oldest.isoformat(),
-        "newest": pile.newest.isoformat(),
+        "destination": group.destination,
+        "reason": group.reason,
+        "number": group.number,
+        "oldest": group.oldest.isoformat(),
+        "newest": group.newest.isoformat(),
     }
 
 
-def step_json(step: Change, *, done: bool, says: str) -> dict[str, Any]:
+def change_json(change: Change, *, done: bool, says: str) -> dict[str, Any]:
     """Return what was done with a delivery, as ``resend --json`` prints it."""
-    case = step.case
+    delivery = change.delivery
     return {
-        "delivery_id": case.id,
-        "event_id": case.event_id,
-        "message_id": case.message_id,
-        "destination": case.destination,
-        "was": case.state.value,
-        "does": step.kind.value if done else ChangeKind.NOTHING.value,
+        "delivery_id": delivery.id,
+        "event_id": delivery.event_id,
+        "message_id": delivery.message_id,
+        "destination": delivery.destination,
+        "was": delivery.state.value,
+        "does": change.kind.value if done else ChangeKind.NOTHING.value,
         "says": says,
     }
 
 
 def replay_json(replay: Replay, *, added: Sequence[ReplayStep]) -> dict[str, Any]:
     """Return what a replay did with an event, as ``replay --json`` prints it."""
-    event = replay.filed.event
+    event = replay.found.event
     return {
         "event_id": event.id,
         "message_id": event.message_id,
         "refused": replay.refused,
         "destinations": [
             {
-                "destination": turn.destination,
-                "then": turn.then,
-                "now": turn.now,
-                "delivery_id": turn.latest and turn.latest.id,
-                "was": turn.latest and turn.latest.state.value,
-                "adds": turn in added,
-                "says": says_of(turn, added),
+                "destination": step.destination,
+                "then": step.then,
+                "now": step.now,
+                "delivery_id": step.latest and step.latest.id,
+                "was": step.latest and step.latest.state.value,
+                "adds": step in added,
+                "says": says_of(step, added),
             }
-            for turn in replay.turns
+            for step in replay.steps
         ],
     }
 
 
 def _replay_lines(replay: Replay, added: Sequence[ReplayStep]) -> Iterator[str]:
-    event = replay.filed.event
+    event = replay.found.event
     yield f"{event.id} ({event.message_id or 'no messageId'}) {event.type}"
     if replay.refused:
         yield f"  {replay.refused}"
-    elif not replay.turns:
+    elif not replay.steps:
         yield "  no route of today matches, and none did when it came"
-    for turn in replay.turns:
-        sign = "+" if turn in added else " " if turn.now else "-"
-        yield f"  {sign} {turn.destination}: {_then_and_now(turn)}; {says_of(turn, added)}"
+    for step in replay.steps:
+        sign = "+" if step in added else " " if step.now else "-"
+        yield f"  {sign} {step.destination}: {_then_and_now(step)}; {says_of(step, added)}"
 
 
-def _then_and_now(turn: ReplayStep) -> str:
-    if turn.then == turn.now:
-        return "routed then and today" if turn.now else "routed neither then nor today"
-    return "routed today, not then" if turn.now else "routed then, not today"
+def _then_and_now(step: ReplayStep) -> str:
+    if step.then == step.now:
+        return "routed then and today" if step.now else "routed neither then nor today"
+    return "routed today, not then" if step.now else "routed then, not today"
 
 
 def _short(delivery: DeliveryView) -> str:
@@ -340,8 +340,8 @@ def _short(delivery: DeliveryView) -> str:
     return f"{SIGNS[delivery.state]} {delivery.destination}{tries}"
 
 
-def shown_time(shown_time: datetime) -> str:
-    return shown_time.strftime("%Y-%m-%d %H:%M:%SZ")
+def shown_time(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def table_of(*names: str) -> Table:

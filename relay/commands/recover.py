@@ -19,7 +19,7 @@ from relay.commands.options import (
     Moment,
     Number,
     Rate,
-    Words,
+    Text,
     config_option,
     json_option,
     limit_option,
@@ -53,32 +53,32 @@ def _states(*choices: State) -> Callable[[Command], Command]:
     )
 
 
-_OF_EVENTS = (
+_EVENT_FILTERS = (
     click.option(
         "--since",
         type=Moment(),
         help="Only events received since: 2h or 3d (ago), 2026-11-24, 2026-11-24T09:00Z.",
     ),
     click.option("--until", type=Moment(), help="Only events received before."),
-    click.option("--endpoint", type=Words(), help="Only events of the endpoint of this name."),
+    click.option("--endpoint", type=Text(), help="Only events of the endpoint of this name."),
     click.option("--customer", type=Number(), help="Only events of this customer's number."),
-    click.option("--type", "type_", type=Words(), help="Only events of this type (SMS_REPLY)."),
+    click.option("--type", "type_", type=Text(), help="Only events of this type (SMS_REPLY)."),
 )
-_OF_DELIVERIES = (
+_DELIVERY_FILTERS = (
     click.option(
         "--destination",
         "destinations",
-        type=Words(),
+        type=Text(),
         multiple=True,
         help="Only this destination; may be given more than once.",
     ),
     click.option(
-        "--reason", type=Words(), help="Only this reason, whole; * in it stands for anything."
+        "--reason", type=Text(), help="Only this reason, whole; * in it stands for anything."
     ),
 )
-_ACT = (
-    click.option("--why", type=Words(), help="Why you do this; kept with what you did."),
-    click.option("--who", type=Words(), default=_os_user, help="Who does this; default: you."),
+_PERSON = (
+    click.option("--why", type=Text(), help="Why you do this; kept with what you did."),
+    click.option("--who", type=Text(), default=_os_user, help="Who does this; default: you."),
 )
 _BULK = (
     click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing."),
@@ -96,8 +96,8 @@ def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command
     return decorate
 
 
-def _filtered(command: Command) -> Command:
-    """Pack the options of a filter into one value, *wanted*."""
+def _with_filter(command: Command) -> Command:
+    """Pack the options of a filter into one value, *which*."""
 
     @wraps(command)
     def packed(*, states: Sequence[str] = (), type_: str | None, **given: Any) -> None:
@@ -105,7 +105,7 @@ def _filtered(command: Command) -> Command:
         of_filter = {name: given.pop(name) for name in names if name in given}
         _check_span(of_filter.get("since"), of_filter.get("until"))
         _point_out_endpoint(given["config"], of_filter.get("endpoint"))
-        given["wanted"] = Filter(
+        given["which"] = Filter(
             states=tuple(State(state) for state in states), type=type_, **of_filter
         )
         command(**given)
@@ -113,14 +113,14 @@ def _filtered(command: Command) -> Command:
     return packed
 
 
-def _mannered(command: Command) -> Command:
-    """Pack who, why and how into one value, *manner*."""
+def _with_bulk_options(command: Command) -> Command:
+    """Pack who, why and how into one value, *options*."""
 
     @wraps(command)
     def packed(**given: Any) -> None:
         names = ("who", "why", "as_json", "dry_run", "yes", "rate")
-        of_manner = {name: given.pop(name) for name in names if name in given}
-        command(manner=BulkOptions(**of_manner), **given)
+        given_options = {name: given.pop(name) for name in names if name in given}
+        command(options=BulkOptions(**given_options), **given)
 
     return packed
 
@@ -128,10 +128,10 @@ def _mannered(command: Command) -> Command:
 @click.command()
 @config_option
 @_states(*STOPPED)
-@_with(*_OF_DELIVERIES, *_OF_EVENTS, json_option, limit_option)
+@_with(*_DELIVERY_FILTERS, *_EVENT_FILTERS, json_option, limit_option)
 @click.option("--group", is_flag=True, help="Count them by destination and reason.")
-@_filtered
-def dead(config: Config, wanted: Filter, as_json: bool, limit: int | None, group: bool) -> None:
+@_with_filter
+def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group: bool) -> None:
     """List the deliveries that are dead or held, oldest first.
 
     \b
@@ -139,30 +139,30 @@ def dead(config: Config, wanted: Filter, as_json: bool, limit: int | None, group
               gofax-relay dead --destination crm --since 2d
               gofax-relay dead --reason 'refused: *' --json
     """
-    desk = _desk(config, wanted.destinations)
-    wanted = replace(wanted, states=wanted.states or STOPPED)
+    store = _recovery_of(config, which.destinations)
+    which = replace(which, states=which.states or STOPPED)
     if group:
-        output.show_piles(desk.piles(wanted)[:limit], as_json=as_json)
+        output.show_groups(store.piles(which)[:limit], as_json=as_json)
         return
-    cases = (case for page in desk.pages(wanted) for case in page)
-    output.show_cases(deque(cases, maxlen=limit) if limit else cases, as_json=as_json)
+    stopped = (each for page in store.pages(which) for each in page)
+    output.show_stopped(deque(stopped, maxlen=limit) if limit else stopped, as_json=as_json)
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=Words(), metavar="[DELIVERY|EVENT|MESSAGE_ID]...")
+@click.argument("names", nargs=-1, type=Text(), metavar="[DELIVERY|EVENT|MESSAGE_ID]...")
 @config_option
 @_states(State.DEAD, State.HELD, State.PENDING, State.DELIVERED)
-@_with(*_OF_DELIVERIES, *_OF_EVENTS)
+@_with(*_DELIVERY_FILTERS, *_EVENT_FILTERS)
 @click.option("--all-dead", is_flag=True, help="Everything that is dead.")
 @click.option("--again", is_flag=True, help="Also what was delivered: makes a second effect.")
-@_with(*_BULK, *_ACT, json_option)
-@_filtered
-@_mannered
+@_with(*_BULK, *_PERSON, json_option)
+@_with_filter
+@_with_bulk_options
 def resend(
     config: Config,
     names: Sequence[str],
-    wanted: Filter,
-    manner: BulkOptions,
+    which: Filter,
+    options: BulkOptions,
     all_dead: bool,
     again: bool,
 ) -> None:
@@ -179,46 +179,46 @@ def resend(
               gofax-relay resend --destination crm --reason 'refused: answered 400*' --dry-run
               gofax-relay resend --all-dead --rate 100/10s
     """
-    desk = _desk(config, wanted.destinations)
-    decide = partial(recovery.resend, again=again, now=desk.clock())
+    store = _recovery_of(config, which.destinations)
+    decide = partial(recovery.resend, again=again, now=store.clock())
     if names:
-        _refuse_filters(replace(wanted, destinations=(), states=()), all_dead=all_dead)
-        found = bulk.found(desk.named, names)
-        cases = {name: _meant(each, wanted) for name, each in found.items()}
-        bulk.by_name(desk, cases, decide, manner)
+        _refuse_filters(replace(which, destinations=(), states=()), all_dead=all_dead)
+        found = bulk.found(store.named, names)
+        meant = {name: _meant(each, which) for name, each in found.items()}
+        bulk.by_name(store, meant, decide, options)
         return
-    wanted = _bulk_filter(wanted, all_dead=all_dead, again=again)
-    total = _confirm_resend(desk, wanted, manner)
+    which = _bulk_filter(which, all_dead=all_dead, again=again)
+    total = _confirm_resend(store, which, options)
 
     def do(page: Sequence[FoundDelivery]) -> Sequence[bulk.Done]:
-        steps = [decide(case) for case in page]
-        return bulk.take_steps(desk, steps, manner, show=manner.dry_run)
+        changes = [decide(delivery) for delivery in page]
+        return bulk.apply_changes(store, changes, options, show=options.dry_run)
 
-    pages = desk.pages(wanted, size=manner.batch)
-    bulk.by_page(pages, do, verb="resent", total=total, manner=manner)
+    pages = store.pages(which, size=options.batch)
+    bulk.by_page(pages, do, verb="resent", total=total, options=options)
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=Words(), metavar="[EVENT|MESSAGE_ID]...")
+@click.argument("names", nargs=-1, type=Text(), metavar="[EVENT|MESSAGE_ID]...")
 @config_option
 @click.option(
     "--destination",
     "only",
-    type=Words(),
+    type=Text(),
     multiple=True,
     help="Add deliveries to this destination only; may be given more than once.",
 )
-@_with(*_OF_EVENTS)
+@_with(*_EVENT_FILTERS)
 @click.option("--again", is_flag=True, help="Also to where it was delivered: a second effect.")
-@_with(*_BULK, *_ACT, json_option)
-@_filtered
-@_mannered
+@_with(*_BULK, *_PERSON, json_option)
+@_with_filter
+@_with_bulk_options
 def replay(
     config: Config,
     names: Sequence[str],
     only: Sequence[str],
-    wanted: Filter,
-    manner: BulkOptions,
+    which: Filter,
+    options: BulkOptions,
     again: bool,
 ) -> None:
     """Send events through today's routes, and add the deliveries that are missing.
@@ -231,33 +231,33 @@ def replay(
     Examples: gofax-relay replay abc123 --dry-run
               gofax-relay replay --since 2026-11-24 --destination helpdesk --rate 60/60s
     """
-    desk = _desk(config, only)
+    store = _recovery_of(config, only)
 
-    def decide(filed: FoundEvent) -> recovery.Replay:
-        today = routing.match(filed.event, config.routes).destinations
-        return recovery.replay(filed, today, only=only, again=again)
+    def decide(found: FoundEvent) -> recovery.Replay:
+        today = routing.match(found.event, config.routes).destinations
+        return recovery.replay(found, today, only=only, again=again)
 
     if names:
-        _refuse_filters(wanted)
-        found = bulk.found(desk.filed, names)
-        bulk.replay_by_name(desk, found.values(), decide, manner)
+        _refuse_filters(which)
+        found = bulk.found(store.filed, names)
+        bulk.replay_by_name(store, found.values(), decide, options)
         return
-    if wanted == Filter():
+    if which == Filter():
         raise click.UsageError("name events, or give a filter such as --since 2d")
-    total = desk.count_events(wanted)
+    total = store.count_events(which)
     events = count(total, "event", "events")
-    manner.confirm(f"Replay {events} through today's routes?", number=total)
+    options.confirm(f"Replay {events} through today's routes?", number=total)
 
     def do(page: Sequence[FoundEvent]) -> Sequence[bulk.Done]:
-        replays = [decide(filed) for filed in page]
-        return bulk.take_replays(desk, replays, manner, show=manner.dry_run)
+        replays = [decide(event) for event in page]
+        return bulk.apply_replays(store, replays, options, show=options.dry_run)
 
-    pages = desk.event_pages(wanted, size=manner.batch)
-    bulk.by_page(pages, do, verb="added", total=total, manner=manner)
+    pages = store.event_pages(which, size=options.batch)
+    bulk.by_page(pages, do, verb="added", total=total, options=options)
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, type=Words(), metavar="DELIVERY...")
+@click.argument("names", nargs=-1, required=True, type=Text(), metavar="DELIVERY...")
 @config_option
 @click.option(
     "--as",
@@ -267,9 +267,9 @@ def replay(
     help="How it ended.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
-@_with(*_ACT, json_option)
-@_mannered
-def settle(config: Config, names: Sequence[str], end: str, manner: BulkOptions) -> None:
+@_with(*_PERSON, json_option)
+@_with_bulk_options
+def settle(config: Config, names: Sequence[str], end: str, options: BulkOptions) -> None:
     """Say how a delivery ended that is held, dead, or being tried again.
 
     Its conversation goes on if it waited for that.
@@ -278,52 +278,52 @@ def settle(config: Config, names: Sequence[str], end: str, manner: BulkOptions) 
     Examples: gofax-relay settle dlv_0193a1b2c3d4… --as delivered --why 'it is in the ticket'
               gofax-relay settle dlv_0193a1b2c3d4… --as dead
     """
-    desk = _desk(config)
+    store = _recovery_of(config)
     decide = partial(recovery.settle, end=cast(Literal[State.DELIVERED, State.DEAD], State(end)))
-    found = bulk.found(partial(_one, desk), names)
-    bulk.by_name(desk, found, decide, manner)
+    found = bulk.found(partial(_one, store), names)
+    bulk.by_name(store, found, decide, options)
 
 
 @click.command()
-@click.argument("destination", type=Words())
+@click.argument("destination", type=Text())
 @config_option
-@_with(*_ACT)
+@_with(*_PERSON)
 def pause(config: Config, destination: str, who: str, why: str | None) -> None:
     """Deliver nothing to DESTINATION until it is resumed; what comes for it waits.
 
     \b
     Example: gofax-relay pause helpdesk --why 'maintenance until 6 pm'
     """
-    desk = _desk(config)
+    store = _recovery_of(config)
     _check_destination(destination, config.destinations)
-    manner = BulkOptions(who=who, why=why, as_json=False)
-    if desk.pause(destination, manner.act(desk)):
+    options = BulkOptions(who=who, why=why, as_json=False)
+    if store.pause(destination, options.act(store)):
         click.echo(f"{destination} is paused; what comes for it waits")
     else:
         click.echo(f"{destination} is paused already")
 
 
 @click.command()
-@click.argument("destination", type=Words())
+@click.argument("destination", type=Text())
 @config_option
-@_with(*_ACT)
+@_with(*_PERSON)
 def resume(config: Config, destination: str, who: str, why: str | None) -> None:
     """Deliver to DESTINATION again, whoever or whatever paused it.
 
     \b
     Example: gofax-relay resume helpdesk
     """
-    desk = _desk(config)
-    _check_destination(destination, [*config.destinations, *desk.paused()])
-    manner = BulkOptions(who=who, why=why, as_json=False)
-    cause = desk.resume(destination, manner.act(desk))
+    store = _recovery_of(config)
+    _check_destination(destination, [*config.destinations, *store.paused()])
+    options = BulkOptions(who=who, why=why, as_json=False)
+    cause = store.resume(destination, options.act(store))
     if cause is None:
         click.echo(f"{destination} is not paused")
     else:
         click.echo(f"{destination} is served again (it was paused: {cause})")
 
 
-def _desk(config: Config, destinations: Sequence[str] = ()) -> Recovery:
+def _recovery_of(config: Config, destinations: Sequence[str] = ()) -> Recovery:
     """Open the store; point out destinations that only it may know."""
     for name in destinations:
         if name not in config.destinations:
@@ -353,49 +353,49 @@ def _check_destination(name: str, known: Mapping[str, Any] | Sequence[str]) -> N
         raise click.UsageError(f'no destination named "{name}" (have: {have})')
 
 
-def _one(desk: Recovery, name: str) -> Sequence[FoundDelivery]:
+def _one(store: Recovery, name: str) -> Sequence[FoundDelivery]:
     """Find the one delivery that *name* means."""
-    cases = desk.named(name)
-    if len(cases) > 1:
-        which = ", ".join(f"{case.id} ({case.destination}, {case.state})" for case in cases)
+    found = store.named(name)
+    if len(found) > 1:
+        which = ", ".join(f"{each.id} ({each.destination}, {each.state})" for each in found)
         raise Unknown(f'"{name}" has several deliveries, name one of {which}')
-    return cases
+    return found
 
 
-def _meant(cases: Sequence[FoundDelivery], wanted: Filter) -> Sequence[FoundDelivery]:
-    """Return those of *cases* that are in the destinations and states that are wanted."""
+def _meant(deliveries: Sequence[FoundDelivery], which: Filter) -> Sequence[FoundDelivery]:
+    """Return those of *deliveries* that are in the destinations and states that *which* names."""
     return [
-        case
-        for case in cases
-        if (not wanted.destinations or case.destination in wanted.destinations)
-        and (not wanted.states or case.state in wanted.states)
+        each
+        for each in deliveries
+        if (not which.destinations or each.destination in which.destinations)
+        and (not which.states or each.state in which.states)
     ]
 
 
-def _refuse_filters(wanted: Filter, *, all_dead: bool = False) -> None:
-    if wanted != Filter() or all_dead:
+def _refuse_filters(which: Filter, *, all_dead: bool = False) -> None:
+    if which != Filter() or all_dead:
         raise click.UsageError("give names or a filter, not both")
 
 
-def _bulk_filter(wanted: Filter, *, all_dead: bool, again: bool) -> Filter:
+def _bulk_filter(which: Filter, *, all_dead: bool, again: bool) -> Filter:
     """Return what a filter means: what is dead, unless it says more."""
-    if wanted == Filter() and not all_dead:
+    if which == Filter() and not all_dead:
         raise click.UsageError(
             "name deliveries or events, give a filter such as --destination crm, or --all-dead"
         )
-    if all_dead and wanted.states:
+    if all_dead and which.states:
         raise click.UsageError("give --all-dead or --state, not both")
-    if State.DELIVERED in wanted.states and not again:
+    if State.DELIVERED in which.states and not again:
         raise click.UsageError("--state delivered makes second effects: add --again to want that")
-    return replace(wanted, states=wanted.states or (State.DEAD,))
+    return replace(which, states=which.states or (State.DEAD,))
 
 
-def _confirm_resend(desk: Recovery, wanted: Filter, manner: BulkOptions) -> int:
-    """Ask whether to resend what *wanted* means, and return how many that are."""
-    total = desk.count(wanted)
-    if total and not manner.yes and not manner.dry_run:
-        for pile in desk.piles(wanted)[:5]:
-            manner.say(f"{pile.number:>8,}  {pile.destination}  {pile.reason}")
+def _confirm_resend(store: Recovery, which: Filter, options: BulkOptions) -> int:
+    """Ask whether to resend what *which* means, and return how many that are."""
+    total = store.count(which)
+    if total and not options.yes and not options.dry_run:
+        for group in store.piles(which)[:5]:
+            options.say(f"{group.number:>8,}  {group.destination}  {group.reason}")
     deliveries = count(total, "delivery", "deliveries")
-    manner.confirm(f"Resend {deliveries}?", number=total)
+    options.confirm(f"Resend {deliveries}?", number=total)
     return total

@@ -91,7 +91,7 @@ def _describe_destinations(
     options: Mapping[str, str],
 ) -> None:
     """Let each destination take its connector's options, a definition, beside the common keys."""
-    destination = definitions["Destination"]
+    destination = definitions["DestinationConfig"]
     common = destination["properties"]
     del common["options"]
     common["connector"] |= {"enum": sorted(connectors)}

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from connectors.base import Connector, Options
-from relay.config import document
-from relay.config.document import ConfigError, Document, Where
+from relay.config.document import ConfigError, Document, Where, read
 from relay.config.model import (
     BasicAuth,
     Celery,
@@ -39,49 +38,49 @@ def load(
     path: Path, *, find_connector: FindConnector, environ: Mapping[str, str] | None = None
 ) -> Config:
     """Read and check the file. Raises :class:`ConfigError` with every fault."""
-    read = document.read(path, environ=environ)
-    if not isinstance(read.values, dict):
-        read.fault((), "this is no mapping of keys; config.example.yaml shows one")
-        raise ConfigError(path, read.faults)
-    values = dict(read.values)
-    destinations = _destinations(read, values.get("destinations"), find_connector)
+    document = read(path, environ=environ)
+    if not isinstance(document.values, dict):
+        document.fault((), "this is no mapping of keys; config.example.yaml shows one")
+        raise ConfigError(path, document.faults)
+    values = dict(document.values)
+    destinations = _destinations(document, values.get("destinations"), find_connector)
     routes = _named_routes(values.get("routes"))
     config = _checked(
         Config,
         {**values, "destinations": destinations, "routes": routes},
         at=(),
-        read=read,
+        document=document,
         context={"folder": path.absolute().parent},
     )
-    _refer(read, values)
-    if read.faults or config is None:
-        raise ConfigError(path, read.faults)
+    _refer(document, values)
+    if document.faults or config is None:
+        raise ConfigError(path, document.faults)
     return config
 
 
 def _destinations(
-    read: Document, given: object, find_connector: FindConnector
+    document: Document, given: object, find_connector: FindConnector
 ) -> dict[str, DestinationConfig]:
     """Check each destination: our own keys by our model, the rest by the connector's."""
     if given is None:
         return {}
     if not isinstance(given, dict):
-        read.fault(("destinations",), "write name: {connector: …} for each destination")
+        document.fault(("destinations",), "write name: {connector: …} for each destination")
         return {}
     found = {}
     for name, values in given.items():
         at: Where = ("destinations", name)
         if not isinstance(values, dict):
-            read.fault(at, "write {connector: …} and its options")
+            document.fault(at, "write {connector: …} and its options")
             continue
-        destination = _destination(read, at, values, find_connector)
+        destination = _destination(document, at, values, find_connector)
         if destination:
             found[name] = destination
     return found
 
 
 def _destination(
-    read: Document, at: Where, values: Mapping[str, Any], find_connector: FindConnector
+    document: Document, at: Where, values: Mapping[str, Any], find_connector: FindConnector
 ) -> DestinationConfig | None:
     own = {key: value for key, value in values.items() if key in _common_keys()}
     rest = {key: value for key, value in values.items() if key not in _common_keys()}
@@ -91,19 +90,21 @@ def _destination(
     except KeyError:
         pass  # our own model says that the key is missing
     except LookupError as error:
-        read.fault((*at, "connector"), str(error))
+        document.fault((*at, "connector"), str(error))
     else:
         options = _checked(
             connector.Options,
             rest,
             at=at,
-            read=read,
+            document=document,
             also=_common_keys(),
-            context={"folder": read.path.absolute().parent},
+            context={"folder": document.path.absolute().parent},
         )
         own.setdefault("rate", connector.default_rate)
         own.setdefault("concurrency", connector.default_concurrency)
-    return _checked(DestinationConfig, {**own, "options": options or Options()}, at=at, read=read)
+    return _checked(
+        DestinationConfig, {**own, "options": options or Options()}, at=at, document=document
+    )
 
 
 def _common_keys() -> set[str]:
@@ -119,7 +120,7 @@ def _named_routes(given: object) -> object:
     ]
 
 
-def _refer(read: Document, values: Mapping[str, Any]) -> None:
+def _refer(document: Document, values: Mapping[str, Any]) -> None:
     """Check what one part of the file says of another, on the values as written."""
     destinations = values.get("destinations")
     known = list(destinations) if isinstance(destinations, dict) else []
@@ -129,29 +130,29 @@ def _refer(read: Document, values: Mapping[str, Any]) -> None:
             if name not in known:
                 have = f"have: {', '.join(known)}" if known else "there are none"
                 where = ("routes", index, "to", position)
-                read.fault(where, f'no destination named "{name}" ({have})')
+                document.fault(where, f'no destination named "{name}" ({have})')
         if not values.get("sentiment"):
             for place in _named(route.get("when"), "sentiment", ("routes", index, "when")):
-                read.fault(place, "no event has one unless the file says sentiment: vader")
-    _tell_apart(read, list(_mappings(values.get("endpoints"))))
-    _reach(read, values)
+                document.fault(place, "no event has one unless the file says sentiment: vader")
+    _tell_apart(document, list(_mappings(values.get("endpoints"))))
+    _reach(document, values)
 
 
-def _reach(read: Document, values: Mapping[str, Any]) -> None:
+def _reach(document: Document, values: Mapping[str, Any]) -> None:
     """Check that a fleet can get at the store, and have a queue for each destination."""
     engine = values.get("engine")
     if not isinstance(engine, dict) or engine.get("celery") is None:
         return
     if str(values.get("store", "sqlite:")).startswith("sqlite:"):
         said = "a fleet cannot share a SQLite file; write store: postgresql://user@host/db"
-        read.fault(("engine",), said)
+        document.fault(("engine",), said)
     destinations = values.get("destinations")
     for name in destinations if isinstance(destinations, dict) else ():
         if len(str(name).encode()) > LONGEST_NAME:
-            read.fault(("destinations", name), "too long to name a queue after it")
+            document.fault(("destinations", name), "too long to name a queue after it")
 
 
-def _tell_apart(read: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
+def _tell_apart(document: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
     """Check that no two endpoints share a path, or a name: events are known by it."""
     paths: list[object] = []
     names: list[object] = []
@@ -159,9 +160,9 @@ def _tell_apart(read: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
         path = endpoint.get("path")
         name = endpoint.get("name") or path
         if path is not None and path in paths:
-            read.fault(("endpoints", index, "path"), f'two endpoints have the path "{path}"')
+            document.fault(("endpoints", index, "path"), f'two endpoints have the path "{path}"')
         elif name is not None and name in names:
-            read.fault(("endpoints", index, "name"), f'two endpoints have the name "{name}"')
+            document.fault(("endpoints", index, "name"), f'two endpoints have the name "{name}"')
         paths.append(path)
         names.append(name)
 
@@ -188,7 +189,7 @@ def _checked(
     values: object,
     *,
     at: Where,
-    read: Document,
+    document: Document,
     also: set[str] | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> ModelT | None:
@@ -201,7 +202,7 @@ def _checked(
             if each["type"] == "too_short" and each["loc"] in outer:
                 continue  # its items are there, but have faults of their own
             where = (*at, *each["loc"])
-            read.fault(where, _words(each["type"], each["msg"], where, model, also or set()))
+            document.fault(where, _words(each["type"], each["msg"], where, model, also or set()))
     return None
 
 

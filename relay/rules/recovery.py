@@ -67,7 +67,7 @@ class FoundDelivery:
 class Change:
     """What is to be done with one delivery, in words too; or why nothing is."""
 
-    case: FoundDelivery
+    delivery: FoundDelivery
     kind: ChangeKind
     says: str
     #: The state that it gets.
@@ -75,57 +75,69 @@ class Change:
     late: bool = False
 
 
-def resend(case: FoundDelivery, *, again: bool, now: datetime) -> Change:
-    """Say what a resend does to *case*; *again* allows a second effect."""
-    match case.state:
+def resend(delivery: FoundDelivery, *, again: bool, now: datetime) -> Change:
+    """Say what a resend does to *delivery*; *again* allows a second effect."""
+    match delivery.state:
         case State.DEAD:
-            return _renewed(case, late=True)
+            return _renewed(delivery, late=True)
         case State.HELD:
-            return _renewed(case, late=case.late or not case.parks)
-        case State.PENDING if case.due_at is not None and case.due_at > now:
-            return Change(case=case, kind=ChangeKind.HURRY, says="due now", late=case.late)
+            return _renewed(delivery, late=delivery.late or not delivery.parks)
+        case State.PENDING if delivery.due_at is not None and delivery.due_at > now:
+            return Change(
+                delivery=delivery, kind=ChangeKind.HURRY, says="due now", late=delivery.late
+            )
         case State.PENDING:
-            return _nothing(case, "due already: it goes as soon as its destination takes it")
+            return _nothing(delivery, "due already: it goes as soon as its destination takes it")
         case State.IN_FLIGHT:
-            return _nothing(case, "an attempt is running: wait for its end")
+            return _nothing(delivery, "an attempt is running: wait for its end")
         case State.WAITING:
-            return _nothing(case, "waits behind an earlier delivery of its conversation")
+            return _nothing(delivery, "waits behind an earlier delivery of its conversation")
         case State.DELIVERED if not again:
-            return _nothing(case, "delivered already; --again makes a second effect")
-        case State.DELIVERED if case.copy:
-            return _nothing(case, f"sent again before, as {case.copy}")
+            return _nothing(delivery, "delivered already; --again makes a second effect")
+        case State.DELIVERED if delivery.copy:
+            return _nothing(delivery, f"sent again before, as {delivery.copy}")
         case State.DELIVERED:
             says = "a second delivery under a new key, late"
-            return Change(case=case, kind=ChangeKind.COPY, says=says, late=True)
+            return Change(delivery=delivery, kind=ChangeKind.COPY, says=says, late=True)
 
 
-def settle(case: FoundDelivery, *, end: Literal[State.DELIVERED, State.DEAD]) -> Change:
-    """Say what it does to *case* if a person settles it as *end*."""
-    if case.state is end:
-        return _nothing(case, f"{end} already")
-    match case.state:
+def settle(delivery: FoundDelivery, *, end: Literal[State.DELIVERED, State.DEAD]) -> Change:
+    """Say what it does to *delivery* if a person settles it as *end*."""
+    if delivery.state is end:
+        return _nothing(delivery, f"{end} already")
+    match delivery.state:
         case State.HELD | State.PENDING:
-            freed = "; its conversation goes on" if not case.late else ""
+            freed = "; its conversation goes on" if not delivery.late else ""
             says = f"settled as {end}{freed}"
-            return Change(case=case, kind=ChangeKind.END, state=end, late=case.late, says=says)
+            return Change(
+                delivery=delivery, kind=ChangeKind.END, state=end, late=delivery.late, says=says
+            )
         case State.DEAD:
             says = f"settled as {end}"
-            return Change(case=case, kind=ChangeKind.END, state=end, late=case.late, says=says)
+            return Change(
+                delivery=delivery, kind=ChangeKind.END, state=end, late=delivery.late, says=says
+            )
         case State.IN_FLIGHT:
-            return _nothing(case, "an attempt is running: wait for its end")
+            return _nothing(delivery, "an attempt is running: wait for its end")
         case State.WAITING:
-            return _nothing(case, "waits behind an earlier delivery of its conversation")
+            return _nothing(delivery, "waits behind an earlier delivery of its conversation")
         case State.DELIVERED:
-            return _nothing(case, "delivered: what has arrived cannot be taken back")
+            return _nothing(delivery, "delivered: what has arrived cannot be taken back")
 
 
-def _renewed(case: FoundDelivery, *, late: bool) -> Change:
+def _renewed(delivery: FoundDelivery, *, late: bool) -> Change:
     place = "late: outside of the order" if late else "in its place: its conversation goes on"
-    return Change(case=case, kind=ChangeKind.RENEW, late=late, says=f"sent again, {place}")
+    return Change(delivery=delivery, kind=ChangeKind.RENEW, late=late, says=f"sent again, {place}")
 
 
-def _nothing(case: FoundDelivery, why: str) -> Change:
-    return Change(case=case, kind=ChangeKind.NOTHING, state=case.state, late=case.late, says=why)
+def _nothing(delivery: FoundDelivery, why: str) -> Change:
+    return Change(
+        delivery=delivery,
+        kind=ChangeKind.NOTHING,
+        state=delivery.state,
+        late=delivery.late,
+        says=why,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,45 +179,45 @@ class ReplayStep:
 class Replay:
     """What a replay does with one event."""
 
-    filed: FoundEvent
-    turns: Sequence[ReplayStep]
+    found: FoundEvent
+    steps: Sequence[ReplayStep]
     #: Why nothing can be done with this event at all.
     refused: str | None = None
 
     @property
     def adds(self) -> int:
         """Return how many deliveries it makes."""
-        return sum(turn.adds for turn in self.turns)
+        return sum(step.adds for step in self.steps)
 
 
 def replay(
-    filed: FoundEvent, now: Sequence[str], *, only: Collection[str] = (), again: bool = False
+    found: FoundEvent, now: Sequence[str], *, only: Collection[str] = (), again: bool = False
 ) -> Replay:
-    """Compare where *filed* went with *now*, the destinations that today's routes name.
+    """Compare where *found* went with *now*, the destinations that today's routes name.
 
     Destinations that are missing are added; *again* adds to those that were delivered to as well;
     *only* leaves all others out.
     """
-    if filed.standing == "conflict":
+    if found.standing == "conflict":
         refused = "it contradicts another event under its messageId, and is never delivered"
-        return Replay(filed=filed, turns=(), refused=refused)
-    if filed.standing == "stale" and not again:
+        return Replay(found=found, steps=(), refused=refused)
+    if found.standing == "stale" and not again:
         refused = "stale: it may have been delivered long ago; --again delivers it all the same"
-        return Replay(filed=filed, turns=(), refused=refused)
-    names = dict.fromkeys([*now, *filed.deliveries, *filed.then])
-    turns = [
-        _turn(name, filed, now=name in now, again=again)
+        return Replay(found=found, steps=(), refused=refused)
+    names = dict.fromkeys([*now, *found.deliveries, *found.then])
+    steps = [
+        _step(name, found, now=name in now, again=again)
         for name in names
         if not only or name in only
     ]
-    return Replay(filed=filed, turns=turns)
+    return Replay(found=found, steps=steps)
 
 
-def _turn(name: str, filed: FoundEvent, *, now: bool, again: bool) -> ReplayStep:
-    latest = filed.deliveries.get(name)
+def _step(name: str, found: FoundEvent, *, now: bool, again: bool) -> ReplayStep:
+    latest = found.deliveries.get(name)
     adds, says = _added(latest, again=again) if now else (False, "not routed there today")
     return ReplayStep(
-        destination=name, then=name in filed.then, now=now, latest=latest, adds=adds, says=says
+        destination=name, then=name in found.then, now=now, latest=latest, adds=adds, says=says
     )
 
 

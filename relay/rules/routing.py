@@ -94,7 +94,7 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class RouteCheck:
     """What one route made of an event."""
 
     route: str
@@ -108,22 +108,22 @@ class Match:
     """Where an event goes, and what each route that was asked had to say."""
 
     destinations: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]
+    routes: tuple[RouteCheck, ...]
 
 
 def match(event: Event, routes: Sequence[Route]) -> Match:
     """Ask the routes in order; every one that matches adds its destinations."""
     if event.type == UNREADABLE:
-        return Match(destinations=(), verdicts=())
-    verdicts: list[Verdict] = []
+        return Match(destinations=(), routes=())
+    checked: list[RouteCheck] = []
     for route in routes:
         checks = tuple(check(event, route.when))
         matched = all(each.held for each in checks)
-        verdicts.append(Verdict(route=route.name, matched=matched, to=route.to, checks=checks))
+        checked.append(RouteCheck(route=route.name, matched=matched, to=route.to, checks=checks))
         if matched and route.stop:
             break
-    chosen = [name for verdict in verdicts if verdict.matched for name in verdict.to]
-    return Match(destinations=tuple(dict.fromkeys(chosen)), verdicts=tuple(verdicts))
+    chosen = [name for each in checked if each.matched for name in each.to]
+    return Match(destinations=tuple(dict.fromkeys(chosen)), routes=tuple(checked))
 
 
 def check(event: Event, when: When) -> Iterator[Check]:
@@ -156,19 +156,19 @@ def check(event: Event, when: When) -> Iterator[Check]:
     yield from _combined(event, when)
 
 
-def describe(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Write *verdicts* as plain values for the store: only conditions that say something."""
+def describe(routes: Sequence[RouteCheck]) -> list[dict[str, Any]]:
+    """Write *routes* as plain values for the store: only conditions that say something."""
     return [
         {
-            "route": verdict.route,
-            "matched": verdict.matched,
-            "to": list(verdict.to),
+            "route": each.route,
+            "matched": each.matched,
+            "to": list(each.to),
             "checks": [
                 {"condition": c.condition, "wanted": c.wanted, "saw": c.saw, "held": c.held}
-                for c in verdict.checks
+                for c in each.checks
             ],
         }
-        for verdict in verdicts
+        for each in routes
     ]
 
 

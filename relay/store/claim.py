@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.rules.delivery import Pause, State, Tries, granted
+from relay.rules.delivery import State, Tries
+from relay.rules.health import Pause, granted
 from relay.rules.units import RateLimit
 from relay.store import health, schema
 from relay.store.database import Database, StoreUnavailable, once_more

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from relay.rules.delivery import Health, health_after
+from relay.rules.health import Health, health_after
 from relay.rules.units import RateLimit
 from relay.store import schema
 from relay.store.database import Database

@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.rules.delivery import Pause, State
+from relay.rules.delivery import State
+from relay.rules.health import Pause
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.rows import load_event, load_pauses, load_request, request_of

@@ -158,7 +158,7 @@ def _settles(record: Record, standing: _Standing) -> bool:
         # Who renewed the lease since we looked is not lost.
         return not record.lost or standing.lease_until == claim.lease_until
     # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
-    return record.outcome.result is OutcomeKind.DELIVERED and standing.state in _UNSETTLED
+    return record.outcome.kind is OutcomeKind.DELIVERED and standing.state in _UNSETTLED
 
 
 def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
@@ -233,4 +233,4 @@ def _settlement(record: Record, decision: Decision) -> tuple[Any, ...]:
 def _ending(record: Record) -> tuple[Any, ...]:
     """Return the values of :data:`_ENDING`."""
     outcome, attempt_id = record.outcome, record.claim.attempt_id
-    return attempt_id, record.ended_at, outcome.result, outcome.detail or None, outcome.status
+    return attempt_id, record.ended_at, outcome.kind, outcome.detail or None, outcome.status

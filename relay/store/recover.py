@@ -169,15 +169,15 @@ class Recovery:
         if what == "resend":
             self._database.require_room()
         with self._database.writing() as db:
-            lock_lanes(db, {step.case.lane_id for step in todo})
-            done = {step.case.id for step in todo if _do(db, step, act)}
-            _note(db, act, what, [_of_step(step) for step in todo if step.case.id in done])
-        return [step.case.id in done for step in steps]
+            lock_lanes(db, {step.delivery.lane_id for step in todo})
+            done = {step.delivery.id for step in todo if _do(db, step, act)}
+            _note(db, act, what, [_of_step(step) for step in todo if step.delivery.id in done])
+        return [step.delivery.id in done for step in steps]
 
     @once_more
     def replay(self, replays: Sequence[Replay], act: Act) -> Sequence[Sequence[ReplayStep]]:
         """Add the deliveries of *replays* in one transaction; return for each what was added."""
-        wanted = [(each.filed, turn) for each in replays for turn in each.turns if turn.adds]
+        wanted = [(each.found, turn) for each in replays for turn in each.steps if turn.adds]
         added: set[tuple[str, str]] = set()
         if wanted:
             self._database.require_room()
@@ -187,7 +187,7 @@ class Recovery:
                 _note(db, act, "replay", [_of_turn(filed, turn) for filed, turn in done])
             added = {(filed.event.id, turn.destination) for filed, turn in done}
         return [
-            [turn for turn in each.turns if (each.filed.event.id, turn.destination) in added]
+            [turn for turn in each.steps if (each.found.event.id, turn.destination) in added]
             for each in replays
         ]
 
@@ -284,13 +284,13 @@ def _change(
     db: sa.Connection, step: Change, *where: sa.ColumnElement[bool], **values: Any
 ) -> bool:
     """Change a delivery if nobody else did since it was seen."""
-    case = step.case
+    case = step.delivery
     seen = _d.id == case.id, _d.state == case.state, _d.claims == case.claims
     return bool(db.execute(sa.update(_deliveries).where(*seen, *where).values(values)).rowcount)
 
 
 def _renew(db: sa.Connection, step: Change, act: Act) -> bool:
-    case = step.case
+    case = step.delivery
     parked = sa.select(1).where(_parked_by(case)).exists()
     place = (
         late_place(db, case.lane_id, now=act.at)
@@ -315,7 +315,7 @@ def _renew(db: sa.Connection, step: Change, act: Act) -> bool:
 
 
 def _end(db: sa.Connection, step: Change, act: Act) -> bool:
-    case = step.case
+    case = step.delivery
     reason = case.reason or f"given up by {act.who}"
     values = {"reason": None if step.state is State.DELIVERED else reason}
     if not _change(db, step, state=step.state, due_at=None, ended_at=act.at, **values):
@@ -334,7 +334,7 @@ def _unpark(db: sa.Connection, case: FoundDelivery) -> None:
 
 
 def _copy(db: sa.Connection, step: Change, act: Act) -> bool:
-    case = step.case
+    case = step.delivery
     newest = _latest(db, case.event_id, case.destination)
     if newest is None or (newest.id, newest.state) != (case.id, case.state):
         return False
@@ -393,7 +393,7 @@ def _insert(
 
 
 def _of_step(step: Change) -> dict[str, Any]:
-    case = step.case
+    case = step.delivery
     return {
         "event_id": case.event_id,
         "delivery_id": case.id,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from connectors.base import Event
 from relay import jsontext
 from relay.rules import payload, routing
-from relay.rules.delivery import Health, Pause
+from relay.rules.health import Health, Pause
 from relay.store import schema
 from relay.store.values import Arrival, Request
 
@@ -44,7 +44,7 @@ def event_row(arrival: Arrival) -> tuple[Any, ...]:
         arrival.key,
         arrival.raw,
         arrival.query,
-        jsontext.dumps(routing.describe(arrival.match.verdicts)),
+        jsontext.dumps(routing.describe(arrival.match.routes)),
         request.id,
         request.remote,
         request.reason,

@@ -205,5 +205,5 @@ def _pattern(text: str) -> str:
 
 def _routed(routing: str) -> list[str]:
     """Return the destinations that the routes named when the event came."""
-    matched = (verdict["to"] for verdict in json.loads(routing) if verdict["matched"])
+    matched = (route["to"] for route in json.loads(routing) if route["matched"])
     return list(dict.fromkeys(name for to in matched for name in to))

@@ -123,7 +123,7 @@ def arrival_of(raw: bytes, *, to: Sequence[str] = ("crm",), at: datetime = NOON)
         format="json",
         key=payload.key(read, raw, endpoint=ENDPOINT, dedupe_by=("messageId",), query=""),
         meaning=payload.meaning(read),
-        match=Match(destinations=tuple(to), verdicts=()),
+        match=Match(destinations=tuple(to), routes=()),
     )
 
 
@@ -229,12 +229,12 @@ def take_one(queue: Queue, **options: Any) -> Claim:
 def delivered(reference: str = "r1", *, thread: str | None = None) -> Outcome:
     """Make the outcome of an attempt that arrived."""
     receipt = Receipt(reference=reference, url=f"https://example.com/{reference}", thread=thread)
-    return Outcome(result=OutcomeKind.DELIVERED, receipt=receipt)
+    return Outcome(kind=OutcomeKind.DELIVERED, receipt=receipt)
 
 
 def failed(result: OutcomeKind, detail: str = "no luck", **fields: Any) -> Outcome:
     """Make the outcome of an attempt that failed."""
-    return Outcome(result=result, detail=detail, **fields)
+    return Outcome(kind=result, detail=detail, **fields)
 
 
 class LongestWaits:

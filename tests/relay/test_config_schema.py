@@ -117,7 +117,7 @@ def test_faults_are_found_where_they_are(
 def test_editors_can_show_descriptions_and_defaults(validator: Draft202012Validator) -> None:
     described = validator.schema
 
-    destination = described["$defs"]["Destination"]["properties"]
+    destination = described["$defs"]["DestinationConfig"]["properties"]
     assert destination["deadline"]["default"] == "25s"
     assert destination["deadline"]["description"] == "Longest time one attempt may take"
     assert described["$defs"]["Retry"]["properties"]["schedule"]["default"][2] == "2m"

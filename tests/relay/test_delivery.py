@@ -26,7 +26,6 @@ from relay.rules.delivery import (
     DEFAULT_WAIT,
     DEFAULT_WINDOW,
     LONGEST_WAIT,
-    PROBE_EVERY,
     SHORTEST_WAIT,
     Decision,
     Outcome,
@@ -39,6 +38,7 @@ from relay.rules.delivery import (
     given_back,
     outcome_of,
 )
+from relay.rules.health import PROBE_EVERY
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -65,7 +65,7 @@ POLICIES = st.builds(
 )
 OUTCOMES = st.builds(
     Outcome,
-    result=st.sampled_from(OutcomeKind),
+    kind=st.sampled_from(OutcomeKind),
     detail=st.just("why"),
     retry_after=st.none() | st.timedeltas(-HOUR, timedelta(days=400)),
     scope=st.sampled_from(["conversation", "destination"]),
@@ -82,7 +82,7 @@ class Halfway(Random):
 def decided(
     result: OutcomeKind | Outcome, standing: Tries = FIRST, policy: Policy | None = None
 ) -> Decision:
-    outcome = result if isinstance(result, Outcome) else Outcome(result=result, detail="why")
+    outcome = result if isinstance(result, Outcome) else Outcome(kind=result, detail="why")
     return decide(standing, outcome, policy=policy or Policy(), now=NOW, rng=Halfway())
 
 
@@ -99,7 +99,7 @@ class TestOutcome:
     def test_an_error_of_the_contract_keeps_its_words_and_status(
         self, error: DeliveryError, result: OutcomeKind
     ) -> None:
-        assert outcome_of(error) == Outcome(result=result, detail="why", status=503)
+        assert outcome_of(error) == Outcome(kind=result, detail="why", status=503)
 
     @pytest.mark.parametrize("scope", ["conversation", "destination"])
     def test_throttling_keeps_what_was_asked_for(
@@ -108,14 +108,14 @@ class TestOutcome:
         error = Throttled("why", retry_after=MINUTE, scope=scope, status=429)
 
         assert outcome_of(error) == Outcome(
-            result=OutcomeKind.THROTTLED, detail="why", status=429, retry_after=MINUTE, scope=scope
+            kind=OutcomeKind.THROTTLED, detail="why", status=429, retry_after=MINUTE, scope=scope
         )
 
     def test_a_subclass_counts_as_what_it_is(self) -> None:
         class Gone(Refused):
             pass
 
-        assert outcome_of(Gone("why")).result is OutcomeKind.REFUSED
+        assert outcome_of(Gone("why")).kind is OutcomeKind.REFUSED
 
     @pytest.mark.parametrize("kind", [Transient, Throttled, Ambiguous, Refused, Unauthorized])
     def test_an_error_without_words_is_named(self, kind: type[DeliveryError]) -> None:
@@ -138,7 +138,7 @@ class TestOutcome:
     )
     def test_anything_else_is_ambiguous_and_its_text_is_hidden(self, error: BaseException) -> None:
         assert outcome_of(error) == Outcome(
-            result=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
+            kind=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
         )
 
     def test_an_error_that_cannot_even_be_written_is_ambiguous_too(self) -> None:
@@ -153,7 +153,7 @@ class TestDelivered:
     def test_a_receipt_is_kept(self) -> None:
         receipt = Receipt(reference="4711", url="https://example.com/4711", thread="815")
 
-        assert delivered(receipt) == Outcome(result=OutcomeKind.DELIVERED, receipt=receipt)
+        assert delivered(receipt) == Outcome(kind=OutcomeKind.DELIVERED, receipt=receipt)
 
     @pytest.mark.parametrize("missing", [None, ""])
     def test_a_receipt_may_say_little(self, missing: str | None) -> None:
@@ -178,7 +178,7 @@ class TestEveryPolicy:
         return Policy(on_ambiguous=on_ambiguous, on_dead=on_dead)
 
     def test_what_arrived_is_delivered(self, standing: Tries, policy: Policy) -> None:
-        outcome = Outcome(result=OutcomeKind.DELIVERED, receipt=Receipt(reference="1"))
+        outcome = Outcome(kind=OutcomeKind.DELIVERED, receipt=Receipt(reference="1"))
 
         assert decided(outcome, standing, policy) == Decision(
             state=State.DELIVERED, attempts=standing.attempts, repeat=standing.repeat
@@ -228,7 +228,7 @@ class TestEveryPolicy:
         assert decided(OutcomeKind.AMBIGUOUS, standing, policy) == wanted
 
     def test_throttling_costs_no_attempt(self, standing: Tries, policy: Policy) -> None:
-        outcome = Outcome(result=OutcomeKind.THROTTLED, detail="why", retry_after=MINUTE)
+        outcome = Outcome(kind=OutcomeKind.THROTTLED, detail="why", retry_after=MINUTE)
 
         assert decided(outcome, standing, policy) == Decision(
             state=State.PENDING,
@@ -316,7 +316,7 @@ def test_no_window_ends_while_the_destination_is_the_cause(result: OutcomeKind) 
 def test_a_retry_after_is_believed_within_bounds(
     retry_after: timedelta | None, wait: timedelta, scope: Literal["conversation", "destination"]
 ) -> None:
-    outcome = Outcome(result=OutcomeKind.THROTTLED, retry_after=retry_after, scope=scope)
+    outcome = Outcome(kind=OutcomeKind.THROTTLED, retry_after=retry_after, scope=scope)
 
     assert decided(outcome).due_at == NOW + wait
 
@@ -371,10 +371,10 @@ def test_a_decision_is_sound(standing: Tries, outcome: Outcome, policy: Policy, 
     # What is over without success says why.
     assert bool(decision.reason) is (decision.state in (State.DEAD, State.HELD))
     # Doubt is never forgotten, and comes from nothing but doubt.
-    doubt = standing.repeat or outcome.result is OutcomeKind.AMBIGUOUS
+    doubt = standing.repeat or outcome.kind is OutcomeKind.AMBIGUOUS
     assert decision.repeat is doubt
     # Only waiting for the destination gives an attempt back.
-    assert standing.attempts - decision.attempts == (outcome.result in PAUSING)
+    assert standing.attempts - decision.attempts == (outcome.kind in PAUSING)
     # Only what died and is held parks its conversation.
     assert not decision.parks or (decision.state, policy.on_dead) == (State.HELD, "hold")
 
@@ -384,7 +384,7 @@ def test_no_wait_is_shorter_than_a_clamped_retry_after(
     standing: Tries, policy: Policy, seed: int
 ) -> None:
     for asked in (SHORTEST_WAIT, MINUTE, LONGEST_WAIT, 2 * LONGEST_WAIT):
-        outcome = Outcome(result=OutcomeKind.THROTTLED, retry_after=asked)
+        outcome = Outcome(kind=OutcomeKind.THROTTLED, retry_after=asked)
 
         decision = decide(standing, outcome, policy=policy, now=NOW, rng=Random(seed))
 
@@ -395,7 +395,7 @@ def test_no_wait_is_shorter_than_a_clamped_retry_after(
 def test_a_delivery_that_only_fails_is_over_some_time(policy: Policy, seed: int) -> None:
     policy = replace(policy, schedule=[max(wait, HOUR) for wait in policy.schedule])
     rng, now, standing = Random(seed), NOW, FIRST
-    outcome = Outcome(result=OutcomeKind.TRANSIENT, detail="why")
+    outcome = Outcome(kind=OutcomeKind.TRANSIENT, detail="why")
 
     for _ in range(100_000):
         decision = decide(standing, outcome, policy=policy, now=now, rng=rng)
@@ -413,8 +413,8 @@ def test_a_delivery_that_only_fails_is_over_some_time(policy: Policy, seed: int)
 
 
 def test_what_is_not_said_is_not_there() -> None:
-    assert asdict(Outcome(result=OutcomeKind.DELIVERED)) == {
-        "result": OutcomeKind.DELIVERED,
+    assert asdict(Outcome(kind=OutcomeKind.DELIVERED)) == {
+        "kind": OutcomeKind.DELIVERED,
         "detail": "",
         "status": None,
         "retry_after": None,

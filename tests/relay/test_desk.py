@@ -452,8 +452,8 @@ def test_every_act_is_kept_with_who_when_and_why(
         "who": "anna",
         "what": "resend",
         "why": "the token was wrong",
-        "event_id": step.case.event_id,
-        "delivery_id": step.case.id,
+        "event_id": step.delivery.event_id,
+        "delivery_id": step.delivery.id,
         "destination": "crm",
         "detail": step.says,
     }
@@ -771,8 +771,8 @@ def test_a_conflict_is_never_replayed(inbox: Inbox, desk: Recovery) -> None:
 
     _, conflict = replays(desk, "crm", again=True)
 
-    assert conflict.filed.standing == "conflict"
-    assert (conflict.turns, conflict.refused) == (
+    assert conflict.found.standing == "conflict"
+    assert (conflict.steps, conflict.refused) == (
         (),
         "it contradicts another event under its messageId, and is never delivered",
     )
@@ -818,5 +818,5 @@ def test_filed_events_say_where_they_went(inbox: Inbox, desk: Recovery) -> None:
     filed: FoundEvent = desk.filed("m1")
 
     assert list(filed.deliveries) == ["crm", "chat"]
-    turn: ReplayStep = recovery.replay(filed, ["crm"]).turns[1]
+    turn: ReplayStep = recovery.replay(filed, ["crm"]).steps[1]
     assert (turn.destination, turn.now, turn.says) == ("chat", False, "not routed there today")

@@ -15,7 +15,7 @@ from connectors.base import Options
 from relay.commands.doctor import Finding, examine
 from relay.config.model import Config, DestinationConfig
 from relay.rules.delivery import OutcomeKind
-from relay.rules.routing import Check, Match, Verdict
+from relay.rules.routing import Check, Match, RouteCheck
 from relay.store import Database, Inbox, Queue, schema
 
 LATER = NOON + timedelta(minutes=10)
@@ -36,7 +36,7 @@ def findings(database: Database) -> Examine:
         }
         config = Config.model_validate(fields | changes)
         found = examine(config, database, now=now)
-        return {each.check: each for each in found if each.verdict != "good"}
+        return {each.check: each for each in found if each.severity != "good"}
 
     return findings
 
@@ -53,18 +53,18 @@ def test_an_event_without_its_deliveries_is_found(
     inbox: Inbox, database: Database, findings: Examine
 ) -> None:
     check = Check(condition="event", wanted="SMS_REPLY", saw="SMS_REPLY", held=True)
-    verdict = Verdict(route="all", matched=True, to=("crm",), checks=(check,))
-    accept(inbox, "m1", match=Match(destinations=("crm",), verdicts=(verdict,)))
+    verdict = RouteCheck(route="all", matched=True, to=("crm",), checks=(check,))
+    accept(inbox, "m1", match=Match(destinations=("crm",), routes=(verdict,)))
     assert findings() == {}
     with database.writing() as db:
         db.execute(sa.delete(schema.deliveries))
 
-    assert findings()["events"].verdict == "broken"
+    assert findings()["events"].severity == "broken"
 
 
 def test_an_event_that_no_route_matched_is_well(inbox: Inbox, findings: Examine) -> None:
-    verdict = Verdict(route="all", matched=False, to=("crm",), checks=())
-    accept(inbox, "m1", match=Match(destinations=(), verdicts=(verdict,)))
+    verdict = RouteCheck(route="all", matched=False, to=("crm",), checks=())
+    accept(inbox, "m1", match=Match(destinations=(), routes=(verdict,)))
 
     assert findings() == {}
 
@@ -76,7 +76,7 @@ def test_a_lease_that_nobody_takes_over_is_found(
     take(queue)
 
     assert "leases" not in findings(NOON + LEASE)
-    assert findings(LATER)["leases"].verdict == "broken"
+    assert findings(LATER)["leases"].severity == "broken"
 
 
 def test_a_stuck_conversation_is_found(
@@ -89,7 +89,7 @@ def test_a_stuck_conversation_is_found(
 
     found = findings()["conversations"]
 
-    assert (found.verdict, found.said[:1]) == ("broken", "1")
+    assert (found.severity, found.said[:1]) == ("broken", "1")
 
 
 def test_a_parked_conversation_is_not_stuck(
@@ -111,7 +111,7 @@ def test_a_parked_conversation_is_not_stuck(
 def test_work_that_nobody_does_is_found(inbox: Inbox, findings: Examine) -> None:
     accept(inbox, "m1")
 
-    assert findings(LATER)["work"].verdict == "broken"
+    assert findings(LATER)["work"].severity == "broken"
     assert "is a worker running" in findings(LATER)["work"].said
 
 
@@ -123,7 +123,7 @@ def test_a_backlog_that_is_worked_at_is_only_noticed(
     take(queue, now=LATER, limit=1)
     accept(inbox, "m0", customer="+61400000003")
 
-    assert findings(LATER)["work"].verdict == "notice"
+    assert findings(LATER)["work"].severity == "notice"
 
 
 def test_work_of_a_destination_that_is_gone_from_the_config_is_noticed(
@@ -133,7 +133,7 @@ def test_work_of_a_destination_that_is_gone_from_the_config_is_noticed(
 
     found = findings(LATER)["work"]
 
-    assert found.verdict == "notice"
+    assert found.severity == "notice"
     assert "former" in found.said
 
 
@@ -147,12 +147,12 @@ def test_a_paused_destination_and_what_is_dead_are_noticed(
 
     found = findings(LATER)
 
-    assert {each.verdict for each in found.values()} == {"notice"}
+    assert {each.severity for each in found.values()} == {"notice"}
     assert "paused" in found["work"].said
 
 
 def test_too_little_disk_is_found(findings: Examine) -> None:
-    assert findings(disk_reserve=2**62)["disk"].verdict == "broken"
+    assert findings(disk_reserve=2**62)["disk"].severity == "broken"
 
 
 def test_a_file_that_others_can_read_is_found(path: Path, findings: Examine) -> None:
@@ -164,4 +164,4 @@ def test_a_file_that_others_can_read_is_found(path: Path, findings: Examine) -> 
 def test_a_clock_that_was_put_back_is_found(inbox: Inbox, findings: Examine) -> None:
     accept(inbox, "m1", at=LATER)
 
-    assert findings(NOON)["clock"].verdict == "broken"
+    assert findings(NOON)["clock"].severity == "broken"

@@ -36,7 +36,7 @@ GOOD = Server(
 def _found(server: Server, *, nodes: int = 2) -> dict[str, Finding]:
     """Return what is not good, by the name of the check."""
     found = examine_server(server, nodes=nodes, now=NOON)
-    return {each.check: each for each in found if each.verdict != "good"}
+    return {each.check: each for each in found if each.severity != "good"}
 
 
 def _examined(database: Database) -> dict[str, Finding]:
@@ -54,7 +54,7 @@ def test_a_server_that_is_well_is_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "check", "verdict", "said"),
+    ("changes", "check", "severity", "said"),
     [
         ({"fsync": False}, "disk", "broken", "fsync=off"),
         (
@@ -72,11 +72,11 @@ def test_a_server_that_is_well_is_well() -> None:
     ],
 )
 def test_what_is_wrong_is_found(
-    changes: dict[str, object], check: str, verdict: str, said: str
+    changes: dict[str, object], check: str, severity: str, said: str
 ) -> None:
     (found,) = _found(replace(GOOD, **changes)).values()  # type: ignore[arg-type]
 
-    assert (found.check, found.verdict) == (check, verdict)
+    assert (found.check, found.severity) == (check, severity)
     assert re.search(said, found.said)
 
 
@@ -87,7 +87,7 @@ def test_a_standby_in_step_is_well_and_one_far_behind_is_noticed() -> None:
 
     assert _found(replace(GOOD, waits=True, standbys=[near])) == {}
     assert _found(replace(GOOD, standbys=[unseen])) == {}
-    assert _found(replace(GOOD, standbys=[far]))["standbys"].verdict == "notice"
+    assert _found(replace(GOOD, standbys=[far]))["standbys"].severity == "notice"
 
 
 def test_a_server_is_asked_what_a_plain_user_may_ask(emptied: str) -> None:
@@ -118,7 +118,7 @@ def test_schema_and_nodes_are_looked_at_on_both_databases(
     found = _examined(database)
 
     assert found["schema"].said == f"the tables have schema {migrations.newest()}"
-    assert found["nodes"].verdict == "notice"
+    assert found["nodes"].severity == "notice"
     assert "worker-1 was last heard of at 12:00:00Z and holds 1 leases" in found["nodes"].said
     assert ("connections" in found) != database.is_sqlite
 
@@ -127,7 +127,7 @@ def test_a_newer_schema_that_serves_us_is_noticed(database: Database) -> None:
     with database.writing() as db:
         db.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
 
-    assert _examined(database)["schema"].verdict == "notice"
+    assert _examined(database)["schema"].severity == "notice"
 
 
 def test_a_copy_that_is_under_way_is_noticed(database: Database, emptied: str) -> None:

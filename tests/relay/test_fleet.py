@@ -27,7 +27,8 @@ from fakes import (
     take,
 )
 
-from relay.rules.delivery import BREAKS_AFTER, OutcomeKind
+from relay.rules.delivery import OutcomeKind
+from relay.rules.health import BREAKS_AFTER
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, schema
 from relay.store.accept import lane_name

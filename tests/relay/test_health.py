@@ -10,18 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.rules.delivery import (
+from relay.rules.delivery import DEFAULT_WAIT, LONGEST_WAIT, Outcome, OutcomeKind
+from relay.rules.health import (
     BREAKS_AFTER,
-    DEFAULT_WAIT,
     LONGEST_BREAK,
     LONGEST_PROBE,
-    LONGEST_WAIT,
     PROBE_EVERY,
     SHORTEST_BREAK,
     Cause,
     Health,
-    Outcome,
-    OutcomeKind,
     Pause,
     granted,
     health_after,
@@ -33,8 +30,8 @@ FAILING = (OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS)
 ANSWERING = (OutcomeKind.DELIVERED, OutcomeKind.REFUSED)
 
 
-def outcome(result: OutcomeKind, **fields: object) -> Outcome:
-    return Outcome(result=result, detail="why", **fields)  # type: ignore[arg-type]
+def outcome(kind: OutcomeKind, **fields: object) -> Outcome:
+    return Outcome(kind=kind, detail="why", **fields)  # type: ignore[arg-type]
 
 
 def after(health: Health, ended: Outcome | OutcomeKind, *, claimed_at: datetime = NOW) -> Health:
@@ -244,7 +241,7 @@ PAUSES = st.builds(
 HEALTHS = st.builds(Health, failures=st.integers(0, 10**6), pause=st.none() | PAUSES)
 ENDINGS = st.builds(
     Outcome,
-    result=st.sampled_from(OutcomeKind),
+    kind=st.sampled_from(OutcomeKind),
     retry_after=st.none() | st.timedeltas(-timedelta(days=1), timedelta(days=400)),
     scope=st.sampled_from(["conversation", "destination"]),
     lost=st.booleans(),

@@ -184,7 +184,7 @@ def test_while_another_is_at_it_a_late_success_waits_for_that_one(
         failed(OutcomeKind.REFUSED),
         failed(OutcomeKind.UNAUTHORIZED),
     ],
-    ids=lambda outcome: outcome.result.value,
+    ids=lambda outcome: outcome.kind.value,
 )
 def test_what_arrived_by_a_late_success_is_delivered_also_if_the_one_who_was_at_it_fails(
     inbox: Inbox,
@@ -208,7 +208,7 @@ def test_what_arrived_by_a_late_success_is_delivered_also_if_the_one_who_was_at_
 
     view = delivery()
     assert (view.state, view.reference, view.error) == (State.DELIVERED, "ticket 7", None)
-    assert [attempt.result for attempt in view.history] == ["delivered", outcome.result]
+    assert [attempt.result for attempt in view.history] == ["delivered", outcome.kind]
     following = take_one(queue)
     assert (following.event.message_id, following.thread) == ("m2", "ticket 7")
 

@@ -8,7 +8,7 @@ import pytest
 from fakes import NOON, accept, accept_apart, arrival, failed, finish, locked, request, take_one
 
 from relay.rules.delivery import OutcomeKind, State
-from relay.rules.routing import Check, Match, Verdict
+from relay.rules.routing import Check, Match, RouteCheck
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable
 from relay.store.read import _PAGE
 
@@ -152,8 +152,8 @@ def test_one_event_comes_with_all_its_attempts_and_requests(
 
 def test_why_an_event_went_where_it_went_is_kept(inbox: Inbox, queries: Queries) -> None:
     check = Check(condition="event", wanted="SMS_REPLY", saw="SMS_REPLY", held=True)
-    verdict = Verdict(route="replies", matched=True, to=("crm",), checks=(check,))
-    inbox.accept(replace(arrival("m1"), match=Match(destinations=("crm",), verdicts=(verdict,))))
+    verdict = RouteCheck(route="replies", matched=True, to=("crm",), checks=(check,))
+    inbox.accept(replace(arrival("m1"), match=Match(destinations=("crm",), routes=(verdict,))))
 
     (view,) = queries.events()
 

@@ -18,7 +18,8 @@ from fakes import (
     take_one,
 )
 
-from relay.rules.delivery import PROBE_EVERY, OutcomeKind, State
+from relay.rules.delivery import OutcomeKind, State
+from relay.rules.health import PROBE_EVERY
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, schema
 from relay.store.prune import Pruning

@@ -25,7 +25,8 @@ from fakes import (
 )
 
 from relay.rules import recovery
-from relay.rules.delivery import PROBE_EVERY, OutcomeKind, Policy, State
+from relay.rules.delivery import OutcomeKind, Policy, State
+from relay.rules.health import PROBE_EVERY
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queries, Queue, Recovery
 from relay.store.prune import Pruning

@@ -64,7 +64,7 @@ def case(state: State, **changes: Any) -> FoundDelivery:
 def test_resend(found: FoundDelivery, again: bool, kind: ChangeKind, late: bool) -> None:
     step = recovery.resend(found, again=again, now=NOON)
 
-    assert (step.kind, step.late, step.case) == (kind, late, found)
+    assert (step.kind, step.late, step.delivery) == (kind, late, found)
     assert step.says
 
 
@@ -117,7 +117,7 @@ def filed(
     ],
 )
 def test_replay_adds_what_is_missing(latest: dict[str, State], again: bool, adds: bool) -> None:
-    (turn,) = recovery.replay(filed(**latest), ["crm"], again=again).turns
+    (turn,) = recovery.replay(filed(**latest), ["crm"], again=again).steps
 
     assert turn.adds is adds
     assert turn.says
@@ -126,7 +126,7 @@ def test_replay_adds_what_is_missing(latest: dict[str, State], again: bool, adds
 def test_replay_compares_then_and_now() -> None:
     found = filed(then=("crm", "desk"), crm=State.DELIVERED, desk=State.DELIVERED)
 
-    turns = recovery.replay(found, ["crm", "chat"], again=True).turns
+    turns = recovery.replay(found, ["crm", "chat"], again=True).steps
 
     assert [(turn.destination, turn.then, turn.now, turn.adds) for turn in turns] == [
         ("crm", True, True, True),
@@ -139,7 +139,7 @@ def test_replay_compares_then_and_now() -> None:
 def test_replay_of_some_destinations_leaves_the_others_out() -> None:
     replay = recovery.replay(filed(), ["crm", "chat"], only=["chat", "elsewhere"])
 
-    assert [turn.destination for turn in replay.turns] == ["chat"]
+    assert [turn.destination for turn in replay.steps] == ["chat"]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_what_is_no_accepted_event_is_replayed_with_care(
     replay = recovery.replay(filed(standing=standing), ["crm"], again=again)
 
     assert (replay.refused is not None) is refused
-    assert bool(replay.turns) is not refused
+    assert bool(replay.steps) is not refused
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from connectors.base import Event
 from relay.rules.payload import UNREADABLE
-from relay.rules.routing import Check, Route, Verdict, describe, match
+from relay.rules.routing import Check, Route, RouteCheck, describe, match
 
 TEXT = "Please cancel order 4711"
 EVENT = Event(
@@ -49,12 +49,12 @@ def route(when: object = None, *, to: str = "crm", name: str = "r", stop: bool =
 
 
 def holds(when: dict[str, Any], event: Event = EVENT) -> bool:
-    [verdict] = match(event, [route(when)]).verdicts
+    [verdict] = match(event, [route(when)]).routes
     return verdict.matched
 
 
 def checks(when: dict[str, Any], event: Event = EVENT) -> tuple[Check, ...]:
-    [verdict] = match(event, [route(when)]).verdicts
+    [verdict] = match(event, [route(when)]).routes
     return verdict.checks
 
 
@@ -176,7 +176,7 @@ class TestMatch:
         found = match(EVENT, routes)
 
         assert found.destinations == ("a",)
-        assert [verdict.route for verdict in found.verdicts] == ["first"]
+        assert [verdict.route for verdict in found.routes] == ["first"]
 
     def test_a_route_that_stops_but_does_not_match_stops_nothing(self) -> None:
         routes = [route({"event": "x"}, to="a", stop=True), route(to="b")]
@@ -189,14 +189,14 @@ class TestMatch:
     def test_without_routes_an_event_goes_nowhere(self) -> None:
         found = match(EVENT, [])
 
-        assert (found.destinations, found.verdicts) == ((), ())
+        assert (found.destinations, found.routes) == ((), ())
 
     def test_an_event_that_could_not_be_read_matches_nothing(self) -> None:
         odd = replace(EVENT, type=UNREADABLE)
 
         found = match(odd, [route(), route({"event": UNREADABLE})])
 
-        assert (found.destinations, found.verdicts) == ((), ())
+        assert (found.destinations, found.routes) == ((), ())
 
 
 SIMPLE = st.sampled_from(
@@ -236,7 +236,7 @@ def test_conditions_combine_as_their_words_say(whens: list[dict[str, Any]], even
 
 @given(WHENS, st.sampled_from([EVENT, SILENT]))
 def test_a_verdict_is_what_its_reasons_say(when: dict[str, Any], event: Event) -> None:
-    [verdict] = match(event, [route(when)]).verdicts
+    [verdict] = match(event, [route(when)]).routes
 
     assert verdict.matched is all(check.held for check in verdict.checks)
     assert json.loads(json.dumps(describe([verdict])))[0]["matched"] is verdict.matched
@@ -327,7 +327,7 @@ class TestReasons:
     def test_they_never_hold_the_text(self) -> None:
         when = {"body": ".", "any": [{"body": "x"}], "all": [{"not": {"body": "y"}}]}
 
-        verdicts = match(EVENT, [route(when), route({"not": {"has_body": False}})]).verdicts
+        verdicts = match(EVENT, [route(when), route({"not": {"has_body": False}})]).routes
 
         assert TEXT not in repr(verdicts)
         assert TEXT not in json.dumps(describe(verdicts))
@@ -335,18 +335,18 @@ class TestReasons:
     def test_a_route_that_did_not_match_has_its_say_too(self) -> None:
         found = match(EVENT, [route({"event": "x"}, to="a b", name="no"), route(name="yes")])
 
-        assert found.verdicts == (
-            Verdict(
+        assert found.routes == (
+            RouteCheck(
                 route="no",
                 matched=False,
                 to=("a", "b"),
                 checks=(Check(condition="event", wanted="x", saw="SMS_REPLY", held=False),),
             ),
-            Verdict(route="yes", matched=True, to=("crm",), checks=()),
+            RouteCheck(route="yes", matched=True, to=("crm",), checks=()),
         )
 
     def test_they_are_described_as_plain_values(self) -> None:
-        verdicts = match(EVENT, [route({"event": "x"}, name="no"), route(name="yes")]).verdicts
+        verdicts = match(EVENT, [route({"event": "x"}, name="no"), route(name="yes")]).routes
 
         described = describe(verdicts)
 

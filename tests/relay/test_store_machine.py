@@ -27,7 +27,8 @@ from world import Eyes, Message, Rows, Work, World, changed, facts, stored
 
 from relay import migrations
 from relay.rules import recovery, routing
-from relay.rules.delivery import Health, Outcome, OutcomeKind, Policy, State, granted
+from relay.rules.delivery import Outcome, OutcomeKind, Policy, State
+from relay.rules.health import Health, granted
 from relay.rules.recovery import Change, ChangeKind
 from relay.rules.routing import Route
 from relay.store import Database, Inbox, Queue, Recovery
@@ -349,11 +350,11 @@ class Store(RuleBasedStateMachine):
 
         self.world.work.remove(work)
         after, row = self.eyes.deliveries(), before.get(work.id)
-        arrives = outcome.result is OutcomeKind.DELIVERED
+        arrives = outcome.kind is OutcomeKind.DELIVERED
         if row is None:
             assert facts(after) == facts(before)
             return
-        if arrives or outcome.result is OutcomeKind.AMBIGUOUS:
+        if arrives or outcome.kind is OutcomeKind.AMBIGUOUS:
             self.world.doubted.add(work.id)
         if arrives and row["state"] != "delivered":
             self.world.arrived.add(work.id)
@@ -368,7 +369,7 @@ class Store(RuleBasedStateMachine):
             assert after[work.id]["state"] != "in_flight"
             if work.id in self.world.arrived:
                 assert after[work.id]["state"] == "delivered"
-        elif outcome.result is not OutcomeKind.DELIVERED:
+        elif outcome.kind is not OutcomeKind.DELIVERED:
             assert touched == set()
         elif was in ("waiting", "pending", "held", "dead"):
             assert after[work.id]["state"] == "delivered"
@@ -509,11 +510,11 @@ class Store(RuleBasedStateMachine):
         assert not new or again
         self.world.again |= new
         if done and step.kind is not ChangeKind.COPY:
-            assert step.case.id in touched
-            assert before[step.case.id]["state"] != "delivered"
-            self._went_on(touched - {step.case.id}, before, lane=step.case.lane_id)
+            assert step.delivery.id in touched
+            assert before[step.delivery.id]["state"] != "delivered"
+            self._went_on(touched - {step.delivery.id}, before, lane=step.delivery.lane_id)
         if done and step.state is State.DELIVERED:
-            self.world.arrived.add(step.case.id)
+            self.world.arrived.add(step.delivery.id)
 
     def replay(self, pick: int, to: Sequence[str], again: bool) -> None:
         message, before = self._message(pick), self.eyes.deliveries()

@@ -31,7 +31,8 @@ from structlog.testing import capture_logs
 from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
 from relay.destinations import Destination
 from relay.leases import LEASE, Intervals
-from relay.rules.delivery import DEFAULT_SCHEDULE, PROBE_EVERY, State
+from relay.rules.delivery import DEFAULT_SCHEDULE, State
+from relay.rules.health import PROBE_EVERY
 from relay.store import Database, Inbox, Queries, Queue
 from relay.store.values import DeliveryView
 from relay.worker import Worker

@@ -1,0 +1,108 @@
+"""Is a destination served now? Pauses, probes and breaks, by what its attempts came to. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from relay.rules.delivery import Outcome, OutcomeKind, asked_for
+
+#: How often a paused destination is tried with one delivery.
+PROBE_EVERY = timedelta(minutes=5)
+#: So many attempts in a row that fail mean that the destination is down, not the deliveries.
+BREAKS_AFTER = 10
+#: How long it is then left alone: at first, and at most, doubled in between.
+SHORTEST_BREAK, LONGEST_BREAK = timedelta(seconds=15), timedelta(minutes=5)
+#: A probe that was not heard of for so long is lost.
+LONGEST_PROBE = timedelta(minutes=1)
+
+#: Why a destination is not being served.
+Cause = Literal["operator", "unauthorized", "throttled", "failing"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """The whole destination has to wait."""
+
+    cause: Cause
+    reason: str
+    since: datetime
+    #: When to try with one delivery; None: when a person says so.
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """How a destination does, as all workers know it."""
+
+    #: Attempts that failed one after the other, with no success in between.
+    failures: int = 0
+    pause: Pause | None = None
+
+
+def health_after(
+    health: Health, outcome: Outcome, *, claimed_at: datetime, now: datetime
+) -> Health:
+    """Say how the destination does after an attempt, claimed at *claimed_at*, that ended *now*."""
+    pause = health.pause
+    if outcome.lost or not outcome.begun or (pause is not None and pause.cause == "operator"):
+        return health
+    # What was begun before the pause says nothing about what is behind it.
+    is_earlier = pause is not None and claimed_at < pause.since
+    match outcome.kind:
+        case OutcomeKind.DELIVERED | OutcomeKind.REFUSED:
+            outlasts = pause is not None and (pause.cause == "throttled" or is_earlier)
+            return Health(pause=pause if outlasts else None)
+        case OutcomeKind.UNAUTHORIZED:
+            return _paused(health, "unauthorized", outcome, now=now, wait=PROBE_EVERY)
+        case OutcomeKind.THROTTLED:
+            if outcome.scope == "conversation":
+                return health
+            if pause is not None and pause.cause == "unauthorized" and is_earlier:
+                return health
+            wait = asked_for(outcome)
+            if pause is not None and pause.cause == "throttled" and is_earlier and pause.until:
+                wait = max(wait, pause.until - now)
+            return _paused(health, "throttled", outcome, now=now, wait=wait)
+    if is_earlier:
+        return health
+    failing = replace(health, failures=health.failures + 1)
+    if failing.failures < BREAKS_AFTER:
+        return failing
+    if pause is not None and pause.cause == "unauthorized":
+        return failing
+    wait = _break_of(failing.failures)
+    return _paused(failing, "failing", outcome, now=now, wait=wait)
+
+
+def granted(health: Health, *, now: datetime) -> tuple[int | None, Health]:
+    """Return how many deliveries may start *now* (None: any number), and the health after that.
+
+    When a pause is over, one delivery is tried; if it is never heard of, another one later.
+    """
+    pause = health.pause
+    if pause is None:
+        return None, health
+    if pause.until is None or pause.until > now:
+        return 0, health
+    if pause.cause == "throttled":
+        return None, replace(health, pause=None)
+    wait = PROBE_EVERY if pause.cause == "unauthorized" else LONGEST_PROBE
+    return 1, replace(health, pause=replace(pause, until=now + wait))
+
+
+def _break_of(failures: int) -> timedelta:
+    """Return how long a destination is left alone that failed so often."""
+    doublings = min(failures - BREAKS_AFTER, 10)
+    return min(SHORTEST_BREAK * (1 << doublings), LONGEST_BREAK)
+
+
+def _paused(
+    health: Health, cause: Cause, outcome: Outcome, *, now: datetime, wait: timedelta
+) -> Health:
+    since = now
+    if health.pause is not None and health.pause.cause == cause:
+        since = health.pause.since
+    pause = Pause(cause=cause, reason=outcome.detail, since=since, until=now + wait)
+    return replace(health, pause=pause)
