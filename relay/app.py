@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from relay import receive
+from relay import every, receive
 from relay.config.model import Config
 from relay.refused import Refusals
 from relay.store import Database, Inbox, Queries, StoreUnavailable
@@ -40,6 +40,8 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
             database.require_room()
         except StoreUnavailable:
             return {"status": "store unavailable"}, 503
+        if loops := every.faulty():
+            return {"status": "not working", "loops": [loop.name for loop in loops]}, 503
         return {"status": "ready"}
 
     @app.errorhandler(HTTPException)

@@ -7,7 +7,6 @@ import itertools
 import os
 import secrets
 import socket
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from relay.every import Every
 from relay.store import Database, StoreUnavailable
 from relay.store.nodes import Node, Nodes, Role
 from relay.store.prune import Pruning, Removed
@@ -57,12 +57,13 @@ def new_name() -> str:
 
 
 class Heartbeat:
-    """A thread beside whatever the node does; it delays none of it, and never ends it."""
+    """Keeps this process on the list of nodes; it delays nothing else, and never ends it."""
 
-    def __init__(self, database: Database, *, name: str, role: Role, every: float = BEAT) -> None:
+    def __init__(
+        self, database: Database, *, name: str, role: Role, seconds: float = BEAT
+    ) -> None:
         """*name* is the one under which the node claims."""
-        self._database = database
-        self._fleet = Nodes(database)
+        self._nodes = Nodes(database)
         self._node = Node(
             name=name,
             role=role,
@@ -70,81 +71,61 @@ class Heartbeat:
             host=socket.gethostname(),
             pid=os.getpid(),
         )
-        self._every = every
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
+        self._database = database
+        self._loop = Every("heartbeat", seconds, self._beat, first=0.0, away=StoreUnavailable)
 
     def start(self) -> None:
-        self._thread.start()
+        self._loop.start()
 
     def close(self) -> None:
         """Stop, and take the node off the list."""
-        self._stop.set()
-        self._thread.join()
+        self._loop.close()
         leave(self._database, self._node.name)
 
-    def _run(self) -> None:
-        while True:
-            # Whoever works with the store says so when it is away; and whatever else there is
-            # about the list, such as an older schema that has none, the node works on.
-            with suppress(Exception):
-                self._node = self._fleet.beat(self._node)
-            if self._stop.wait(self._every):
-                return
+    def _beat(self) -> None:
+        self._node = self._nodes.beat(self._node)
 
 
 def leave(database: Database, name: str) -> None:
-    """Take a node off the list, if that can be done now; otherwise it will be a silent one."""
+    """Take a node off the list if the store can be reached; otherwise it will be a silent one."""
     with suppress(Exception):
         Nodes(database).leave(name)
 
 
 class Pruner:
-    """A thread beside the deliveries. That several workers have one does no harm."""
+    """Prunes the store every hour, in steps between which others write.
+
+    Several workers may each have one.
+    """
 
     def __init__(
         self,
-        upkeep: Pruning,
+        pruning: Pruning,
         *,
         retention: timedelta,
         horizon: timedelta | None,
         clock: Callable[[], datetime],
         first: float = FIRST,
     ) -> None:
-        self._upkeep = upkeep
+        self._pruning = pruning
         self._retention = retention
         self._horizon = horizon
         self._clock = clock
-        self._first = first
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="prune", daemon=True)
+        self._loop = Every("prune", EVERY, self._prune, first=first, away=StoreUnavailable)
 
     def start(self) -> None:
-        self._thread.start()
+        self._loop.start()
 
     def close(self) -> None:
         """Stop after the step that is under way."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        pause = self._first
-        while not self._stop.wait(pause):
-            pause = EVERY
-            try:
-                self._prune()
-            except StoreUnavailable as error:
-                log.warning("store.unavailable", error=str(error))
-            except Exception:
-                # Of a database; what is old must go at the next try.
-                log.exception("store.not_pruned")
+        self._loop.close()
 
     def _prune(self) -> None:
         now, total = self._clock(), Removed()
         keys_before = None if self._horizon is None else now - self._horizon
-        for step in self._upkeep.prune(before=now - self._retention, keys_before=keys_before):
+        for step in self._pruning.prune(before=now - self._retention, keys_before=keys_before):
             total += step
-            if self._stop.wait(REST):
+            if self._loop.pause(REST):
                 break
         if total != Removed():
             log.info("store.pruned", events=total.events, requests=total.requests, keys=total.keys)

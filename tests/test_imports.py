@@ -42,7 +42,7 @@ DOORS = {
 
 #: The floors of the relay: a room imports from floors below, or from its own.
 FLOORS = [
-    {"clock", "ids", "jsontext", "logs", "scaffold"},
+    {"clock", "every", "ids", "jsontext", "logs", "scaffold"},
     {"rules"},
     {"config", "store"},
     {"migrations", "destinations"},

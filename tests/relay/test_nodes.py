@@ -104,7 +104,7 @@ def test_leases_are_counted_also_those_of_nodes_that_nobody_knows(
 
 
 def test_a_heartbeat_says_who_it_is_until_it_stops(database: Database) -> None:
-    fleet, heart = Nodes(database), Heartbeat(database, name="a", role="web", every=0.02)
+    fleet, heart = Nodes(database), Heartbeat(database, name="a", role="web", seconds=0.02)
     heart.start()
     eventually(lambda: _seen(fleet))
     (first,) = fleet.nodes()
@@ -121,7 +121,7 @@ def test_a_heartbeat_says_who_it_is_until_it_stops(database: Database) -> None:
 
 def test_a_heartbeat_outlives_a_store_that_is_away(path: Path) -> None:
     with closing(Database(f"sqlite:///{path}")) as database:
-        heart = Heartbeat(database, name="a", role="web", every=0.02)
+        heart = Heartbeat(database, name="a", role="web", seconds=0.02)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("ALTER TABLE nodes RENAME TO away")
             heart.start()

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from fakes import eventually, locked
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from relay import every
 from relay.app import create_app
 from relay.config.load import load
+from relay.every import Every
 from relay.refused import Refusals
 from relay.store import Database, Inbox, Queries
 from relay.store.values import Request
@@ -197,6 +200,20 @@ def test_probes_say_whether_process_and_store_are_well(
 ) -> None:
     assert client.get("/livez").json == {"status": "alive"}
     assert client.get("/readyz").json == {"status": "ready"}
+
+
+def test_a_receiver_with_a_loop_that_cannot_go_on_is_not_ready(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(every, "AFTER_ERROR", 0.001)
+    with closing(Every("accept", 0.001, lambda: {}["missing"])) as loop:
+        loop.start()
+        eventually(lambda: loop.fault)
+        answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json == {"status": "not working", "loops": ["accept"]}
+    assert client.get("/readyz").status_code == 200
 
 
 def test_unknown_paths_and_methods_are_answered_in_json(client: FlaskClient) -> None:

@@ -205,7 +205,7 @@ def test_nobody_takes_the_tables_away_from_living_nodes(blank: Database) -> None
 
 def test_who_insists_takes_them_away_all_the_same(blank: Database) -> None:
     migrations.migrate(blank)
-    heart = Heartbeat(blank, name="a", role="worker", every=60)
+    heart = Heartbeat(blank, name="a", role="worker", seconds=60)
     heart.start()
     eventually(lambda: Nodes(blank).nodes())
 
