@@ -34,7 +34,12 @@ DOORS = {
     "rich": {"relay.commands", "sender"},
     "aiohttp": {"sender.load"},
     "hdrh": {"sender.load"},
-    "phonenumbers": {"relay.rules", "connectors.hubspot.contacts", SANDBOX},
+    "phonenumbers": {
+        "relay.rules",
+        "connectors.hubspot.contacts",
+        "connectors.zendesk.numbers",
+        SANDBOX,
+    },
     "hubspot": {"connectors.hubspot.api"},
     "zenpy": {"connectors.zendesk"},
     "pymsteams": {"connectors.teams.workflow"},

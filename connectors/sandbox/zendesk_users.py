@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from connectors.sandbox.zendesk_limits import Clock, Settings
 from connectors.sandbox.zendesk_rules import Json, Refusal, invalid, is_same, not_found, timestamp
+from connectors.sandbox.zendesk_search import finds
 
 #: What a caller may set of a user as it is.
 PLAIN_FIELDS = ("name", "email", "external_id", "role")
@@ -117,18 +117,17 @@ class Users:
         return [each for each in self._all() if (each["external_id"] or "").casefold() in ids]
 
     def search(self, query: str) -> list[Json]:
-        """Return whom the index knows by *query*: part of a name, an address or a number."""
-        latest, sought = self._clock() - self._settings.search_lag, query.casefold()
+        """Return the users that the index finds by *query*, in the vendor's search syntax."""
+        latest = self._clock() - self._settings.search_lag
         known = [each for each in self._all() if self._indexed_at[each["id"]] <= latest]
-        return [each for each in known if any(sought in text for text in self._texts(each))]
+        return [each for each in known if finds(query, each, phones=self._phones(each))]
 
     def _all(self) -> list[Json]:
         return list(self._users.values())
 
-    def _texts(self, user: Json) -> list[str]:
-        texts: list[Any] = [user["name"], user["email"], user["phone"]]
-        texts += [each["value"] for each in self._identities[user["id"]]]
-        return [text.casefold() for text in texts if text]
+    def _phones(self, user: Json) -> list[str]:
+        shown = [user["phone"]] if user["phone"] else []
+        return shown + [each["value"] for each in self._identities[user["id"]]]
 
     def _has_phone(self, number: int, phone: str, *, shown: bool = True) -> bool:
         values = [each["value"] for each in self._identities[number]]

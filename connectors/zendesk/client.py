@@ -28,7 +28,7 @@ class Desk:
         self._options = options
         self.session = ZendeskSession(http, address=options.address, sign_in=sign_in)
         self._zenpy = Zenpy(subdomain=options.subdomain, session=self.session, disable_cache=True)
-        self.people = People(self._zenpy)
+        self.people = People(self._zenpy, region=options.region)
 
     def close(self) -> None:
         self.session.close()

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, SecretStr, Tag, field_validator, mode
 from connectors.base import Options
 from connectors.oauth import PRINTABLE
 from connectors.templates import Template
+from connectors.zendesk.numbers import REGIONS
 
 #: The ways to sign in, each by the options that it needs.
 WAYS_IN = (("client_id", "client_secret"), ("access_token",), ("email", "api_token"))
@@ -103,6 +104,11 @@ class ZendeskOptions(Options):
         default="create",
         description="When no end user has the customer's number: create one, or skip the event.",
     )
+    region: str = Field(
+        default="AU",
+        description="Where numbers without a country code are from, such as 0400 000 000 in a "
+        "profile: AU, NZ, US, …",
+    )
     opt_out_tag: TagName | None = Field(
         default="sms_opt_out",
         description="Tag that STOP puts on the customer's profile and START takes off; "
@@ -118,6 +124,13 @@ class ZendeskOptions(Options):
     def address(self) -> str:
         """Where everything is, without a slash at its end."""
         return (self.base_url or f"https://{self.subdomain}.zendesk.com").rstrip("/")
+
+    @field_validator("region")
+    @classmethod
+    def _is_region(cls, region: str) -> str:
+        if region not in REGIONS:
+            raise ValueError("is no region of phone numbers; write two capitals, as in AU")
+        return region
 
     @field_validator("client_secret", "access_token", "api_token")
     @classmethod

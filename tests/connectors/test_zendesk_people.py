@@ -38,22 +38,34 @@ def requester(account: Account) -> int:
     return int(ticket["requester_id"])
 
 
-@pytest.mark.parametrize("written", ["+61400000000", "+61 400 000 000", "+61 (400) 000-000"])
+@pytest.mark.parametrize("written", ["+61 (400) 000-000", "0400 000 000", "61400000000"])
 def test_profile_that_staff_made_for_the_number_is_adopted(
     account: Account, zendesk: Zendesk, written: str
 ) -> None:
+    staffs(account, "A number that ends alike", phone="+64 400 000 000")
     made = staffs(account, "Jane Citizen", phone=written)
-    account.search_finds(made)
 
     deliver(zendesk)
     deliver(zendesk, sample_event(ours="+61700000009", recipient="+61700000009"))
 
-    (user,) = account.stand_in.users()
+    _, user = account.stand_in.users()
     assert user["id"] == made["id"]
     assert (user["name"], user["phone"]) == ("Jane Citizen", written)
     assert user["external_id"] == "sms-61400000000"
     assert {each["requester_id"] for each in account.stand_in.tickets()} == {made["id"]}
-    assert len(account.made("GET", "/users/search")) == 1
+    (search,) = account.made("GET", "/users/search")
+    assert search.query == {"query": "role:end-user phone:*400000000"}
+
+
+def test_number_without_a_country_code_is_one_of_the_region(account: Account) -> None:
+    zendesk = account.connector(region="NZ")
+    staffs(account, "Jane Citizen", phone="0400 000 000")
+
+    deliver(zendesk)
+
+    assert account.stand_in.users()[-1]["external_id"] == "sms-61400000000"
+    assert len(account.stand_in.users()) == 2
+    zendesk.close()
 
 
 def test_profile_with_an_id_of_the_companys_keeps_it(account: Account, zendesk: Zendesk) -> None:
@@ -81,7 +93,7 @@ def test_number_among_the_identities_of_a_profile_is_found(
     account: Account, zendesk: Zendesk
 ) -> None:
     made = staffs(account, "Jane Citizen", phone="+61400000001")
-    identity = {"type": "phone_number", "value": "+61400000000"}
+    identity = {"type": "phone_number", "value": "0400 000 000"}
     account.ask("POST", f"users/{made['id']}/identities", json={"identity": identity})
 
     deliver(zendesk)

@@ -301,6 +301,7 @@ def test_secrets_and_texts_are_in_no_error_no_repr_and_no_log(
         (SIGN_IN | {"custom_fields": {"abc": 1}}, "custom_fields.abc"),
         (SIGN_IN | {"custom_fields": {7: None}}, "write a text, a number, true or false, or a"),
         (SIGN_IN | {"custom_fields": {7: "{{ text"}}, "custom_fields.7.text"),
+        (SIGN_IN | {"region": "Australia"}, "is no region"),
         (SIGN_IN | {"on_stop": "mark", "opt_out_tag": None}, "needs an opt_out_tag"),
     ],
 )

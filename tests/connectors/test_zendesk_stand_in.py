@@ -248,13 +248,43 @@ def test_new_user_reaches_the_index_later(account: Account) -> None:
     account.ask("POST", "users", json={"user": {"name": "Jane", "phone": "+61400000000"}})
 
     def found() -> list[str]:
-        answer = call(account, "GET", "api/v2/users/search?query=%2B614")
+        answer = call(account, "GET", "api/v2/users/search?query=phone:*400000000")
         return [each["name"] for each in answer.json()["users"]]
 
     before = found()
     account.clock.pass_by(timedelta(seconds=120))
 
     assert (before, found()) == ([], ["Jane"])
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        # The guide's own example: digits with a star find every way to write a number.
+        ("role:end-user phone:*5135557611", ["plain", "plus", "dots", "brackets", "spaces"]),
+        ("role:end-user phone:*15135557611", ["plain", "plus", "dots"]),
+        ("phone:15135557611", ["plain", "plus"]),
+        ("phone:5135557611", []),
+        ("phone:+15135557611", []),
+        ("phone:*+15135557611", []),
+        ("+15135557611", []),
+        ("role:agent phone:*5135557611", []),
+        ("dot", ["dots"]),
+        ("nobody:at-all", []),
+        ("", []),
+    ],
+)
+def test_search_finds_numbers_as_the_vendors_guide_says(
+    account: Account, query: str, names: list[str]
+) -> None:
+    written = {"plain": "15135557611", "plus": "+15135557611", "dots": "+1 513.555.7611"}
+    written |= {"brackets": "(513) 555-7611", "spaces": "513 555 7611", "other": "513 555 7612"}
+    for name, phone in written.items():
+        account.stand_in.add_user({"name": name, "phone": phone})
+
+    answer = call(account, "GET", "api/v2/users/search", params={"query": query})
+
+    assert [each["name"] for each in answer.json()["users"]] == names
 
 
 def test_archived_ticket_can_be_read_but_is_in_no_list(account: Account, ticket: str) -> None:
