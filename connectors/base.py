@@ -94,6 +94,9 @@ class DeliveryError(Exception):
         super().__init__(message)
         #: HTTP status of the answer, if there was one.
         self.status = status
+        #: A part of the delivery is done: the next attempt comes with ``repeat=True``, whatever
+        #: kind of error this is.
+        self.acted = False
 
 
 class Transient(DeliveryError):

@@ -15,7 +15,6 @@ from typing import Any
 from connectors.base import (
     Ambiguous,
     Connector,
-    DeliveryError,
     Event,
     Receipt,
     Throttled,
@@ -182,12 +181,9 @@ class Bench:
                 return self.deliver(connector, case, repeat=repeat)
             except Throttled as error:
                 pause = error.retry_after.total_seconds() if error.retry_after else 0.2
-            except Transient:
-                pause = 0.05
-            except DeliveryError as error:
-                if not isinstance(error, Ambiguous):
-                    raise
-                pause, repeat = 0.05, True
+                repeat = repeat or error.acted
+            except (Transient, Ambiguous) as error:
+                pause, repeat = 0.05, repeat or error.acted or isinstance(error, Ambiguous)
             if time.monotonic() + pause > ends_at:
                 raise TimeoutError(f"the {case.name} event was not delivered in {PATIENCE:.0f} s")
             threading.Event().wait(pause)

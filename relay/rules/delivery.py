@@ -79,6 +79,8 @@ class Outcome:
     lost: bool = False
     #: Whether the connector was called at all.
     begun: bool = True
+    #: The connector did a part of it before it failed.
+    acted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +164,7 @@ def outcome_of(error: BaseException) -> Outcome:
                 status=status,
                 retry_after=error.retry_after,
                 scope=error.scope,
+                acted=error.acted,
             )
         case Transient():
             kind = OutcomeKind.TRANSIENT
@@ -173,14 +176,14 @@ def outcome_of(error: BaseException) -> Outcome:
             kind = OutcomeKind.AMBIGUOUS
         case _:
             return Outcome(kind=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {name}")
-    return Outcome(kind=kind, detail=detail, status=status)
+    return Outcome(kind=kind, detail=detail, status=status, acted=error.acted)
 
 
 def decide(
     tries: Tries, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
 ) -> Decision:
     """Say what becomes of a delivery whose attempt ended in *outcome* at *now*."""
-    if outcome.kind is OutcomeKind.AMBIGUOUS:
+    if outcome.acted or outcome.kind is OutcomeKind.AMBIGUOUS:
         # Also if this was the last attempt: a person may resend it.
         tries = replace(tries, repeat=True)
     match outcome.kind:

@@ -69,6 +69,7 @@ OUTCOMES = st.builds(
     detail=st.just("why"),
     retry_after=st.none() | st.timedeltas(-HOUR, timedelta(days=400)),
     scope=st.sampled_from(["conversation", "destination"]),
+    acted=st.booleans(),
 )
 
 
@@ -100,6 +101,16 @@ class TestOutcome:
         self, error: DeliveryError, result: OutcomeKind
     ) -> None:
         assert outcome_of(error) == Outcome(kind=result, detail="why", status=503)
+
+    @pytest.mark.parametrize("kind", [Transient, Throttled, Ambiguous, Refused, Unauthorized])
+    def test_what_was_done_before_an_error_is_not_forgotten(
+        self, kind: type[DeliveryError]
+    ) -> None:
+        error = kind("logged, but not on a ticket")
+        error.acted = True
+
+        assert outcome_of(error).acted
+        assert decided(outcome_of(error)).repeat
 
     @pytest.mark.parametrize("scope", ["conversation", "destination"])
     def test_throttling_keeps_what_was_asked_for(
@@ -370,8 +381,8 @@ def test_a_decision_is_sound(standing: Tries, outcome: Outcome, policy: Policy, 
     assert decision.ends is (decision.state is not State.PENDING)
     # What is over without success says why.
     assert bool(decision.reason) is (decision.state in (State.DEAD, State.HELD))
-    # Doubt is never forgotten, and comes from nothing but doubt.
-    doubt = standing.repeat or outcome.kind is OutcomeKind.AMBIGUOUS
+    # What was done, or may have been, is never forgotten, and comes from nothing else.
+    doubt = standing.repeat or outcome.acted or outcome.kind is OutcomeKind.AMBIGUOUS
     assert decision.repeat is doubt
     # Only waiting for the destination gives an attempt back.
     assert standing.attempts - decision.attempts == (outcome.kind in PAUSING)
@@ -422,6 +433,7 @@ def test_what_is_not_said_is_not_there() -> None:
         "receipt": None,
         "lost": False,
         "begun": True,
+        "acted": False,
     }
     assert asdict(Decision(state=State.DELIVERED, attempts=1, repeat=False)) == {
         "state": State.DELIVERED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -111,16 +112,24 @@ def test_a_dead_delivery_gets_a_new_series_under_its_key(
     assert [attempt.trigger for attempt in delivery().history] == ["scheduled", "manual"]
 
 
-@pytest.mark.parametrize("result", [OutcomeKind.AMBIGUOUS, OutcomeKind.REFUSED])
+@pytest.mark.parametrize(
+    ("result", "acted", "repeat"),
+    [
+        (OutcomeKind.AMBIGUOUS, False, True),
+        (OutcomeKind.REFUSED, False, False),
+        (OutcomeKind.REFUSED, True, True),  # a part of it is there
+    ],
+)
 def test_a_resend_keeps_in_mind_whether_an_attempt_may_have_acted(
-    inbox: Inbox, queue: Queue, desk: Recovery, result: OutcomeKind
+    inbox: Inbox, queue: Queue, desk: Recovery, result: OutcomeKind, acted: bool, repeat: bool
 ) -> None:
     accept(inbox, "m1")
-    finish(queue, take_one(queue), failed(result), policy=HOLD)
+    outcome = replace(failed(result), acted=acted)
+    finish(queue, take_one(queue), outcome, policy=HOLD)
 
     resend(desk, "m1")
 
-    assert take_one(queue, now=LATER).standing.repeat is (result is OutcomeKind.AMBIGUOUS)
+    assert take_one(queue, now=LATER).standing.repeat is repeat
 
 
 def test_a_resent_one_is_late_and_holds_up_nobody(
