@@ -4,7 +4,8 @@ A session from here keeps one deadline over connect, headers and body together, 
 a cap, follows no redirect, repeats nothing by itself, ignores proxies and ``.netrc``, and reaches
 private addresses (and plain http) only where ``outbound.allow`` says so. What goes wrong comes out
 as the contract's own errors; the rule is exact, because the connection notes when it starts to
-send: before that nothing can have happened (Transient), after it nobody knows (Ambiguous).
+send: before that nothing can have happened (Transient), after it nobody knows (Ambiguous). Once
+the status is read, it decides: an answer whose rest is broken, late or too long is an answer.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class Http:
 class Session(requests.Session):
     """A ``requests.Session`` under the guard of its :class:`Http`.
 
-    Raises the contract's errors instead of ``requests``' own; answers of any status are returned.
+    Raises the contract's errors instead of ``requests``' own. Answers of any status are returned,
+    with what could be read of them; only a request that may be repeated raises
+    :class:`Transient` for a 2xx whose body is broken, because it asked for the body.
     """
 
     def __init__(self, guard: Http, *, pool_size: int) -> None:
@@ -117,9 +120,10 @@ class Session(requests.Session):
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         call = current.get() or Call(ends_at=self.guard.ends_at())
         token = current.set(call)
-        call.sent, call.target = False, request.path_url
+        call.sent, call.target, call.status = False, request.path_url, None
         safe = call.repeatable or request.method in SAFE_METHODS
         outer = sys.exception()
+        response = requests.Response()
         try:
             remaining = call.remaining()
             options |= {
@@ -131,6 +135,8 @@ class Session(requests.Session):
             _read_body(response, limit=self.guard.max_answer)
             return response
         except (*FOREIGN_ERRORS, OSError, ValueError) as error:
+            if call.status is not None and not (safe and 200 <= call.status < 300):
+                return _as_far_as_read(response, request, status=call.status)
             # No local name may hold the cause: its frames would keep the socket open in a cycle.
             raise _outcome(
                 _innermost(error, outer=outer), host=_host(request), sent=call.sent, safe=safe
@@ -158,8 +164,9 @@ def error_for(
         return Transient(message, status=status)
     if status == 429:
         return Throttled(message, retry_after=retry_after(headers), status=status)
-    if status < 500:
+    if 400 <= status < 500:
         return Refused(message, status=status)
+    # A 5xx, or a class that HTTP does not have: nobody knows what it stands for.
     return (Transient if safe else Ambiguous)(message, status=status)
 
 
@@ -179,7 +186,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> t
         return timedelta(seconds=min(int(text[:12]), 10**9))
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -235,10 +242,26 @@ def _host(request: requests.PreparedRequest) -> str:
 def _read_body(response: requests.Response, *, limit: int) -> None:
     """Read the body up to *limit*; the rest is thrown away with the connection."""
     body = bytearray()
-    for chunk in response.iter_content(65536):
-        body += chunk
-        if len(body) > limit:
-            del body[limit:]
-            response.close()
-            break
-    response._content = bytes(body)
+    try:
+        for chunk in response.iter_content(65536):
+            body += chunk
+            if len(body) > limit:
+                response.close()
+                break
+    except BaseException:
+        response.close()
+        raise
+    finally:
+        response._content = bytes(body[:limit])
+
+
+def _as_far_as_read(
+    response: requests.Response, request: requests.PreparedRequest, *, status: int
+) -> requests.Response:
+    """Return the answer, which is an empty *response* if even its headers could not be read."""
+    if response.raw is not None:
+        return response
+    response.status_code, response.request = status, request
+    response.url = request.url or ""
+    response._content = b""
+    return response

@@ -1,7 +1,8 @@
 """The connections underneath :mod:`connectors.http`.
 
 Addresses are checked as they are connected to, so that no later look-up can change them; every
-wait is bounded by what is left of the whole call; and the call learns when its first byte leaves.
+wait is bounded by what is left of the whole call; and the call learns when its first byte leaves,
+and which status came back.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Call:
     sent: bool = False
     #: Path and query of the current request, exactly as they go out.
     target: str = "/"
+    #: Status of the current answer, as soon as its line was read.
+    status: int | None = None
 
     def remaining(self) -> float:
         seconds = self.ends_at - time.monotonic()
@@ -174,6 +177,22 @@ class _DeadlineResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
         self.fp = io.BufferedReader(DeadlineReader(sock))
+
+    def begin(self) -> None:
+        super().begin()
+        if self.status == http.client.SWITCHING_PROTOCOLS:
+            # We asked for no other protocol: what comes next here is no answer to us.
+            self.will_close = True
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read the status line that counts; an interim answer (RFC 9110, 15.2) is none."""
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # not in typeshed
+        while 100 <= status < 200 and status != http.client.SWITCHING_PROTOCOLS:
+            http.client.parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        if call := current.get():
+            call.status = status
+        return version, status, reason
 
 
 class _GuardedConnection(HTTPConnection):

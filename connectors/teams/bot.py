@@ -13,7 +13,6 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from connectors.base import (
-    Ambiguous,
     DeliveryError,
     Event,
     Receipt,
@@ -113,8 +112,9 @@ class Bot:
             said = "answered 400: BadSyntax: check channel and tenant_id"
             raise Unauthorized(said, status=400)
         _raise_fault(response)
-        root = _root(response)
-        return Receipt(reference=root, thread=f"{self._channel};messageid={root}")
+        if root := _root(response):
+            return Receipt(reference=root, thread=f"{self._channel};messageid={root}")
+        return Receipt(reference=_unnamed(response))
 
     def _reply(self, activity: Json, *, thread: str) -> Receipt | None:
         url = f"{self._url}/{quote(thread, safe='')}/activities"
@@ -122,7 +122,7 @@ class Bot:
         if response.status_code in GONE:
             return None
         _raise_fault(response)
-        return Receipt(reference=_reply_id(response), thread=thread)
+        return Receipt(reference=_reply_id(response) or _unnamed(response), thread=thread)
 
     def _call(self, method: str, url: str, body: Json | None = None) -> requests.Response:
         data = None if body is None else cards.encode(body)
@@ -163,23 +163,19 @@ def _fault(response: requests.Response, *, safe: bool = False) -> DeliveryError 
     return error_for(status, headers=response.headers, detail=detail, safe=safe)
 
 
-def _root(response: requests.Response) -> str:
-    """Return the id of the message that a thread was started with."""
+def _root(response: requests.Response) -> str | None:
+    """Return the id of the message that a thread was started with, if the answer names it."""
     answer = json_object(response) or {}
     _, _, within = str(answer.get("id", "")).partition(";messageid=")
     root = str(answer.get("activityId") or within)
-    if not _NUMBER.fullmatch(root):
-        raise _unnamed(response)
-    return root
+    return root if _NUMBER.fullmatch(root) else None
 
 
-def _reply_id(response: requests.Response) -> str:
+def _reply_id(response: requests.Response) -> str | None:
     made = (json_object(response) or {}).get("id")
-    if not isinstance(made, str) or not _PRINTABLE.fullmatch(made):
-        raise _unnamed(response)
-    return made
+    return made if isinstance(made, str) and _PRINTABLE.fullmatch(made) else None
 
 
-def _unnamed(response: requests.Response) -> Ambiguous:
-    status = response.status_code
-    return Ambiguous(f"answered {status} without the id of what it posted", status=status)
+def _unnamed(response: requests.Response) -> str:
+    """Refer to a message whose id could not be read: the status says that it is there."""
+    return f"posted ({response.status_code}), id unknown"

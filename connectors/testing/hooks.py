@@ -32,7 +32,7 @@ class Hooks:
     verdicts: ClassVar[Mapping[int, type[DeliveryError] | tuple[type[DeliveryError], ...]]] = {}
     #: Parts of paths where tokens are fetched: a refusal there is Unauthorized, whatever it is.
     token_paths: ClassVar[tuple[str, ...]] = ()
-    #: True if the system's 2xx has no content that could be looked at.
+    #: True if the system's 2xx decides by itself, whatever its body.
     takes_any_2xx: ClassVar[bool] = False
     #: Option as errors shall name it → options in which its template is :data:`BROKEN`.
     templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -19,6 +19,7 @@ from connectors import Http
 from connectors.base import (
     Ambiguous,
     DeliveryError,
+    Receipt,
     Refused,
     Throttled,
     Transient,
@@ -333,15 +334,15 @@ class TestAnswers:
         )
         assert len(channel.texts()) == 9 - len(refused)
 
-    @pytest.mark.parametrize(
-        "body", [b"", b"[]", b"<html>", b"{}", b'{"activityId": "x/y"}', b'{"id": 7}']
-    )
-    def test_an_answer_without_an_id_is_a_doubt(self, body: bytes) -> None:
-        with RawServer(signing_in(answer(201, body=body))) as server:
-            bot = raw_bot(server)
-            for thread in (None, f"{CHANNEL};messageid=1700000000000"):
-                with pytest.raises(Ambiguous, match="without the id"):
-                    deliver(bot, thread=thread)
+    def test_a_2xx_without_an_id_has_posted(self) -> None:
+        thread = f"{CHANNEL};messageid=1700000000000"
+        for body in (b"", b"[]", b"<html>", b"{}", b'{"activityId": "x/y"}', b'{"id": 7}'):
+            with RawServer(signing_in(answer(201, body=body))) as server:
+                bot = raw_bot(server)
+                started, answered = deliver(bot), deliver(bot, thread=thread)
+
+            assert started == Receipt(reference="posted (201), id unknown")
+            assert answered == Receipt(reference="posted (201), id unknown", thread=thread)
 
     def test_the_root_is_found_in_the_id_too(self) -> None:
         made = json.dumps({"id": f"{CHANNEL};messageid=1700000000000"}).encode()

@@ -250,6 +250,8 @@ class TestTemplate:
         (429, Throttled),
         (500, Ambiguous),
         (503, Ambiguous),
+        (101, Ambiguous),
+        (999, Ambiguous),
     ],
 )
 def test_answers(status: int, kind: type[DeliveryError]) -> None:
@@ -262,6 +264,22 @@ def test_answers(status: int, kind: type[DeliveryError]) -> None:
     assert caught.value.status == status
     shown = "".join(traceback.format_exception(caught.value))
     assert THEIRS not in shown and FLOW not in shown
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes!",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ],
+    ids=["cut", "no gzip", "after an interim answer"],
+)
+def test_a_2xx_is_a_delivery_whatever_surrounds_it(said: bytes) -> None:
+    with RawServer(lambda connection: connection.say(said)) as server:
+        deliver(connector(server.url))
+
+    assert len(server.requests) == 1
 
 
 def test_check_posts_nothing(server: RawServer) -> None:
