@@ -41,7 +41,7 @@ class Every:
         act: Callable[[], object],
         *,
         first: float | None = None,
-        away: type[Exception] | tuple[()] = (),
+        away: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> None:
         self.name = name
         self._seconds = seconds
@@ -70,7 +70,8 @@ class Every:
 
     def wake(self) -> None:
         """Act soon, without waiting for the time to come; starts a loop that does not run yet."""
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
         if self._thread is None:
             self.start()
 
@@ -79,8 +80,8 @@ class Every:
         self._busy_since = time.monotonic()
         return self._stop.wait(seconds)
 
-    def close(self, seconds: float | None = None) -> None:
-        """Stop after the current round, and wait for that, at most *seconds*."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Stop after the current round, and return whether that ended within *seconds*."""
         with self._lock:
             self._stop.set()
         self._wake.set()
@@ -88,6 +89,7 @@ class Every:
             self._thread.join(seconds)
         with _guard:
             _running.discard(self)
+        return self._thread is None or not self._thread.is_alive()
 
     @property
     def fault(self) -> str | None:

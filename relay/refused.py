@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 import structlog
 
+from relay.every import Every
 from relay.store import StoreUnavailable
 from relay.store.values import Request
 
@@ -27,10 +29,7 @@ class Refusals:
         self._waiting: deque[Request] = deque(maxlen=KEPT_PER_WRITE)
         self._dropped: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="refusals", daemon=True)
-        self._thread.start()
+        self._loop = Every("refusals", math.inf, self._write_and_rest)
 
     def note(self, request: Request) -> None:
         """Have *request* written soon; in a flood perhaps not at all, only counted."""
@@ -39,21 +38,16 @@ class Refusals:
                 self._dropped[request.reason] += 1
             else:
                 self._waiting.append(request)
-        self._wake.set()
+        self._loop.wake()
 
     def close(self) -> None:
         """Write what is waiting, then stop."""
-        self._stop.set()
-        self._wake.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait()
-            self._wake.clear()
-            self._write()
-            self._stop.wait(PAUSE)
+        self._loop.close()
         self._write()
+
+    def _write_and_rest(self) -> None:
+        self._write()
+        self._loop.pause(PAUSE)
 
     def _write(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from celery import Celery
 from kombu import Connection, Producer
 
 from relay.cluster.settings import DELIVER, STALE_AFTER, declared, queue_of
+from relay.every import Every
 
 log = structlog.get_logger()
 
@@ -78,36 +80,29 @@ class Hints:
         self._line = Line(app)
         self._counts: Counter[str] = Counter()
         self._guard = threading.Lock()
-        self._wanted = threading.Event()
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        # It starts with the first hint: a thread that is made before a fork is not there after it.
+        self._loop = Every("hints", math.inf, self._give)
 
     def give(self, counts: Mapping[str, int]) -> None:
         """Have workers told that so many deliveries may be due at each destination."""
         with self._guard:
             self._counts.update(counts)
-            if self._thread is None and not self._closed:
-                # Not before: what is made before a fork is not there after it.
-                self._thread = threading.Thread(target=self._run, daemon=True, name="hints")
-                self._thread.start()
-        self._wanted.set()
+        self._loop.wake()
 
     def close(self) -> None:
         """Give what is wanted, unless the broker lets us wait."""
-        self._closed = True
-        self._wanted.set()
-        if self._thread is not None:
-            self._thread.join(PATIENCE)
-
-    def _run(self) -> None:
-        while not self._closed:
-            self._wanted.wait()
+        ends_at = time.monotonic() + PATIENCE
+        while self._counts and time.monotonic() < ends_at:
             time.sleep(GATHER)
-            self._wanted.clear()
-            with self._guard:
-                counts, self._counts = self._counts, Counter()
+        if self._loop.close(max(ends_at - time.monotonic(), 0.0)):
+            self._line.hang_up()
+
+    def _give(self) -> None:
+        self._loop.pause(GATHER)
+        with self._guard:
+            counts, self._counts = self._counts, Counter()
+        if counts:
             self._send(counts)
-        self._line.hang_up()
 
     def _send(self, counts: Mapping[str, int]) -> None:
         was_open = self._line.is_open
@@ -121,7 +116,7 @@ class Hints:
                 self._publish(counts)
         except Exception as error:  # each transport has errors of its own
             self._line.note(error)
-            time.sleep(AGAIN)
+            self._loop.pause(AGAIN)
         else:
             self._line.note(None)
 

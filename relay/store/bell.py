@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Callable
-from contextlib import closing
-from typing import Any
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from relay.every import Every
 from relay.store import postgres
+
+if TYPE_CHECKING:
+    import psycopg
 
 CHANNEL = "gofax_work"
 #: Seconds between looks whether to stop, and before a connection that broke is made again.
@@ -25,38 +29,21 @@ class Notifier:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._wanted = threading.Event()
-        self._closed = False
-        self._thread: threading.Thread | None = None
-        self._guard = threading.Lock()
+        self._loop = Every("notify", math.inf, self._notify)
 
     def ring(self) -> None:
         """Have it told, soon; several callers share one notification."""
-        self._wanted.set()
-        if self._thread is None:
-            with self._guard:
-                if self._thread is None and not self._closed:
-                    self._thread = threading.Thread(target=self._run, daemon=True, name="ring")
-                    self._thread.start()
+        self._loop.wake()
 
     def close(self) -> None:
-        with self._guard:
-            self._closed = True
-        self._wanted.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while self._wanted.wait() and not self._closed:
-            self._wanted.clear()
-            try:
-                self._notify()
-            except (sa.exc.SQLAlchemyError, postgres.Error):
-                # The workers look by themselves too.
-                continue
+        self._loop.close()
 
     def _notify(self) -> None:
-        with closing(self._engine.raw_connection()) as connection:
+        # Workers look for work by themselves too.
+        with (
+            suppress(sa.exc.SQLAlchemyError, postgres.Error),
+            closing(self._engine.raw_connection()) as connection,
+        ):
             driver: Any = connection.driver_connection
             driver.execute(f"SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}")
             driver.commit()
@@ -67,32 +54,31 @@ class Listener:
 
     def __init__(self, url: str | None, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._connection: psycopg.Connection[Any] | None = None
+        self._loop = Every("listen", 0.0, lambda: self._listen(url or ""))
         if url is not None:
-            self._thread = threading.Thread(
-                target=self._run, args=(url,), daemon=True, name="listen"
-            )
-            self._thread.start()
+            self._loop.start()
 
     def close(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self, url: str) -> None:
-        while not self._stop.is_set():
-            try:
-                self._listen(url)
-            except postgres.Error:
-                # Meanwhile the worker looks by itself.
-                self._stop.wait(AGAIN)
+        self._loop.close()
+        self._hang_up()
 
     def _listen(self, url: str) -> None:
-        with postgres.connect(url, autocommit=True) as connection:
-            connection.execute(f"LISTEN {CHANNEL}")
-            # For what was rung while nobody listened.
-            self._wake()
-            while not self._stop.is_set():
-                for _ in connection.notifies(timeout=LOOK, stop_after=1):
-                    self._wake()
+        """Listen for a moment."""
+        try:
+            if self._connection is None:
+                self._connection = postgres.connect(url, autocommit=True)
+                self._connection.execute(f"LISTEN {CHANNEL}")
+                # For what was rung while nobody listened.
+                self._wake()
+            for _ in self._connection.notifies(timeout=LOOK, stop_after=1):
+                self._wake()
+        except postgres.Error:
+            # Meanwhile the worker looks by itself.
+            self._hang_up()
+            self._loop.pause(AGAIN)
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

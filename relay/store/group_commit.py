@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
+
+import structlog
+
+from relay.every import Every
+
+log = structlog.get_logger()
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -42,8 +49,12 @@ class _Ticket(Generic[ItemT, ResultT]):
 
     def finish(self) -> None:
         """Tell whoever submitted the item."""
-        if self.then is not None:
-            self.then(self.error)
+        try:
+            if self.then is not None:
+                self.then(self.error)
+        except Exception:
+            # The others of this commit must hear of it all the same.
+            log.exception("commit.not_told")
         self.done.release()
 
 
@@ -72,13 +83,13 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._limit = limit
         self._patience = -1 if patience is None else patience
         self._gather = gather
-        self._waiting: queue.SimpleQueue[_Ticket[ItemT, ResultT] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Ticket[ItemT, ResultT]] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
         #: The last commit was for more than one caller.
         self._company = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._loop = Every(name, math.inf, self._commit_waiting)
+        self._loop.start()
 
     def submit(self, item: ItemT) -> ResultT:
         """Have *item* committed with its neighbours and return its own result.
@@ -105,38 +116,34 @@ class GroupCommit(Generic[ItemT, ResultT]):
         """Commit what was submitted, then stop."""
         with self._gate:
             self._closed = True
-            self._waiting.put(None)
-        self._thread.join()
+        self._loop.close()
+        while not self._waiting.empty():
+            self._commit_waiting()
 
     def _put(self, ticket: _Ticket[ItemT, ResultT]) -> None:
         with self._gate:
             if self._closed:
                 raise Closed
             self._waiting.put(ticket)
+        self._loop.wake()
 
-    def _run(self) -> None:
-        while tickets := self._gathered():
-            try:
-                self._settle([ticket for ticket in tickets if not ticket.given_up])
-            finally:
-                for ticket in tickets:
-                    ticket.finish()
-
-    def _gathered(self) -> list[_Ticket[ItemT, ResultT]]:
-        """Wait for one ticket and take those that have come meanwhile; none means the end."""
-        ticket = self._waiting.get()
-        if ticket is not None and self._company:
+    def _commit_waiting(self) -> None:
+        """Commit one batch of what has gathered; see to it that the rest follows."""
+        if self._company:
             self._await_company()
-        tickets = []
-        while ticket is not None:
-            tickets.append(ticket)
-            if len(tickets) == self._limit or self._waiting.empty():
-                self._company = len(tickets) > 1
-                return tickets
-            ticket = self._waiting.get()
-        if tickets:
-            self._waiting.put(None)
-        return tickets
+        tickets = self._gathered()
+        try:
+            self._settle([ticket for ticket in tickets if not ticket.given_up])
+        finally:
+            for ticket in tickets:
+                ticket.finish()
+        if not self._waiting.empty():
+            self._loop.wake()
+
+    def _gathered(self) -> Sequence[_Ticket[ItemT, ResultT]]:
+        count = min(self._limit, self._waiting.qsize())
+        self._company = count > 1
+        return [self._waiting.get() for _ in range(count)]
 
     def _await_company(self) -> None:
         """Wait while more come: a commit costs so much more than an item that waiting saves."""
@@ -169,8 +176,5 @@ class GroupCommit(Generic[ItemT, ResultT]):
         """Give those in line the error that is everybody's: they have waited long enough."""
         for _ in range(self._waiting.qsize()):
             ticket = self._waiting.get()
-            if ticket is None:
-                self._waiting.put(None)
-                return
             ticket.error = error
             ticket.finish()

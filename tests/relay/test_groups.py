@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fakes import eventually
+from structlog.testing import capture_logs
 
 from relay.store.group_commit import Closed, GroupCommit
 
@@ -122,6 +123,28 @@ def test_a_group_goes_on_after_errors(commit: Committer) -> None:
             group.submit(number)
 
     assert group.submit(3) == 6
+    group.close()
+
+
+def test_a_callback_that_fails_keeps_nothing_from_its_neighbours(commit: Committer) -> None:
+    group = GroupCommit(commit, name="test", shared=Away, patience=20)
+    told: list[BaseException | None] = []
+
+    def fail(error: BaseException | None) -> None:
+        raise KeyError("a bug in the callback")
+
+    with capture_logs() as logs:
+        group.submit_later(0, fail)
+        eventually(lambda: commit.batches)
+        group.submit_later(1, fail)
+        group.submit_later(2, told.append)
+        eventually(lambda: group._waiting.qsize() == 2)
+        commit.go.set()
+        eventually(lambda: told)
+
+    assert told == [None]
+    assert group.submit(3) == 6
+    assert [line["event"] for line in logs] == ["commit.not_told"] * 2
     group.close()
 
 
