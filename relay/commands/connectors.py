@@ -90,13 +90,13 @@ def test(name: str, pytest_options: tuple[str, ...]) -> None:
     Examples: gofax-relay connectors test hubspot
               gofax-relay connectors test acme -k C17 --junit-xml checks.xml
     """
-    suite = _suite(name)
+    suite = _suite_file(name)
     if find_spec("pytest") is None:
         raise click.ClickException('the checks need pytest: pip install "gofax-relay[kit]"')
-    # The project in whose folder this is called has settings of its own, for its own tests.
+    # The folder in which this is called may hold settings, plug-ins and modules of its own.
     own = ["-p", "connectors.testing.report", "-p", "no:cacheprovider", "-c", "/dev/null"]
-    target = ["--pyargs", suite.replace(":", "::"), "--no-header", "-q", "--tb=short"]
-    command = [sys.executable, "-m", "pytest", *own, *target, *pytest_options]
+    target = [suite, "--no-header", "-q", "--tb=short"]
+    command = [sys.executable, "-P", "-m", "pytest", *own, *target, *pytest_options]
     sys.exit(subprocess.run(command, check=False).returncode)
 
 
@@ -121,8 +121,8 @@ def setup(name: str, config: Config) -> None:
         sys.exit(FAILED)
 
 
-def _suite(name: str) -> str:
-    """Return where the suite of connector *name* is."""
+def _suite_file(name: str) -> str:
+    """Return where the suite of connector *name* is: ``FILE``, or ``FILE::CLASS``."""
     try:
         destinations.find(name)
     except LookupError as error:
@@ -133,7 +133,14 @@ def _suite(name: str) -> str:
             f"{found.distribution} brings no suite for {name}: "
             f'add an entry point "{name}" in group {destinations.SUITES}'
         )
-    return found.suite
+    module, _, class_ = found.suite.partition(":")
+    try:
+        spec = find_spec(module)
+    except ImportError as error:
+        raise click.ClickException(f"{found.suite}: {error}") from error
+    if spec is None or spec.origin is None:
+        raise click.ClickException(f"{found.suite}: {found.distribution} has no such module")
+    return f"{spec.origin}::{class_}" if class_ else spec.origin
 
 
 def _as_json(installed: Installed) -> dict[str, Any]:

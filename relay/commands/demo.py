@@ -85,10 +85,13 @@ class Installation:
 
 
 class Demo:
-    """Plays the story once, and shows it with *say*."""
+    """Sends *events* once, and shows with *say* what arrives."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], *, events: Sequence[tuple[str, Sequence[str]]] = EVENTS
+    ) -> None:
         self._say = say
+        self._events = events
         self._shown = 0
 
     def run(self, *, once: bool) -> int:
@@ -111,14 +114,22 @@ class Demo:
         self._say(f"relay    {at.relay}/webhooks/gofax")
         self._say(f"sandbox  {at.sandbox}/   (open it in a browser)")
         self._say("")
-        for what, arguments in EVENTS:
+        for what, arguments in self._events:
             self._say(f"{what}: gofax-sender send {' '.join(map(_quoted, arguments))}")
-            self._say(f"  {_send(at, arguments, secret=at.secret)}")
+            sent = _send(at, arguments, secret=at.secret)
+            self._say(f"  {sent.stdout.strip()}")
+            if sent.returncode:
+                raise DemoFailed(f"the event was not accepted\n{sent.stderr}")
         self._say("somebody signs with another secret: gofax-sender send …")
-        self._say(f"  {_send(at, ('--body', 'I am GoFax'), secret='not-the-secret')}")
+        refused = _send(at, ("--body", "I am GoFax"), secret="not-the-secret")
+        self._say(f"  {refused.stdout.strip()}")
+        if not refused.returncode:
+            raise DemoFailed("the event of a stranger was accepted")
         self._say("")
         self._await_deliveries(at)
         self._show_records(at)
+        if not self._shown:
+            raise DemoFailed("nothing was delivered")
         self._say(f"\nall delivered: {self._shown} records in three stand-ins, none twice")
 
     def _await_deliveries(self, at: Installation) -> None:
@@ -185,7 +196,10 @@ def _installed() -> Iterator[Installation]:
 def _process(module: str, *arguments: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
     # In a session of its own: Ctrl-C reaches us alone, and we stop the processes in order.
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], text=True, start_new_session=True, **streams
+        [sys.executable, "-P", "-m", module, *arguments],
+        text=True,
+        start_new_session=True,
+        **streams,
     )
     try:
         yield process
@@ -207,19 +221,20 @@ def _await_ready(at: Installation, relay: subprocess.Popen[str]) -> None:
     raise DemoFailed(f"the relay did not start\n{(at.folder / 'relay.log').read_text()}")
 
 
-def _send(at: Installation, arguments: Sequence[str], *, secret: str) -> str:
-    """Run ``gofax-sender send`` and return what it printed."""
+def _send(
+    at: Installation, arguments: Sequence[str], *, secret: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``gofax-sender send``."""
     to = ["--url", f"{at.relay}/webhooks/gofax", "--secret", secret]
     # The demo leaves nothing behind, in the sender's log neither.
     to += ["--store", ":memory:"]
-    sent = subprocess.run(
-        [sys.executable, "-m", "sender", "send", *to, *arguments],
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "sender", "send", *to, *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
-    return (sent.stdout or sent.stderr).strip()
 
 
 def _unfinished(queries: Queries) -> set[State]:

@@ -16,10 +16,14 @@ import requests
 from conftest import EXAMPLE, PATIENCE, Relay, Sandbox, sign, wait_for
 
 
-def test_the_demo_delivers_and_ends():
+def test_the_demo_delivers_and_ends(tmp_path):
+    for name in ("relay", "sender", "connectors"):
+        (tmp_path / f"{name}.py").write_text(f'print("the working folder has its own {name}")')
+    program = Path(sys.executable).with_name("gofax-relay")
+
     done = subprocess.run(
-        [sys.executable, "-m", "relay.cli", "demo", "--once"],
-        capture_output=True, text=True, timeout=2 * PATIENCE, check=False,
+        [program, "demo", "--once"],
+        capture_output=True, text=True, timeout=2 * PATIENCE, check=False, cwd=tmp_path,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -27,6 +31,19 @@ def test_the_demo_delivers_and_ends():
         assert arrived in done.stdout
     assert '"status": "duplicate"' in done.stdout
     assert "401" in done.stdout
+    assert "the working folder" not in done.stdout
+
+
+def test_a_demo_in_which_nothing_arrives_has_failed(tmp_path):
+    script = "from relay.commands.demo import Demo; exit(Demo(print, events=()).run(once=True))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, timeout=2 * PATIENCE, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1, done.stdout
+    assert "failed: nothing was delivered" in done.stdout
 
 
 def test_one_event_posted_twice_makes_one_card_one_ticket_one_entry(relay, sandbox):

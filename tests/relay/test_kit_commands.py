@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from relay import destinations, scaffold
 from relay.cli import cli
 
+PROGRAM = Path(sys.executable).with_name("gofax-relay")
+
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["connectors", *arguments])
@@ -147,9 +149,12 @@ class TestTest:
         assert done.exit_code == 1
         assert 'no connector named "nobody" (installed: ' in done.output
 
-    def test_passes_options_on_to_pytest(self, tmp_path: Path) -> None:
+    def test_passes_options_on_and_leaves_the_working_folder_alone(self, tmp_path: Path) -> None:
+        for name in ("pytest", "connectors", "conftest"):
+            (tmp_path / f"{name}.py").write_text(f'raise SystemExit("a {name} of its own")')
+
         done = subprocess.run(
-            [sys.executable, "-m", "relay.cli", "connectors", "test", "teams", "-k", "C15 or C03"],
+            [PROGRAM, "connectors", "test", "teams", "-k", "C15 or C03"],
             capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
         )  # fmt: skip
 
