@@ -129,6 +129,8 @@ class GroupCommit(Generic[ItemT, ResultT]):
 
     def _commit_waiting(self) -> None:
         """Commit one batch of what has gathered; see to it that the rest follows."""
+        if self._waiting.empty():
+            return  # The batch before took what this round was asked for.
         if self._company:
             self._await_company()
         tickets = self._gathered()
