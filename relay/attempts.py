@@ -15,15 +15,15 @@ from relay.store.values import Claim, Record
 log = structlog.get_logger()
 
 
-def attempt(outlet: Destination, claim: Claim) -> Outcome:
+def attempt(destination: Destination, claim: Claim) -> Outcome:
     """Call the connector once and say how that ended."""
     try:
-        receipt = outlet.connector.deliver(
+        receipt = destination.connector.deliver(
             claim.event,
             key=claim.key,
             thread=claim.thread,
             repeat=claim.standing.repeat,
-            deadline=outlet.settings.deadline.total_seconds(),
+            deadline=destination.settings.deadline.total_seconds(),
         )
         return delivered(receipt)
     except DeliveryError as error:
@@ -44,7 +44,7 @@ def not_begun(claim: Claim, *, now: datetime) -> Record:
 
 
 def decided(
-    outlet: Destination,
+    destination: Destination,
     claim: Claim,
     outcome: Outcome,
     *,
@@ -53,7 +53,9 @@ def decided(
     seconds: float,
 ) -> Record:
     """Say what follows from *outcome*, after *seconds*, and log it; one line per attempt."""
-    decision = decide(claim.standing, outcome, policy=outlet.settings.policy, now=now, rng=rng)
+    decision = decide(
+        claim.standing, outcome, policy=destination.settings.policy, now=now, rng=rng
+    )
     log.info(
         "delivery.attempted",
         event_id=claim.event.id,

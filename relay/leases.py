@@ -38,8 +38,8 @@ class Intervals:
     gather: float = 0.004
     #: Before a destination is asked again that granted nothing: paused, or at its rate.
     not_granted: float = 0.1
-    #: For which a worker of a fleet follows one hint, before others shall have their turn.
-    turn: float = 5.0
+    #: For which a Celery worker serves one hint before it makes way for others.
+    per_hint: float = 5.0
     #: After the store was away.
     store_away: float = 1.0
     #: For an attempt that overruns its deadline, before its lease is left to run out.
@@ -47,7 +47,7 @@ class Intervals:
 
 
 #: What suits a worker that looks for work by itself.
-PACE = Intervals()
+INTERVALS = Intervals()
 
 
 class Leases:
@@ -58,20 +58,20 @@ class Leases:
 
     def __init__(
         self,
-        outlets: Mapping[str, Destination],
+        destinations: Mapping[str, Destination],
         queue: Queue,
         *,
         clock: Callable[[], datetime],
         rng: Random,
-        pace: Intervals,
+        intervals: Intervals,
         stop: threading.Event,
         then: Callable[[], None] = lambda: None,
     ) -> None:
-        self._outlets = outlets
+        self._destinations = destinations
         self._queue = queue
         self._clock = clock
         self._rng = rng
-        self._pace = pace
+        self._intervals = intervals
         self._stop = stop
         self._then = then
         #: Claims by attempt, and when each has overrun its deadline.
@@ -87,14 +87,14 @@ class Leases:
 
     def begin(self, claim: Claim) -> None:
         """Keep the lease of an attempt that begins, as long as it is within its deadline."""
-        deadline = self._outlets[claim.destination].settings.deadline.total_seconds()
-        overdue_at = time.monotonic() + deadline + self._pace.grace
+        deadline = self._destinations[claim.destination].settings.deadline.total_seconds()
+        overdue_at = time.monotonic() + deadline + self._intervals.grace
         self._at_work[claim.attempt_id] = (claim, overdue_at)
 
     def await_turn(self, claim: Claim) -> None:
         """Keep the lease of what waits for a thread, unless those before it hang."""
-        deadline = self._outlets[claim.destination].settings.deadline.total_seconds()
-        overdue_at = time.monotonic() + 2 * deadline + self._pace.grace
+        deadline = self._destinations[claim.destination].settings.deadline.total_seconds()
+        overdue_at = time.monotonic() + 2 * deadline + self._intervals.grace
         self._at_work[claim.attempt_id] = (claim, overdue_at)
 
     def keeps(self, claim: Claim) -> bool:
@@ -126,11 +126,11 @@ class Leases:
                 return act()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
-                if self._stop.wait(self._pace.store_away):
+                if self._stop.wait(self._intervals.store_away):
                     return None
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._pace.heartbeat):
+        while not self._stop.wait(self._intervals.heartbeat):
             try:
                 self._renew()
                 self._reap()
@@ -149,16 +149,17 @@ class Leases:
     def _reap(self) -> None:
         """Settle the claims that somebody lost."""
         now, moment = self._clock(), time.monotonic()
-        patience = timedelta(seconds=self._pace.patience)
+        patience = timedelta(seconds=self._intervals.patience)
         found = {
             (claim.attempt_id, claim.lease_until): claim
-            for claim in self._queue.lost(list(self._outlets), now + patience)
+            for claim in self._queue.lost(list(self._destinations), now + patience)
         }
         self._suspects = {lease: self._suspects.get(lease, moment) for lease in found}
         lost = [
             claim
             for lease, claim in found.items()
-            if claim.lease_until < now and moment - self._suspects[lease] >= self._pace.patience
+            if claim.lease_until < now
+            and moment - self._suspects[lease] >= self._intervals.patience
         ]
         self._settle_lost(lost, "the worker was lost (lease ran out)")
 
@@ -172,8 +173,8 @@ class Leases:
     def _settle_lost(self, claims: Sequence[Claim], detail: str) -> None:
         outcome = Outcome(kind=OutcomeKind.AMBIGUOUS, detail=detail, lost=True)
         for claim in claims:
-            outlet = self._outlets.get(claim.destination)
-            if outlet is not None:
+            destination = self._destinations.get(claim.destination)
+            if destination is not None:
                 now = self._clock()
-                record = decided(outlet, claim, outcome, now=now, rng=self._rng, seconds=0.0)
+                record = decided(destination, claim, outcome, now=now, rng=self._rng, seconds=0.0)
                 self.until_stopped(partial(self._queue.record, record))

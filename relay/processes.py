@@ -122,8 +122,8 @@ def run_worker(config: Config) -> None:
     node = _node_name(database, "worker")
     queue = Queue(database, node=node)
     # Who is woken need not look for work so often.
-    pace = Intervals() if database.is_local else Intervals(poll=WOKEN_POLL)
-    worker = Worker(destinations.build(config), queue, clock=database.clock, pace=pace)
+    intervals = Intervals() if database.is_local else Intervals(poll=WOKEN_POLL)
+    worker = Worker(destinations.build(config), queue, clock=database.clock, intervals=intervals)
     listener = database.listen(worker.wake)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

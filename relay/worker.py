@@ -16,7 +16,7 @@ import structlog
 from relay.attempts import attempt, decided, not_begun
 from relay.clock import SteadyClock
 from relay.destinations import Destination
-from relay.leases import LEASE, PACE, Intervals, Leases
+from relay.leases import INTERVALS, LEASE, Intervals, Leases
 from relay.store import Queue, StoreUnavailable
 from relay.store.values import Claim, Record
 
@@ -31,26 +31,31 @@ class Worker:
 
     def __init__(
         self,
-        outlets: Mapping[str, Destination],
+        destinations: Mapping[str, Destination],
         queue: Queue,
         *,
         clock: Callable[[], datetime] | None = None,
         rng: Random | None = None,
-        pace: Intervals = PACE,
+        intervals: Intervals = INTERVALS,
     ) -> None:
         self._queue = queue
         self._clock = clock or SteadyClock()
         self._rng = rng or Random()
-        self._pace = pace
+        self._intervals = intervals
         self._stop = threading.Event()
         #: Set when there may be something to do before the next poll.
         self._wake = threading.Event()
         self._leases = Leases(
-            outlets, queue, clock=self._clock, rng=self._rng, pace=pace, stop=self._stop
+            destinations,
+            queue,
+            clock=self._clock,
+            rng=self._rng,
+            intervals=intervals,
+            stop=self._stop,
         )
         self._pools = {
-            name: _Pool(outlet, self._attempt, self._have_recorded, self._leases, self._wake)
-            for name, outlet in outlets.items()
+            name: _Pool(destination, self._attempt, self._have_recorded, self._leases, self._wake)
+            for name, destination in destinations.items()
         }
         #: Records that the store could not take yet.
         self._unrecorded: deque[tuple[_Pool, Record]] = deque()
@@ -63,7 +68,7 @@ class Worker:
                 claimed = self.work_once()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
-                self._stop.wait(self._pace.store_away)
+                self._stop.wait(self._intervals.store_away)
                 continue
             finally:
                 self._record_again()
@@ -74,7 +79,7 @@ class Worker:
     def _nap(self) -> float:
         """Return for how many seconds there is nothing to claim, unless somebody wakes us."""
         rests = [pool.resting for pool in self._pools.values() if pool.has_more and pool.free]
-        return min([self._pace.poll, *rests])
+        return min([self._intervals.poll, *rests])
 
     def work_once(self) -> int:
         """Claim what is due and start its attempts; return how many those are."""
@@ -100,7 +105,7 @@ class Worker:
         """Wait up to *seconds* for running attempts; return how many are left to their leases."""
         ends_at = time.monotonic() + seconds
         while self._leases.running() and time.monotonic() < ends_at:
-            self._wake.wait(self._pace.poll)
+            self._wake.wait(self._intervals.poll)
             self._wake.clear()
             self._record_again()
         return len(self._leases.running())
@@ -111,12 +116,12 @@ class Worker:
             pool.close()
 
     def _claim(self, pool: _Pool) -> int:
-        settings = pool.outlet.settings
+        settings = pool.destination.settings
         free = pool.look_ahead()
         if free < 1:
             return 0
         claims = self._queue.claim(
-            pool.outlet.name,
+            pool.destination.name,
             limit=free,
             rate=settings.rate,
             lease=LEASE,
@@ -124,22 +129,22 @@ class Worker:
         )
         pool.has_more = len(claims) == free
         if not claims:
-            pool.rest(self._pace.not_granted)
+            pool.rest(self._intervals.not_granted)
         elif pool.has_more:
-            pool.rest(self._pace.gather)
+            pool.rest(self._intervals.gather)
         for claim in claims:
             pool.start(claim)
         return len(claims)
 
-    def _attempt(self, outlet: Destination, claim: Claim) -> Record:
+    def _attempt(self, destination: Destination, claim: Claim) -> Record:
         """Make one attempt; runs in a thread of the destination's pool."""
         if self._stop.is_set():
             return not_begun(claim, now=self._clock())
         started = time.monotonic()
-        outcome = attempt(outlet, claim)
+        outcome = attempt(destination, claim)
         seconds = time.monotonic() - started
         now = self._clock()
-        return decided(outlet, claim, outcome, now=now, rng=self._rng, seconds=seconds)
+        return decided(destination, claim, outcome, now=now, rng=self._rng, seconds=seconds)
 
     def _have_recorded(self, pool: _Pool, record: Record) -> None:
         """Let the thread go: the record is written with others, and kept here until it is."""
@@ -171,7 +176,7 @@ class Worker:
 class _Pool:
     """The threads of one destination, and what they are at."""
 
-    outlet: Destination
+    destination: Destination
     attempt: Callable[[Destination, Claim], Record]
     have_recorded: Callable[[_Pool, Record], None]
     leases: Leases
@@ -190,13 +195,13 @@ class _Pool:
     has_more: bool = False
 
     def __post_init__(self) -> None:
-        settings = self.outlet.settings
-        size = settings.concurrency or self.outlet.connector.default_concurrency
+        settings = self.destination.settings
+        size = settings.concurrency or self.destination.connector.default_concurrency
         self._size = size
         # A rate counts claims, and what was claimed by a worker that dies may have happened.
         ahead_is_safe = settings.rate is None and settings.policy.on_ambiguous == "retry"
         self._longest_ahead = size // 2 if ahead_is_safe else 0
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix=self.outlet.name)
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix=self.destination.name)
 
     @property
     def free(self) -> int:
@@ -238,7 +243,7 @@ class _Pool:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self.outlet.connector.close()
+        self.destination.connector.close()
 
     def _run(self, claim: Claim) -> None:
         if not self.leases.keeps(claim):
@@ -249,7 +254,7 @@ class _Pool:
         self.leases.begin(claim)
         try:
             try:
-                record = self.attempt(self.outlet, claim)
+                record = self.attempt(self.destination, claim)
             finally:
                 self._count_ended()
             self.have_recorded(self, record)

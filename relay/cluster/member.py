@@ -15,7 +15,7 @@ import structlog
 
 from relay.attempts import attempt, decided
 from relay.destinations import Destination
-from relay.leases import LEASE, PACE, Intervals, Leases
+from relay.leases import INTERVALS, LEASE, Intervals, Leases
 from relay.store import Queue, StoreUnavailable
 from relay.store.values import Claim
 
@@ -27,33 +27,33 @@ class Member:
 
     def __init__(
         self,
-        outlets: Mapping[str, Destination],
+        destinations: Mapping[str, Destination],
         seats: Mapping[str, int],
         queue: Queue,
         *,
         clock: Callable[[], datetime],
         hint: Callable[[Mapping[str, int]], None],
         rng: Random | None = None,
-        pace: Intervals = PACE,
+        intervals: Intervals = INTERVALS,
     ) -> None:
         """*seats*: how many deliveries go to each at one time; *hint* asks the fleet for more."""
-        self._outlets = outlets
+        self._destinations = destinations
         self._seats = seats
         self._queue = queue
         self._clock = clock
         self._hint = hint
         self._rng = rng or Random()
-        self._pace = pace
+        self._intervals = intervals
         self._stop = threading.Event()
         #: Threads that serve somebody.
         self._busy: set[int] = set()
-        self._gates = {name: _Gate(threading.Semaphore(seats[name])) for name in outlets}
+        self._gates = {name: _Gate(threading.Semaphore(seats[name])) for name in destinations}
         self._leases = Leases(
-            outlets,
+            destinations,
             queue,
             clock=clock,
             rng=self._rng,
-            pace=pace,
+            intervals=intervals,
             stop=self._stop,
             then=self.sweep,
         )
@@ -73,17 +73,17 @@ class Member:
         gate.knocks = True
         self._busy.add(threading.get_ident())
         try:
-            return self._serve(self._outlets[name], gate)
+            return self._serve(self._destinations[name], gate)
         finally:
             self._busy.discard(threading.get_ident())
 
-    def _serve(self, outlet: Destination, gate: _Gate) -> int:
+    def _serve(self, destination: Destination, gate: _Gate) -> int:
         attempts = 0
         # Who has a seat looks once more if somebody came meanwhile who found none.
         while gate.knocks and gate.seats.acquire(blocking=False):
             gate.knocks = False
             try:
-                attempts += self._take_turn(outlet, gate)
+                attempts += self._take_turn(destination, gate)
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
             finally:
@@ -92,7 +92,7 @@ class Member:
 
     def sweep(self) -> None:
         """Give hints for all that is due. Raises StoreUnavailable."""
-        due = self._queue.due(list(self._outlets), self._clock())
+        due = self._queue.due(list(self._destinations), self._clock())
         if due:
             self._hint({name: self._seats[name] for name in due})
 
@@ -104,7 +104,7 @@ class Member:
         """Wait up to *seconds* for running attempts; return how many are left to their leases."""
         ends_at = time.monotonic() + seconds
         while self.is_busy and time.monotonic() < ends_at:
-            time.sleep(self._pace.poll)
+            time.sleep(self._intervals.poll)
         return len(self._leases)
 
     @property
@@ -113,59 +113,59 @@ class Member:
         return bool(self._busy)
 
     def close(self) -> None:
-        for outlet in self._outlets.values():
-            outlet.connector.close()
+        for destination in self._destinations.values():
+            destination.connector.close()
 
-    def _take_turn(self, outlet: Destination, gate: _Gate) -> int:
+    def _take_turn(self, destination: Destination, gate: _Gate) -> int:
         """Make attempts; return how many. Hints at what is left when the turn is over."""
-        attempts, ends_at = 0, time.monotonic() + self._pace.turn
-        while claim := self._next(outlet, gate, ends_at):
-            self._attempt(outlet, claim)
+        attempts, ends_at = 0, time.monotonic() + self._intervals.per_hint
+        while claim := self._next(destination, gate, ends_at):
+            self._attempt(destination, claim)
             attempts += 1
             if time.monotonic() >= ends_at:
-                self._hint({outlet.name: 1})
+                self._hint({destination.name: 1})
                 break
         return attempts
 
-    def _next(self, outlet: Destination, gate: _Gate, ends_at: float) -> Claim | None:
+    def _next(self, destination: Destination, gate: _Gate, ends_at: float) -> Claim | None:
         """Return a claim. One thread claims for all that wait behind it."""
         with gate.line:
             gate.waiting += 1
         with gate.claiming:
             try:
-                while not (gate.claimed or self._stop.is_set()) and self._claim(outlet, gate):
+                while not (gate.claimed or self._stop.is_set()) and self._claim(destination, gate):
                     if time.monotonic() >= ends_at:
-                        self._hint({outlet.name: 1})
+                        self._hint({destination.name: 1})
                         break
                 return gate.claimed.popleft() if gate.claimed else None
             finally:
                 with gate.line:
                     gate.waiting -= 1
 
-    def _claim(self, outlet: Destination, gate: _Gate) -> bool:
+    def _claim(self, destination: Destination, gate: _Gate) -> bool:
         """Claim for all who wait; return whether to try again if that gave nothing."""
         now = self._clock()
         claims = self._queue.claim(
-            outlet.name,
+            destination.name,
             limit=gate.waiting,
-            rate=outlet.settings.rate,
+            rate=destination.settings.rate,
             lease=LEASE,
             clock=self._clock,
         )
         for claim in claims:
             self._leases.begin(claim)
         gate.claimed.extend(claims)
-        if not claims and self._queue.due([outlet.name], now):
+        if not claims and self._queue.due([destination.name], now):
             # Paused, at its rate, or another node claims.
-            self._stop.wait(self._pace.not_granted)
+            self._stop.wait(self._intervals.not_granted)
             return True
         return False
 
-    def _attempt(self, outlet: Destination, claim: Claim) -> None:
+    def _attempt(self, destination: Destination, claim: Claim) -> None:
         started = time.monotonic()
-        outcome = attempt(outlet, claim)
+        outcome = attempt(destination, claim)
         seconds, now = time.monotonic() - started, self._clock()
-        record = decided(outlet, claim, outcome, now=now, rng=self._rng, seconds=seconds)
+        record = decided(destination, claim, outcome, now=now, rng=self._rng, seconds=seconds)
         self._leases.keep(claim)
         try:
             self._leases.until_stopped(partial(self._queue.record, record))

@@ -346,7 +346,7 @@ class Hang:
         self._released.set()
 
 
-def outlet(name: str, connector: Connector[Any], **settings: Any) -> Destination:
+def destination(name: str, connector: Connector[Any], **settings: Any) -> Destination:
     """Make a destination of *connector*; *settings* are those of the YAML."""
     made = DestinationConfig(connector="scripted", options=Options(), **settings)
     return Destination(name=name, settings=made, connector=connector)

@@ -20,16 +20,26 @@ class Fleet:
     """Looks from outside like a worker with threads of its own; each turn is one attempt."""
 
     def __init__(
-        self, outlets: Mapping[str, Destination], queue: Queue, *, pace: Intervals, **options: Any
+        self,
+        destinations: Mapping[str, Destination],
+        queue: Queue,
+        *,
+        intervals: Intervals,
+        **options: Any,
     ) -> None:
-        seats = {name: each.settings.concurrency or 4 for name, each in outlets.items()}
+        seats = {name: each.settings.concurrency or 4 for name, each in destinations.items()}
         self._seats = seats
-        self._pace = pace
+        self._intervals = intervals
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(sum(seats.values()))
         self._runs = False
         self._member = Member(
-            outlets, seats, queue, pace=replace(pace, turn=0.0), hint=self._hint, **options
+            destinations,
+            seats,
+            queue,
+            intervals=replace(intervals, per_hint=0.0),
+            hint=self._hint,
+            **options,
         )
 
     def run(self) -> None:
@@ -40,7 +50,7 @@ class Fleet:
                 self._member.sweep()
             except StoreUnavailable as error:
                 structlog.get_logger().warning("store.unavailable", error=str(error))
-            self._stop.wait(self._pace.poll)
+            self._stop.wait(self._intervals.poll)
 
     def work_once(self) -> int:
         """Let every seat take its turn; return how many attempts were made."""

@@ -12,7 +12,7 @@ import cluster
 import psycopg
 import pytest
 from cluster import Cluster
-from fakes import Hang, Scripted, arrival, eventually, outlet
+from fakes import Hang, Scripted, arrival, destination, eventually
 from flask.testing import FlaskClient
 
 from relay import migrations
@@ -57,7 +57,10 @@ def _relay(database: Database, crm: Scripted, tmp_path: Path) -> Iterator[FlaskC
     inbox, queue = Inbox(database), Queue(database, node="worker-1")
     refusals = Refusals(inbox.refuse)
     worker = Worker(
-        {"crm": outlet("crm", crm)}, queue, clock=database.clock, pace=Intervals(store_away=0.1)
+        {"crm": destination("crm", crm)},
+        queue,
+        clock=database.clock,
+        intervals=Intervals(store_away=0.1),
     )
     listener = database.listen(worker.wake)
     thread = threading.Thread(target=worker.run)

@@ -20,9 +20,9 @@ from fakes import (
     accept,
     accept_apart,
     customer,
+    destination,
     eventually,
     locked,
-    outlet,
     take_one,
 )
 from fleet import Fleet
@@ -55,17 +55,19 @@ def new_worker(
     """Make a worker that has not been started: of either engine."""
     made: list[tuple[Any, tuple[Destination, ...]]] = []
 
-    def new_worker(*outlets: Destination, node: str = "worker-1", pace: Intervals = QUICK) -> Any:
+    def new_worker(
+        *destinations: Destination, node: str = "worker-1", intervals: Intervals = QUICK
+    ) -> Any:
         rng: Any = LongestWaits()
-        served = {each.name: each for each in outlets}
-        worker = request.param(served, new_queue(node), clock=clock, rng=rng, pace=pace)
-        made.append((worker, outlets))
+        served = {each.name: each for each in destinations}
+        worker = request.param(served, new_queue(node), clock=clock, rng=rng, intervals=intervals)
+        made.append((worker, destinations))
         return worker
 
     yield new_worker
-    for worker, outlets in made:
+    for worker, destinations in made:
         worker.stop()
-        for each in outlets:
+        for each in destinations:
             for hang in each.connector.hangs:
                 hang.release()
         worker.drain(10)
@@ -77,8 +79,8 @@ def running(new_worker: NewWorker) -> Iterator[NewWorker]:
     """Make a worker and let it run."""
     started: list[tuple[Worker, threading.Thread]] = []
 
-    def running(*outlets: Destination, **options: Any) -> Worker:
-        worker = new_worker(*outlets, **options)
+    def running(*destinations: Destination, **options: Any) -> Worker:
+        worker = new_worker(*destinations, **options)
         thread = threading.Thread(target=worker.run)
         thread.start()
         started.append((worker, thread))
@@ -106,7 +108,7 @@ def test_a_due_delivery_is_brought_to_its_connector(
 ) -> None:
     accept(inbox, "m1")
 
-    claimed = _step(new_worker(outlet("crm", crm, deadline="7s")))
+    claimed = _step(new_worker(destination("crm", crm, deadline="7s")))
 
     assert claimed == 1
     (call,) = crm.calls
@@ -117,7 +119,7 @@ def test_a_due_delivery_is_brought_to_its_connector(
 
 
 def test_nothing_due_is_nothing_done(new_worker: NewWorker, crm: Scripted) -> None:
-    assert _step(new_worker(outlet("crm", crm))) == 0
+    assert _step(new_worker(destination("crm", crm))) == 0
 
 
 def test_a_failure_that_passes_is_tried_again_after_its_wait(
@@ -125,7 +127,7 @@ def test_a_failure_that_passes_is_tried_again_after_its_wait(
 ) -> None:
     accept(inbox, "m1")
     crm.script = [Transient("busy", status=503), Transient("busy", status=503)]
-    worker = new_worker(outlet("crm", crm, retry={"schedule": ["10s", "1m"]}))
+    worker = new_worker(destination("crm", crm, retry={"schedule": ["10s", "1m"]}))
 
     _step(worker)
     assert delivery().due_at == NOON + timedelta(seconds=10)
@@ -150,7 +152,7 @@ def test_failures_that_do_not_pass_end_in_death_when_their_time_is_over(
 ) -> None:
     accept(inbox, "m1")
     crm.script = [Transient("busy")] * 9
-    worker = new_worker(outlet("crm", crm, retry={"schedule": ["1m"], "for": "3m"}))
+    worker = new_worker(destination("crm", crm, retry={"schedule": ["1m"], "for": "3m"}))
 
     while _step(worker):
         clock.advance(60)
@@ -164,7 +166,7 @@ def test_a_throttling_destination_is_left_alone_for_as_long_as_it_asks(
 ) -> None:
     accept_apart(inbox, 2)
     crm.script = [Throttled("slow down", retry_after=timedelta(seconds=30))]
-    worker = new_worker(outlet("crm", crm, concurrency=1))
+    worker = new_worker(destination("crm", crm, concurrency=1))
 
     _step(worker)
     assert delivery("m0").attempts == 0
@@ -182,7 +184,7 @@ def test_a_destination_that_turns_us_away_is_probed_with_one_and_then_served(
 ) -> None:
     accept_apart(inbox, 4)
     crm.script = [Unauthorized("token expired", status=401), Unauthorized("still")]
-    worker = new_worker(outlet("crm", crm, concurrency=1))
+    worker = new_worker(destination("crm", crm, concurrency=1))
 
     _step(worker)
     assert _step(worker) == 0
@@ -204,7 +206,7 @@ def test_after_doubt_the_connector_is_told_that_it_is_a_repetition(
 ) -> None:
     accept(inbox, "m1")
     crm.script = [Ambiguous("no answer"), Transient("busy")]
-    worker = new_worker(outlet("crm", crm))
+    worker = new_worker(destination("crm", crm))
 
     for _ in range(3):
         _step(worker)
@@ -219,7 +221,7 @@ def test_doubt_may_be_left_to_a_person_and_the_conversation_goes_on(
 ) -> None:
     accept(inbox, "m1", "m2")
     crm.script = [Ambiguous("no answer")]
-    worker = new_worker(outlet("crm", crm, on_ambiguous="hold"))
+    worker = new_worker(destination("crm", crm, on_ambiguous="hold"))
 
     _step(worker)
     _step(worker)
@@ -233,7 +235,7 @@ def test_what_is_refused_is_dead_with_its_reason_and_the_next_of_its_conversatio
 ) -> None:
     accept(inbox, "m1", "m2")
     crm.script = [Refused("the ticket is closed", status=422)]
-    worker = new_worker(outlet("crm", crm))
+    worker = new_worker(destination("crm", crm))
 
     assert _step(worker) + _step(worker) == 2
 
@@ -249,7 +251,7 @@ def test_a_conversation_waits_behind_the_dead_where_that_is_wanted(
 ) -> None:
     accept(inbox, "m1", "m2")
     crm.script = [Refused("the ticket is closed")]
-    worker = new_worker(outlet("crm", crm, on_dead="hold"))
+    worker = new_worker(destination("crm", crm, on_dead="hold"))
 
     assert _step(worker) == 1
     assert _step(worker) == 0
@@ -263,7 +265,7 @@ def test_the_thread_of_a_receipt_is_given_to_the_next_delivery_of_its_conversati
     accept(inbox, "m1", "m2")
     accept(inbox, "other", customer=customer(9))
     crm.script = [Receipt(reference="comment 1", thread="ticket 7")]
-    worker = new_worker(outlet("crm", crm, concurrency=1))
+    worker = new_worker(destination("crm", crm, concurrency=1))
 
     while _step(worker):
         pass
@@ -287,7 +289,7 @@ def test_an_error_outside_of_the_contract_is_doubt_and_its_text_is_not_stored(
     crm.script = [KeyError(hidden)]
 
     with capture_logs() as logs:
-        _step(new_worker(outlet("crm", crm)))
+        _step(new_worker(destination("crm", crm)))
 
     assert delivery().state == State.PENDING
     (attempt,) = delivery().history
@@ -304,7 +306,7 @@ def test_an_answer_outside_of_the_contract_is_doubt(
     accept(inbox, "m1")
     crm.script = [lambda call: answer]
 
-    _step(new_worker(outlet("crm", crm)))
+    _step(new_worker(destination("crm", crm)))
 
     assert delivery().state == State.PENDING
     assert [attempt.result for attempt in delivery().history] == ["ambiguous"]
@@ -316,7 +318,7 @@ def test_text_that_cannot_be_stored_does_not_keep_a_success_from_being_recorded(
     accept(inbox, "m1", "m2")
     odd = "7\ud800\x00"
     crm.script = [Receipt(reference=odd, url=odd, thread=odd), Refused(odd)]
-    worker = new_worker(outlet("crm", crm))
+    worker = new_worker(destination("crm", crm))
 
     assert _step(worker) + _step(worker) == 2
 
@@ -334,7 +336,7 @@ def test_a_destination_has_no_more_attempts_at_a_time_than_its_concurrency(
     accept_apart(inbox, 6)
     hangs = [Hang() for _ in range(6)]
     crm.script = list(hangs)
-    running(outlet("crm", crm, concurrency=2))
+    running(destination("crm", crm, concurrency=2))
 
     for done in range(0, 6, 2):
         eventually(lambda done=done: len(crm.calls) == done + 2)
@@ -356,8 +358,8 @@ def test_while_calls_are_quick_some_are_claimed_before_a_thread_is_free(
     ahead: int,
 ) -> None:
     accept_apart(inbox, 20)
-    served = {"crm": outlet("crm", crm, concurrency=4, **settings)}
-    worker = Worker(served, new_queue("worker-1"), clock=Clock(), pace=QUICK)
+    served = {"crm": destination("crm", crm, concurrency=4, **settings)}
+    worker = Worker(served, new_queue("worker-1"), clock=Clock(), intervals=QUICK)
 
     assert _step(worker) == 4
     hangs = [Hang() for _ in range(20)]
@@ -378,9 +380,9 @@ def test_what_waits_behind_calls_that_hang_is_left_to_others(
     inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, clock: Clock, queries: Queries
 ) -> None:
     accept_apart(inbox, 20)
-    pace = Intervals(heartbeat=0.005, patience=0.01, poll=0.002, gather=0.0, grace=0.0)
-    served = {"crm": outlet("crm", crm, concurrency=4, deadline="10ms")}
-    worker = Worker(served, new_queue("worker-1"), clock=clock, pace=pace)
+    intervals = Intervals(heartbeat=0.005, patience=0.01, poll=0.002, gather=0.0, grace=0.0)
+    served = {"crm": destination("crm", crm, concurrency=4, deadline="10ms")}
+    worker = Worker(served, new_queue("worker-1"), clock=clock, intervals=intervals)
     crm.script = [Receipt(reference="quick")] * 4 + (hangs := [Hang() for _ in range(4)])
     thread = threading.Thread(target=worker.run)
     thread.start()
@@ -408,8 +410,8 @@ def test_what_was_claimed_ahead_is_given_back_when_the_worker_stops(
     inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, queries: Queries
 ) -> None:
     accept_apart(inbox, 20)
-    served = {"crm": outlet("crm", crm, concurrency=4)}
-    worker = Worker(served, new_queue("worker-1"), clock=Clock(), pace=QUICK)
+    served = {"crm": destination("crm", crm, concurrency=4)}
+    worker = Worker(served, new_queue("worker-1"), clock=Clock(), intervals=QUICK)
     assert _step(worker) == 4
     hangs = [Hang() for _ in range(4)]
     crm.script = list(hangs)
@@ -435,7 +437,7 @@ def test_the_rate_of_a_destination_is_kept(
     inbox: Inbox, new_worker: NewWorker, crm: Scripted, clock: Clock
 ) -> None:
     accept_apart(inbox, 7)
-    worker = new_worker(outlet("crm", crm, rate="3/1s"))
+    worker = new_worker(destination("crm", crm, rate="3/1s"))
 
     counts = []
     for _ in range(3):
@@ -450,8 +452,8 @@ def test_two_workers_share_the_work_and_do_nothing_twice(
 ) -> None:
     accept_apart(inbox, 30)
     first, second = Scripted(), Scripted()
-    running(outlet("crm", first), node="worker-1")
-    running(outlet("crm", second), node="worker-2")
+    running(destination("crm", first), node="worker-1")
+    running(destination("crm", second), node="worker-2")
 
     eventually(lambda: queries.backlog() == {"crm": {"delivered": 30}})
 
@@ -462,7 +464,7 @@ def test_two_workers_share_the_work_and_do_nothing_twice(
 def test_a_conversation_arrives_in_its_order_while_it_is_still_being_accepted(
     inbox: Inbox, running: NewWorker, crm: Scripted
 ) -> None:
-    running(outlet("crm", crm))
+    running(destination("crm", crm))
 
     accept(inbox, *(f"m{number}" for number in range(30)))
 
@@ -480,8 +482,10 @@ def test_a_destination_that_hangs_loses_its_lease_and_slows_nobody(
     chat = Scripted()
     crm.script = [hang := Hang(Receipt(reference="from the one that hung"))]
     accept(inbox, "stuck", to=("crm",))
-    pace = Intervals(heartbeat=0.01, patience=0.03, poll=0.002, not_granted=0.0, grace=0.0)
-    running(outlet("crm", crm, deadline="50ms"), outlet("chat", chat), pace=pace)
+    intervals = Intervals(heartbeat=0.01, patience=0.03, poll=0.002, not_granted=0.0, grace=0.0)
+    running(
+        destination("crm", crm, deadline="50ms"), destination("chat", chat), intervals=intervals
+    )
     assert hang.begun.wait(20)
 
     accept_apart(inbox, 30, to=("chat",))
@@ -518,7 +522,7 @@ def test_the_lease_of_a_long_attempt_is_renewed(
     crm.script = [hang := Hang()]
     accept(inbox, "m1")
     other = new_queue("worker-2")
-    running(outlet("crm", crm), pace=Intervals(heartbeat=0.005, poll=0.002))
+    running(destination("crm", crm), intervals=Intervals(heartbeat=0.005, poll=0.002))
     assert hang.begun.wait(20)
 
     for _ in range(5):
@@ -539,7 +543,7 @@ def test_a_worker_that_was_stopped_claims_nothing_and_finishes_what_runs(
 ) -> None:
     accept(inbox, "m1", "m2")
     crm.script = [hang := Hang()]
-    worker = running(outlet("crm", crm))
+    worker = running(destination("crm", crm))
     assert hang.begun.wait(20)
 
     worker.stop()
@@ -556,7 +560,7 @@ def test_what_does_not_end_in_time_is_left_to_its_lease(
 ) -> None:
     accept(inbox, "m1")
     crm.script = [hang := Hang()]
-    worker = running(outlet("crm", crm))
+    worker = running(destination("crm", crm))
     assert hang.begun.wait(20)
     worker.stop()
 
@@ -566,7 +570,7 @@ def test_what_does_not_end_in_time_is_left_to_its_lease(
 
 def test_closing_a_worker_closes_its_connectors(new_worker: NewWorker, crm: Scripted) -> None:
     chat = Scripted()
-    worker = new_worker(outlet("crm", crm), outlet("chat", chat))
+    worker = new_worker(destination("crm", crm), destination("chat", chat))
 
     worker.close()
 
@@ -584,7 +588,7 @@ def test_a_worker_takes_back_what_it_held_when_it_was_killed(
     accept(inbox, "m1")
     take_one(new_queue("worker-1"))
 
-    running(outlet("crm", crm), node="worker-1")
+    running(destination("crm", crm), node="worker-1")
 
     eventually(lambda: delivery().state == State.PENDING)
     assert delivery().error == "the worker was killed in the middle of it"
@@ -605,7 +609,7 @@ def test_a_worker_leaves_what_others_hold(
     take_one(new_queue("worker-2"))
     accept(inbox, "m2", customer=customer(2))
 
-    running(outlet("crm", crm), node="worker-1")
+    running(destination("crm", crm), node="worker-1")
 
     eventually(lambda: delivery("m2").state == State.DELIVERED)
     assert delivery("m1").state == State.IN_FLIGHT
@@ -621,7 +625,7 @@ def test_a_destination_that_is_not_configured_keeps_its_deliveries(
     accept(inbox, "m1", "m2", to=("gone", "crm"))
     take_one(new_queue("worker-1"), destination="gone")
 
-    running(outlet("crm", crm), node="worker-1")
+    running(destination("crm", crm), node="worker-1")
 
     eventually(lambda: delivery("m2", "crm").state == State.DELIVERED)
     assert delivery("m1", "gone").state == State.IN_FLIGHT
@@ -636,7 +640,7 @@ def test_an_outcome_is_recorded_when_the_store_is_back(
 ) -> None:
     accept(inbox, "m1")
     crm.script = [hang := Hang(Receipt(reference="while it was away"))]
-    running(outlet("crm", crm))
+    running(destination("crm", crm))
     assert hang.begun.wait(20)
 
     with capture_logs() as logs, locked(database):
@@ -655,7 +659,7 @@ def test_a_worker_outlives_a_store_that_is_away_while_it_claims(
     accept(inbox, "m1")
 
     with capture_logs() as logs, locked(database):
-        running(outlet("crm", crm))
+        running(destination("crm", crm))
         eventually(lambda: _times_away(logs) >= 2)
         assert crm.calls == []
 
@@ -676,7 +680,7 @@ def test_each_attempt_is_one_line_without_text_or_number(
     crm.script = [Transient("busy", status=503)]
 
     with capture_logs() as logs:
-        _step(new_worker(outlet("crm", crm, retry={"schedule": ["10s"]})))
+        _step(new_worker(destination("crm", crm, retry={"schedule": ["10s"]})))
 
     (line,) = logs
     view = delivery()

@@ -153,14 +153,14 @@ def test_a_config_becomes_connectors_that_can_deliver(tmp_path: Path) -> None:
         "  back-desk: {connector: teams, url: 'https://example.com/other'}\n"
     )
 
-    outlets = destinations.build(load(path, find_connector=destinations.find))
+    built = destinations.build(load(path, find_connector=destinations.find))
 
-    assert list(outlets) == ["front-desk", "back-desk"]
-    front, back = outlets.values()
+    assert list(built) == ["front-desk", "back-desk"]
+    front, back = built.values()
     assert (front.name, front.settings.deadline.total_seconds()) == ("front-desk", 7)
     assert type(front.connector) is Teams
     assert front.connector.options is front.settings.options
     assert front.connector is not back.connector
     assert [each.connector.http.default_deadline for each in (front, back)] == [7, 25]
-    for outlet in outlets.values():
-        outlet.connector.close()
+    for destination in built.values():
+        destination.connector.close()
