@@ -9,10 +9,15 @@ import structlog
 
 from connectors.base import DeliveryError
 from relay.destinations import Destination
-from relay.rules.delivery import Outcome, OutcomeKind, decide, delivered, given_back, outcome_of
+from relay.rules.delivery import Outcome, OutcomeKind, decide, delivered, outcome_of
 from relay.store.values import Claim, Record
 
 log = structlog.get_logger()
+
+#: Of a claim that nobody has begun to deliver.
+NOT_BEGUN = Outcome(
+    kind=OutcomeKind.TRANSIENT, detail="not begun: the worker was stopping", begun=False
+)
 
 
 def attempt(destination: Destination, claim: Claim) -> Outcome:
@@ -34,16 +39,7 @@ def attempt(destination: Destination, claim: Claim) -> Outcome:
         return outcome_of(error)
 
 
-def not_begun(claim: Claim, *, now: datetime) -> Record:
-    """Give a claim back that nobody has begun to deliver."""
-    outcome = Outcome(
-        kind=OutcomeKind.TRANSIENT, detail="not begun: the worker was stopping", begun=False
-    )
-    decision = given_back(claim.standing, now=now)
-    return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
-
-
-def decided(
+def conclude(
     destination: Destination,
     claim: Claim,
     outcome: Outcome,
@@ -52,10 +48,13 @@ def decided(
     rng: Random,
     seconds: float,
 ) -> Record:
-    """Say what follows from *outcome*, after *seconds*, and log it; one line per attempt."""
+    """Decide what follows from *outcome*, and log the attempt, which took so many *seconds*."""
     decision = decide(
         claim.standing, outcome, policy=destination.settings.policy, now=now, rng=rng
     )
+    record = Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
+    if not outcome.begun:
+        return record
     log.info(
         "delivery.attempted",
         event_id=claim.event.id,
@@ -68,4 +67,4 @@ def decided(
         due_at=decision.due_at and decision.due_at.isoformat(),
         ms=round(seconds * 1000, 1),
     )
-    return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
+    return record

@@ -1,7 +1,8 @@
-"""The leases of a node: kept on what it is at, and settled where somebody has lost one."""
+"""The leases of a node: renewed on what it works on, and settled where a worker has lost one."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +13,9 @@ from random import Random
 
 import structlog
 
-from relay.attempts import decided
+from relay.attempts import conclude
 from relay.destinations import Destination
+from relay.every import Every
 from relay.rules.delivery import Outcome, OutcomeKind
 from relay.store import Queue, StoreUnavailable
 from relay.store.values import Claim
@@ -51,9 +53,9 @@ INTERVALS = Intervals()
 
 
 class Leases:
-    """What this node has claimed and not recorded yet, and the heart that beats for it.
+    """The claims of this node that are not recorded yet.
 
-    *stop* ends all waiting; *then* is called at every beat.
+    A loop renews their leases, and settles the claims of workers that are not heard of any more.
     """
 
     def __init__(
@@ -64,90 +66,75 @@ class Leases:
         clock: Callable[[], datetime],
         rng: Random,
         intervals: Intervals,
-        stop: threading.Event,
-        then: Callable[[], None] = lambda: None,
     ) -> None:
         self._destinations = destinations
         self._queue = queue
         self._clock = clock
         self._rng = rng
         self._intervals = intervals
-        self._stop = stop
-        self._then = then
-        #: Claims by attempt, and when each has overrun its deadline.
-        self._at_work: dict[str, tuple[Claim, float]] = {}
+        #: Claims by attempt, and until when each is held.
+        self._held: dict[str, tuple[Claim, float]] = {}
         #: Leases that may be lost, and since when they look it.
         self._suspects: dict[tuple[str, datetime], float] = {}
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._loop = Every("leases", intervals.heartbeat, self._keep, away=StoreUnavailable)
 
-    def start(self) -> None:
-        """Settle what this node held when it was killed, and keep its leases from now on."""
-        self.until_stopped(self._take_back)
-        self._heart.start()
+    def start(self, stop: threading.Event) -> None:
+        """Settle what this node held when it was killed, and keep its leases from now on.
 
-    def begin(self, claim: Claim) -> None:
-        """Keep the lease of an attempt that begins, as long as it is within its deadline."""
-        deadline = self._destinations[claim.destination].settings.deadline.total_seconds()
-        overdue_at = time.monotonic() + deadline + self._intervals.grace
-        self._at_work[claim.attempt_id] = (claim, overdue_at)
+        While the store is away, try again until *stop* is set.
+        """
+        while not stop.is_set():
+            try:
+                self._take_back()
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+                stop.wait(self._intervals.store_away)
+            else:
+                self._loop.start()
+                return
 
-    def await_turn(self, claim: Claim) -> None:
-        """Keep the lease of what waits for a thread, unless those before it hang."""
-        deadline = self._destinations[claim.destination].settings.deadline.total_seconds()
-        overdue_at = time.monotonic() + 2 * deadline + self._intervals.grace
-        self._at_work[claim.attempt_id] = (claim, overdue_at)
+    def close(self) -> None:
+        """Renew nothing more."""
+        self._loop.close(0.0)
 
-    def keeps(self, claim: Claim) -> bool:
-        """Return whether a claim's lease is still kept: nobody else may have taken it over."""
-        found = self._at_work.get(claim.attempt_id)
-        return found is not None and found[1] > time.monotonic()
+    def hold(self, claim: Claim, *, until: float = math.inf) -> None:
+        """Keep the lease of *claim* until a moment of the monotonic clock, or its release."""
+        self._held[claim.attempt_id] = (claim, until)
 
-    def keep(self, claim: Claim) -> None:
-        """Keep the lease of what is done until that is recorded, however late it is."""
-        self._at_work[claim.attempt_id] = (claim, float("inf"))
+    def is_held(self, claim: Claim) -> bool:
+        """Return whether the lease is still kept; otherwise another worker may take it over."""
+        _, until = self._held.get(claim.attempt_id, (claim, 0.0))
+        return until > time.monotonic()
 
-    def forget(self, claim: Claim) -> None:
-        """Let the lease go: the attempt is recorded, or never will be."""
-        self._at_work.pop(claim.attempt_id, None)
-
-    def __len__(self) -> int:
-        """Return how many claims are not recorded, those included that overran their deadline."""
-        return len(self._at_work)
+    def release(self, claim: Claim, error: BaseException | None = None) -> None:
+        """Let the lease go: the attempt is recorded, or because of *error* never will be."""
+        self._held.pop(claim.attempt_id, None)
+        if error is not None:
+            # Its lease will run out.
+            log.error(
+                "attempt.not_recorded",
+                event_id=claim.event.id,
+                delivery_id=claim.delivery_id,
+                destination=claim.destination,
+                exc_info=error,
+            )
 
     def running(self) -> Sequence[Claim]:
-        """Return the claims at work, those apart that overran their deadline."""
+        """Return the claims that are held, except those past their time."""
         now = time.monotonic()
-        return [claim for claim, overdue_at in list(self._at_work.values()) if overdue_at > now]
+        return [claim for claim, until in list(self._held.values()) if until > now]
 
-    def until_stopped(self, act: Callable[[], None]) -> None:
-        """Do it, again and again while the store is away: what happened must not be forgotten."""
-        while True:
-            try:
-                return act()
-            except StoreUnavailable as error:
-                log.warning("store.unavailable", error=str(error))
-                if self._stop.wait(self._intervals.store_away):
-                    return None
+    def __len__(self) -> int:
+        """Return how many claims are not recorded, including those past their time."""
+        return len(self._held)
 
-    def _beat(self) -> None:
-        while not self._stop.wait(self._intervals.heartbeat):
-            try:
-                self._renew()
-                self._reap()
-                self._then()
-            except StoreUnavailable as error:
-                log.warning("store.unavailable", error=str(error))
-            except Exception:
-                # Without this heart every lease of the node would run out.
-                log.exception("leases.not_kept")
-
-    def _renew(self) -> None:
-        held = [claim.delivery_id for claim in self.running()]
-        if held:
+    def _keep(self) -> None:
+        if held := [claim.delivery_id for claim in self.running()]:
             self._queue.renew(held, lease=LEASE, now=self._clock())
+        self._settle_lost()
 
-    def _reap(self) -> None:
-        """Settle the claims that somebody lost."""
+    def _settle_lost(self) -> None:
+        """Settle the claims of workers that are not heard of any more."""
         now, moment = self._clock(), time.monotonic()
         patience = timedelta(seconds=self._intervals.patience)
         found = {
@@ -155,26 +142,23 @@ class Leases:
             for claim in self._queue.lost(list(self._destinations), now + patience)
         }
         self._suspects = {lease: self._suspects.get(lease, moment) for lease in found}
-        lost = [
-            claim
-            for lease, claim in found.items()
-            if claim.lease_until < now
-            and moment - self._suspects[lease] >= self._intervals.patience
-        ]
-        self._settle_lost(lost, "the worker was lost (lease ran out)")
+        for lease, claim in found.items():
+            waited = moment - self._suspects[lease]
+            if claim.lease_until < now and waited >= self._intervals.patience:
+                self._settle(claim, "the worker was lost (lease ran out)")
 
     def _take_back(self) -> None:
         """Settle the claims that this node held when it was killed."""
         now = self._clock()
         self._queue.hasten(now)
-        claims = self._queue.abandoned(now)
-        self._settle_lost(claims, "the worker was killed in the middle of it")
+        for claim in self._queue.abandoned(now):
+            self._settle(claim, "the worker was killed in the middle of it")
 
-    def _settle_lost(self, claims: Sequence[Claim], detail: str) -> None:
+    def _settle(self, claim: Claim, detail: str) -> None:
+        destination = self._destinations.get(claim.destination)
+        if destination is None:
+            return
         outcome = Outcome(kind=OutcomeKind.AMBIGUOUS, detail=detail, lost=True)
-        for claim in claims:
-            destination = self._destinations.get(claim.destination)
-            if destination is not None:
-                now = self._clock()
-                record = decided(destination, claim, outcome, now=now, rng=self._rng, seconds=0.0)
-                self.until_stopped(partial(self._queue.record, record))
+        now = self._clock()
+        record = conclude(destination, claim, outcome, now=now, rng=self._rng, seconds=0.0)
+        self._queue.record_later(record, partial(self.release, claim))

@@ -52,7 +52,7 @@ FLOORS = [
     {"config", "store"},
     {"migrations", "destinations"},
     {"refused", "node"},
-    {"attempts", "leases", "receive", "worker", "console", "api"},
+    {"attempts", "leases", "pool", "receive", "worker", "console", "api"},
     {"app", "processes", "cluster"},
     {"commands"},
     {"cli"},

@@ -47,13 +47,13 @@ app.task(sweep, name=SWEEP)
 def hints(config: Config) -> Hints:
     """Return what tells the fleet of *config* that there is work."""
     settings.use(config)
-    return Hints(app, settings.all_seats(config))
+    return Hints(app, settings.concurrency_of(config))
 
 
 def work(config: Config) -> int:
     """Run a worker, and a beat in it, until SIGTERM or SIGINT; return the exit code."""
     settings.use(config)
-    app.steps["worker"].add(node.Clock)
+    app.steps["worker"].add(node.EmbeddedBeat)
     worker = app.Worker(quiet=True, loglevel="WARNING")
     worker.start()
     code: int = worker.exitcode or 0

@@ -6,23 +6,23 @@ from typing import Any
 
 from celery.beat import ScheduleEntry, Scheduler
 
-from relay.cluster.hints import Line, waiting
+from relay.cluster.hints import BrokerConnection, waiting
 
 
 class Beat(Scheduler):
     """Keeps its schedule in memory, and sends no sweep while another one waits for a worker."""
 
     def __init__(self, app: Any, **options: Any) -> None:
-        self._line = Line(app)
+        self._broker = BrokerConnection(app)
         super().__init__(app, **options)
 
     def apply_async(self, entry: ScheduleEntry, producer: Any = None, **options: Any) -> None:
         """Send a sweep; while the broker is away, none, and the next one is tried in its turn."""
         try:
-            with self._line.producer() as ours:
+            with self._broker.producer() as ours:
                 if not waiting(ours.channel, entry.options["queue"]):
                     super().apply_async(entry, producer=ours, **options)
         except Exception as error:  # each transport has errors of its own
-            self._line.note(error)
+            self._broker.note(error)
         else:
-            self._line.note(None)
+            self._broker.note(None)

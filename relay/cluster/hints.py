@@ -25,7 +25,7 @@ GATHER = 0.005
 PATIENCE, AGAIN = 2.0, 1.0
 
 
-class Line:
+class BrokerConnection:
     """A connection to the broker for somebody who must not be kept waiting by it.
 
     It is made when it is needed, and hung up when anything goes wrong. Not for several threads.
@@ -70,14 +70,14 @@ class Line:
 class Hints:
     """Gives hints in a thread of its own: soon, and only as many as can be of use.
 
-    No more wait for a worker than *seats*: how many deliveries a destination takes at one time.
+    *concurrency*: how many deliveries a destination takes at one time; no more hints wait for it.
     While the broker is away they are dropped; a sweep gives them again.
     """
 
-    def __init__(self, app: Celery, seats: Mapping[str, int]) -> None:
+    def __init__(self, app: Celery, concurrency: Mapping[str, int]) -> None:
         self._app = app
-        self._seats = seats
-        self._line = Line(app)
+        self._concurrency = concurrency
+        self._broker = BrokerConnection(app)
         self._counts: Counter[str] = Counter()
         self._guard = threading.Lock()
         # It starts with the first hint: a thread that is made before a fork is not there after it.
@@ -95,7 +95,7 @@ class Hints:
         while self._counts and time.monotonic() < ends_at:
             time.sleep(GATHER)
         if self._loop.close(max(ends_at - time.monotonic(), 0.0)):
-            self._line.hang_up()
+            self._broker.hang_up()
 
     def _give(self) -> None:
         self._loop.pause(GATHER)
@@ -105,7 +105,7 @@ class Hints:
             self._send(counts)
 
     def _send(self, counts: Mapping[str, int]) -> None:
-        was_open = self._line.is_open
+        was_open = self._broker.is_open
         try:
             try:
                 self._publish(counts)
@@ -115,16 +115,16 @@ class Hints:
                 # It may have been idle for so long that somebody closed it.
                 self._publish(counts)
         except Exception as error:  # each transport has errors of its own
-            self._line.note(error)
+            self._broker.note(error)
             self._loop.pause(AGAIN)
         else:
-            self._line.note(None)
+            self._broker.note(None)
 
     def _publish(self, counts: Mapping[str, int]) -> None:
-        with self._line.producer() as producer:
+        with self._broker.producer() as producer:
             for name, count in counts.items():
                 queue = queue_of(name)
-                room = self._seats[name] - waiting(producer.channel, queue)
+                room = self._concurrency[name] - waiting(producer.channel, queue)
                 for _ in range(min(count, room)):
                     self._app.send_task(
                         DELIVER,

@@ -15,7 +15,7 @@ from celery.beat import EmbeddedService
 from relay import destinations, logs, migrations
 from relay.cluster import settings
 from relay.cluster.hints import Hints
-from relay.cluster.member import Member
+from relay.cluster.worker import HintedWorker
 from relay.migrations import Unusable
 from relay.node import Heartbeat, Pruner, new_name
 from relay.store import Database, Queue, StoreUnavailable
@@ -29,10 +29,10 @@ DRAIN, END = 8.0, 9.0
 #: Of the names that Celery knows our nodes by.
 PREFIX = "relay"
 
-_here: list[Member] = []
+_here: list[HintedWorker] = []
 
 
-def here() -> Member:
+def here() -> HintedWorker:
     """Return what serves the destinations in this process."""
     return _here[0]
 
@@ -53,16 +53,16 @@ class Deliveries(bootsteps.StartStopStep):
         config = settings.config_of_fleet()
         self._database = _opened()
         self._queue = Queue(self._database, node=self._name)
-        seats = settings.all_seats(config)
-        self._hints = Hints(worker.app, seats)
-        self._member = Member(
+        concurrency = settings.concurrency_of(config)
+        self._hints = Hints(worker.app, concurrency)
+        self._worker = HintedWorker(
             destinations.build(config),
-            seats,
             self._queue,
-            clock=self._database.clock,
+            concurrency=concurrency,
             hint=self._hints.give,
+            clock=self._database.clock,
         )
-        _here[:] = [self._member]
+        _here[:] = [self._worker]
         self._pruner = Pruner(
             Pruning(self._database),
             retention=config.retention,
@@ -72,20 +72,20 @@ class Deliveries(bootsteps.StartStopStep):
         self._pruner.start()
         self._heartbeat = Heartbeat(self._database, name=self._name, role="worker")
         self._heartbeat.start()
-        self._member.start()
+        self._worker.start()
         log.info("worker.started", node=self._name, destinations=list(config.destinations))
 
     def stop(self, worker: Any) -> None:
-        self._member.stop()
+        self._worker.stop()
         self._pruner.close()
         seconds = min(DRAIN, self._ends_at - time.monotonic())
-        left = self._member.drain(seconds)
+        left = self._worker.drain(seconds)
         self._queue.close()
         self._hints.close()
-        self._member.close()
+        self._worker.close()
         self._heartbeat.close()
         log.info("worker.stopped", node=self._name, left_to_their_leases=left)
-        if self._member.is_busy:
+        if self._worker.is_busy:
             # Threads that hang in a connector would hold the pool up, and the interpreter.
             _end()
 
@@ -93,13 +93,13 @@ class Deliveries(bootsteps.StartStopStep):
         """Stop claiming at once, and end in time also if the broker or a thread hangs."""
         self._ends_at = time.monotonic() + DRAIN
         if _here:
-            self._member.stop()
+            self._worker.stop()
         timer = threading.Timer(END, _end)
         timer.daemon = True
         timer.start()
 
 
-class Clock(bootsteps.StartStopStep):
+class EmbeddedBeat(bootsteps.StartStopStep):
     """A beat in a thread of the worker."""
 
     requires = (Deliveries,)

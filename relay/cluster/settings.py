@@ -65,7 +65,7 @@ def queue_of(destination: str) -> str:
     return f"{QUEUE}.{destination}"
 
 
-def all_seats(config: Config) -> Mapping[str, int]:
+def concurrency_of(config: Config) -> Mapping[str, int]:
     """Return how many deliveries go to each destination at one time, from one worker."""
     # The config fills in the connectors' own.
     return {name: each.concurrency or 1 for name, each in config.destinations.items()}
@@ -85,7 +85,7 @@ def declared(name: str) -> Queue:
 UNUSED = ("mingle", "gossip", "delayed_delivery")
 
 
-class Listener(Consumer):
+class SteadyConsumer(Consumer):
     """A consumer that a broker which went away cannot end, whatever Celery stumbles over then."""
 
     class Blueprint(Consumer.Blueprint):
@@ -148,10 +148,10 @@ def of_config() -> Mapping[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_enable_prefetch_count_reduction": False,
-        "worker_consumer": f"{__name__}:{Listener.__name__}",
+        "worker_consumer": f"{__name__}:{SteadyConsumer.__name__}",
         "worker_pool": "threads",
         # One more for sweeps.
-        "worker_concurrency": sum(all_seats(config).values()) + 1,
+        "worker_concurrency": sum(concurrency_of(config).values()) + 1,
         "beat_scheduler": "relay.cluster.beat:Beat",
         "beat_schedule": {
             "sweep": {

@@ -183,6 +183,8 @@ def decide(
     tries: Tries, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
 ) -> Decision:
     """Say what becomes of a delivery whose attempt ended in *outcome* at *now*."""
+    if not outcome.begun:
+        return _unharmed(tries, due_at=now)
     if outcome.acted or outcome.kind is OutcomeKind.AMBIGUOUS:
         # Also if this was the last attempt: a person may resend it.
         tries = replace(tries, repeat=True)
@@ -199,11 +201,6 @@ def decide(
             reason = f"ambiguous: {outcome.detail}"
             return _end(State.HELD, tries, reason=reason)
     return _retry(tries, outcome, policy=policy, now=now, rng=rng)
-
-
-def given_back(tries: Tries, *, now: datetime) -> Decision:
-    """Say what becomes of a delivery that was claimed, and whose attempt was not begun."""
-    return _unharmed(tries, due_at=now)
 
 
 def _retry(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from relay.rules.delivery import State, Tries
 from relay.rules.health import Pause, granted
@@ -19,6 +21,8 @@ from relay.store.record import Results
 from relay.store.rows import LOADED, load_event, load_pauses
 from relay.store.values import Claim, Record
 
+log = structlog.get_logger()
+
 #: Of the deliveries that may start, every so many-th is the newest one that is due, so that a
 #: backlog delays nobody who writes now.
 NEWEST_SHARE = 2
@@ -27,6 +31,8 @@ NEWEST_SEEN = 64
 
 #: Seconds for which records wait for company: nobody waits for them but a conversation's next.
 GATHER = 0.005
+#: Seconds after which a record is tried again while the store is away.
+AGAIN = 1.0
 
 #: No lease that is renewed in time reaches further into the future.
 LONGEST_LEASE = timedelta(minutes=1)
@@ -89,7 +95,8 @@ _CLAIMED = _CLAIMS.where(_THESE)
 class Queue:
     """The deliveries as a worker sees them. *node* names the worker that asks."""
 
-    def __init__(self, database: Database, *, node: str) -> None:
+    def __init__(self, database: Database, *, node: str, again: float = AGAIN) -> None:
+        """*again*: seconds after which a record is tried again while the store is away."""
         self._database = database
         self._node = node
         insert = sa.insert(schema.attempts)
@@ -98,8 +105,10 @@ class Queue:
         #: Deliveries claimed so far, by destination: whose turn it is.
         self._turns: dict[str, int] = {}
         self._group: GroupCommit[Record, None] = GroupCommit(
-            self._record, name="record", shared=StoreUnavailable, gather=GATHER
+            self._record_patiently, name="record", shared=StoreUnavailable, gather=GATHER
         )
+        self._again = again
+        self._closing = threading.Event()
 
     def due(self, destinations: Sequence[str], now: datetime) -> set[str]:
         """Return which of *destinations* have a delivery that is due."""
@@ -160,13 +169,20 @@ class Queue:
         return chosen
 
     def record(self, record: Record) -> None:
-        """Write how an attempt ended and what follows; a lost lease changes only the attempt."""
-        self._group.submit(record)
+        """Write how an attempt ended and what follows; a lost lease changes only the attempt.
+
+        While the store is away this waits. Raises :class:`StoreUnavailable` when the queue has
+        been closed.
+        """
+        try:
+            self._group.submit(record)
+        except Closed as error:
+            raise StoreUnavailable("shutting down") from error
 
     def record_later(self, record: Record, then: Then) -> None:
         """Do so with others, and call *then* with nothing, or with the error, when it is done.
 
-        Raises :class:`StoreUnavailable` when this queue has been closed.
+        Raises :class:`StoreUnavailable` when the queue has been closed.
         """
         try:
             self._group.submit_later(record, then)
@@ -230,8 +246,19 @@ class Queue:
             return load_pauses(db)
 
     def close(self) -> None:
-        """Write what was recorded."""
+        """Write what was recorded; if the store is away, give it up."""
+        self._closing.set()
         self._group.close()
+
+    def _record_patiently(self, records: Sequence[Record]) -> Sequence[None]:
+        """Record; while the store is away again and again: what happened must not be forgotten."""
+        while True:
+            try:
+                return self._record(records)
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+                if self._closing.wait(self._again):
+                    raise
 
     @once_more
     def _record(self, records: Sequence[Record]) -> Sequence[None]:

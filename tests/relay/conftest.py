@@ -101,7 +101,7 @@ def new_queue(database: Database) -> Iterator[Callable[[str], Queue]]:
     made = []
 
     def new_queue(node: str) -> Queue:
-        made.append(Queue(database, node=node))
+        made.append(Queue(database, node=node, again=0.005))
         return made[-1]
 
     yield new_queue

@@ -35,7 +35,6 @@ from relay.rules.delivery import (
     Tries,
     decide,
     delivered,
-    given_back,
     outcome_of,
 )
 from relay.rules.health import PROBE_EVERY
@@ -485,6 +484,8 @@ def test_after_doubt_at_least_half_of_the_schedule_is_waited_for(
 def test_what_was_not_begun_goes_back_at_once_and_costs_no_attempt() -> None:
     standing = Tries(attempts=3, repeat=True, failing_since=NOW - MINUTE)
 
-    assert given_back(standing, now=NOW) == Decision(
+    outcome = Outcome(kind=OutcomeKind.TRANSIENT, begun=False)
+
+    assert decided(outcome, standing) == Decision(
         state=State.PENDING, due_at=NOW, attempts=2, repeat=True, failing_since=NOW - MINUTE
     )

@@ -16,12 +16,15 @@ from fakes import (
     arrival,
     customer,
     delivered,
+    eventually,
     failed,
     finish,
     locked,
+    record,
     take,
     take_one,
 )
+from structlog.testing import capture_logs
 
 from relay.rules.delivery import OutcomeKind, Policy, State
 from relay.rules.units import RateLimit
@@ -271,15 +274,46 @@ def test_records_of_many_callers_share_commits(
     assert commits.count - before < 64
 
 
-def test_a_record_that_cannot_be_written_can_be_written_again(
+def test_a_record_is_written_when_the_store_is_back(
     inbox: Inbox, queue: Queue, database: Database, delivery: FindDelivery
 ) -> None:
     accept(inbox, "m1")
     claim = take_one(queue)
 
-    with locked(database), pytest.raises(StoreUnavailable):
-        finish(queue, claim)
-    assert delivery().state == State.IN_FLIGHT
+    with ThreadPoolExecutor(1) as callers, locked(database), capture_logs() as logs:
+        finished = callers.submit(finish, queue, claim)
+        eventually(lambda: len(logs) >= 2)
+        assert delivery().state == State.IN_FLIGHT
+        assert not finished.done()
+
+    assert delivery().state == State.DELIVERED
+    assert {line["event"] for line in logs} == {"store.unavailable"}
+
+
+def test_a_queue_that_is_closed_while_the_store_is_away_gives_its_records_up(
+    inbox: Inbox, queue: Queue, database: Database, delivery: FindDelivery
+) -> None:
+    accept_apart(inbox, 2)
+    first, second = take(queue)
+    told: list[BaseException | None] = []
+
+    with locked(database), capture_logs() as logs:
+        for claim in (first, second):
+            queue.record_later(record(claim, delivered()), told.append)
+        eventually(lambda: logs)
+        queue.close()
+
+    assert [type(error) for error in told] == [StoreUnavailable] * 2
+    with pytest.raises(StoreUnavailable, match="shutting down"):
+        finish(queue, first)
+    assert delivery("m0").state == State.IN_FLIGHT
+
+
+def test_a_record_that_is_written_twice_counts_once(
+    inbox: Inbox, queue: Queue, database: Database, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
 
     finish(queue, claim)
     finish(queue, claim)  # as when the first was written and nobody heard of it

@@ -54,7 +54,7 @@ def _relay(database: Database, crm: Scripted, tmp_path: Path) -> Iterator[FlaskC
     path.write_text(CONFIG)
     config = load(path, find_connector=lambda name: Scripted)
     migrations.upgrade(database)
-    inbox, queue = Inbox(database), Queue(database, node="worker-1")
+    inbox, queue = Inbox(database), Queue(database, node="worker-1", again=0.1)
     refusals = Refusals(inbox.refuse)
     worker = Worker(
         {"crm": destination("crm", crm)},

@@ -25,7 +25,7 @@ from fakes import (
     locked,
     take_one,
 )
-from fleet import Fleet
+from hinted import Hinted
 from structlog.testing import capture_logs
 
 from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
@@ -48,7 +48,7 @@ def crm() -> Scripted:
     return Scripted()
 
 
-@pytest.fixture(params=[Worker, Fleet], ids=["threads", "celery"])
+@pytest.fixture(params=[Worker, Hinted], ids=["threads", "celery"])
 def new_worker(
     request: pytest.FixtureRequest, new_queue: Callable[[str], Queue], clock: Clock
 ) -> Iterator[NewWorker]:
@@ -95,7 +95,7 @@ def running(new_worker: NewWorker) -> Iterator[NewWorker]:
 
 def _step(worker: Worker) -> int:
     """Let *worker* do what is due, and wait for it."""
-    claimed = worker.work_once()
+    claimed = worker.fill()
     assert worker.drain(20) == 0
     return claimed
 
@@ -364,10 +364,10 @@ def test_while_calls_are_quick_some_are_claimed_before_a_thread_is_free(
     assert _step(worker) == 4
     hangs = [Hang() for _ in range(20)]
     crm.script = list(hangs)
-    assert worker.work_once() == 4 + ahead
+    assert worker.fill() == 4 + ahead
     eventually(lambda: len(crm.calls) == 8)
     # Nothing has ended since.
-    assert worker.work_once() == 0
+    assert worker.fill() == 0
 
     for hang in hangs:
         hang.release()
@@ -415,7 +415,7 @@ def test_what_was_claimed_ahead_is_given_back_when_the_worker_stops(
     assert _step(worker) == 4
     hangs = [Hang() for _ in range(4)]
     crm.script = list(hangs)
-    assert worker.work_once() == 6
+    assert worker.fill() == 6
     eventually(lambda: len(crm.calls) == 8)
 
     worker.stop()
