@@ -153,12 +153,20 @@ class Connector(ABC, Generic[OptionsT]):
     Options: ClassVar[type[BaseModel]]
     #: Deliveries per time (``"4/1s"``) unless the destination says otherwise; None: no limit.
     default_rate: ClassVar[str | None] = None
+    #: How many of the rate may start at once unless the destination says otherwise, the rest being
+    #: spread evenly; None: all of them.
+    default_burst: ClassVar[int | None] = None
     #: Deliveries at the same time unless the destination says otherwise.
     default_concurrency: ClassVar[int] = 8
 
     def __init__(self, options: OptionsT, *, http: Http) -> None:
         self.options = options
         self.http = http
+
+    @classmethod
+    def rate_for(cls, options: OptionsT) -> str | None:
+        """Return the rate of a destination with *options* that names none."""
+        return cls.default_rate
 
     @abstractmethod
     def deliver(

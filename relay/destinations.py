@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from connectors.base import Connector
 from connectors.http import Http
 from relay.config.model import Config, DestinationConfig
+from relay.store.values import Connection
 
 GROUP = "gofax_relay.connectors"
 #: Conformance suites of connectors, under the connectors' names.
@@ -44,6 +45,8 @@ class Destination:
     name: str
     settings: DestinationConfig
     connector: Connector[Any]
+    #: The destinations that share our rate; None: nobody else does.
+    connection: Connection | None = None
 
 
 def find(name: str) -> type[Connector[Any]]:
@@ -101,9 +104,17 @@ def build(config: Config) -> Mapping[str, Destination]:
                     default_deadline=settings.deadline.total_seconds(),
                 ),
             ),
+            connection=_connection(config, settings.connection),
         )
         for name, settings in config.destinations.items()
     }
+
+
+def _connection(config: Config, name: str | None) -> Connection | None:
+    if name is None:
+        return None
+    sharing = (own for own, each in config.destinations.items() if each.connection == name)
+    return Connection(name=f"connection {name}", destinations=tuple(sorted(sharing)))
 
 
 @cache

@@ -60,6 +60,8 @@ class Pool:
         #: How many may be claimed although no thread is free for them yet.
         self._ahead = 0
         self._rest_until = 0.0
+        #: Monotonic time at which something was claimed last.
+        self.claimed_at = 0.0
         #: The last claim took all that it could: there is probably more.
         self.has_more = False
 
@@ -86,7 +88,8 @@ class Pool:
         claims = self._queue.claim(
             self.name,
             limit=limit,
-            rate=self._destination.settings.rate,
+            rate=self._destination.settings.limit,
+            connection=self._destination.connection,
             lease=LEASE,
             clock=self._clock,
         )
@@ -95,6 +98,8 @@ class Pool:
             self._rest_until = time.monotonic() + self._intervals.not_granted
         elif self.has_more:
             self._rest_until = time.monotonic() + self._intervals.gather
+        if claims:
+            self.claimed_at = time.monotonic()
         for claim in claims:
             # Those before it may take as long as they are allowed to; if they hang, it is lost.
             self._leases.hold(claim, until=self._overdue_at(attempts=2))

@@ -69,7 +69,9 @@ class Worker:
 
     def fill(self) -> int:
         """Fill the pools with what is due; return how many attempts that starts."""
-        ready = [pool for pool in self._pools if pool.is_ready]
+        # Of those that share a rate, the one that has waited longest goes first.
+        in_turn = sorted(self._pools, key=lambda pool: pool.claimed_at)
+        ready = [pool for pool in in_turn if pool.is_ready]
         asked = [pool.name for pool in ready if not pool.has_more]
         due = self._queue.due(asked, self._clock()) if asked else set()
         return sum(pool.fill() for pool in ready if pool.has_more or pool.name in due)

@@ -191,7 +191,11 @@ class ContractChecks(Hooks):
         assert declared[0] is not Connector, (
             "declare default_rate: what the system takes (such as 100/10s), or None"
         )
-        assert rate is None or RATE.fullmatch(rate), f"default_rate {rate!r}: write such as 4/1s"
+        with self.bench() as bench:
+            options = self.connector.Options.model_validate(bench.options(bench.stand_in.url))
+        for each in (rate, self.connector.rate_for(options)):
+            assert each is None or RATE.fullmatch(each), f"rate {each!r}: write such as 4/1s"
+        assert (self.connector.default_burst or 1) >= 1, "default_burst must be at least 1"
         assert self.connector.default_concurrency >= 1, "default_concurrency must be at least 1"
 
     def test_C16_documentation_is_complete(self) -> None:

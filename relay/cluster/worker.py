@@ -197,7 +197,12 @@ class HintedPool:
         """Claim for all that wait; return whether to try again if that gave nothing."""
         name, settings, now = self._destination.name, self._destination.settings, self._clock()
         claims = self._queue.claim(
-            name, limit=self._waiting, rate=settings.rate, lease=LEASE, clock=self._clock
+            name,
+            limit=self._waiting,
+            rate=settings.limit,
+            connection=self._destination.connection,
+            lease=LEASE,
+            clock=self._clock,
         )
         overdue_at = time.monotonic() + settings.deadline.total_seconds() + self._intervals.grace
         for claim in claims:

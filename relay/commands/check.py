@@ -58,7 +58,9 @@ def plan(config: Config) -> str:
         lines.insert(1, f"engine celery, told by {without_password(broker)}")
     lines += [f"endpoint {each.path}: {_guard(each)}" for each in config.endpoints]
     for name, destination in config.destinations.items():
-        pace = f", at most {destination.rate}" if destination.rate else ""
+        pace = f", at most {destination.limit}" if destination.limit else ""
+        if destination.connection:
+            pace += f" on connection {destination.connection}"
         lines.append(f"destination {name}: {destination.connector}{pace}")
     for route in config.routes:
         when = route.when.model_dump(by_alias=True, exclude_none=True)

@@ -76,7 +76,19 @@ def _destinations(
         destination = _destination(document, at, values, find_connector)
         if destination:
             found[name] = destination
+    _agree(document, found)
     return found
+
+
+def _agree(document: Document, destinations: Mapping[str, DestinationConfig]) -> None:
+    """Check that destinations which share a connection have one rate."""
+    first: dict[str, str] = {}
+    for name, each in destinations.items():
+        other = first.setdefault(each.connection, name) if each.connection else name
+        ours, theirs = each.limit or "none", destinations[other].limit or "none"
+        if ours != theirs:
+            said = f"{other} shares it and has another rate ({theirs}; here {ours}); write one"
+            document.fault(("destinations", name, "connection"), said)
 
 
 def _destination(
@@ -100,7 +112,9 @@ def _destination(
             also=_common_keys(),
             context={"folder": document.path.absolute().parent},
         )
-        own.setdefault("rate", connector.default_rate)
+        if options is not None:
+            own.setdefault("rate", connector.rate_for(options))
+        own.setdefault("burst", connector.default_burst)
         own.setdefault("concurrency", connector.default_concurrency)
     return _checked(
         DestinationConfig, {**own, "options": options or Options()}, at=at, document=document

@@ -7,6 +7,7 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,7 +32,7 @@ from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.rules.payload import DedupeField, Format
 from relay.rules.routing import Route
 from relay.rules.signature import Encoding
-from relay.rules.units import Duration, Rate, Size
+from relay.rules.units import Duration, Rate, RateLimit, Size
 
 #: Beyond it there is no date from which an age could be counted back.
 LONGEST_AGE = timedelta(days=36_500)
@@ -185,6 +186,18 @@ class DestinationConfig(Settings):
 
     connector: str = Field(description="Kind of system: hubspot, zendesk, teams, …")
     rate: Rate | None = Field(None, description="Deliveries per time; default: the connector's")
+    burst: int | None = Field(
+        None,
+        ge=1,
+        description="How many of the rate may start at once; the rest of it is spread evenly. "
+        "Default: the connector's, or all",
+    )
+    connection: str | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="Destinations that name one connection share its rate",
+    )
     concurrency: int | None = Field(
         None, ge=1, le=256, description="Deliveries at one time; default: the connector's"
     )
@@ -200,6 +213,11 @@ class DestinationConfig(Settings):
     )
     #: The connector's own options, checked by its model.
     options: BaseModel = Field(exclude=True)
+
+    @property
+    def limit(self) -> RateLimit | None:
+        """The rate, with its burst."""
+        return self.rate and replace(self.rate, burst=self.burst)
 
     @property
     def policy(self) -> Policy:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PositiveInt
@@ -21,14 +22,49 @@ _RATE = re.compile(r"([1-9]\d{0,8})\s*/\s*(\S+)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most *count* in any span of *period*."""
+    """At most *count* in any span of *period*, up to *burst* of them at once."""
 
     count: int
     period: timedelta
+    #: None: all of them may come at once.
+    burst: int | None = None
 
     def __str__(self) -> str:
         seconds = f"{self.period.total_seconds():.6f}".rstrip("0").rstrip(".")
-        return f"{self.count}/{seconds}s"
+        at_once = f", {self.burst} at once" if self.is_spread else ""
+        return f"{self.count}/{seconds}s{at_once}"
+
+    @property
+    def is_spread(self) -> bool:
+        """Say whether less may come at once than in the whole period."""
+        return self.burst is not None and self.burst < self.count
+
+    @property
+    def memory(self) -> timedelta:
+        """For how long a start can matter to later ones."""
+        if self.burst is None or not self.is_spread:
+            return self.period
+        return max(self.period, self.period * self.burst / (self.count - self.burst))
+
+    def room(self, started: Sequence[datetime], *, now: datetime) -> int:
+        """Return how many may start now; *started*: when others did within :attr:`memory`.
+
+        A burst is a credit that fills up again by ``count - burst`` a period: so many at once, the
+        others evenly, and in any period no more than *count*. What is not known is the credit
+        before the first start; it is taken to be as little as it can have been.
+        """
+        moments = sorted(min(moment, now) for moment in started)
+        left = self.count - sum(now - moment < self.period for moment in moments)
+        if self.burst is None or not self.is_spread:
+            return max(left, 0)
+        # In times, which are exact: a start costs a period.
+        refill, full = self.count - self.burst, self.burst * self.period
+        credit, since = timedelta(), now - self.memory
+        for moment in moments:
+            credit = min(credit + refill * (moment - since), full)
+            credit, since = max(credit - self.period, timedelta()), moment
+        credit = min(credit + refill * (now - since), full)
+        return max(min(credit // self.period, left), 0)
 
 
 def duration(value: object) -> timedelta:

@@ -19,7 +19,7 @@ from relay.store.group_commit import Closed, GroupCommit, Then
 from relay.store.lanes import lock_lanes
 from relay.store.record import Results
 from relay.store.rows import LOADED, load_event, load_pauses
-from relay.store.values import Claim, Record
+from relay.store.values import Claim, Connection, Record
 
 log = structlog.get_logger()
 
@@ -128,9 +128,11 @@ class Queue:
         rate: RateLimit | None,
         lease: timedelta,
         clock: Callable[[], datetime],
+        connection: Connection | None = None,
     ) -> Sequence[Claim]:
         """Take up to *limit* due deliveries as rate and pauses grant: oldest and newest in turn.
 
+        *connection*: the destinations that share *rate*; by default it is this one's alone.
         Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
         """
         database = self._database
@@ -140,7 +142,8 @@ class Queue:
             # Read now that nobody has to be waited for, or a rate would count from too early on.
             now = clock()
             if rate:
-                limit = min(limit, health.within(database, db, rate, destination, now=now))
+                shared = connection or Connection(name=destination, destinations=(destination,))
+                limit = min(limit, health.within(database, db, rate, shared, now=now))
             most, after = granted(before, now=now)
             limit = limit if most is None else min(limit, most)
             chosen = self._chosen(db, destination, limit=limit, now=now) if limit > 0 else ()

@@ -12,7 +12,7 @@ from relay.rules.units import RateLimit
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.rows import health_row, load_health
-from relay.store.values import Record
+from relay.store.values import Connection, Record
 
 #: By how much the clocks of two workers may differ for rates to be exact.
 SKEW = timedelta(seconds=5)
@@ -25,15 +25,14 @@ _KNOWN = (
     .with_for_update()
 )
 # What seems to have started in the future did so before the clock was put back.
-_STARTED = (
-    sa.select(sa.func.count())
-    .select_from(schema.attempts)
-    .where(
-        schema.attempts.c.destination == sa.bindparam("b_name"),
-        schema.attempts.c.started_at > sa.bindparam("b_from", type_=schema.UtcTime()),
-        schema.attempts.c.started_at <= sa.bindparam("b_to", type_=schema.UtcTime()),
-    )
+_started_at = schema.attempts.c.started_at
+_RECENT = (
+    schema.attempts.c.destination.in_(sa.bindparam("b_names", expanding=True)),
+    _started_at > sa.bindparam("b_from", type_=schema.UtcTime()),
+    _started_at <= sa.bindparam("b_to", type_=schema.UtcTime()),
 )
+_HOW_MANY = sa.select(sa.func.count()).select_from(schema.attempts).where(*_RECENT)
+_WHEN = sa.select(_started_at).where(*_RECENT)
 
 
 def locked(db: sa.Connection, destination: str) -> Health:
@@ -42,16 +41,24 @@ def locked(db: sa.Connection, destination: str) -> Health:
 
 
 def within(
-    database: Database, db: sa.Connection, rate: RateLimit, destination: str, *, now: datetime
+    database: Database,
+    db: sa.Connection,
+    rate: RateLimit,
+    connection: Connection,
+    *,
+    now: datetime,
 ) -> int:
-    """Return how many deliveries may start now without more than *rate* in any window.
+    """Return how many deliveries may start now by *rate*, at all who share *connection*.
 
-    While another node claims here it is none: how many that takes is not known yet.
+    While another node claims there it is none: how many that takes is not known yet.
     """
-    if not database.alone(db, f"claim {destination}"):
+    if not database.alone(db, f"claim {connection.name}"):
         return 0
-    window = {"b_name": destination, "b_from": now - rate.period, "b_to": now + SKEW}
-    return rate.count - int(db.execute(_STARTED, window).scalar_one())
+    window = {"b_from": now - rate.memory, "b_to": now + SKEW}
+    recent = {"b_names": connection.destinations, **window}
+    if not rate.is_spread:
+        return rate.count - int(db.execute(_HOW_MANY, recent).scalar_one())
+    return rate.room(db.scalars(_WHEN, recent).all(), now=now)
 
 
 def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> None:

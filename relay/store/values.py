@@ -88,6 +88,14 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """What a rate is counted for: the destinations that name one connection of their vendor's."""
+
+    name: str
+    destinations: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """How an attempt ended and what follows from it."""
 

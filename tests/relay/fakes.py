@@ -27,7 +27,7 @@ from relay.rules.delivery import Decision, Outcome, OutcomeKind, Policy, decide
 from relay.rules.routing import Match
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, StoreUnavailable
-from relay.store.values import Arrival, Claim, Record, Request
+from relay.store.values import Arrival, Claim, Connection, Record, Request
 
 T = TypeVar("T")
 
@@ -215,9 +215,17 @@ def take(
     limit: int = 100,
     rate: RateLimit | None = None,
     lease: timedelta = LEASE,
+    connection: Connection | None = None,
 ) -> Sequence[Claim]:
     """Claim what is due."""
-    return queue.claim(destination, limit=limit, rate=rate, lease=lease, clock=lambda: now)
+    return queue.claim(
+        destination,
+        limit=limit,
+        rate=rate,
+        lease=lease,
+        clock=lambda: now,
+        connection=connection,
+    )
 
 
 def take_one(queue: Queue, **options: Any) -> Claim:

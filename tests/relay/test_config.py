@@ -177,6 +177,22 @@ class TestDefaults:
 
         assert config.destinations["a"].rate is None
 
+    def test_destinations_of_one_connection_need_one_rate(
+        self, read: Read, faults: Faults
+    ) -> None:
+        shared = "connector: plain, connection: x, rate: 4/1s"
+        text = f"{ENDPOINT}destinations:\n  a: {{{shared}}}\n  b: {{{shared}"
+
+        config = read(text + "}\n")
+        [fault] = faults(text + ", burst: 2}\n")
+
+        limits = [each.limit for each in config.destinations.values()]
+        assert limits == [RateLimit(4, timedelta(seconds=1))] * 2
+        assert fault.endswith(
+            "destinations.b.connection: a shares it and has another rate "
+            "(4/1s; here 4/1s, 2 at once); write one"
+        )
+
     def test_a_destination_may_say_otherwise(self, read: Read) -> None:
         config = read(
             ENDPOINT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ from relay.rules.delivery import OutcomeKind, Policy, State
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable
 from relay.store.claim import NEWEST_SEEN
-from relay.store.values import Claim, DeliveryView
+from relay.store.values import Claim, Connection, DeliveryView
 
 ON_BOTH = True
 
@@ -162,6 +163,31 @@ def test_a_rate_that_is_used_up_does_not_bind_other_destinations(
     counts = [len(take(queue, destination=name, rate=rate)) for name in ("crm", "chat", "crm")]
 
     assert counts == [2, 2, 0]
+
+
+def test_destinations_of_one_connection_share_its_rate_over_all_workers(
+    inbox: Inbox, new_queue: NewQueue
+) -> None:
+    names = ("front-desk", "sales")
+    accept_apart(inbox, 60, to=names)
+    queues = [new_queue("worker-1"), new_queue("worker-2")]
+    rate = RateLimit(25, timedelta(minutes=5), burst=5)
+    started: list[tuple[datetime, str]] = []
+
+    for second in range(0, 700, 5):
+        now = NOON + second * SECOND
+        for queue, name in itertools.product(queues, names if second % 2 else names[::-1]):
+            claims = take(
+                queue, now=now, destination=name, limit=4, rate=rate,
+                connection=Connection(name="flow owner", destinations=names),
+            )  # fmt: skip
+            started += [(claim.claimed_at, name) for claim in claims]
+
+    moments = [moment for moment, _ in started]
+    for begin in moments:
+        assert sum(begin <= each < begin + rate.period for each in moments) <= 25
+    assert moments == [NOON] * 5 + [NOON + 15 * n * SECOND for n in range(1, 47)]
+    assert {name for _, name in started} == set(names)
 
 
 def test_attempts_that_failed_count_against_the_rate(inbox: Inbox, queue: Queue) -> None:

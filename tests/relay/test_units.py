@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import example, given
@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from relay.rules.units import Duration, Rate, RateLimit, Size, duration, rate, size
 
+NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -186,6 +187,65 @@ def test_parts_of_a_time_add_up(parts: list[tuple[int, str]]) -> None:
 def test_a_rate_is_written_as_it_is_read(limit: RateLimit, written: str) -> None:
     assert str(limit) == written
     assert rate(written) == limit
+
+
+FLOW_BOT = RateLimit(25, timedelta(minutes=5), burst=5)
+
+
+def test_a_burst_is_written_with_its_rate() -> None:
+    assert str(FLOW_BOT) == "25/300s, 5 at once"
+    assert str(RateLimit(4, timedelta(seconds=1), burst=5)) == "4/1s"
+
+
+def test_after_a_burst_the_rest_of_a_rate_is_spread_evenly() -> None:
+    started: list[float] = []
+    for second in range(1000):
+        now = NOON + timedelta(seconds=second)
+        recent = [each for each in started if second - each < 300]
+        room = FLOW_BOT.room([NOON + timedelta(seconds=each) for each in recent], now=now)
+        started += [second] * room
+
+    assert started[:5] == [0] * 5
+    assert started[5:] == list(range(15, 1000, 15))
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.lists(st.integers(0, 90), max_size=60),
+)
+def test_whenever_it_is_asked_no_span_holds_more_than_the_rate(
+    count: int, burst: int, pauses: list[int]
+) -> None:
+    limit, now = RateLimit(count, timedelta(seconds=60), burst=burst), NOON
+    started: list[datetime] = []
+    for pause in pauses:
+        now += timedelta(seconds=pause)
+        recent = [each for each in started if now - each < limit.memory]
+        room = limit.room(recent, now=now)
+        assert room <= min(burst, count)
+        started += [now] * room
+
+    for begin in started:
+        assert sum(begin <= each < begin + limit.period for each in started) <= count
+
+
+@pytest.mark.parametrize("limit", [FLOW_BOT, RateLimit(10, timedelta(seconds=8), burst=8)])
+def test_after_a_rest_there_is_room_for_a_burst(limit: RateLimit) -> None:
+    burst = [NOON] * (limit.burst or 0)
+
+    assert limit.room([], now=NOON) == len(burst)
+    assert limit.room(burst, now=NOON) == 0
+    assert limit.room(burst, now=NOON + limit.memory) == len(burst)
+
+
+def test_a_rate_without_a_burst_may_come_at_once() -> None:
+    limit = RateLimit(3, timedelta(seconds=10))
+    long_ago, ahead = NOON - limit.period, NOON + timedelta(seconds=2)
+
+    assert limit.room([], now=NOON) == 3
+    assert limit.room([ahead, NOON, long_ago], now=NOON) == 1
+    assert limit.room([NOON] * 5, now=NOON) == 0
 
 
 def test_models_read_all_three() -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from relay.leases import LEASE, Intervals
 from relay.rules.delivery import DEFAULT_SCHEDULE, State
 from relay.rules.health import PROBE_EVERY
 from relay.store import Database, Inbox, Queries, Queue
-from relay.store.values import DeliveryView
+from relay.store.values import Connection, DeliveryView
 from relay.worker import Worker
 
 FindDelivery = Callable[..., DeliveryView]
@@ -445,6 +446,26 @@ def test_the_rate_of_a_destination_is_kept(
         clock.advance(1)
 
     assert counts == [3, 3, 1]
+
+
+def test_destinations_of_one_connection_take_turns_at_its_rate(
+    inbox: Inbox, new_queue: Callable[[str], Queue], clock: Clock
+) -> None:
+    accept_apart(inbox, 6, to=("crm", "chat"))
+    shared = Connection(name="shared", destinations=("chat", "crm"))
+    both = [Scripted(), Scripted()]
+    served = {
+        name: replace(destination(name, each, rate="1/1s"), connection=shared)
+        for name, each in zip(("crm", "chat"), both, strict=True)
+    }
+    worker = Worker(served, new_queue("worker-1"), clock=clock, intervals=QUICK)
+
+    for _ in range(6):
+        assert _step(worker) == 1
+        clock.advance(1)
+
+    assert [len(each.message_ids) for each in both] == [3, 3]
+    worker.close()
 
 
 def test_two_workers_share_the_work_and_do_nothing_twice(
