@@ -31,7 +31,7 @@ def expect_all(found: object, kind: type) -> Iterator[Any]:
 
 
 @contextmanager
-def answers(doubt: type[DeliveryError]) -> Iterator[None]:
+def decoding(doubt: type[DeliveryError]) -> Iterator[None]:
     """Raise *doubt* for a 2xx that is no answer of Zendesk; zenpy trips over it in many ways."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""The few things that we ask of Zendesk's tickets through zenpy."""
+"""What we ask of Zendesk's tickets, through zenpy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zenpy.lib.api_objects import Comment, Ticket, User
 from connectors.base import Ambiguous, Receipt, Transient
 from connectors.http import Http
 from connectors.oauth import AccessToken
-from connectors.zendesk.answers import answers, expect, expect_all
+from connectors.zendesk.answers import decoding, expect, expect_all
 from connectors.zendesk.message import Message
 from connectors.zendesk.options import ZendeskOptions
 from connectors.zendesk.people import People
@@ -21,7 +21,7 @@ from connectors.zendesk.session import Gone, ZendeskSession
 MERGED = "closed_by_merge"
 
 
-class Desk:
+class Client:
     """One client of Zendesk, for one thread at a time."""
 
     def __init__(self, options: ZendeskOptions, http: Http, sign_in: AccessToken | str) -> None:
@@ -34,7 +34,7 @@ class Desk:
         self.session.close()
 
     def me(self) -> User:
-        with answers(Transient):
+        with decoding(Transient):
             return expect(self._zenpy.users.me(), User)
 
     def ticket(self, thread: str, message: Message) -> Ticket | None:
@@ -42,7 +42,7 @@ class Desk:
         if not re.fullmatch(r"[1-9][0-9]{0,17}", thread):
             return None
         try:
-            with answers(Transient):
+            with decoding(Transient):
                 ticket: Ticket = expect(self._zenpy.tickets(id=int(thread)), Ticket)
                 return ticket if _belongs(ticket, message) else None
         except Gone:
@@ -50,7 +50,7 @@ class Desk:
 
     def tickets(self, message: Message) -> Sequence[Ticket]:
         """List the tickets of the conversation, newest first."""
-        with answers(Transient):
+        with decoding(Transient):
             found = expect_all(self._zenpy.tickets(external_id=message.conversation_id), Ticket)
             ours = [each for each in found if _belongs(each, message)]
             return sorted(ours, key=lambda ticket: int(ticket.id), reverse=True)
@@ -61,13 +61,13 @@ class Desk:
         A creation whose answer was lost shows in the description, which every read brings along;
         only *repeat* is reason to read the comments too.
         """
-        if message.mark in str(ticket.description):
+        if message.ref in str(ticket.description):
             return self._receipt(ticket)
         if not repeat:
             return None
-        with answers(Transient):
+        with decoding(Transient):
             for comment in expect_all(self._zenpy.tickets.comments(int(ticket.id)), Comment):
-                if _bears(comment, message.mark):
+                if _bears(comment, message.ref):
                     return self._receipt(ticket, f" comment {comment.id}")
         return None
 
@@ -89,7 +89,7 @@ class Desk:
         if isinstance(ticket.updated_at, str):
             # What an agent does at this moment shall not be undone, nor go by unseen.
             change.safe_update, change.updated_stamp = True, ticket.updated_at
-        with answers(Ambiguous):
+        with decoding(Ambiguous):
             return self._made(self._zenpy.tickets.update(change), expected=ticket.id)
 
     def create(self, message: Message, *, person: int, after: Iterable[Ticket]) -> Receipt:
@@ -114,7 +114,7 @@ class Desk:
         if source is not None:
             ticket.via_followup_source_id = source.id
             ticket.tags = _inherited(source, options.tags)
-        with self.session.keyed(message.key), answers(Ambiguous):
+        with self.session.keyed(message.key), decoding(Ambiguous):
             return self._made(self._zenpy.tickets.create(ticket))
 
     def _comment(self, message: Message, *, author: int) -> Comment:
@@ -162,6 +162,6 @@ def _comment_in(audit: object) -> str:
     return f" comment {ids[0]}" if ids else ""
 
 
-def _bears(comment: Comment, mark: str) -> bool:
+def _bears(comment: Comment, ref: str) -> bool:
     custom = getattr(comment.metadata, "custom", None) or {}
-    return mark in (comment.body or "") or custom.get("gofax_ref") == mark
+    return ref in (comment.body or "") or custom.get("gofax_ref") == ref

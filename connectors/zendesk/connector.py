@@ -14,7 +14,7 @@ from zenpy.lib.api_objects import Ticket
 from connectors.base import Connector, Event, Receipt, Refused, Throttled, Transient, Unauthorized
 from connectors.http import Http
 from connectors.oauth import AccessToken
-from connectors.zendesk.client import Desk
+from connectors.zendesk.client import Client
 from connectors.zendesk.message import Message, compose
 from connectors.zendesk.options import ZendeskOptions
 from connectors.zendesk.session import (
@@ -49,24 +49,24 @@ class Zendesk(Connector[ZendeskOptions]):
         # zenpy logs whole requests, with what people wrote, at DEBUG.
         logging.getLogger("zenpy").setLevel(logging.WARNING)
         self._sign_in = _sign_in(options, http)
-        self._idle: deque[Desk] = deque()
+        self._idle: deque[Client] = deque()
 
     def deliver(
         self, event: Event, *, key: str, thread: str | None, repeat: bool, deadline: float
     ) -> Receipt:
         message = compose(event, key=key, options=self.options)
-        with self._desk(deadline) as desk:
+        with self._client(deadline) as client:
             # First, because it may be done twice: if the rest fails, nothing is to be undone.
-            person = self._mark(desk, message)
+            person = self._tag(client, message)
             if self._asks_for_silence(message) and self.options.on_stop == "mark":
-                return self._marked(person, thread=thread)
-            written = self._write(desk, message, thread=thread, repeat=repeat)
-            return written or self._marked(person, thread=thread)
+                return self._tagged(person, thread=thread)
+            written = self._write(client, message, thread=thread, repeat=repeat)
+            return written or self._tagged(person, thread=thread)
 
     def check(self) -> str:
         try:
-            with self._desk(self.http.default_deadline) as desk:
-                user = desk.me()
+            with self._client(self.http.default_deadline) as client:
+                user = client.me()
         except Throttled as error:
             raise Transient(str(error), status=error.status) from error
         except Refused as error:
@@ -82,34 +82,34 @@ class Zendesk(Connector[ZendeskOptions]):
             self._sign_in.close()
 
     @contextmanager
-    def _desk(self, deadline: float) -> Iterator[Desk]:
+    def _client(self, deadline: float) -> Iterator[Client]:
         """Lend a client to one thread at a time: zenpy's objects are not safe to share."""
         try:
-            desk = self._idle.pop()
+            client = self._idle.pop()
         except IndexError:
-            desk = Desk(self.options, self.http, self._sign_in)
+            client = Client(self.options, self.http, self._sign_in)
         try:
             with self.http.within(deadline):
-                yield desk
+                yield client
         finally:
-            self._idle.append(desk)
+            self._idle.append(client)
 
     def _asks_for_silence(self, message: Message) -> bool:
         return message.opts_out is True and self.options.on_stop != "message"
 
-    def _mark(self, desk: Desk, message: Message) -> int | None:
+    def _tag(self, client: Client, message: Message) -> int | None:
         """Note on the customer's profile what STOP or START says, and return whose it is."""
         tag = self.options.opt_out_tag
         if tag is None or message.opts_out is None:
             return None
-        person = desk.people.find(message)
+        person = client.people.find(message)
         if person is None and message.opts_out and self.options.unknown_customer == "create":
-            person = desk.people.make(message)
+            person = client.people.make(message)
         if person is not None:
-            desk.people.mark(person, tag=tag, present=message.opts_out)
+            client.people.tag(person, tag=tag, present=message.opts_out)
         return person
 
-    def _marked(self, person: int | None, *, thread: str | None) -> Receipt:
+    def _tagged(self, person: int | None, *, thread: str | None) -> Receipt:
         if person is None:
             return Receipt(
                 reference="skipped: STOP, with no open ticket and nobody to mark", thread=thread
@@ -121,36 +121,36 @@ class Zendesk(Connector[ZendeskOptions]):
         )
 
     def _write(
-        self, desk: Desk, message: Message, *, thread: str | None, repeat: bool
+        self, client: Client, message: Message, *, thread: str | None, repeat: bool
     ) -> Receipt | None:
         """Bring *message* into a ticket; None if it is a STOP and no ticket is open."""
         for _ in range(READINGS):
             try:
-                return self._write_as_read(desk, message, thread=thread, repeat=repeat)
+                return self._write_as_read(client, message, thread=thread, repeat=repeat)
             except _Overtaken as error:
                 overtaken = error
         raise Transient(f"the ticket changes faster than it can be read: {overtaken}", status=409)
 
     def _write_as_read(
-        self, desk: Desk, message: Message, *, thread: str | None, repeat: bool
+        self, client: Client, message: Message, *, thread: str | None, repeat: bool
     ) -> Receipt | None:
-        known = desk.ticket(thread, message) if thread else None
+        known = client.ticket(thread, message) if thread else None
         if known is not None and self._takes(known, message) and not repeat:
-            done = desk.written(known, message, repeat=False)
-            return done or _comment(desk, known, message)
-        tickets = desk.tickets(message)
+            done = client.written(known, message, repeat=False)
+            return done or _comment(client, known, message)
+        tickets = client.tickets(message)
         if known is not None:
             # It may be archived, and then the list does not name it.
             tickets = [known, *(each for each in tickets if each.id != known.id)]
-        done = _written(desk, tickets, message, repeat=repeat)
+        done = _written(client, tickets, message, repeat=repeat)
         if done is not None:
             return done
         current = next((each for each in tickets if self._takes(each, message)), None)
         if current is not None:
-            return _comment(desk, current, message)
+            return _comment(client, current, message)
         if self._asks_for_silence(message):
             return None
-        return self._create(desk, message, after=tickets)
+        return self._create(client, message, after=tickets)
 
     def _takes(self, ticket: Ticket, message: Message) -> bool:
         """Say whether *message* goes into *ticket* rather than into a new one."""
@@ -158,16 +158,18 @@ class Zendesk(Connector[ZendeskOptions]):
             return self.options.when_solved == "reopen" and not self._asks_for_silence(message)
         return bool(ticket.status != "closed")
 
-    def _create(self, desk: Desk, message: Message, *, after: Sequence[Ticket]) -> Receipt:
-        person = desk.people.find(message)
+    def _create(self, client: Client, message: Message, *, after: Sequence[Ticket]) -> Receipt:
+        person = client.people.find(message)
         if person is None and self.options.unknown_customer == "skip":
             return Receipt(reference="skipped: no end user has the customer's number")
         try:
-            return desk.create(message, person=person or desk.people.make(message), after=after)
+            return client.create(
+                message, person=person or client.people.make(message), after=after
+            )
         except KeyTaken as error:
             # An earlier attempt asked for this ticket in other words, before somebody changed
             # the options or the customer's profile.
-            done = _written(desk, desk.tickets(message), message, repeat=False)
+            done = _written(client, client.tickets(message), message, repeat=False)
             if done is not None:
                 return done
             raise Transient(
@@ -181,19 +183,19 @@ class _Overtaken(Exception):
     """Somebody else changed the ticket between our reading and our writing."""
 
 
-def _comment(desk: Desk, ticket: Ticket, message: Message) -> Receipt:
+def _comment(client: Client, ticket: Ticket, message: Message) -> Receipt:
     try:
-        return desk.comment(ticket, message)
+        return client.comment(ticket, message)
     except (Closed, Gone, Changed) as error:
         raise _Overtaken(str(error)) from error
 
 
 def _written(
-    desk: Desk, tickets: Sequence[Ticket], message: Message, *, repeat: bool
+    client: Client, tickets: Sequence[Ticket], message: Message, *, repeat: bool
 ) -> Receipt | None:
     """Say where in the first *tickets* an earlier attempt left *message*."""
     for ticket in tickets[:SEARCHED]:
-        done = desk.written(ticket, message, repeat=repeat)
+        done = client.written(ticket, message, repeat=repeat)
         if done is not None:
             return done
     return None

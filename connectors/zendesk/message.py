@@ -24,7 +24,7 @@ class Message:
 
     key: str
     #: Stands in the text and in the metadata; by it a later attempt finds an earlier one.
-    mark: str
+    ref: str
     name: str
     #: The customer's number, if it is one.
     phone: str | None
@@ -45,7 +45,7 @@ def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
     if not event.customer:
         raise Refused("the event names no customer, and a ticket needs a requester")
     digest = sha256(key.encode("utf-8", "replace")).hexdigest()
-    mark = f"gofax-{digest[:12]}"
+    ref = f"gofax-{digest[:12]}"
     subject = " ".join(render(options.subject, event, field="subject", escape=inert).split())
     # Each value is cut, lest one that is too long be more than a template may make.
     comment = render(options.comment, event, field="comment", escape=_fitted)
@@ -53,14 +53,14 @@ def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
     wish = {"STOP": True, "START": False}.get(event.keyword or "")
     return Message(
         key=key if PRINTABLE.fullmatch(key) and len(key) <= 255 else digest,
-        mark=mark,
+        ref=ref,
         name=inert(event.customer)[:255],
         phone=event.customer if re.fullmatch(r"\+[0-9]{5,15}", event.customer) else None,
         person_id=f"sms-{_token(event.customer)}",
         conversation_id=f"sms-{_token(event.customer)}-{_token(event.ours or 'unknown')}",
         subject=(subject or inert(title(event)))[:MAX_SUBJECT],
-        body=f"{_cut(comment.strip())}\n\n(ref {mark})".lstrip(),
-        metadata={"custom": {"gofax_ref": mark, "gofax_event_id": event.id}},
+        body=f"{_cut(comment.strip())}\n\n(ref {ref})".lstrip(),
+        metadata={"custom": {"gofax_ref": ref, "gofax_event_id": event.id}},
         custom_fields=[
             {"id": number, "value": _value(value, event, field=f"custom_fields.{number}")}
             for number, value in options.custom_fields.items()

@@ -9,7 +9,7 @@ from zenpy import Zenpy
 from zenpy.lib.api_objects import Identity, User
 
 from connectors.base import Refused, Transient, Unauthorized
-from connectors.zendesk.answers import answers, expect, expect_all
+from connectors.zendesk.answers import decoding, expect, expect_all
 from connectors.zendesk.message import Message
 from connectors.zendesk.numbers import is_same, national
 from connectors.zendesk.session import Gone
@@ -33,14 +33,14 @@ class People:
 
     def find(self, message: Message) -> int | None:
         """Return the id of the customer's profile."""
-        with answers(Transient):
+        with decoding(Transient):
             return self._known(message) or self._adopted(message)
 
     def make(self, message: Message) -> int:
         """Make a profile of the customer, unless somebody else has just done so."""
         fields = {"external_id": message.person_id, "skip_verify_email": True}
         person = User(name=message.name, **fields)
-        with answers(Transient):
+        with decoding(Transient):
             if message.phone is None:
                 return self._save(person)
             try:
@@ -52,11 +52,11 @@ class People:
             # profile's direct line, and the message matters more.
             return self._known(message) or self._save(person)
 
-    def mark(self, person: int, *, tag: str, present: bool) -> None:
+    def tag(self, person: int, *, tag: str, present: bool) -> None:
         """Put *tag* on a profile, or take it off."""
         change = self._zenpy.users.add_tags if present else self._zenpy.users.delete_tags
         try:
-            with answers(Transient):
+            with decoding(Transient):
                 tags = [str(each) for each in change(person, [tag])]
         except Gone as error:
             raise Transient("the customer's profile was deleted just now", status=404) from error
