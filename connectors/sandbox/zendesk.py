@@ -2,8 +2,8 @@
 
 Beside Zendesk's own calls there are some for whoever plays the agent or the passing of time:
 ``PUT sandbox/settings`` switches limits and lags on, ``POST sandbox/tickets/7/archive`` (or
-``close``, ``merge``, ``delete``) does what people and automations do, ``POST sandbox/revoke`` ends
-every access token and ``POST sandbox/forget`` every idempotency key.
+``close``, ``fill``, ``merge``, ``delete``) does what people and automations do,
+``POST sandbox/revoke`` ends every access token and ``POST sandbox/forget`` every idempotency key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from connectors.sandbox.records import Records
 from connectors.sandbox.zendesk_access import Access
 from connectors.sandbox.zendesk_limits import Clock, Limits, Settings
 from connectors.sandbox.zendesk_page import POLICY, Thread, thread_of
-from connectors.sandbox.zendesk_rules import Json, Refusal, cut_page, payload
+from connectors.sandbox.zendesk_rules import Json, Refusal, cut_page, payload, timestamp
 from connectors.sandbox.zendesk_tickets import Tickets
 from connectors.sandbox.zendesk_users import Users, customer_of
 
@@ -67,8 +67,10 @@ class StandIn:
             ("GET", "tickets/<int:number>", self._get_ticket),
             ("PUT", "tickets/<int:number>", self._update_ticket),
             ("DELETE", "tickets/<int:number>", self._delete_ticket),
+            ("PUT", "tickets/<int:number>/tags", self._add_ticket_tags),
             ("POST", "tickets/<int:number>/merge", self._merge_tickets),
             ("GET", "tickets/<int:number>/comments", self._list_comments),
+            ("GET", "tickets/<int:number>/comments/count", self._count_comments),
         ]
         for method, path, view in api:
             guarded = self._guarded(view)
@@ -118,6 +120,11 @@ class StandIn:
         """Close a ticket and leave it out of lists, as Zendesk does with old ones."""
         with self._lock:
             self._tickets.archive(number)
+
+    def fill_ticket(self, number: int) -> None:
+        """Comment on a ticket until it takes no more."""
+        with self._lock:
+            self._tickets.fill(number)
 
     def merge_ticket(self, number: int, *, into: int | None = None) -> None:
         """Close a ticket as an agent's merge does."""
@@ -239,6 +246,10 @@ class StandIn:
         self._limits.count_ticket_update(number)
         return jsonify(self._tickets.update(number, asked))
 
+    def _add_ticket_tags(self, number: int) -> ResponseReturnValue:
+        self._limits.count_ticket_update(number)
+        return jsonify(tags=self._tickets.add_tags(number, payload()))
+
     def _delete_ticket(self, number: int) -> ResponseReturnValue:
         self._tickets.delete(number)
         return "", 204
@@ -250,6 +261,10 @@ class StandIn:
 
     def _list_comments(self, number: int) -> ResponseReturnValue:
         return jsonify(cut_page(self._tickets.comments(number), "comments"))
+
+    def _count_comments(self, number: int) -> ResponseReturnValue:
+        counted = {"value": len(self._tickets.comments(number)), "refreshed_at": timestamp()}
+        return jsonify(count=counted)
 
     def _change_settings(self) -> ResponseReturnValue:
         try:
@@ -265,6 +280,7 @@ class StandIn:
         fates: dict[str, Callable[[], None]] = {
             "close": lambda: self._tickets.close(number),
             "archive": lambda: self._tickets.archive(number),
+            "fill": lambda: self._tickets.fill(number),
             "delete": lambda: self._tickets.delete(number),
             "merge": lambda: self._tickets.merge(number, request.args.get("into", type=int)),
         }

@@ -25,8 +25,12 @@ class Settings(BaseModel):
     requests_per_minute: int | None = Field(default=None, ge=1)
     #: Updates of one ticket in ten minutes; Zendesk takes 30.
     updates_per_ticket: int | None = Field(default=None, ge=1)
+    #: Updates of all tickets in a minute; Zendesk takes 100, and 20 in trials and sandboxes.
+    updates_per_minute: int | None = Field(default=None, ge=1)
     #: Updates of one user in a minute; Zendesk takes 5.
     updates_per_user: int | None = Field(default=None, ge=1)
+    #: Whether a 429 about updates says in a header which of their limits was reached.
+    limit_headers: bool = True
     #: Seconds that access tokens live; None: as long as the caller asks for.
     token_life: float | None = Field(default=None, gt=0)
     #: What the OAuth client may ask for, as in ``tickets:read users:read``; None: anything.
@@ -64,6 +68,7 @@ class Limits:
     def __init__(self, settings: Settings, *, clock: Clock = time.monotonic) -> None:
         self._settings = settings
         self._requests = Window(60, clock=clock)
+        self._updates = Window(60, clock=clock)
         self._tickets = Window(600, clock=clock)
         self._users = Window(60, clock=clock)
 
@@ -78,14 +83,33 @@ class Limits:
             )
 
     def count_ticket_update(self, number: int) -> None:
-        wait = self._tickets.count(number, limit=self._settings.updates_per_ticket)
-        if wait is not None:
-            raise _too_many(wait, "updates of this ticket")
+        self._count(
+            self._updates, None, self._settings.updates_per_minute, "tickets-update", "all tickets"
+        )
+        self._count(
+            self._tickets,
+            number,
+            self._settings.updates_per_ticket,
+            "tickets-update",
+            "this ticket",
+        )
 
     def count_user_update(self, number: int) -> None:
-        wait = self._users.count(number, limit=self._settings.updates_per_user)
-        if wait is not None:
-            raise _too_many(wait, "updates of this user")
+        self._count(
+            self._users, number, self._settings.updates_per_user, "create-update-user", "this user"
+        )
+
+    def _count(
+        self, window: Window, subject: Hashable, limit: int | None, name: str, what: str
+    ) -> None:
+        wait = window.count(subject, limit=limit)
+        if wait is None:
+            return
+        headers = {"Retry-After": str(wait)}
+        if self._settings.limit_headers:
+            told = f"total={limit}; remaining=0; resets={wait}"
+            headers[f"Zendesk-RateLimit-{name}"] = told
+        raise Refusal(429, "TooManyRequests", f"Too many updates of {what}", headers=headers)
 
     def headers(self) -> dict[str, str]:
         """Return what answers say of the account's limit."""
@@ -99,8 +123,3 @@ class Limits:
             "ratelimit-limit": str(limit),
             "ratelimit-remaining": left,
         }
-
-
-def _too_many(wait: int, what: str) -> Refusal:
-    headers = {"Retry-After": str(wait)}
-    return Refusal(429, "TooManyRequests", f"Too many {what}", headers=headers)

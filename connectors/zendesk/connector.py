@@ -5,35 +5,25 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
-
-from zenpy.lib.api_objects import Ticket
 
 from connectors.base import Connector, Event, Receipt, Refused, Throttled, Transient, Unauthorized
 from connectors.http import Http
 from connectors.oauth import AccessToken
 from connectors.zendesk.client import Client
+from connectors.zendesk.conversation import Conversation
+from connectors.zendesk.limits import UpdateLimits
 from connectors.zendesk.message import Message, compose
 from connectors.zendesk.options import ZendeskOptions
-from connectors.zendesk.session import (
-    Changed,
-    Closed,
-    Gone,
-    KeyTaken,
-    described,
-)
+from connectors.zendesk.session import described
 
 __all__ = ["Zendesk", "ZendeskOptions"]
 
 #: What an access token is asked to be good for, and for how long (seconds).
 SCOPE = "tickets:read tickets:write users:read users:write"
 TOKEN_LIFE = 7200
-#: How often a ticket is read anew because somebody else wrote to it first.
-READINGS = 3
-#: How many of a conversation's tickets are searched for what an earlier attempt wrote.
-SEARCHED = 5
 
 
 class Zendesk(Connector[ZendeskOptions]):
@@ -49,6 +39,7 @@ class Zendesk(Connector[ZendeskOptions]):
         # zenpy logs whole requests, with what people wrote, at DEBUG.
         logging.getLogger("zenpy").setLevel(logging.WARNING)
         self._sign_in = _sign_in(options, http)
+        self._limits = UpdateLimits()
         self._idle: deque[Client] = deque()
 
     def deliver(
@@ -58,9 +49,10 @@ class Zendesk(Connector[ZendeskOptions]):
         with self._client(deadline) as client:
             # First, because it may be done twice: if the rest fails, nothing is to be undone.
             person = self._tag(client, message)
-            if self._asks_for_silence(message) and self.options.on_stop == "mark":
-                return self._tagged(person, thread=thread)
-            written = self._write(client, message, thread=thread, repeat=repeat)
+            written = None
+            if not (message.opens_nothing and self.options.on_stop == "mark"):
+                conversation = Conversation(client, message, options=self.options, repeat=repeat)
+                written = conversation.write(thread)
             return written or self._tagged(person, thread=thread)
 
     def check(self) -> str:
@@ -87,15 +79,12 @@ class Zendesk(Connector[ZendeskOptions]):
         try:
             client = self._idle.pop()
         except IndexError:
-            client = Client(self.options, self.http, self._sign_in)
+            client = Client(self.options, self.http, sign_in=self._sign_in, limits=self._limits)
         try:
             with self.http.within(deadline):
                 yield client
         finally:
             self._idle.append(client)
-
-    def _asks_for_silence(self, message: Message) -> bool:
-        return message.opts_out is True and self.options.on_stop != "message"
 
     def _tag(self, client: Client, message: Message) -> int | None:
         """Note on the customer's profile what STOP or START says, and return whose it is."""
@@ -111,94 +100,13 @@ class Zendesk(Connector[ZendeskOptions]):
 
     def _tagged(self, person: int | None, *, thread: str | None) -> Receipt:
         if person is None:
-            return Receipt(
-                reference="skipped: STOP, with no open ticket and nobody to mark", thread=thread
-            )
+            said = "skipped: STOP, with no open ticket and nobody to mark"
+            return Receipt(reference=said, thread=thread)
         return Receipt(
             reference=f"user {person} tagged {self.options.opt_out_tag}",
             url=f"{self.options.address}/agent/users/{person}",
             thread=thread,
         )
-
-    def _write(
-        self, client: Client, message: Message, *, thread: str | None, repeat: bool
-    ) -> Receipt | None:
-        """Bring *message* into a ticket; None if it is a STOP and no ticket is open."""
-        for _ in range(READINGS):
-            try:
-                return self._write_as_read(client, message, thread=thread, repeat=repeat)
-            except _Overtaken as error:
-                overtaken = error
-        raise Transient(f"the ticket changes faster than it can be read: {overtaken}", status=409)
-
-    def _write_as_read(
-        self, client: Client, message: Message, *, thread: str | None, repeat: bool
-    ) -> Receipt | None:
-        known = client.ticket(thread, message) if thread else None
-        if known is not None and self._takes(known, message) and not repeat:
-            done = client.written(known, message, repeat=False)
-            return done or _comment(client, known, message)
-        tickets = client.tickets(message)
-        if known is not None:
-            # It may be archived, and then the list does not name it.
-            tickets = [known, *(each for each in tickets if each.id != known.id)]
-        done = _written(client, tickets, message, repeat=repeat)
-        if done is not None:
-            return done
-        current = next((each for each in tickets if self._takes(each, message)), None)
-        if current is not None:
-            return _comment(client, current, message)
-        if self._asks_for_silence(message):
-            return None
-        return self._create(client, message, after=tickets)
-
-    def _takes(self, ticket: Ticket, message: Message) -> bool:
-        """Say whether *message* goes into *ticket* rather than into a new one."""
-        if ticket.status == "solved" and message.from_customer:
-            return self.options.when_solved == "reopen" and not self._asks_for_silence(message)
-        return bool(ticket.status != "closed")
-
-    def _create(self, client: Client, message: Message, *, after: Sequence[Ticket]) -> Receipt:
-        person = client.people.find(message)
-        if person is None and self.options.unknown_customer == "skip":
-            return Receipt(reference="skipped: no end user has the customer's number")
-        try:
-            return client.create(
-                message, person=person or client.people.make(message), after=after
-            )
-        except KeyTaken as error:
-            # An earlier attempt asked for this ticket in other words, before somebody changed
-            # the options or the customer's profile.
-            done = _written(client, client.tickets(message), message, repeat=False)
-            if done is not None:
-                return done
-            raise Transient(
-                "an earlier attempt asked for a ticket with other fields, and Zendesk remembers "
-                f"it for two hours: {error}",
-                status=error.status,
-            ) from error
-
-
-class _Overtaken(Exception):
-    """Somebody else changed the ticket between our reading and our writing."""
-
-
-def _comment(client: Client, ticket: Ticket, message: Message) -> Receipt:
-    try:
-        return client.comment(ticket, message)
-    except (Closed, Gone, Changed) as error:
-        raise _Overtaken(str(error)) from error
-
-
-def _written(
-    client: Client, tickets: Sequence[Ticket], message: Message, *, repeat: bool
-) -> Receipt | None:
-    """Say where in the first *tickets* an earlier attempt left *message*."""
-    for ticket in tickets[:SEARCHED]:
-        done = client.written(ticket, message, repeat=repeat)
-        if done is not None:
-            return done
-    return None
 
 
 def _sign_in(options: ZendeskOptions, http: Http) -> AccessToken | str:

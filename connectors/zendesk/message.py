@@ -38,6 +38,8 @@ class Message:
     from_customer: bool
     #: The customer wants no more texts (true), wants them again (false), or says neither.
     opts_out: bool | None
+    #: It is a STOP, which makes no ticket and reopens none.
+    opens_nothing: bool
 
 
 def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
@@ -50,7 +52,7 @@ def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
     # Each value is cut, lest one that is too long be more than a template may make.
     comment = render(options.comment, event, field="comment", escape=_fitted)
     from_customer = event.type != "SMS_STATUS" and event.sender != event.ours
-    wish = {"STOP": True, "START": False}.get(event.keyword or "")
+    wish = {"STOP": True, "START": False}.get(event.keyword or "") if from_customer else None
     return Message(
         key=key if PRINTABLE.fullmatch(key) and len(key) <= 255 else digest,
         ref=ref,
@@ -66,7 +68,8 @@ def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
             for number, value in options.custom_fields.items()
         ],
         from_customer=from_customer,
-        opts_out=wish if from_customer else None,
+        opts_out=wish,
+        opens_nothing=wish is True and options.on_stop != "message",
     )
 
 

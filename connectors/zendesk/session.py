@@ -2,28 +2,43 @@
 
 All three are settled underneath zenpy, so that it never sees a 429 that it would sleep on, nor an
 error that it would word in its own way.
+
+    Refused      Gone, Closed, Full, KeyTaken
+    Transient    Changed
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
-from connectors.base import DeliveryError, Refused, Throttled, Transient, Unauthorized
+from connectors.base import (
+    Ambiguous,
+    DeliveryError,
+    Refused,
+    Throttled,
+    Transient,
+    Unauthorized,
+)
 from connectors.http import SAFE_METHODS, Http, Session, error_for, json_object
 from connectors.oauth import AccessToken
+from connectors.zendesk.limits import UpdateLimits
 
 
 class Gone(Refused):
-    """There is no such ticket (any more)."""
+    """There is no such ticket or profile (any more)."""
 
 
 class Closed(Refused):
-    """The ticket is closed: it takes no comments."""
+    """The ticket is closed: it takes no updates."""
+
+
+class Full(Refused):
+    """The ticket has as many comments as Zendesk allows."""
 
 
 class Changed(Transient):
@@ -35,21 +50,29 @@ class KeyTaken(Refused):
 
 
 class ZendeskSession(Session):
-    """What zenpy talks through: our address, our credentials, our errors."""
+    """A session with our address, our credentials and our errors."""
 
     #: zenpy asks for this before it leaves the credentials to us.
     authorized = True
 
-    def __init__(self, guard: Http, *, address: str, sign_in: AccessToken | str) -> None:
+    def __init__(
+        self,
+        guard: Http,
+        *,
+        address: str,
+        sign_in: AccessToken | str,
+        limits: UpdateLimits,
+    ) -> None:
         """*sign_in*: a token to renew, or an Authorization header that stays as it is."""
         super().__init__(guard, pool_size=1)
         self.headers["User-Agent"] = "gofax-relay"
         self._address = address
         self._sign_in = sign_in
+        self._limits = limits
 
     @contextmanager
     def keyed(self, key: str) -> Iterator[None]:
-        """Let Zendesk do what is asked inside once for each *key*."""
+        """Send *key* along, under which Zendesk creates one ticket in two hours."""
         self.headers["Idempotency-Key"] = key
         try:
             yield
@@ -57,10 +80,19 @@ class ZendeskSession(Session):
             del self.headers["Idempotency-Key"]
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        safe = _is_repeatable(request)
-        with self.guard.repeatable() if safe else nullcontext():
-            response = self._send_signed_in(request, **options)
-        error = _fault(response, safe=safe)
+        keyed = "Idempotency-Key" in request.headers
+        if _is_repeatable(request):
+            with self.guard.repeatable():
+                response = self._send_signed_in(request, **options)
+        else:
+            try:
+                response = self._send_signed_in(request, **options)
+            except Ambiguous as lost:
+                if not keyed:
+                    raise
+                # By the key Zendesk knows a repetition.
+                raise Transient(str(lost)) from lost
+        error = self._fault(response, safe=keyed or _is_repeatable(request))
         if error is not None:
             raise error
         # zenpy recognises an answer by the address that it asked.
@@ -87,41 +119,34 @@ class ZendeskSession(Session):
         addressed.headers["Authorization"] = header
         return addressed
 
+    def _fault(self, response: requests.Response, *, safe: bool) -> DeliveryError | None:
+        """Translate an answer by Zendesk's own rules first, then by those of every system."""
+        status, detail = response.status_code, described(response)
+        message = f"answered {status}: {detail}"
+        if status == 404 and "No help desk" in detail:
+            return Unauthorized(message, status=status)
+        if status == 404:
+            return Gone(message, status=status)
+        if status == 409:
+            return Changed(message, status=status)
+        if status == 400 and "IdempotentRequestError" in detail:
+            return KeyTaken(message, status=status)
+        if status == 422 and "closed prevents" in detail:
+            return Closed(message, status=status)
+        error = error_for(status, headers=response.headers, detail=detail, safe=safe)
+        if isinstance(error, Throttled):
+            error.scope = self._limits.scope(response)
+        return error
+
 
 def _is_repeatable(request: requests.PreparedRequest) -> bool:
+    """Say whether *request* may be sent twice: it reads, writes a profile, or adds tags."""
+    path = urlsplit(request.url or "").path
     return (
         request.method in SAFE_METHODS
-        or "Idempotency-Key" in request.headers
-        # Everything that we do to users may be done twice.
-        or urlsplit(request.url or "").path.startswith("/api/v2/users/")
+        or path.startswith("/api/v2/users/")
+        or path.endswith("/tags.json")
     )
-
-
-def _fault(response: requests.Response, *, safe: bool) -> DeliveryError | None:
-    """Translate an answer by Zendesk's own rules first, then by those of every system."""
-    status, detail = response.status_code, described(response)
-    message = f"answered {status}: {detail}"
-    if status == 404 and "No help desk" in detail:
-        return Unauthorized(message, status=status)
-    if status == 404:
-        return Gone(message, status=status)
-    if status == 409:
-        return Changed(message, status=status)
-    if status == 400 and "IdempotentRequestError" in detail:
-        return KeyTaken(message, status=status)
-    if status == 422 and "closed prevents" in detail:
-        return Closed(message, status=status)
-    error = error_for(status, headers=response.headers, detail=detail, safe=safe)
-    if isinstance(error, Throttled) and _limits_one_conversation(response):
-        wait = error.retry_after
-        return Throttled(message, retry_after=wait, scope="conversation", status=status)
-    return error
-
-
-def _limits_one_conversation(response: requests.Response) -> bool:
-    """Tell the limits on updates of one ticket or user from the account's, counted down to 0."""
-    left = response.headers.get("X-Rate-Limit-Remaining")
-    return response.request.method in ("PUT", "DELETE") and left != "0"
 
 
 def described(response: requests.Response) -> str:

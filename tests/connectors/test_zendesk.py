@@ -7,13 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from zendesk_account import OURS, Account, deliver, opened
 
-from connectors import Throttled
 from connectors.testing import sample_event
 from connectors.zendesk.connector import Zendesk
 
@@ -114,6 +112,52 @@ def test_tags_that_agents_set_survive_a_message(account: Account, zendesk: Zende
     assert account.stand_in.tickets()[0]["tags"] == ["gofax", "sms", "vip"]
 
 
+def test_tags_that_are_missing_are_added_before_the_comment(
+    account: Account, zendesk: Zendesk
+) -> None:
+    """Triggers look at the tags when a comment comes; each update may cost but one request."""
+    thread = deliver(zendesk).thread
+    account.ask("PUT", f"tickets/{thread}", json={"ticket": {"tags": ["vip"]}})
+    account.calls.clear()
+
+    deliver(zendesk, thread=thread)
+
+    path = f"/api/v2/tickets/{thread}"
+    assert account.paths() == [f"GET {path}", f"PUT {path}/tags", f"GET {path}", f"PUT {path}"]
+    tags, comment = account.made("PUT")
+    assert tags.body["tags"] == ["gofax", "sms"]
+    assert tags.body["safe_update"] is True
+    assert "additional_tags" not in comment.body["ticket"]
+    assert account.stand_in.tickets()[0]["tags"] == ["gofax", "sms", "vip"]
+
+
+def test_tag_that_zendesk_writes_in_another_way_is_added_once_a_delivery(
+    account: Account,
+) -> None:
+    zendesk = account.connector(tags=["GoFax", "no#hash"])
+    thread = deliver(zendesk).thread
+    account.ask("PUT", f"tickets/{thread}", json={"ticket": {"tags": ["gofax", "no_hash"]}})
+
+    deliver(zendesk, thread=thread)
+
+    (tags,) = account.made("PUT", "/tags")
+    assert tags.body["tags"] == ["no#hash"]
+    assert len(account.comments(thread)) == 2
+    zendesk.close()
+
+
+def test_tags_that_came_in_between_do_no_harm(account: Account, zendesk: Zendesk) -> None:
+    thread = deliver(zendesk).thread
+    account.ask("PUT", f"tickets/{thread}", json={"ticket": {"tags": ["vip"]}})
+    conflict = '{"error": "UpdateConflict", "description": "Safe Update prevented the update"}'
+    account.expect("PUT", "/tags", status=409, body=conflict)
+
+    deliver(zendesk, thread=thread)
+
+    assert len(account.made("PUT", "/tags")) == 2
+    assert len(account.comments(thread)) == 2
+
+
 def test_two_conversations_of_a_customer_at_once_are_two_tickets_of_one_user(
     account: Account, zendesk: Zendesk
 ) -> None:
@@ -168,7 +212,7 @@ def test_closed_ticket_gets_a_follow_up_that_inherits_its_tags(
     account: Account, zendesk: Zendesk, with_thread: bool
 ) -> None:
     thread = deliver(zendesk).thread
-    account.ask("PUT", f"tickets/{thread}", json={"ticket": {"additional_tags": ["vip"]}})
+    account.ask("PUT", f"tickets/{thread}/tags", json={"tags": ["vip"]})
     account.stand_in.close_ticket(int(thread or 0))
 
     receipt = deliver(zendesk, thread=thread if with_thread else None)
@@ -201,12 +245,36 @@ def test_ticket_closed_between_reading_and_writing_gets_a_follow_up(
     assert len(account.stand_in.tickets()) == 2
 
 
+@pytest.mark.parametrize("status", ["open", "closed"])
+def test_full_ticket_gets_a_follow_up(account: Account, zendesk: Zendesk, status: str) -> None:
+    """Zendesk links the follow-ups of closed tickets only; the others are named in the text."""
+    full = deliver(zendesk).thread
+    account.ask("PUT", f"tickets/{full}/tags", json={"tags": ["vip"]})
+    account.stand_in.fill_ticket(int(full or 0))
+    account.set_status(full or "", status)
+
+    receipt = deliver(zendesk, sample_event(body="number 5,001"), key="the-key", thread=full)
+    repeated = deliver(zendesk, key="the-key", thread=full, repeat=True)
+    deliver(zendesk, thread=receipt.thread)
+    lost = deliver(zendesk, thread=full)
+
+    _, new = account.stand_in.tickets()
+    first, *others = account.comments(receipt.thread)
+    linked = new["via"]["source"]["from"].get("ticket_id") == int(full or 0)
+    assert receipt.thread == repeated.thread == lost.thread == str(new["id"]) != full
+    assert new["tags"] == ["gofax", "sms", "vip"]
+    assert "number 5,001" in first["body"]
+    assert len(others) == 2
+    assert linked is (status == "closed")
+    assert (f"(continues #{full})" in first["body"]) is not linked
+
+
 @pytest.mark.parametrize("with_thread", [True, False])
 def test_merged_ticket_gets_a_follow_up_that_is_not_marked_as_merged(
     account: Account, zendesk: Zendesk, with_thread: bool
 ) -> None:
     thread = deliver(zendesk).thread
-    account.ask("PUT", f"tickets/{thread}", json={"ticket": {"additional_tags": ["vip"]}})
+    account.ask("PUT", f"tickets/{thread}/tags", json={"tags": ["vip"]})
     account.stand_in.merge_ticket(int(thread or 0))
 
     receipt = deliver(zendesk, thread=thread if with_thread else None)
@@ -292,43 +360,6 @@ def test_what_the_customer_did_not_write_is_a_note_that_reopens_nothing(
     assert note["public"] is False
     assert note["author_id"] != ticket["requester_id"]
     assert note["body"].splitlines()[0] == "+61700000000 → +61400000000"
-
-
-def test_burst_beyond_the_limit_of_a_ticket_waits_and_loses_nothing(
-    account: Account, zendesk: Zendesk
-) -> None:
-    account.stand_in.settings.updates_per_ticket = 3
-    thread = deliver(zendesk, key="key-of-0").thread
-    waited: list[Throttled] = []
-
-    for number in range(1, 11):
-        event, key = sample_event(body=f"message {number}"), f"key-of-{number}"
-        try:
-            deliver(zendesk, event, key=key, thread=thread)
-        except Throttled as error:
-            waited.append(error)
-            account.clock.pass_by(error.retry_after)
-            deliver(zendesk, event, key=key, thread=thread)
-
-    bodies = [comment["body"] for comment in account.comments(thread)]
-    assert [f"message {n}" in bodies[n] for n in range(1, 11)] == [True] * 10
-    assert len(bodies) == 11
-    assert {error.scope for error in waited} == {"conversation"}
-    assert len(waited) == 3
-
-
-def test_limit_of_the_account_holds_up_the_destination(account: Account, zendesk: Zendesk) -> None:
-    thread = deliver(zendesk).thread
-    account.stand_in.settings.requests_per_minute = 1
-    account.clock.pass_by(timedelta(minutes=1))
-
-    with pytest.raises(Throttled) as caught:
-        deliver(zendesk, thread=thread)
-
-    assert caught.value.scope == "destination"
-    assert caught.value.retry_after == timedelta(seconds=60)
-    assert "Number of allowed API requests per minute exceeded" in str(caught.value)
-    assert len(account.records.listing()) == 1
 
 
 def test_message_after_a_merge_goes_into_the_open_ticket_of_the_conversation(

@@ -393,30 +393,6 @@ def test_mark_whose_answer_was_lost_is_set_again(
     assert len(account.comments(thread)) == 2
 
 
-@pytest.mark.parametrize("body", ["", "[]", "{}", "null", '{"tags": 7}', '{"tags": []}'])
-def test_garbage_for_an_answer_about_the_mark_is_transient(
-    account: Account, zendesk: Zendesk, body: str
-) -> None:
-    thread = deliver(zendesk).thread
-    person = account.stand_in.users()[0]["id"]
-    account.expect("PUT", f"/users/{person}/tags", status=200, body=body)
-
-    with pytest.raises(Transient):
-        deliver(zendesk, sample_event(**STOP), thread=thread)
-
-
-def test_limit_on_updates_of_a_user_holds_up_the_conversation(
-    account: Account, zendesk: Zendesk
-) -> None:
-    account.stand_in.settings.updates_per_user = 1
-    deliver(zendesk, sample_event(**STOP))
-
-    with pytest.raises(Throttled) as caught:
-        deliver(zendesk, sample_event(**START))
-
-    assert caught.value.scope == "conversation"
-
-
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, Unauthorized), (404, Transient), (429, Throttled), (503, Transient)]
 )

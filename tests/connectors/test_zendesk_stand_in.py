@@ -124,7 +124,6 @@ def test_same_key_gives_the_same_ticket_and_another_body_is_an_error(account: Ac
     [
         {"comment": {"body": ""}},
         {"requester_id": 7},
-        {"via_followup_source_id": 7},
         {"comment": None},
     ],
 )
@@ -135,10 +134,17 @@ def test_ticket_that_cannot_be_is_invalid(account: Account, changes: dict[str, A
     assert account.stand_in.tickets() == []
 
 
-def test_open_ticket_cannot_be_followed_up(account: Account, ticket: str) -> None:
-    body = {"ticket": TICKET | {"via_followup_source_id": int(ticket)}}
+@pytest.mark.parametrize("source", ["open", "unknown"])
+def test_follow_up_of_what_is_not_closed_is_a_ticket_like_any_other(
+    account: Account, ticket: str, source: str
+) -> None:
+    number = int(ticket) if source == "open" else 7
+    body = {"ticket": TICKET | {"via_followup_source_id": number}}
 
-    assert call(account, "POST", "api/v2/tickets", json=body).status_code == 422
+    made = call(account, "POST", "api/v2/tickets", json=body).json()["ticket"]
+
+    assert made["via"]["source"] == {"from": {}, "to": {}, "rel": None}
+    assert made["tags"] == []
 
 
 def test_closed_ticket_takes_no_update(account: Account, ticket: str) -> None:
@@ -149,6 +155,35 @@ def test_closed_ticket_takes_no_update(account: Account, ticket: str) -> None:
 
     assert answer.status_code == 422
     assert "closed prevents" in answer.json()["details"]["status"][0]["description"]
+
+
+def test_full_ticket_takes_other_updates_but_no_comment(account: Account, ticket: str) -> None:
+    assert befall(account, ticket, "fill").status_code == 204
+
+    path = f"api/v2/tickets/{ticket}"
+    commented = call(account, "PUT", path, json={"ticket": {"comment": {"body": "one more"}}})
+    solved = call(account, "PUT", path, json={"ticket": {"status": "solved"}})
+    counted = call(account, "GET", f"{path}/comments/count").json()
+
+    assert (commented.status_code, commented.json()["error"]) == (422, "RecordInvalid")
+    assert solved.status_code == 200
+    assert counted["count"]["value"] == 5000
+
+
+def test_tags_are_added_by_their_own_endpoint_only(account: Account, ticket: str) -> None:
+    path = f"api/v2/tickets/{ticket}"
+    call(account, "PUT", path, json={"ticket": {"additional_tags": ["vip"]}})
+    before = account.ask("GET", f"tickets/{ticket}")["ticket"]
+    stale = {"tags": ["vip"], "safe_update": True, "updated_stamp": "2026-01-01T00:00:00Z"}
+
+    conflict = call(account, "PUT", f"{path}/tags", json=stale)
+    added = call(
+        account, "PUT", f"{path}/tags", json=stale | {"updated_stamp": before["updated_at"]}
+    )
+
+    assert before["tags"] == ["gofax", "sms"]
+    assert (conflict.status_code, conflict.json()["error"]) == (409, "UpdateConflict")
+    assert added.json() == {"tags": ["gofax", "sms", "vip"]}
 
 
 def test_unknown_ticket_is_not_found(account: Account) -> None:
@@ -234,6 +269,28 @@ def test_limit_of_a_ticket_is_its_own(account: Account, ticket: str) -> None:
     assert answers[1].json()["error"] == "TooManyRequests"
     assert answers[1].headers["Retry-After"] == "600"
     assert answers[1].headers["X-Rate-Limit-Remaining"] != "0"
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"updates_per_minute": 1}, "total=1; remaining=0; resets=60"),
+        ({"updates_per_ticket": 1}, "total=1; remaining=0; resets=600"),
+        ({"updates_per_minute": 1, "limit_headers": False}, None),
+    ],
+)
+def test_limits_of_updates_say_which_of_them_was_reached(
+    account: Account, ticket: str, limits: dict[str, Any], told: str | None
+) -> None:
+    settings(account, requests_per_minute=700, **limits)
+    path = f"api/v2/tickets/{ticket}"
+
+    call(account, "PUT", f"{path}/tags", json={"tags": ["vip"]})
+    answer = call(account, "PUT", path, json={"ticket": {"priority": "high"}})
+
+    assert answer.status_code == 429
+    assert answer.headers.get("Zendesk-RateLimit-tickets-update") == told
+    assert answer.headers["X-Rate-Limit-Remaining"] != "0"
 
 
 def test_settings_that_make_no_sense_are_refused(account: Account) -> None:
