@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -34,19 +33,6 @@ BROKEN: dict[str, dict[str, Any]] = {
     "cut off": {"body": '{"ticket": ', "headers": {"Content-Length": "999"}},
     "wrongly compressed": {"body": "no gzip", "headers": {"Content-Encoding": "gzip"}},
 }
-
-
-@pytest.fixture
-def account() -> Iterator[Account]:
-    with opened() as account:
-        yield account
-
-
-@pytest.fixture
-def zendesk(account: Account) -> Iterator[Zendesk]:
-    connector = account.connector()
-    yield connector
-    connector.close()
 
 
 def fails(zendesk: Zendesk, **how: Any) -> DeliveryError:

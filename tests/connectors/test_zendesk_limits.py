@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 import requests
-from zendesk_account import Account, Clock, deliver, opened
+from zendesk_account import Account, Clock, deliver
 
 from connectors import Throttled
 from connectors.testing import sample_event
@@ -15,19 +14,6 @@ from connectors.zendesk.connector import Zendesk
 from connectors.zendesk.limits import UpdateLimits
 
 TICKETS, PROFILES = "Zendesk-RateLimit-tickets-update", "Zendesk-RateLimit-create-update-user"
-
-
-@pytest.fixture
-def account() -> Iterator[Account]:
-    with opened() as account:
-        yield account
-
-
-@pytest.fixture
-def zendesk(account: Account) -> Iterator[Zendesk]:
-    connector = account.connector()
-    yield connector
-    connector.close()
 
 
 def refusal(

@@ -1,10 +1,12 @@
-"""What the conformance suite demands, where Zendesk's less usual paths are taken too."""
+"""The conformance suite on Zendesk's less usual paths."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from connectors import Event
 from connectors.sandbox.records import Records
@@ -40,6 +42,7 @@ class EffectsInZendesk(EffectChecks):
         return self.account
 
 
+@pytest.mark.slow
 class TestStop(EffectsInZendesk):
     """Every message is a STOP, which marks its customer."""
 
@@ -53,6 +56,7 @@ class TestStop(EffectsInZendesk):
             yield bench
 
 
+@pytest.mark.slow
 class TestStaffKnowTheCustomers(EffectsInZendesk):
     """Every customer has a profile that people made."""
 
@@ -74,6 +78,7 @@ class TestStaffKnowTheCustomers(EffectsInZendesk):
             yield bench
 
 
+@pytest.mark.slow
 class TestSearchNeverFinds(EffectsInZendesk):
     """The index of users is an hour behind, and only solved tickets are left."""
 
