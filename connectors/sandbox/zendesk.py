@@ -1,6 +1,6 @@
 """A stand-in of Zendesk Support: sign-in, end users, tickets and their comments.
 
-Beside Zendesk's own calls there are some for whoever plays the agent or the passing of time:
+Further calls play the agent and the passing of time:
 ``PUT sandbox/settings`` switches limits and lags on, ``POST sandbox/tickets/7/archive`` (or
 ``close``, ``fill``, ``merge``, ``delete``) does what people and automations do,
 ``POST sandbox/revoke`` ends every access token and ``POST sandbox/forget`` every idempotency key.
@@ -48,7 +48,7 @@ class StandIn:
         )
 
     def blueprint(self) -> Blueprint:
-        """Build the routes, to be mounted wherever the account is to live."""
+        """Build the account's routes, to be mounted at any prefix."""
         routes = Blueprint("zendesk", __name__)
         api: list[tuple[str, str, View]] = [
             ("GET", "users/me", self._get_me),
@@ -79,7 +79,7 @@ class StandIn:
         others: list[tuple[str, str, View]] = [
             ("POST", "/oauth/tokens", self._grant),
             ("PUT", "/sandbox/settings", self._change_settings),
-            ("POST", "/sandbox/tickets/<int:number>/<fate>", self._befall),
+            ("POST", "/sandbox/tickets/<int:number>/<act>", self._play),
             ("POST", "/sandbox/revoke", self._revoke),
             ("POST", "/sandbox/forget", self._forget),
             ("GET", "/agent/tickets/<int:number>", self._show_ticket),
@@ -154,7 +154,7 @@ class StandIn:
 
     def _guarded(self, view: View) -> Callable[..., Any]:
         def enter(**arguments: int) -> ResponseReturnValue:
-            self._access.enter(anonymous=view == self._get_me)
+            self._access.let_in(anonymous=view == self._get_me)
             self._limits.count_request()
             return view(**arguments)
 
@@ -276,17 +276,17 @@ class StandIn:
             setattr(self.settings, name, getattr(changed, name))
         return jsonify(self.settings.model_dump())
 
-    def _befall(self, number: int, fate: str) -> ResponseReturnValue:
-        fates: dict[str, Callable[[], None]] = {
+    def _play(self, number: int, act: str) -> ResponseReturnValue:
+        acts: dict[str, Callable[[], None]] = {
             "close": lambda: self._tickets.close(number),
             "archive": lambda: self._tickets.archive(number),
             "fill": lambda: self._tickets.fill(number),
             "delete": lambda: self._tickets.delete(number),
             "merge": lambda: self._tickets.merge(number, request.args.get("into", type=int)),
         }
-        if fate not in fates:
-            raise Refusal(404, "InvalidEndpoint", f"what becomes of a ticket: {', '.join(fates)}")
-        fates[fate]()
+        if act not in acts:
+            raise Refusal(404, "InvalidEndpoint", f"not one of {', '.join(acts)}")
+        acts[act]()
         return "", 204
 
     def _revoke(self) -> ResponseReturnValue:
@@ -305,7 +305,7 @@ class StandIn:
     def _note_comment(
         self, ticket: Json, *, author: int, text: str, kind: str, ours: bool
     ) -> None:
-        """Put what was delivered into the records; what agents write is no delivery."""
+        """Record what was delivered; agents' own comments are no deliveries."""
         if ours or self._users[author]["role"] == "end-user":
             self._records.add(
                 system="zendesk",

@@ -1,7 +1,7 @@
-"""Who may do what in the stand-in of Zendesk: access tokens, API tokens and scopes.
+"""Sign-in at the stand-in of Zendesk: access tokens, API tokens and scopes.
 
-Any Bearer token works except ``revoked``, and any API token except ``revoked``; what was granted
-to an OAuth client works while it lives, within its scopes.
+Any Bearer token and any API token works, except ``revoked``. A token that was granted to an OAuth
+client works within its scopes until it expires.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from flask import request
 from connectors.sandbox.zendesk_limits import Clock, Settings
 from connectors.sandbox.zendesk_rules import Json, Refusal
 
-#: Name that a caller may use to meet a refusal.
+#: A client id, secret or token that is always refused.
 REVOKED = "revoked"
 #: Zendesk takes more than 300 and less than 172,800; the ends are taken too.
 LIFE_IN_SECONDS = range(300, 172_801)
 
 
 class Access:
-    """Access tokens that were granted, and the door."""
+    """Grants access tokens, and lets requests in by them."""
 
     def __init__(self, settings: Settings, *, clock: Clock = time.monotonic) -> None:
         self._settings = settings
@@ -53,23 +53,23 @@ class Access:
         """End the life of every access token that was given out."""
         self._granted.clear()
 
-    def enter(self, *, anonymous: bool = False) -> None:
-        """Let the request in. Raises Refusal for whom it must not."""
+    def let_in(self, *, anonymous: bool = False) -> None:
+        """Check the request's credentials. Raises Refusal."""
         given = request.authorization
         if given is None and anonymous:
             return
         if given is None or given.type not in ("basic", "bearer"):
             raise Refusal(401, "Couldn't authenticate you")
         if given.type == "basic":
-            self._enter_by_api_token(given.username or "", given.password or "")
+            self._let_in_by_api_token(given.username or "", given.password or "")
             return
-        self._enter_by_access_token(given.token or "")
+        self._let_in_by_access_token(given.token or "")
 
-    def _enter_by_api_token(self, user: str, token: str) -> None:
+    def _let_in_by_api_token(self, user: str, token: str) -> None:
         if not user.endswith("/token") or token in ("", REVOKED):
             raise Refusal(401, "Couldn't authenticate you")
 
-    def _enter_by_access_token(self, token: str) -> None:
+    def _let_in_by_access_token(self, token: str) -> None:
         ends_at, scopes = self._granted.get(token, (0.0, frozenset[str]()))
         standing = not token.startswith("granted-") and token not in ("", REVOKED)
         if not standing and self._clock() >= ends_at:

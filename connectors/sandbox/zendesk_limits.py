@@ -1,4 +1,4 @@
-"""What may be switched on in the stand-in of Zendesk, and its limits on how fast it is used."""
+"""Settings of the stand-in of Zendesk, and its limits on requests and updates."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Window:
         self._times: defaultdict[Hashable, deque[float]] = defaultdict(deque)
 
     def count(self, subject: Hashable, *, limit: int | None) -> int | None:
-        """Count one more, if *limit* allows; return the seconds to wait if it does not."""
+        """Count one more and return None, or return the seconds to wait if *limit* is reached."""
         now, times = self._clock(), self._times[subject]
         while times and times[0] <= now - self._seconds:
             times.popleft()
@@ -58,7 +58,7 @@ class Window:
         return None
 
     def used(self, subject: Hashable) -> int:
-        """Return how many were counted in the window that ended with the last one."""
+        """Return how many were counted in the last window."""
         return len(self._times[subject])
 
 
@@ -112,7 +112,7 @@ class Limits:
         raise Refusal(429, "TooManyRequests", f"Too many updates of {what}", headers=headers)
 
     def headers(self) -> dict[str, str]:
-        """Return what answers say of the account's limit."""
+        """Return the headers of every answer about the account's limit on requests."""
         limit = self._settings.requests_per_minute
         if limit is None:
             return {}

@@ -1,4 +1,4 @@
-"""What people see of the stand-in of Zendesk: tickets with their threads."""
+"""Tickets and their comments, as the pages of the stand-in of Zendesk show them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from connectors.sandbox.zendesk_rules import Json
 from connectors.sandbox.zendesk_users import Users
 
-#: The page of a ticket runs no script, whatever a customer wrote.
+#: A ticket's page runs no script, whatever a customer wrote.
 POLICY = "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
@@ -26,7 +26,7 @@ class Line:
 
     @property
     def time(self) -> str:
-        """When it was written, as people read it."""
+        """The time for people to read."""
         return self.created_at[:16].replace("T", " ")
 
 
@@ -43,7 +43,7 @@ class Thread:
     requester: str
     phone: str
     #: Tags of the requester's profile.
-    marks: tuple[str, ...]
+    requester_tags: tuple[str, ...]
     #: The closed ticket that this one follows up.
     follows: int | None
     lines: tuple[Line, ...]
@@ -61,7 +61,7 @@ def thread_of(ticket: Json, comments: Sequence[Json], *, users: Users) -> Thread
         fields=tuple((each["id"], str(each["value"])) for each in ticket["custom_fields"]),
         requester=requester["name"],
         phone=requester["phone"] or "",
-        marks=tuple(requester["tags"]),
+        requester_tags=tuple(requester["tags"]),
         follows=ticket["via"]["source"]["from"].get("ticket_id"),
         lines=tuple(_line(each, author=users[each["author_id"]]) for each in comments),
     )

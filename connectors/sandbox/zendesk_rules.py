@@ -1,4 +1,4 @@
-"""What Zendesk's API says and in which shape: pages, errors, times."""
+"""Zendesk's forms of errors, pages and times, and how it compares ids."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Refusal(Exception):
 
 
 def payload(name: str | None = None) -> Json:
-    """Return the JSON object that was sent, or what it holds under *name*."""
+    """Return the JSON object of the request, or the one under *name* in it. Raises Refusal."""
     sent = request.get_json(silent=True)
     inner = sent.get(name) if name and isinstance(sent, dict) else sent
     if not isinstance(inner, dict):
@@ -39,7 +39,7 @@ def payload(name: str | None = None) -> Json:
 
 
 def cut_page(rows: Iterable[Json], name: str) -> Mapping[str, Any]:
-    """Cut the page out of *rows* that the request asks for, by cursor or all at once."""
+    """Return the page of *rows* that the request asks for by cursor, or all of them."""
     everything = list(rows)
     size = request.args.get("page[size]", type=int)
     if size is None:
@@ -60,21 +60,21 @@ def cut_page(rows: Iterable[Json], name: str) -> Mapping[str, Any]:
 
 
 def is_same(one: object, other: object) -> bool:
-    """Compare as Zendesk compares external ids and addresses; nothing is like nothing."""
+    """Compare external ids or addresses as Zendesk does; an empty one equals none."""
     return bool(one) and bool(other) and str(one).casefold() == str(other).casefold()
 
 
 def not_found() -> Refusal:
-    """Make the answer about what is not there (any more)."""
+    """Return the refusal for what is not there (any more)."""
     return Refusal(404, "RecordNotFound", "Not found")
 
 
 def invalid(field: str, description: str) -> Refusal:
-    """Make the refusal of a value."""
+    """Return the refusal of a value."""
     details = {field: [{"description": description}]}
     return Refusal(422, "RecordInvalid", "Record validation errors", details=details)
 
 
 def timestamp() -> str:
-    """Return the time of day as Zendesk writes it."""
+    """Return the time as Zendesk writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""The tickets of the stand-in of Zendesk, their comments, and what becomes of old ones."""
+"""The stand-in of Zendesk's tickets: comments, follow-ups, closing, merging, archiving."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLAIN_FIELDS = (
 MERGED = "closed_by_merge"
 #: Most comments in one ticket (developer.zendesk.com, "Ticket comments").
 MOST_COMMENTS = 5000
-#: What tickets have too, and nothing here makes use of.
+#: Fields of a ticket that nothing here uses.
 UNUSED: Json = {
     "allow_channelback": False,
     "collaborator_ids": [],
@@ -45,7 +45,7 @@ UNUSED: Json = {
 
 
 class Note(Protocol):
-    """Is told of each comment; *ours*: a connector marked it as a delivery."""
+    """Hears of each comment; *ours*: a connector wrote it as a delivery."""
 
     def __call__(self, ticket: Json, *, author: int, text: str, kind: str, ours: bool) -> None: ...
 
@@ -83,7 +83,7 @@ class Tickets:
         return self._comments[number]
 
     def create(self, asked: Json, *, key: str | None) -> tuple[Json, str | None]:
-        """Make a ticket, or give back the one that *key* made; and say whether it was a hit."""
+        """Create a ticket, or return the one that *key* created; and say ``miss`` or ``hit``."""
         fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         if key is not None and key in self._creations:
             first, made = self._creations[key]

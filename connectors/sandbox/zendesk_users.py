@@ -1,4 +1,4 @@
-"""The users of the stand-in of Zendesk: profiles, identities, tags, and a lagging index."""
+"""The stand-in of Zendesk's users: profiles, identities, tags, and a search that lags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from connectors.sandbox.zendesk_limits import Clock, Settings
 from connectors.sandbox.zendesk_rules import Json, Refusal, invalid, is_same, not_found, timestamp
 from connectors.sandbox.zendesk_search import finds
 
-#: What a caller may set of a user as it is.
+#: Fields of a user that a caller may set.
 PLAIN_FIELDS = ("name", "email", "external_id", "role")
 
 
@@ -83,7 +83,7 @@ class Users:
         return self.add(asked), True
 
     def add_phone(self, number: int, phone: str) -> Json:
-        """Give a profile a number: a direct line, unless another profile has it already."""
+        """Add a number to a profile: a direct line, unless another profile has it."""
         user = self[number]
         identity = {"id": self._new_id(), "user_id": number, "type": "phone_number"}
         identity |= {"value": phone, "verified": False, "primary": user["phone"] is None}
@@ -102,7 +102,7 @@ class Users:
         return self._identities[number]
 
     def tag(self, number: int, tags: Iterable[str], *, present: bool) -> list[str]:
-        """Put tags on a profile or take them off, and return those it has now."""
+        """Add tags to a profile or remove them, and return those it has now."""
         user = self[number]
         if not self._settings.user_tags:
             raise Refusal(403, "Forbidden", "User tagging is not enabled for this account")
@@ -112,7 +112,7 @@ class Users:
         return list(user["tags"])
 
     def by_external_id(self, wanted: Iterable[str]) -> list[Json]:
-        """Return whoever has one of the ids, whatever their case."""
+        """Return the users with one of the ids, in any case."""
         ids = {each.casefold() for each in wanted if each}
         return [each for each in self._all() if (each["external_id"] or "").casefold() in ids]
 
@@ -135,7 +135,7 @@ class Users:
 
 
 def customer_of(user: Json) -> str:
-    """Return the number of *user*, or the name of one who has none."""
+    """Return the number of *user*, or the name if there is none."""
     digits = (user["external_id"] or "").removeprefix("sms-")
     name: str = user["name"]
     return user["phone"] or (f"+{digits}" if digits.isdecimal() else name)

@@ -47,7 +47,7 @@ class Zendesk(Connector[ZendeskOptions]):
     ) -> Receipt:
         message = compose(event, key=key, options=self.options)
         with self._client(deadline) as client:
-            # First, because it may be done twice: if the rest fails, nothing is to be undone.
+            # First, because it may be repeated: if the rest fails, there is nothing to undo.
             person = self._tag(client, message)
             written = None
             if not (message.opens_nothing and self.options.on_stop == "mark"):
@@ -87,7 +87,7 @@ class Zendesk(Connector[ZendeskOptions]):
             self._idle.append(client)
 
     def _tag(self, client: Client, message: Message) -> int | None:
-        """Note on the customer's profile what STOP or START says, and return whose it is."""
+        """Tag or untag the customer's profile if the message is STOP or START; return its id."""
         tag = self.options.opt_out_tag
         if tag is None or message.opts_out is None:
             return None
@@ -100,7 +100,7 @@ class Zendesk(Connector[ZendeskOptions]):
 
     def _tagged(self, person: int | None, *, thread: str | None) -> Receipt:
         if person is None:
-            said = "skipped: STOP, with no open ticket and nobody to mark"
+            said = "skipped: STOP, with no open ticket and nobody to tag"
             return Receipt(reference=said, thread=thread)
         return Receipt(
             reference=f"user {person} tagged {self.options.opt_out_tag}",

@@ -1,4 +1,4 @@
-"""Which ticket of a conversation does a message go into? The open one, or a new one."""
+"""Which ticket of its conversation does a message go into: the open one, or a new one?"""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class Conversation:
         self._message = message
         self._options = options
         self._repeat = repeat
-        #: Tickets that take no more comments, and those that have our tags now.
+        #: Ids of tickets that take no more comments.
         self._full: set[int] = set()
+        #: Ids of tickets that this delivery has tagged.
         self._tagged: set[int] = set()
 
     def write(self, thread: str | None) -> Receipt | None:
-        """Write the message; None if it makes no ticket and none is open.
+        """Write the message; None if it opens no ticket and none is open.
 
         *thread* is the conversation's last ticket. Raises :class:`DeliveryError`.
         """
@@ -98,7 +99,7 @@ class Conversation:
             return self._look_up([ticket], unread=error)
 
     def _tag(self, ticket: Ticket) -> None:
-        """See to it that *ticket* has our tags before triggers see the comment."""
+        """Add our tags before the comment, because triggers look at them when it comes."""
         present = {str(each).casefold() for each in ticket.tags or []}
         missing = {each for each in self._options.tags if each.casefold() not in present}
         if missing and ticket.id not in self._tagged:
@@ -118,8 +119,7 @@ class Conversation:
         except Unread as error:
             return self._look_up(None, unread=error)
         except KeyTaken as error:
-            # An earlier attempt asked for this ticket in other words, before somebody changed
-            # the options or the customer's profile.
+            # Somebody changed the options or the customer's profile after an earlier attempt.
             found = self._found(client.tickets(message))
             if found is not None:
                 return found
@@ -130,9 +130,9 @@ class Conversation:
             ) from error
 
     def _look_up(self, tickets: Sequence[Ticket] | None, *, unread: Unread) -> Receipt:
-        """Find what was just written, although its answer could not be read.
+        """Find what was just written with an answer that could not be read.
 
-        Looks into all tickets of the conversation unless *tickets* are given.
+        Searches all tickets of the conversation unless *tickets* are given.
         """
         self._repeat = True
         try:

@@ -1,4 +1,4 @@
-"""Which of Zendesk's limits does a 429 speak of: a ticket's, a profile's, or the account's?
+"""Which limit of Zendesk's was reached: a ticket's, a profile's, or the account's?
 
 Beside all requests of an account in a minute, Zendesk counts updates: 30 of one ticket in ten
 minutes, 100 of all tickets in a minute, 5 of one profile in a minute, one of all profiles in a
@@ -24,7 +24,7 @@ Scope = Literal["conversation", "destination"]
 
 #: Seconds in which the account's limits are counted.
 MINUTE = 60.0
-#: What one ticket or one profile may be updated, by the header that tells of it.
+#: Updates that one ticket or one profile takes, by the header that tells of them.
 OWN_LIMITS = {"Zendesk-RateLimit-tickets-update": 30, "Zendesk-RateLimit-create-update-user": 5}
 
 _TOLD = re.compile(r"\s*total=(\d+);\s*remaining=(\d+)")
@@ -60,7 +60,7 @@ class UpdateLimits:
         return "destination" if self._is_in_company(updated[1]) else "conversation"
 
     def _is_in_company(self, resource: str) -> bool:
-        """Note that *resource* was refused, and say whether another one was a minute ago."""
+        """Note that *resource* was refused, and say whether another was in the last minute."""
         with self._lock:
             now = self._clock()
             self._refused = {

@@ -1,4 +1,4 @@
-"""What an event says to Zendesk: words and ids, the same at every attempt."""
+"""An event in Zendesk's terms: texts and ids, the same at every attempt."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAX_SUBJECT = 150
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """What one event says to Zendesk."""
+    """One event in Zendesk's terms."""
 
     key: str
-    #: Stands in the text and in the metadata; by it a later attempt finds an earlier one.
+    #: Our reference in text and metadata, by which a later attempt finds an earlier one.
     ref: str
     name: str
-    #: The customer's number, if it is one.
+    #: The customer's number (E.164); None for a sender's name.
     phone: str | None
     person_id: str
     conversation_id: str
@@ -34,22 +34,25 @@ class Message:
     body: str
     metadata: dict[str, Any]
     custom_fields: list[dict[str, Any]]
-    #: The customer wrote it; otherwise it only tells of the customer.
+    #: Whether the customer wrote it; a status event only tells of the customer.
     from_customer: bool
-    #: The customer wants no more texts (true), wants them again (false), or says neither.
+    #: True for STOP, false for START, None for anything else.
     opts_out: bool | None
-    #: It is a STOP, which makes no ticket and reopens none.
+    #: Whether it opens and reopens no ticket, as STOP does.
     opens_nothing: bool
 
 
 def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
-    """Word *event* for Zendesk. Raises Refused if it names no customer or a template fails."""
+    """Put *event* into Zendesk's terms.
+
+    Raises Refused if the event names no customer or a template fails.
+    """
     if not event.customer:
         raise Refused("the event names no customer, and a ticket needs a requester")
     digest = sha256(key.encode("utf-8", "replace")).hexdigest()
     ref = f"gofax-{digest[:12]}"
     subject = " ".join(render(options.subject, event, field="subject", escape=inert).split())
-    # Each value is cut, lest one that is too long be more than a template may make.
+    # Values are cut one by one: a long one would exceed what a template may render.
     comment = render(options.comment, event, field="comment", escape=_fitted)
     from_customer = event.type != "SMS_STATUS" and event.sender != event.ours
     wish = {"STOP": True, "START": False}.get(event.keyword or "") if from_customer else None
@@ -74,7 +77,7 @@ def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
 
 
 def inert(words: str) -> str:
-    """Make *words* plain text for Zendesk, which fills in placeholders such as {{ticket.id}}."""
+    """Return *words* without placeholders such as {{ticket.id}}, which Zendesk would fill in."""
     sendable = words.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return re.sub(r"\{(?=[{%])", "{\u2060", sendable)
 
@@ -90,7 +93,7 @@ def _value(value: FieldValue, event: Event, *, field: str) -> object:
 
 
 def _token(party: str) -> str:
-    """Name a number or a sender's name so that it fits a URL as it is: zenpy encodes nothing."""
+    """Return *party* as an id that a URL takes as it is, because zenpy encodes nothing."""
     if re.fullmatch(r"\+?[0-9]{1,20}", party):
         return party.removeprefix("+")
     if len(party) > 40:

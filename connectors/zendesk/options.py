@@ -24,7 +24,7 @@ def _kind_of(value: object) -> str | None:
     return "list" if isinstance(value, list) else _KINDS.get(type(value))
 
 
-# By the kind of the value, so that a wrong one leads to one error instead of five.
+# By the value's kind, so that a wrong value gives one error instead of five.
 FieldValue = Annotated[
     Annotated[Template, Tag("text")]
     | Annotated[bool, Tag("switch")]
@@ -56,7 +56,7 @@ class ZendeskOptions(Options):
         default=None, description="An OAuth access token that you manage, instead of a client."
     )
     email: str | None = Field(
-        default=None, description="E-mail address of the agent whom api_token stands for."
+        default=None, description="E-mail address of the agent that api_token belongs to."
     )
     api_token: SecretStr | None = Field(
         default=None, description="API token. Zendesk ends API tokens on 2027-04-30."
@@ -64,27 +64,28 @@ class ZendeskOptions(Options):
     base_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^@?#]+$",
-        description="Where Zendesk answers; by default https://SUBDOMAIN.zendesk.com.",
+        description="Zendesk's address; by default https://SUBDOMAIN.zendesk.com.",
     )
     subject: Template = Field(
         default=Template("{{ title }}"), description="Template of a new ticket's subject."
     )
     comment: Template = Field(
         default=Template("{{ parties }}\n\n{{ text }}"),
-        description="Template of a comment; a short reference is added below it.",
+        description="Template of a comment; a short reference follows it.",
     )
     public: bool = Field(
         default=True,
-        description="true: customers may see what they wrote; false: internal notes. "
-        "What they did not write is an internal note in any case.",
+        description="true: customers may see their messages; false: internal notes. "
+        "Anything else is an internal note in any case.",
     )
     tags: list[TagName] = Field(
         default=["sms", "gofax"],
-        description="Tags of every ticket we make or add to; for triggers to leave out.",
+        description="Tags of every ticket that we create or add to, for triggers to exclude.",
     )
     custom_fields: dict[Id, FieldValue] = Field(
         default={},
-        description="Ids of ticket fields with their values in new tickets; a text is a template.",
+        description="Values of ticket fields in new tickets, by the field's id; "
+        "a text is a template.",
     )
     group_id: Id | None = Field(default=None, description="Group that gets new tickets.")
     assignee_id: Id | None = Field(default=None, description="Agent who gets new tickets.")
@@ -92,55 +93,56 @@ class ZendeskOptions(Options):
         default=None, description="Priority of new tickets."
     )
     status: Literal["new", "open", "pending", "hold", "solved"] | None = Field(
-        default=None, description="Status of new tickets; by default as Zendesk decides (new)."
+        default=None, description="Status of new tickets; by default Zendesk's own (new)."
     )
     brand_id: Id | None = Field(default=None, description="Brand of new tickets.")
     ticket_form_id: Id | None = Field(default=None, description="Form of new tickets.")
     when_solved: Literal["reopen", "new_ticket"] = Field(
         default="reopen",
-        description="A message after the ticket was solved: reopens it, or makes a new one.",
+        description="What a message after the ticket was solved does: reopen it, "
+        "or open a new one.",
     )
     unknown_customer: Literal["create", "skip"] = Field(
         default="create",
-        description="When no end user has the customer's number: create one, or skip the event.",
+        description="What to do if no end user has the customer's number: create one, "
+        "or skip the event.",
     )
     region: str = Field(
         default="AU",
-        description="Where numbers without a country code are from, such as 0400 000 000 in a "
-        "profile: AU, NZ, US, …",
+        description="Region of numbers without a country code in profiles, such as "
+        "0400 000 000: AU, NZ, US, …",
     )
     opt_out_tag: TagName | None = Field(
         default="sms_opt_out",
-        description="Tag that STOP puts on the customer's profile and START takes off; "
-        "null: none.",
+        description="Tag that STOP adds to the customer's profile and START removes; null: none.",
     )
     on_stop: Literal["comment", "message", "mark"] = Field(
         default="comment",
         description="What else STOP does: a comment in the ticket if one is open, "
-        "the same as any message, or nothing but the mark.",
+        "the same as any message, or nothing but the tag.",
     )
 
     @property
     def address(self) -> str:
-        """Where everything is, without a slash at its end."""
+        """The address that every path is added to, without a slash at the end."""
         return (self.base_url or f"https://{self.subdomain}.zendesk.com").rstrip("/")
 
     @field_validator("region")
     @classmethod
     def _is_region(cls, region: str) -> str:
         if region not in REGIONS:
-            raise ValueError("is no region of phone numbers; write two capitals, as in AU")
+            raise ValueError("is no region of phone numbers: write two capitals, as in AU")
         return region
 
     @field_validator("client_secret", "access_token", "api_token")
     @classmethod
     def _is_usable(cls, secret: SecretStr | None) -> SecretStr | None:
-        # A line break at the end is what reading a secret from a file leaves.
+        # A secret from a file often ends with a line break.
         if secret is None:
             return None
         trimmed = secret.get_secret_value().strip()
         if not PRINTABLE.fullmatch(trimmed):
-            raise ValueError("is empty or holds characters that are in no secret of Zendesk")
+            raise ValueError("is empty or holds characters that no secret of Zendesk has")
         return SecretStr(trimmed)
 
     @model_validator(mode="after")
@@ -156,5 +158,5 @@ class ZendeskOptions(Options):
     @model_validator(mode="after")
     def _marks_with_something(self) -> Self:
         if self.on_stop == "mark" and self.opt_out_tag is None:
-            raise ValueError("on_stop: mark needs an opt_out_tag to mark customers with")
+            raise ValueError("on_stop: mark needs an opt_out_tag")
         return self

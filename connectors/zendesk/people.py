@@ -1,4 +1,4 @@
-"""The customer's profile in Zendesk: found, adopted or made, and marked."""
+"""The customer's profile in Zendesk: found, adopted or created, and tagged."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ from connectors.zendesk.message import Message
 from connectors.zendesk.numbers import is_same, national
 from connectors.zendesk.session import Gone
 
-#: Most profiles of one search that are read.
+#: Most profiles of one search that we read.
 READ = 100
-#: Most of them whose further numbers are asked for, since their first is another.
+#: Most profiles whose further numbers we read.
 LOOKED_INTO = 5
 
 
 class People:
     """End users, for one thread at a time.
 
-    Everything that is written here may be written twice: a lost answer leaves no doubt.
+    Every write here may be repeated, so a lost answer leaves no doubt.
     """
 
     def __init__(self, zenpy: Zenpy, *, region: str) -> None:
-        """*region*: that of numbers which profiles show without a country code."""
+        """*region*: region of numbers without a country code, as in ``AU``."""
         self._zenpy = zenpy
         self._region = region
 
     def find(self, message: Message) -> int | None:
-        """Return the id of the customer's profile."""
+        """Return the id of the customer's profile; None if there is none."""
         with decoding(Transient):
             return self._known(message) or self._adopted(message)
 
     def make(self, message: Message) -> int:
-        """Make a profile of the customer, unless somebody else has just done so."""
+        """Create the customer's profile and return its id.
+
+        A profile that another conversation has just created is as good.
+        """
         fields = {"external_id": message.person_id, "skip_verify_email": True}
         person = User(name=message.name, **fields)
         with decoding(Transient):
@@ -48,12 +51,15 @@ class People:
             except Refused as error:
                 if error.status != 422:
                     raise
-            # Made at the same moment for another conversation; or the number is another
-            # profile's direct line, and the message matters more.
+            # Another conversation has just created it. Or the number is the direct line of
+            # another profile; the message matters more than the phone field.
             return self._known(message) or self._save(person)
 
     def tag(self, person: int, *, tag: str, present: bool) -> None:
-        """Put *tag* on a profile, or take it off."""
+        """Add *tag* to a profile, or remove it.
+
+        Raises Refused if tags on users are turned off.
+        """
         change = self._zenpy.users.add_tags if present else self._zenpy.users.delete_tags
         try:
             with decoding(Transient):
@@ -63,17 +69,17 @@ class People:
         except (Refused, Unauthorized) as error:
             if isinstance(error, Unauthorized) and error.status != 403:
                 raise
-            # Other events can do without, so this is no reason to stop them.
+            # Other events need no tag, so the destination goes on.
             raise Refused(
-                f"the customer cannot be marked with {tag}: {error} (tags on users are turned on "
-                "in Admin Center under People; or set opt_out_tag: null)",
+                f"the customer cannot be tagged {tag}: {error} (turn on tags on users in Admin "
+                "Center under People, or set opt_out_tag: null)",
                 status=error.status,
             ) from error
         if (tag.casefold() in map(str.casefold, tags)) != present:
             raise Transient(f"Zendesk did not change the tag {tag} of user {person}")
 
     def _known(self, message: Message) -> int | None:
-        """Find the profile of an earlier delivery; saving it again would undo a renaming."""
+        """Find the profile of an earlier delivery. Saving it again would undo a new name."""
         try:
             found = expect_all(self._zenpy.users(external_ids=[message.person_id]), User)
             return next((int(user.id) for user in found if user.active is not False), None)
@@ -81,26 +87,24 @@ class People:
             return None
 
     def _adopted(self, message: Message) -> int | None:
-        """Find a profile that people made for this number, and note our id in it."""
+        """Find a profile that staff created for this number, and set our id on it."""
         if message.phone is None:
             return None
         user = self._with_phone(message.phone)
         if user is None:
             return None
         if not user.external_id:
-            self._adopt(int(user.id), message.person_id)
+            # The next delivery then needs no search, whose index lags. If this is refused the
+            # number will do; if everything is, the next request says so.
+            with suppress(Refused, Unauthorized):
+                self._zenpy.users.update(User(id=user.id, external_id=message.person_id))
         return int(user.id)
 
-    def _adopt(self, person: int, external_id: str) -> None:
-        # So that the next delivery need not search, in an index that lags behind. Where that is
-        # refused the number will do; if nothing may be done at all, the next request says so.
-        with suppress(Refused, Unauthorized):
-            self._zenpy.users.update(User(id=person, external_id=external_id))
-
     def _with_phone(self, phone: str) -> User | None:
-        """Choose among those who have the number: a direct line first, then the oldest."""
-        # As the vendor's guide on finding callers has it: digits with a star in front find the
-        # number however it was typed. GET /search does too, but is outside the scope users:read.
+        """Choose among the users with this number: a direct line first, then the oldest."""
+        # Digits with a star in front find the number however it was typed
+        # (developer.zendesk.com, "Retrieving the Zendesk user id of a caller"). The guide's
+        # GET /search does not belong to the scope users:read.
         query = f"role:end-user phone:*{national(phone)}"
         found = expect_all(self._zenpy.users.search(query=query), User)
         users = [
@@ -108,14 +112,14 @@ class People:
             for user in islice(found, READ)
             if user.role == "end-user" and user.active is not False
         ]
-        # The search knows nothing of countries, so it also finds numbers that merely end alike.
+        # The search knows no countries, so it also finds other numbers that end alike.
         shown = [user for user in users if is_same(user.phone, phone, region=self._region)]
         others = [user for user in users if user not in shown][:LOOKED_INTO]
         having = shown or [user for user in others if self._has_identity(user, phone)]
         return min(having, key=_seniority, default=None)
 
     def _has_identity(self, user: User, phone: str) -> bool:
-        """A profile shows its primary number only; the others are among its identities."""
+        """Say whether *phone* is a further number of *user*; profiles show only the first."""
         try:
             found = list(expect_all(self._zenpy.users.identities(id=int(user.id)), Identity))
         except Gone:

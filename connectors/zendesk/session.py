@@ -1,7 +1,6 @@
-"""What zenpy talks to Zendesk through: address, credentials and the meaning of an answer.
+"""The HTTP session underneath zenpy: our address, our credentials, our errors.
 
-All three are settled underneath zenpy, so that it never sees a 429 that it would sleep on, nor an
-error that it would word in its own way.
+zenpy would sleep on a 429 and word errors in its own way, so it never sees either.
 
     Refused      Gone, Closed, Full, KeyTaken
     Transient    Changed
@@ -50,7 +49,7 @@ class KeyTaken(Refused):
 
 
 class ZendeskSession(Session):
-    """A session with our address, our credentials and our errors."""
+    """A guarded session that signs in and raises errors by Zendesk's rules."""
 
     #: zenpy asks for this before it leaves the credentials to us.
     authorized = True
