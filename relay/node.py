@@ -9,12 +9,14 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
 import structlog
 
+from relay import every
 from relay.every import Every
 from relay.store import Database, StoreUnavailable
 from relay.store.nodes import Node, Nodes, Role
@@ -83,7 +85,8 @@ class Heartbeat:
         leave(self._database, self._node.name)
 
     def _beat(self) -> None:
-        self._node = self._nodes.beat(self._node)
+        faults = "\n".join(loop.fault or "" for loop in every.faulty())
+        self._node = self._nodes.beat(replace(self._node, faults=faults))
 
 
 def leave(database: Database, name: str) -> None:

@@ -154,6 +154,11 @@ def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
 
 
 def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
+    for view in views:
+        if view.node and view.state == "alive":
+            for fault in view.node.faults.splitlines():
+                said = f"{view.name}: {fault}: its log says why; restart it"
+                yield Finding(check="loops", severity="broken", said=said)
     holding = [view for view in views if view.state == "silent" and view.leases]
     for view in holding:
         said = (

@@ -39,6 +39,8 @@ class Node:
     pid: int
     #: None until its first beat.
     started_at: datetime | None = None
+    #: Its loops that cannot go on, a line each.
+    faults: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

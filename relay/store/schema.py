@@ -324,4 +324,6 @@ nodes = Table(
     Column("pid", Integer, nullable=False),
     Column("started_at", UtcTime, nullable=False),
     Column("beat_at", UtcTime, nullable=False),
+    #: Its loops that cannot go on, a line each.
+    Column("faults", Text, nullable=False),
 )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes import LEASE, NOON, accept, failed, finish, take, take_one
+from fakes import LEASE, NOON, accept, eventually, failed, finish, take, take_one
 
 from connectors.base import Options
+from relay import every
 from relay.commands.doctor import Finding, examine
 from relay.config.model import Config, DestinationConfig
+from relay.every import Every
+from relay.node import Heartbeat
 from relay.rules.delivery import OutcomeKind
 from relay.rules.routing import Check, Match, RouteCheck
 from relay.store import Database, Inbox, Queue, schema
@@ -67,6 +71,24 @@ def test_an_event_that_no_route_matched_is_well(inbox: Inbox, findings: Examine)
     accept(inbox, "m1", match=Match(destinations=(), routes=(verdict,)))
 
     assert findings() == {}
+
+
+def test_a_loop_of_a_node_that_cannot_go_on_is_found(
+    database: Database, findings: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(every, "AFTER_ERROR", 0.001)
+    heartbeat = Heartbeat(database, name="worker-1", role="worker", seconds=0.005)
+    with closing(Every("record", 0.001, lambda: {}["missing"])) as loop, closing(heartbeat):
+        loop.start()
+        heartbeat.start()
+        eventually(lambda: "loops" in findings())
+        finding = findings()["loops"]
+        loop.close()
+        eventually(lambda: findings() == {})
+
+    assert finding.severity == "broken"
+    assert finding.said.startswith("worker-1: record: failed ")
+    assert "(KeyError)" in finding.said
 
 
 def test_a_lease_that_nobody_takes_over_is_found(

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("started_at", UtcTime(), nullable=False),
         sa.Column("beat_at", UtcTime(), nullable=False),
+        sa.Column("faults", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_nodes")),
     )
 
