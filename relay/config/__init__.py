@@ -1,1 +1,1 @@
-"""The config file: what it may say, how it is read, and what is wrong with it."""
+"""The config file: its model, its reading, and its faults."""

@@ -1,4 +1,4 @@
-"""A YAML file as plain values that remember their lines, with references to secrets filled in."""
+"""A YAML file as plain values with their lines, and with references to secrets filled in."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 import yaml
 
-#: Where a value stands: keys and positions from the top.
+#: The place of a value: keys and positions from the top.
 Where = tuple[str | int, ...]
 
 _REFERENCE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
-# As an integer a phone number or an account id would lose its plus or its zeros.
+# As integers, phone numbers and account ids would lose their plus or leading zeros.
 _NO_QUANTITY = re.compile(r"\+[0-9]+|0[0-9]+")
-# What YAML takes for a name may be a password that should have been quoted.
+# YAML may take an unquoted password for a name.
 _NAMES = re.compile(r"(alias|anchor|tag|tag handle) ['\"].*", re.DOTALL)
 
 
-#: The variable that names the file, and the file if it does not.
+#: The variable that names the file, and the file's default name.
 VARIABLE, FILE = "GOFAX_RELAY_CONFIG", "config.yaml"
 
 
 def config_path() -> Path:
-    """Return where the config is, as the environment says."""
+    """Return the path of the config from the environment."""
     return Path(os.environ.get(VARIABLE) or FILE)
 
 
@@ -43,7 +43,7 @@ class Fault:
 
 
 class ConfigError(Exception):
-    """The file cannot be used. Holds every fault that was found, not just the first."""
+    """The file cannot be used. Holds every fault, not only the first."""
 
     def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
         self.path = path
@@ -53,7 +53,7 @@ class ConfigError(Exception):
 
 @dataclass(slots=True)
 class Document:
-    """What a YAML file says, the line of every value, and the faults met in reading it."""
+    """The values of a YAML file, the line of each, and the faults found in reading it."""
 
     path: Path
     values: Any = None
@@ -62,12 +62,12 @@ class Document:
     _unfilled: set[Where] = field(default_factory=set)
 
     def fault(self, where: Where, message: str) -> None:
-        """Note that something at *where* is wrong."""
+        """Record a fault at *where*."""
         if where not in self._unfilled:
             self._note(where, message)
 
     def unfilled(self, where: Where, message: str) -> None:
-        """Note that there is no value to be had for *where*, so that none is judged."""
+        """Record that *where* has no value, so that nothing else about it is reported."""
         self._note(where, message)
         self._unfilled.add(where)
 
@@ -84,7 +84,7 @@ class Document:
 def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
     """Read *path* with ``${NAME}``, ``${NAME:-default}`` and ``file:`` references filled in.
 
-    Raises :class:`ConfigError` if there is no such file or it is not YAML.
+    Raises :class:`ConfigError` if the file is missing or is not YAML.
     """
     document = Document(path)
     text = _text(path)
@@ -97,12 +97,12 @@ def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
     except yaml.YAMLError as error:
         raise ConfigError(path, [_not_yaml(error, text)]) from error
     except RecursionError as error:
-        raise ConfigError(path, [Fault(1, (), "not YAML: nested without end")]) from error
+        raise ConfigError(path, [Fault(1, (), "not YAML: nested too deeply")]) from error
     return document
 
 
 def written(where: Where) -> str:
-    """Write a place as people do: ``routes[2].to``."""
+    """Write a place as people would: ``routes[2].to``."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in where]
     return "".join(parts).removeprefix(".")
 
@@ -121,7 +121,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _not_yaml(error: yaml.YAMLError, text: str) -> Fault:
-    """Say where and why, but repeat nothing of the file."""
+    """Return the line and the reason without quoting the file, which may hold secrets."""
     if isinstance(error, yaml.MarkedYAMLError):
         line = error.problem_mark.line if error.problem_mark else 0
         hint = r"\1; put a value that begins with * & ! or % in quotes"
@@ -135,7 +135,7 @@ class _Reader:
     document: Document
     loader: yaml.SafeLoader
     environ: Mapping[str, str]
-    #: The keys that a mapping gives itself, before what it merges is added to its node.
+    #: A mapping's own keys, before PyYAML adds the merged ones to its node.
     own_keys: dict[int, list[str]] = field(default_factory=dict)
 
     def value(self, node: yaml.Node, where: Where) -> Any:
@@ -153,7 +153,7 @@ class _Reader:
         try:
             return self.loader.construct_object(node)
         except (ValueError, LookupError, AttributeError):
-            # PyYAML lets through what the value's type makes of it: the 45th day of a month.
+            # PyYAML leaves some values to Python's types, such as the 45th day of a month.
             self.document.unfilled(where, "this value cannot be read; put it in quotes")
             return None
 
@@ -193,7 +193,7 @@ class _Reader:
         if value is None and default is None:
             self.document.unfilled(where, f"environment variable {name} is not set")
             return ""
-        # As in a shell: an empty variable is not what somebody who gave a default wanted.
+        # As in a shell, the default also replaces an empty variable.
         return value or default or ""
 
     def _contents(self, name: str, where: Where) -> str:

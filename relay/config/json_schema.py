@@ -1,4 +1,4 @@
-"""The JSON Schema of the whole config file, for editors: our own keys and every connector's."""
+"""The JSON Schema of the config file, for editors: our keys and those of every connector."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from relay.rules.units import RateLimit
 
 Json = dict[str, Any]
 
-#: What may stand for any scalar: a reference that is filled in before values are checked.
+#: A reference may replace any scalar; it is filled in before values are checked.
 REFERENCE: Json = {"type": "string", "pattern": r"\$\{[A-Za-z_]|^file:"}
-#: Keywords that a text with a reference in it does not fulfil.
+#: Keywords that a text with a reference does not satisfy.
 _NARROW = {"pattern", "enum", "const", "minLength", "maxLength", "format"}
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def schema(connectors: Mapping[str, type[Connector[Any]] | None]) -> Json:
-    """Describe the file; connectors of which only the name is known (None) may say anything."""
+    """Describe the file. A connector that could not be imported (None) allows any options."""
     models = {name: found.Options for name, found in connectors.items() if found}
     refs, shared = models_json_schema(
         [(Config, "validation"), *((model, "validation") for model in models.values())],
@@ -44,7 +44,7 @@ def schema(connectors: Mapping[str, type[Connector[Any]] | None]) -> Json:
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes defaults as the file would have them, and no titles that repeat names."""
+    """Writes defaults as the file does, and no titles that repeat names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -53,7 +53,7 @@ class _Generator(GenerateJsonSchema):
         return {"type": "string"}
 
     def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> Json:
-        return {}  # such as a function: what the file may say of it is for its model to judge
+        return {}  # such as a function, which only the model can check
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> Json:
         default = schema.get("default")
@@ -68,12 +68,12 @@ class _Generator(GenerateJsonSchema):
     def generate_inner(self, schema: CoreSchema) -> Json:
         found = super().generate_inner(schema)
         for constraint in ("gt", "ge", "lt", "le"):
-            found.pop(constraint, None)  # of times, for which JSON Schema has no such words
+            found.pop(constraint, None)  # they limit times, which JSON Schema cannot express
         return found
 
 
 def _as_written(default: Any) -> Any:
-    """Write *default* as people do: ``25s`` for a time."""
+    """Write *default* as people would: ``25s`` for a time."""
     if isinstance(default, timedelta):
         seconds = default.total_seconds()
         fits = [(unit, size) for unit, size in _UNITS if seconds and seconds % size == 0]
@@ -90,13 +90,13 @@ def _describe_destinations(
     connectors: Mapping[str, type[Connector[Any]] | None],
     options: Mapping[str, str],
 ) -> None:
-    """Let each destination take its connector's options, a definition, beside the common keys."""
+    """Let each destination take its connector's options beside the common keys."""
     destination = definitions["DestinationConfig"]
     common = destination["properties"]
     del common["options"]
     common["connector"] |= {"enum": sorted(connectors)}
     destination["required"] = ["connector"]
-    # Which further keys there may be is for the branch of the connector to say.
+    # The branch of the connector allows further keys.
     del destination["additionalProperties"]
     for definition in set(options.values()):
         definitions[definition].setdefault("properties", {}).update(dict.fromkeys(common, True))
@@ -110,7 +110,7 @@ def _describe_destinations(
 
 
 def _loosen_routes(definitions: dict[str, Json]) -> None:
-    """Say what the file may leave out or abbreviate: names of routes, lists of one."""
+    """Let the file leave out names of routes, and write a list of one as its item."""
     definitions["Route"]["required"].remove("name")
     for name, condition in definitions["When"]["properties"].items():
         kinds = [kind for kind in condition.pop("anyOf", []) if kind != {"type": "null"}]
@@ -126,7 +126,7 @@ def _either(kinds: list[Json]) -> Json:
 
 
 def _with_references(node: Any) -> Any:
-    """Let every value that is no mapping and no list be a reference too."""
+    """Let every scalar also be a reference."""
     if isinstance(node, list):
         return [_with_references(each) for each in node]
     if not isinstance(node, dict):

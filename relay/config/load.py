@@ -1,4 +1,4 @@
-"""Reading the YAML file into settings; every fault is found at once, with its line."""
+"""Reads the YAML file into the model, and finds every fault at once, with its line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from relay.config.model import (
 )
 from relay.rules.routing import Route, When
 
-#: Bytes of a destination's name for which there is room in the name of a queue.
+#: Bytes of a destination's name that fit into the name of a queue.
 LONGEST_NAME = 200
 
 #: Finds a connector class by name; raises LookupError with words for people.
@@ -40,7 +40,7 @@ def load(
     """Read and check the file. Raises :class:`ConfigError` with every fault."""
     document = read(path, environ=environ)
     if not isinstance(document.values, dict):
-        document.fault((), "this is no mapping of keys; config.example.yaml shows one")
+        document.fault((), "this is not a mapping of keys; config.example.yaml shows one")
         raise ConfigError(path, document.faults)
     values = dict(document.values)
     destinations = _destinations(document, values.get("destinations"), find_connector)
@@ -100,7 +100,7 @@ def _destination(
     try:
         connector = find_connector(str(values["connector"]))
     except KeyError:
-        pass  # our own model says that the key is missing
+        pass  # our own model reports the missing key
     except LookupError as error:
         document.fault((*at, "connector"), str(error))
     else:
@@ -135,7 +135,7 @@ def _named_routes(given: object) -> object:
 
 
 def _refer(document: Document, values: Mapping[str, Any]) -> None:
-    """Check what one part of the file says of another, on the values as written."""
+    """Check what one part of the file says about another, using the values as written."""
     destinations = values.get("destinations")
     known = list(destinations) if isinstance(destinations, dict) else []
     for index, route in enumerate(_mappings(values.get("routes"))):
@@ -147,13 +147,16 @@ def _refer(document: Document, values: Mapping[str, Any]) -> None:
                 document.fault(where, f'no destination named "{name}" ({have})')
         if not values.get("sentiment"):
             for place in _named(route.get("when"), "sentiment", ("routes", index, "when")):
-                document.fault(place, "no event has one unless the file says sentiment: vader")
+                document.fault(
+                    place,
+                    "no event has a sentiment without sentiment: vader at the top of the file",
+                )
     _tell_apart(document, list(_mappings(values.get("endpoints"))))
     _reach(document, values)
 
 
 def _reach(document: Document, values: Mapping[str, Any]) -> None:
-    """Check that a fleet can get at the store, and have a queue for each destination."""
+    """Check that a fleet can reach the store and can have a queue for each destination."""
     engine = values.get("engine")
     if not isinstance(engine, dict) or engine.get("celery") is None:
         return
@@ -167,7 +170,7 @@ def _reach(document: Document, values: Mapping[str, Any]) -> None:
 
 
 def _tell_apart(document: Document, endpoints: Sequence[Mapping[str, Any]]) -> None:
-    """Check that no two endpoints share a path, or a name: events are known by it."""
+    """Check that no two endpoints share a path, or a name, by which events are known."""
     paths: list[object] = []
     names: list[object] = []
     for index, endpoint in enumerate(endpoints):
@@ -182,7 +185,7 @@ def _tell_apart(document: Document, endpoints: Sequence[Mapping[str, Any]]) -> N
 
 
 def _named(conditions: object, key: str, at: Where) -> Iterator[Where]:
-    """Yield every place at which *key* stands among *conditions*, those inside included."""
+    """Yield every place of *key* among *conditions*, including nested ones."""
     if isinstance(conditions, dict):
         for name, inner in conditions.items():
             if name == key:
@@ -214,13 +217,13 @@ def _checked(
         outer = {each["loc"][:depth] for each in errors for depth in range(len(each["loc"]))}
         for each in errors:
             if each["type"] == "too_short" and each["loc"] in outer:
-                continue  # its items are there, but have faults of their own
+                continue  # its items exist, but have faults of their own
             where = (*at, *each["loc"])
             document.fault(where, _words(each["type"], each["msg"], where, model, also or set()))
     return None
 
 
-#: What pydantic says in Python's words.
+#: Plain words for what pydantic says in Python's terms.
 _WORDS = {
     "missing": "this key is needed",
     "dict_type": "write a mapping of keys",
@@ -233,7 +236,7 @@ _WORDS = {
 
 
 def _words(kind: str, message: str, where: Where, model: type[BaseModel], also: set[str]) -> str:
-    """Say what is wrong in words that name the mend."""
+    """Describe a fault in words that name its mend."""
     if kind == "extra_forbidden":
         known = also | set(_keys(model))
         close = difflib.get_close_matches(str(where[-1]), sorted(known), n=1)

@@ -1,4 +1,4 @@
-"""What the YAML file may say, as frozen settings."""
+"""The model of the YAML file: every key, its type and its default."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from relay.rules.routing import Route
 from relay.rules.signature import Encoding
 from relay.rules.units import Duration, Rate, RateLimit, Size
 
-#: Beyond it there is no date from which an age could be counted back.
+#: A longer age would lie before the first date that Python knows.
 LONGEST_AGE = timedelta(days=36_500)
-#: Keys must be kept for longer than the sender keeps what can be resent.
+#: Keys must outlive whatever the sender can still resend.
 SHORTEST_HORIZON = timedelta(days=1)
-#: Paths that the relay keeps for itself.
+#: Paths that the relay uses itself.
 RESERVED = ("/api", "/console", "/livez", "/metrics", "/readyz")
-#: What brokers there are, and the packages that they need beside Celery itself.
+#: Schemes of brokers, and the packages that each needs beside Celery.
 BROKERS = {"amqp": (), "amqps": (), "redis": ("redis",), "rediss": ("redis",)}
 
 
-class Settings(BaseModel):
-    """Base of every part of the file: frozen, no unknown keys, no values in messages."""
+class Section(BaseModel):
+    """Base of every part of the file: frozen, without unknown keys or values in messages."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
@@ -79,19 +79,22 @@ Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Positive = Annotated[Duration, Gt(timedelta())]
 
 
-class Server(Settings):
+class Server(Section):
     """The web server."""
 
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         "127.0.0.1:8080", description="Address and port of the web server; port 0: any free one"
     )
     trusted_proxies: int = Field(
-        0, ge=0, le=10, description="How many reverse proxies in front of the relay to believe"
+        0,
+        ge=0,
+        le=10,
+        description="Number of reverse proxies in front of the relay whose word is taken",
     )
-    max_body: Size = Field(64 * 1024, description="Longest body that is read")
-    threads: int = Field(512, ge=4, le=4096, description="Requests that are read at one time")
+    max_body: Size = Field(64 * 1024, description="Longest body that is accepted")
+    threads: int = Field(512, ge=4, le=4096, description="Requests that are read at the same time")
     rate_per_address: Rate | None = Field(
-        None, description="Requests per time from one address; more are answered 429"
+        None, description="Requests from one address in any span of time; more are answered 429"
     )
 
     @property
@@ -103,7 +106,7 @@ class Server(Settings):
         return int(self.listen.rpartition(":")[2])
 
 
-class SignatureScheme(Settings):
+class SignatureScheme(Section):
     """How the sender signs."""
 
     header: str = Field(
@@ -115,32 +118,34 @@ class SignatureScheme(Settings):
     signs: Literal["body"] = Field("body", description="What is signed: the raw body")
 
 
-class BasicAuth(Settings):
-    """Name and password that the sender gives."""
+class BasicAuth(Section):
+    """The sender's name and password."""
 
     username: str
     password: Secret
 
 
-class Endpoint(Settings):
+class Endpoint(Section):
     """An inbound URL of ours."""
 
     path: str = Field(pattern=r"^/[A-Za-z0-9/_.~-]*$", description="Path of the URL")
-    name: str = Field("", description="What people call it; the path if not given")
+    name: str = Field("", description="Its name in logs and commands; default: the path")
     format: Format = Field("json", description="json, or form for legacy notifications")
     signing_secrets: tuple[Secret, ...] = Field(
-        (), description="Secrets that may have signed, the newest first"
+        (), description="Secrets, newest first; any of them may have signed"
     )
     signature: SignatureScheme = SignatureScheme()
     basic_auth: BasicAuth | None = None
-    allow_unsigned: bool = Field(False, description="Accept requests that nobody signed")
+    allow_unsigned: bool = Field(False, description="Accept unsigned requests")
     on_duplicate: Literal["revive", "ignore"] = Field(
         "revive", description="Whether a resend from GoFax sends dead deliveries again"
     )
     dedupe_by: tuple[DedupeField, ...] = Field(
-        ("messageId",), min_length=1, description="Fields that tell two events apart"
+        ("messageId",), min_length=1, description="Fields that distinguish two events"
     )
-    rate: Rate | None = Field(None, description="Requests per time; more are answered 429")
+    rate: Rate | None = Field(
+        None, description="Requests in any span of time; more are answered 429"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -153,14 +158,14 @@ class Endpoint(Settings):
     @classmethod
     def _not_reserved(cls, path: str) -> str:
         if any(path == own or path.startswith(own + "/") for own in RESERVED):
-            raise ValueError(f"the relay keeps this path for itself ({', '.join(RESERVED)})")
+            raise ValueError(f"the relay uses this path itself ({', '.join(RESERVED)})")
         return path
 
     @field_validator("dedupe_by")
     @classmethod
     def _with_message_id(cls, fields: tuple[DedupeField, ...]) -> tuple[DedupeField, ...]:
         if "messageId" not in fields:
-            raise ValueError("must contain messageId: without it different events look alike")
+            raise ValueError("must contain messageId: without it, different events look alike")
         return fields
 
     @model_validator(mode="after")
@@ -172,24 +177,30 @@ class Endpoint(Settings):
         return self
 
 
-class Retry(Settings):
-    """When failed attempts are made again."""
+class Retry(Section):
+    """When a failed delivery is tried again."""
 
     schedule: tuple[Positive, ...] = Field(
-        DEFAULT_SCHEDULE, min_length=1, description="Longest waits; the last one repeats"
+        DEFAULT_SCHEDULE,
+        min_length=1,
+        description="Longest wait before each further attempt; the last one repeats",
     )
-    for_: Duration = Field(DEFAULT_WINDOW, alias="for", description="How long to go on")
+    for_: Duration = Field(
+        DEFAULT_WINDOW, alias="for", description="How long to keep trying after the first failure"
+    )
 
 
-class DestinationConfig(Settings):
+class DestinationConfig(Section):
     """A named, configured connector."""
 
     connector: str = Field(description="Kind of system: hubspot, zendesk, teams, …")
-    rate: Rate | None = Field(None, description="Deliveries per time; default: the connector's")
+    rate: Rate | None = Field(
+        None, description="Deliveries in any span of time; default: the connector's"
+    )
     burst: int | None = Field(
         None,
         ge=1,
-        description="How many of the rate may start at once; the rest of it is spread evenly. "
+        description="How many of the rate may start at once; the rest is spread evenly. "
         "Default: the connector's, or all",
     )
     connection: str | None = Field(
@@ -199,19 +210,17 @@ class DestinationConfig(Settings):
         description="Destinations that name one connection share its rate",
     )
     concurrency: int | None = Field(
-        None, ge=1, le=256, description="Deliveries at one time; default: the connector's"
+        None, ge=1, le=256, description="Deliveries at the same time; default: the connector's"
     )
-    deadline: Positive = Field(
-        timedelta(seconds=25), description="Longest time one attempt may take"
-    )
+    deadline: Positive = Field(timedelta(seconds=25), description="Longest time for one attempt")
     retry: Retry = Retry()
     on_ambiguous: Literal["retry", "hold"] = Field(
-        "retry", description="When nobody knows whether it arrived: send again, or ask a person"
+        "retry", description="If nobody knows whether it arrived: send again, or hold for a person"
     )
     on_dead: Literal["skip", "hold"] = Field(
-        "skip", description="When one is dead: go on with the conversation, or wait for a person"
+        "skip", description="After a dead delivery: continue the conversation, or hold it"
     )
-    #: The connector's own options, checked by its model.
+    #: The connector's own options, validated by its model.
     options: BaseModel = Field(exclude=True)
 
     @property
@@ -248,17 +257,17 @@ def _broker(value: SecretStr) -> SecretStr:
     return value
 
 
-class Celery(Settings):
+class Celery(Section):
     """A fleet of Celery workers."""
 
     broker: Annotated[SecretStr, AfterValidator(_broker)] = Field(
-        description="URL of RabbitMQ (amqp, amqps) or Redis (redis, rediss), through which the "
-        "workers are told that there is work"
+        description="URL of RabbitMQ (amqp, amqps) or Redis (redis, rediss), which tells workers "
+        "that there is work"
     )
 
 
-class Engine(Settings):
-    """What runs the deliveries: threads of the worker process, if nothing else."""
+class Engine(Section):
+    """What runs the deliveries: by default, threads of the worker process."""
 
     celery: Celery | None = None
 
@@ -284,8 +293,8 @@ class Engine(Settings):
 THREADS = Engine.model_validate("threads")
 
 
-class Outbound(Settings):
-    """Where connectors may go."""
+class Outbound(Section):
+    """Which addresses connectors may reach."""
 
     allow: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
         (), description="Private networks that connectors may reach, over http too"
@@ -298,7 +307,7 @@ def _installed(value: str) -> str:
     return value
 
 
-class Config(Settings):
+class Config(Section):
     """The whole file."""
 
     server: Server = Server()
@@ -308,19 +317,19 @@ class Config(Settings):
         repr=False,
     )
     retention: Annotated[Positive, Le(LONGEST_AGE)] = Field(
-        timedelta(days=90), description="How long what events say is kept"
+        timedelta(days=90), description="How long the contents of events are kept"
     )
     dedupe_horizon: Annotated[Duration, Ge(SHORTEST_HORIZON), Le(LONGEST_AGE)] | None = Field(
         None,
-        description="How long keys of events are kept; events older than that are stored as stale",
+        description="How long keys of events are kept; older events are stored as stale",
     )
     disk_reserve: Size = Field(
-        64 << 20, description="Room on the store's disk below which nothing new is taken in"
+        64 << 20, description="Free disk space below which no new event is accepted"
     )
     engine: Engine = THREADS
     outbound: Outbound = Outbound()
     sentiment: Annotated[Literal["vader"], AfterValidator(_installed)] | None = Field(
-        None, description="What judges how texts sound; needs the extra sentiment"
+        None, description="What rates the tone of texts; needs the extra sentiment"
     )
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     destinations: Mapping[str, DestinationConfig] = Field(default_factory=dict)
@@ -334,12 +343,12 @@ class Config(Settings):
 
     @property
     def store_name(self) -> str:
-        """The URL of the store, without its password."""
+        """Return the URL of the store without its password."""
         return without_password(self.store)
 
 
 def store_url(url: str, *, folder: Path) -> str:
-    """Check the URL of a store; a file is looked for in *folder*. Raises ValueError."""
+    """Validate the URL of a store; a relative file is in *folder*. Raises ValueError."""
     if url.startswith(("postgresql:", "postgres:")):
         return _server_url(url)
     prefix = "sqlite:///"
@@ -352,11 +361,11 @@ def store_url(url: str, *, folder: Path) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return the URL of a store as it may be shown."""
+    """Return the URL of a store without its password, for people."""
     return re.sub(r"://([^:/?@]*):.*@", r"://\1:***@", url)
 
 
-#: A host, or an address of IPv6, and maybe a port.
+#: A host name or IP address, and an optional port.
 _HOST = re.compile(r"([^:]*|\[[^\]]*\])(:\d{1,5})?", re.ASCII)
 
 

@@ -1,11 +1,11 @@
-"""What becomes of a delivery after an attempt? Every rule about retries is here, and pure.
+"""What happens to a delivery after an attempt? Every rule about retries is here, and pure.
 
     waiting ──► pending ──► in_flight ──► delivered
                   ▲             │    ├──► dead
                   └── backoff ──┘    └──► held      (a person settles it)
 
-``waiting`` is behind an earlier delivery of its conversation; ``pending`` is due at a time;
-``in_flight`` is claimed under a lease.
+A ``waiting`` delivery is behind an earlier one of its conversation, a ``pending`` one is due at a
+time, and an ``in_flight`` one is claimed under a lease.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from connectors.base import (
 )
 from relay.rules.payload import clean
 
-#: Waits between attempts, the last one repeated; close to what large senders of webhooks use.
+#: Waits between attempts; the last one repeats. Close to what large webhook senders use.
 DEFAULT_SCHEDULE = tuple(
     timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800)
 )
-#: How long attempts go on after the first failure.
+#: Attempts continue for this long after the first failure.
 DEFAULT_WINDOW = timedelta(days=3)
-#: A Retry-After is believed within these bounds.
+#: A Retry-After is honoured within these bounds.
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(hours=24)
-#: The wait when a destination throttles and does not say for how long.
+#: The wait when a destination throttles without saying for how long.
 DEFAULT_WAIT = timedelta(seconds=10)
 
 
@@ -52,7 +52,7 @@ class State(StrEnum):
 
 
 class OutcomeKind(StrEnum):
-    """What an attempt came to: delivered, or what the connector raised."""
+    """How an attempt ended: delivered, or what the connector raised."""
 
     DELIVERED = "delivered"
     TRANSIENT = "transient"
@@ -67,15 +67,15 @@ class Outcome:
     """How one attempt ended."""
 
     kind: OutcomeKind
-    #: Words for people: the reason, or nothing.
+    #: The reason, in words for people; empty if there is none.
     detail: str = ""
     #: HTTP status of the answer, if there was one.
     status: int | None = None
-    #: What a throttling destination asked for.
+    #: The wait that a throttling destination asked for.
     retry_after: timedelta | None = None
     scope: Literal["conversation", "destination"] = "destination"
     receipt: Receipt | None = None
-    #: Nobody saw the end: the worker was lost, which says nothing about the destination.
+    #: The worker was lost before the end, which says nothing about the destination.
     lost: bool = False
     #: Whether the connector was called at all.
     begun: bool = True
@@ -85,7 +85,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """What a destination says about failed attempts."""
+    """How a destination treats failed attempts."""
 
     schedule: Sequence[timedelta] = DEFAULT_SCHEDULE
     window: timedelta = DEFAULT_WINDOW
@@ -95,8 +95,8 @@ class Policy:
     def backoff(self, failures: int, rng: Random, *, doubtful: bool = False) -> timedelta:
         """Return the wait after the *failures*-th failure: full jitter below the schedule.
 
-        After a *doubtful* one it is at least half of that: a system may still be at what it was
-        asked for, and who looks before it has acted finds nothing.
+        After a *doubtful* failure the wait is at least half of that: the system may still be
+        acting, and a look-up before it has acted would find nothing.
         """
         cap = self.schedule[min(failures, len(self.schedule)) - 1]
         least = cap / 2 if doubtful else timedelta()
@@ -105,9 +105,9 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tries:
-    """What is known of a delivery when an attempt at it ends."""
+    """What is known about a delivery when an attempt at it ends."""
 
-    #: Attempts that counted, this one included.
+    #: Attempts that counted, including this one.
     attempts: int
     #: An earlier attempt may have acted.
     repeat: bool
@@ -117,10 +117,10 @@ class Tries:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What the store has to write after an attempt."""
+    """What the store must write after an attempt."""
 
     state: State
-    #: When the next attempt is due; None if there is none.
+    #: When the next attempt is due; None if there is to be none.
     due_at: datetime | None = None
     #: Attempts that count so far.
     attempts: int
@@ -138,7 +138,7 @@ class Decision:
 
 
 def delivered(receipt: Receipt) -> Outcome:
-    """Return the outcome of an attempt that arrived, with what can be stored of its receipt."""
+    """Return the outcome of a successful attempt, its receipt cleaned for the store."""
     kept = replace(
         receipt,
         reference=clean(receipt.reference),
@@ -149,12 +149,12 @@ def delivered(receipt: Receipt) -> Outcome:
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """Translate what a connector raised; what is not in the contract counts as ambiguous."""
+    """Translate what a connector raised; anything outside the contract counts as ambiguous."""
     name = type(error).__name__
     if not isinstance(error, DeliveryError):
-        # Its text is not written for people, and may hold what must not be shown.
+        # Its text was not written for people, and may hold a secret.
         return Outcome(kind=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {name}")
-    # Words from other systems: what cannot be stored must not keep the outcome from being stored.
+    # Other systems' words may hold characters that no database takes.
     detail, status = clean(str(error)) or name, error.status
     match error:
         case Throttled():
@@ -182,11 +182,11 @@ def outcome_of(error: BaseException) -> Outcome:
 def decide(
     tries: Tries, outcome: Outcome, *, policy: Policy, now: datetime, rng: Random
 ) -> Decision:
-    """Say what becomes of a delivery whose attempt ended in *outcome* at *now*."""
+    """Decide what happens to a delivery whose attempt ended in *outcome* at *now*."""
     if not outcome.begun:
         return _unharmed(tries, due_at=now)
     if outcome.acted or outcome.kind is OutcomeKind.AMBIGUOUS:
-        # Also if this was the last attempt: a person may resend it.
+        # Even after the last attempt: a person may resend it.
         tries = replace(tries, repeat=True)
     match outcome.kind:
         case OutcomeKind.DELIVERED:
@@ -225,7 +225,7 @@ def _wait(tries: Tries, outcome: Outcome, *, now: datetime) -> Decision:
 
 
 def asked_for(outcome: Outcome) -> timedelta:
-    """Return how long a throttling destination wants to be left alone, within reason."""
+    """Return the wait that a throttling destination asked for, within bounds."""
     return min(max(outcome.retry_after or DEFAULT_WAIT, SHORTEST_WAIT), LONGEST_WAIT)
 
 

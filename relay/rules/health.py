@@ -1,4 +1,4 @@
-"""Is a destination served now? Pauses, probes and breaks, by what its attempts came to. Pure."""
+"""May a destination be served now? Pauses, probes and breaks, decided from its attempts. Pure."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from relay.rules.delivery import Outcome, OutcomeKind, asked_for
 
 #: How often a paused destination is tried with one delivery.
 PROBE_EVERY = timedelta(minutes=5)
-#: So many attempts in a row that fail mean that the destination is down, not the deliveries.
+#: After this many failures in a row the destination is down, not the deliveries.
 BREAKS_AFTER = 10
-#: How long it is then left alone: at first, and at most, doubled in between.
+#: The first break and the longest; each one doubles the one before.
 SHORTEST_BREAK, LONGEST_BREAK = timedelta(seconds=15), timedelta(minutes=5)
-#: A probe that was not heard of for so long is lost.
+#: A probe that has not ended after this time is lost.
 LONGEST_PROBE = timedelta(minutes=1)
 
-#: Why a destination is not being served.
+#: Why a destination is paused.
 Cause = Literal["operator", "unauthorized", "throttled", "failing"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pause:
-    """The whole destination has to wait."""
+    """Deliveries to the whole destination wait."""
 
     cause: Cause
     reason: str
     since: datetime
-    #: When to try with one delivery; None: when a person says so.
+    #: When to try one delivery; None: when a person resumes it.
     until: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """How a destination does, as all workers know it."""
+    """The condition of a destination, shared by all workers."""
 
-    #: Attempts that failed one after the other, with no success in between.
+    #: Failed attempts since the last success.
     failures: int = 0
     pause: Pause | None = None
 
@@ -44,11 +44,11 @@ class Health:
 def health_after(
     health: Health, outcome: Outcome, *, claimed_at: datetime, now: datetime
 ) -> Health:
-    """Say how the destination does after an attempt, claimed at *claimed_at*, that ended *now*."""
+    """Return the health after an attempt that was claimed at *claimed_at* and ended *now*."""
     pause = health.pause
     if outcome.lost or not outcome.begun or (pause is not None and pause.cause == "operator"):
         return health
-    # What was begun before the pause says nothing about what is behind it.
+    # An attempt that began before the pause says nothing about the pause.
     is_earlier = pause is not None and claimed_at < pause.since
     match outcome.kind:
         case OutcomeKind.DELIVERED | OutcomeKind.REFUSED:
@@ -77,9 +77,9 @@ def health_after(
 
 
 def granted(health: Health, *, now: datetime) -> tuple[int | None, Health]:
-    """Return how many deliveries may start *now* (None: any number), and the health after that.
+    """Return how many deliveries may start *now* (None: any number), and the health afterwards.
 
-    When a pause is over, one delivery is tried; if it is never heard of, another one later.
+    When a pause is over, one delivery is tried; if it is lost, another one follows later.
     """
     pause = health.pause
     if pause is None:
@@ -93,7 +93,7 @@ def granted(health: Health, *, now: datetime) -> tuple[int | None, Health]:
 
 
 def _break_of(failures: int) -> timedelta:
-    """Return how long a destination is left alone that failed so often."""
+    """Return how long a destination rests after so many failures."""
     doublings = min(failures - BREAKS_AFTER, 10)
     return min(SHORTEST_BREAK * (1 << doublings), LONGEST_BREAK)
 

@@ -1,7 +1,7 @@
-"""What do these bytes say? JSON or form data, read as tolerantly as it can be done safely.
+"""What do these bytes say? Reads JSON and form data as tolerantly as is safe.
 
-Facts about the two formats: GoFax's help pages "SMS Webhooks" and "Using Webhooks", as of
-November 2026. Payloads "may evolve", so nothing in here insists on more than a JSON object.
+Both formats are described on GoFax's help pages "SMS Webhooks" and "Using Webhooks" (November
+2026). Payloads "may evolve", so nothing here requires more than a JSON object.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from relay.rules.sentiment import Judge, Sentiment
 Format = Literal["json", "form"]
 DedupeField = Literal["messageId", "eventType", "direction", "from", "to"]
 
-#: GoFax is Australian: a number without country code is one of there.
+#: GoFax is Australian, and so is a number without a country code.
 HOME_REGION = "AU"
 
-#: The type of an event that was signed and is a JSON object, but too odd to be read.
+#: The type of a signed JSON object that Python cannot read.
 UNREADABLE = "UNREADABLE"
 STATUS = "SMS_STATUS"
 
-#: Synonyms by which customers opt out, opt in and ask for help: the five words of the CTIA for
-#: STOP, the seven of the FCC (47 CFR 64.1200(a)(10)), and what Twilio and HubSpot add. Not YES,
-#: which carriers take for START: here it is far more often an answer to a question.
+#: Words by which customers opt out, opt in and ask for help: the CTIA's five for STOP, the FCC's
+#: seven (47 CFR 64.1200(a)(10)), and those that Twilio and HubSpot add. Carriers also take YES for
+#: START; here it is far more often the answer to a question.
 KEYWORDS = {
     "STOP": "STOP", "STOPALL": "STOP", "UNSUBSCRIBE": "STOP", "CANCEL": "STOP", "END": "STOP",
     "QUIT": "STOP", "REVOKE": "STOP", "STOP ALL": "STOP", "OPTOUT": "STOP",
@@ -57,7 +57,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Payload:
-    """What a request says: cleaned text, ready to be stored, routed and delivered."""
+    """The content of a request: cleaned text, ready to be stored, routed and delivered."""
 
     format: Format = "json"
     message_id: str | None = None
@@ -77,7 +77,7 @@ class Payload:
 
     @property
     def outbound(self) -> bool:
-        """Return whether we wrote, so that the customer is the recipient."""
+        """Return whether we wrote to the customer, who then is the recipient."""
         return self.type == STATUS or (self.direction or "").lower() in _OUTBOUND
 
     @property
@@ -96,7 +96,7 @@ class Payload:
         return KEYWORDS.get(words)
 
     def _sentiment(self, judge: Judge | None) -> Sentiment | None:
-        """Judge what a customer says; a keyword is a command and no opinion."""
+        """Judge a customer's text; a keyword is a command, not an opinion."""
         if judge is None or not self.body or self.outbound or self.keyword:
             return None
         return judge(self.body)
@@ -104,7 +104,7 @@ class Payload:
     def event(
         self, *, id: str, endpoint: str, received_at: datetime, judge: Judge | None = None
     ) -> Event:
-        """Make the event that routes and connectors see; *judge* says how its text sounds."""
+        """Return the event that routes and connectors see; *judge* rates its text."""
         customer, ours = self.customer, self.ours
         return Event(
             id=id,
@@ -129,22 +129,22 @@ class Payload:
 
 
 def read(raw: bytes, *, format: Format, query: str = "") -> Payload:
-    """Read a request's body; *query* is the query string, where its fields count too.
+    """Read a request's body; *query* is the query string, if its fields count too.
 
-    Raises :class:`Unreadable` for what is no JSON object, or holds no form field.
+    Raises :class:`Unreadable` if the body is not a JSON object, or has no form field.
     """
     return read_form(raw, query=query) if format == "form" else read_json(raw)
 
 
 def contents(raw: bytes, *, format: Format, query: str = "") -> Mapping[str, Any]:
-    """Return the fields of a body that :func:`read` has read before, as they came."""
+    """Return the fields of a body as they came; :func:`read` has read it before."""
     if format == "form":
         return dict(_form_pairs(raw, query=query))
     return _json_object(raw) or {}
 
 
 def metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what the sender added to the fields of a JSON webhook."""
+    """Return the ``metadata`` of a JSON webhook."""
     metadata = fields.get("metadata")
     return metadata if isinstance(metadata, dict) else {}
 
@@ -170,7 +170,7 @@ def read_json(raw: bytes) -> Payload:
 
 
 def read_form(raw: bytes, *, query: str = "") -> Payload:
-    """Read a legacy status notification: keys in any case, in the body or in the URL."""
+    """Read a legacy status notification; its keys may have any case, in the body or the URL."""
     pairs = _form_pairs(raw, query=query)
     if not pairs:
         raise Unreadable("no form fields")
@@ -188,11 +188,11 @@ def read_form(raw: bytes, *, query: str = "") -> Payload:
 def key(
     payload: Payload, raw: bytes, *, endpoint: str, dedupe_by: Sequence[DedupeField], query: str
 ) -> bytes:
-    """Return the 32 bytes by which a resend of this event is known again."""
+    """Return the 32 bytes by which a resend of this event is recognised."""
     if payload.message_id is None:
         return _digest(endpoint, "raw", raw.hex(), query)
     if payload.format == "form":
-        # One ID can mean several recipients, and be reported more than once.
+        # One ID can have several recipients, and several reports.
         known = {name.lower(): _text(value) or "" for name, value in payload.fields.items()}
         said = known.get("success", ""), known.get("message", "")
         return _digest(endpoint, STATUS, payload.message_id, payload.recipient or "", *said)
@@ -207,13 +207,13 @@ def key(
 
 
 def meaning(payload: Payload) -> bytes:
-    """Return what must not differ between an event and its duplicate, the text apart."""
+    """Return what an event and its duplicate must have in common, except the text."""
     parts = payload.type, payload.direction, payload.sender, payload.recipient
     return json.dumps([(part or "").lower() for part in parts]).encode()
 
 
 def number(value: object) -> str | None:
-    """Write a phone number as E.164; what is none (a sender's name) stays as it came.
+    """Write a phone number as E.164; anything else (a sender's name) stays as it came.
 
     >>> number("61412345678"), number("0412 345 678"), number("Test Sender")
     ('+61412345678', '+61412345678', 'Test Sender')
@@ -243,7 +243,7 @@ def number(value: object) -> str | None:
 
 
 def moment(value: object) -> datetime | None:
-    """Read a time: ISO 8601 of any precision and offset, without zone as UTC."""
+    """Read an ISO 8601 time of any precision and offset; without a zone it is UTC."""
     if not isinstance(value, str):
         return None
     try:
@@ -254,14 +254,14 @@ def moment(value: object) -> datetime | None:
 
 
 def clean(text: str) -> str:
-    """Return *text* as databases and vendors can take it: no NUL, no lone surrogates."""
+    """Return *text* without what databases and vendors refuse: NUL, lone surrogates."""
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_DROPPED_CONTROLS).encode("utf-8", "replace").decode()
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; None if it is one that Python cannot hold."""
+    """Parse a JSON object; None if Python cannot hold it."""
     text = raw.decode(json.detect_encoding(raw), "replace")
     try:
         parsed = _DECODER.decode(text)
@@ -277,11 +277,11 @@ def _json_object(raw: bytes) -> dict[str, Any] | None:
 
 
 def _integer(digits: str) -> int | str:
-    # Python refuses to read more than 4,300 digits; no field of ours needs a number that long.
+    # Python refuses integers of more than 4,300 digits; no field of ours is that long.
     return int(digits) if len(digits) <= 1000 else digits
 
 
-#: Not strict: control characters may stand in texts as they are.
+#: Not strict: texts may hold control characters.
 _DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
 
 

@@ -1,8 +1,8 @@
-"""What may a person do about a delivery or an event, and what becomes of it? Pure.
+"""What may a person do about a delivery or an event, and with what effect? Pure.
 
-resend   one more series of attempts of one delivery
-settle   a person knows how it ended: delivered, or dead
-replay   one event through today's routes; adds what is missing
+resend   start one more series of attempts of one delivery
+settle   say how a delivery ended: delivered, or dead
+replay   send one event through today's routes, which adds missing deliveries
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from typing import Literal
 from connectors.base import Event
 from relay.rules.delivery import State
 
-#: A word of four or more characters with a digit in it (an HTTP status is shorter), or a number
-#: of attempts.
+#: A word of four or more characters with a digit (an HTTP status is shorter), or a number of
+#: attempts.
 _PARTICULAR = re.compile(r"\b(?=\w*\d)[\w-]{4,}|(?<=\bafter )\d+(?= attempt)")
 
 
 class ChangeKind(StrEnum):
-    """What is to be done with a delivery."""
+    """What a command changes about a delivery."""
 
     #: Give it a new series of attempts.
     RENEW = "renew"
-    #: Make the attempt that waits due now.
+    #: Make the waiting attempt due now.
     HURRY = "hurry"
-    #: Make another one under a key of its own: a second effect.
+    #: Add another delivery under its own key: a second effect.
     COPY = "copy"
-    #: Give it the end that a person says it had.
+    #: End it as a person says it ended.
     END = "end"
     NOTHING = "nothing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundDelivery:
-    """A delivery as a person found it who wants something done about it."""
+    """A delivery as a person found it before changing it."""
 
     id: str
     seq: int
@@ -52,31 +52,31 @@ class FoundDelivery:
     state: State
     late: bool
     due_at: datetime | None
-    #: How often it was claimed: with the state, what a change insists on.
+    #: How often it was claimed. A change requires that this and the state are unchanged.
     claims: int
     reason: str | None
     attempts: int
     ended_at: datetime | None
-    #: Its conversation waits for a person because of it.
+    #: It stops its conversation until a person decides.
     parks: bool
-    #: The delivery that a person had made of it with --again.
+    #: The delivery that a person made from it with --again.
     copy: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What is to be done with one delivery, in words too; or why nothing is."""
+    """What a command does to one delivery, or why it does nothing."""
 
     delivery: FoundDelivery
     kind: ChangeKind
     says: str
-    #: The state that it gets.
+    #: Its new state.
     state: State = State.PENDING
     late: bool = False
 
 
 def resend(delivery: FoundDelivery, *, again: bool, now: datetime) -> Change:
-    """Say what a resend does to *delivery*; *again* allows a second effect."""
+    """Decide what a resend does to *delivery*; *again* allows a second effect."""
     match delivery.state:
         case State.DEAD:
             return _renewed(delivery, late=True)
@@ -102,7 +102,7 @@ def resend(delivery: FoundDelivery, *, again: bool, now: datetime) -> Change:
 
 
 def settle(delivery: FoundDelivery, *, end: Literal[State.DELIVERED, State.DEAD]) -> Change:
-    """Say what it does to *delivery* if a person settles it as *end*."""
+    """Decide what settling as *end* does to *delivery*."""
     if delivery.state is end:
         return _nothing(delivery, f"{end} already")
     match delivery.state:
@@ -150,26 +150,26 @@ class Latest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundEvent:
-    """A stored event as a person found it who wants to replay it."""
+    """A stored event as a person found it before replaying it."""
 
     seq: int
     event: Event
     key: bytes
     standing: str
-    #: Where its routes sent it when it came.
+    #: The destinations of its routes when it came.
     then: Sequence[str]
     deliveries: Mapping[str, Latest]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayStep:
-    """One destination in a replay: where it stood, and what is done."""
+    """One destination in a replay: its state, and what the replay adds."""
 
     destination: str
-    #: Whether the routes of then, and those of today, name it.
+    #: Whether the routes named it when the event came, and name it now.
     then: bool
     now: bool
-    #: The newest delivery to it; the replay insists that there is no newer one.
+    #: The newest delivery to it; the replay requires that there is no newer one.
     latest: Latest | None
     adds: bool
     says: str
@@ -177,32 +177,32 @@ class ReplayStep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay:
-    """What a replay does with one event."""
+    """What a replay does to one event."""
 
     found: FoundEvent
     steps: Sequence[ReplayStep]
-    #: Why nothing can be done with this event at all.
+    #: Why the event cannot be replayed at all.
     refused: str | None = None
 
     @property
     def adds(self) -> int:
-        """Return how many deliveries it makes."""
+        """Return how many deliveries it adds."""
         return sum(step.adds for step in self.steps)
 
 
 def replay(
     found: FoundEvent, now: Sequence[str], *, only: Collection[str] = (), again: bool = False
 ) -> Replay:
-    """Compare where *found* went with *now*, the destinations that today's routes name.
+    """Compare where *found* went with *now*, the destinations of today's routes.
 
-    Destinations that are missing are added; *again* adds to those that were delivered to as well;
-    *only* leaves all others out.
+    Missing destinations are added. *again* also adds those that were delivered to; *only* names
+    the destinations to consider.
     """
     if found.standing == "conflict":
-        refused = "it contradicts another event under its messageId, and is never delivered"
+        refused = "it contradicts another event with its messageId, and is never delivered"
         return Replay(found=found, steps=(), refused=refused)
     if found.standing == "stale" and not again:
-        refused = "stale: it may have been delivered long ago; --again delivers it all the same"
+        refused = "stale: it may have been delivered long ago; --again delivers it anyway"
         return Replay(found=found, steps=(), refused=refused)
     names = dict.fromkeys([*now, *found.deliveries, *found.then])
     steps = [
@@ -222,7 +222,7 @@ def _step(name: str, found: FoundEvent, *, now: bool, again: bool) -> ReplayStep
 
 
 def _added(latest: Latest | None, *, again: bool) -> tuple[bool, str]:
-    """Return whether a delivery is made, and why (not)."""
+    """Return whether a delivery is added, and why or why not."""
     if latest is None:
         return True, "missing: added, late"
     match latest.state:
@@ -237,5 +237,5 @@ def _added(latest: Latest | None, *, again: bool) -> tuple[bool, str]:
 
 
 def kind_of_reason(reason: str | None) -> str:
-    """Return what *reason* has in common with others: ids and numbers become ``*``."""
+    """Return *reason* with ``*`` for ids and numbers, so that like reasons are equal."""
     return _PARTICULAR.sub("*", reason or "")

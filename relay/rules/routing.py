@@ -1,4 +1,4 @@
-"""Which destinations does this event get, and why?"""
+"""Which destinations does an event go to, and why?"""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def _pattern(text: str) -> str:
 
 
 def _compiled(pattern: str) -> Any:
-    # RE2, because its time grows with the text alone: Python's own engine can be kept busy for
-    # years by what a customer writes, with the whole receiver waiting. It keeps what it compiled.
+    # RE2 runs in time linear in the text. A customer's text could keep Python's own engine busy
+    # for years while the receiver waits. RE2 caches what it has compiled.
     return re2.compile(pattern, _RE2)
 
 
-#: A value or a list of them, of which any will do.
+#: A value, or a list of values of which any matches.
 OneOrMore = Annotated[tuple[T, ...] | None, BeforeValidator(_listed)]
-# YAML reads an unquoted number as an integer; a phone number or an account id is meant.
+# YAML reads an unquoted phone number or account id as an integer.
 Word = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 Number = Annotated[Word, AfterValidator(lambda text: number(text) or text)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class When(BaseModel):
-    """Conditions on an event; all that are given must hold, and a list means any of it."""
+    """Conditions on an event: all given ones must hold; a list matches if any item does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=False)
 
@@ -73,14 +73,14 @@ class When(BaseModel):
 
 
 class Route(BaseModel):
-    """A rule: when an event is like this, it goes to these destinations."""
+    """A rule: events that meet these conditions go to these destinations."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="What people call this rule")
     when: When = Field(When(), description="Conditions; none: every event")
     to: tuple[str, ...] = Field(min_length=1, description="Names of destinations")
-    stop: bool = Field(False, description="Look at no further route if this one matches")
+    stop: bool = Field(False, description="Look at no further routes if this one matches")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +95,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouteCheck:
-    """What one route made of an event."""
+    """One route, and whether an event met its conditions."""
 
     route: str
     matched: bool
@@ -105,14 +105,14 @@ class RouteCheck:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """Where an event goes, and what each route that was asked had to say."""
+    """Where an event goes, and how each route that was asked decided."""
 
     destinations: tuple[str, ...]
     routes: tuple[RouteCheck, ...]
 
 
 def match(event: Event, routes: Sequence[Route]) -> Match:
-    """Ask the routes in order; every one that matches adds its destinations."""
+    """Ask the routes in order; each one that matches adds its destinations."""
     if event.type == UNREADABLE:
         return Match(destinations=(), routes=())
     checked: list[RouteCheck] = []
@@ -127,7 +127,7 @@ def match(event: Event, routes: Sequence[Route]) -> Match:
 
 
 def check(event: Event, when: When) -> Iterator[Check]:
-    """Hold every condition of *when* against *event*."""
+    """Check *event* against every condition of *when*."""
     for condition, saw in _values(event).items():
         wanted: tuple[str, ...] | None = getattr(when, condition)
         if wanted is not None:
@@ -141,7 +141,7 @@ def check(event: Event, when: When) -> Iterator[Check]:
         yield Check(
             condition="body",
             wanted=" or ".join(when.body),
-            # Reasons are shown to more people than texts are.
+            # More people see reasons than texts.
             saw=None if event.body is None else "the text",
             held=any(_compiled(each).search(event.body or "") for each in when.body),
         )
@@ -157,7 +157,7 @@ def check(event: Event, when: When) -> Iterator[Check]:
 
 
 def describe(routes: Sequence[RouteCheck]) -> list[dict[str, Any]]:
-    """Write *routes* as plain values for the store: only conditions that say something."""
+    """Return *routes* as plain values for the store."""
     return [
         {
             "route": each.route,

@@ -1,4 +1,4 @@
-"""How does a text sound? Judged by VADER, an optional package, when the config asks for it."""
+"""How does a text sound? VADER, an optional package, judges it if the config asks for that."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Literal
 Sentiment = Literal["positive", "neutral", "negative"]
 Judge = Callable[[str], Sentiment]
 
-#: How much of a text is judged, in bytes of UTF-8. VADER's time grows with the square of the
-#: number of words and emoji: 30,000 emoji would keep the receiver busy for minutes.
+#: Bytes of UTF-8 that are judged. VADER's time grows with the square of the number of words and
+#: emoji: 30,000 emoji would keep the receiver busy for minutes.
 JUDGED = 800
-#: VADER's own bounds for its compound score.
+#: VADER's own thresholds for its compound score.
 POSITIVE, NEGATIVE = 0.05, -0.05
 
 MODULE = "vaderSentiment"
 
 
 def missing() -> str | None:
-    """Say what to install, or None if it is there."""
+    """Return what to install, or None if it is installed."""
     if importlib.util.find_spec(MODULE) is not None:
         return None
     return 'vader needs the package vaderSentiment: pip install "gofax-relay[sentiment]"'
 
 
 def vader() -> Judge:
-    """Load the lexicon and return what judges texts; it may be used from many threads."""
+    """Load the lexicon and return a judge of texts, which any number of threads may call."""
     analyzer = importlib.import_module(f"{MODULE}.{MODULE}").SentimentIntensityAnalyzer()
 
     def judge(text: str) -> Sentiment:

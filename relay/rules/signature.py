@@ -1,8 +1,8 @@
 """Does this signature belong to these bytes?
 
-GoFax documents HMAC-SHA256 and the header, but not how the value is written, so the usual forms
-are accepted: hex or base64 (standard or URL-safe), alone or behind ``sha256=``, ``v0=``, ``v1=``
-or ``v1,``, also several of them separated by spaces or commas.
+GoFax documents HMAC-SHA256 and the header, but not the encoding of the value. So the usual forms
+are accepted: hex or base64 (standard or URL-safe), alone or after ``sha256=``, ``v0=``, ``v1=`` or
+``v1,``, and several of them separated by spaces or commas.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from itsdangerous import HMACAlgorithm
 
 Encoding = Literal["auto", "hex", "base64"]
 
-#: A header longer than this is no list of signatures.
+#: A longer header is not a list of signatures.
 MAX_HEADER = 2048
 
 _HMAC_SHA256 = HMACAlgorithm(hashlib.sha256)
 _PREFIX = r"(?:(?:sha256|v[01])=)?"
-# 64 hex digits are also valid base64, of 48 bytes: the length decides, and it never overlaps.
+# 64 hex digits are also valid base64, but of 48 bytes: the length tells the two apart.
 _HEX = re.compile(_PREFIX + r"([0-9a-fA-F]{64})")
 _BASE64 = re.compile(_PREFIX + r"([A-Za-z0-9+/_-]{43})=?")
 _SEPARATORS = re.compile(r"[ ,\t]+")
@@ -31,7 +31,7 @@ _SEPARATORS = re.compile(r"[ ,\t]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """Whether a request is genuine, and why we say so."""
+    """Whether a request is genuine, and why."""
 
     good: bool
     #: For the request log; never told to the caller.

@@ -15,14 +15,14 @@ _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
-# Other alphabets have letters that are a K or an I to those who ignore case.
+# Without ASCII, letters of other alphabets would match K and I when case is ignored.
 _SIZE = re.compile(r"(\d+)\s*([KMG]?i?B)", re.IGNORECASE | re.ASCII)
 _RATE = re.compile(r"([1-9]\d{0,8})\s*/\s*(\S+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most *count* in any span of *period*, up to *burst* of them at once."""
+    """At most *count* in any *period*, up to *burst* of them at once."""
 
     count: int
     period: timedelta
@@ -77,7 +77,7 @@ def duration(value: object) -> timedelta:
     try:
         return timedelta(seconds=sum(float(count) * _SECONDS[unit] for count, unit in parts))
     except OverflowError:
-        raise ValueError("that is longer than a time can be") from None
+        raise ValueError("too long") from None
 
 
 def size(value: object) -> int:
@@ -91,7 +91,7 @@ def size(value: object) -> int:
 
 
 def rate(value: object) -> RateLimit:
-    """Read ``100/10s``: so many in any span so long. Raises ValueError."""
+    """Read ``100/10s``: at most 100 in any 10 seconds. Raises ValueError."""
     if isinstance(value, RateLimit):
         return value
     found = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -103,7 +103,7 @@ def rate(value: object) -> RateLimit:
     return RateLimit(int(found[1]), period)
 
 
-#: How each is written, for the JSON Schema of the file.
+#: The form of each, for the JSON Schema of the file.
 _DurationText = Annotated[str, Field(pattern=rf"^\s*{_DURATION.pattern}\s*$")]
 _SizeText = Annotated[str, Field(pattern=r"^\s*\d+\s*([KkMmGg]?[Ii]?[Bb])\s*$")] | PositiveInt
 _RateText = Annotated[str, Field(pattern=rf"^\s*{_RATE.pattern}\s*$")]

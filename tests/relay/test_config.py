@@ -323,7 +323,7 @@ ONE_FAULT = [
     ("sever: {}", "2: sever: unknown key; did you mean server?"),
     ("xyzzy: 1", "2: xyzzy: unknown key"),
     ("retention: 90", "2: retention: write a time such as 30s, 5m, 1h30m or 90d"),
-    ("retention: 9999999999w", "2: retention: that is longer than a time can be"),
+    ("retention: 9999999999w", "2: retention: too long"),
     ("engine: celery",
      "2: engine: write threads, or {celery: {broker: amqp://user@host}}"),
     ("engine: {celery: }",
@@ -450,7 +450,7 @@ ENDPOINT_FAULTS = [
     ("{path: /a, signing_secrets: [x], dedupe_by: []}",
      "endpoints[0].dedupe_by: needs at least one"),
     ("{path: /a, signing_secrets: [x], dedupe_by: [eventType]}",
-     "endpoints[0].dedupe_by: must contain messageId: without it different events look alike"),
+     "endpoints[0].dedupe_by: must contain messageId: without it, different events look alike"),
     ("{path: /a, signing_secrets: [x], on_duplicate: panic}",
      "endpoints[0].on_duplicate: input should be 'revive' or 'ignore'"),
     ("{path: /a, signing_secret: [x], allow_unsigned: true}",
@@ -477,7 +477,7 @@ def test_one_guard_is_enough(read: Read, guard: str) -> None:
 )
 def test_the_relays_own_paths_are_taken(faults: Faults, path: str) -> None:
     assert faults(f"endpoints: [{{path: {path}, allow_unsigned: true}}]") == [
-        "1: endpoints[0].path: the relay keeps this path for itself "
+        "1: endpoints[0].path: the relay uses this path itself "
         "(/api, /console, /livez, /metrics, /readyz)"
     ]
 
@@ -741,7 +741,7 @@ class TestYaml:
     def test_what_is_no_mapping_says_so(self, faults: Faults, text: str) -> None:
         [fault] = faults(text)
 
-        assert fault.endswith(": this is no mapping of keys; config.example.yaml shows one")
+        assert fault.endswith(": this is not a mapping of keys; config.example.yaml shows one")
 
     @pytest.mark.parametrize(
         ("text", "line"),
@@ -766,7 +766,7 @@ class TestYaml:
 
     @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}"])
     def test_what_holds_itself_is_a_fault(self, faults: Faults, text: str) -> None:
-        assert faults(ENDPOINT + text) == ["1: not YAML: nested without end"]
+        assert faults(ENDPOINT + text) == ["1: not YAML: nested too deeply"]
 
     @pytest.mark.parametrize(
         "value", ["2025-13-45", "!!int x", "!!float x", "!!bool x", "!!timestamp x"]

@@ -119,7 +119,7 @@ def test_editors_can_show_descriptions_and_defaults(validator: Draft202012Valida
 
     destination = described["$defs"]["DestinationConfig"]["properties"]
     assert destination["deadline"]["default"] == "25s"
-    assert destination["deadline"]["description"] == "Longest time one attempt may take"
+    assert destination["deadline"]["description"] == "Longest time for one attempt"
     assert described["$defs"]["Retry"]["properties"]["schedule"]["default"][2] == "2m"
     assert described["properties"]["retention"]["default"] == "90d"
     assert {"hubspot", "zendesk", "teams"} <= set(destination["connector"]["anyOf"][0]["enum"])

@@ -783,7 +783,7 @@ def test_a_conflict_is_never_replayed(inbox: Inbox, desk: Recovery) -> None:
     assert conflict.found.standing == "conflict"
     assert (conflict.steps, conflict.refused) == (
         (),
-        "it contradicts another event under its messageId, and is never delivered",
+        "it contradicts another event with its messageId, and is never delivered",
     )
 
 

@@ -145,6 +145,6 @@ def test_a_route_that_asks_for_what_is_off_is_a_fault(read: Callable[[str], Conf
     with pytest.raises(ConfigError) as on:
         read(ENDPOINTS + ROUTES + "sentiment: vader\n")
 
-    words = "routes[0].when.any[0].not.sentiment: no event has one unless the file says"
+    words = "routes[0].when.any[0].not.sentiment: no event has a sentiment without"
     assert f":7: {words} sentiment: vader" in str(off.value)
     assert words not in str(on.value)
