@@ -1,4 +1,4 @@
-"""The command ``gofax-relay``: the commands together, and how they fail."""
+"""The command ``gofax-relay``: its commands, and how they fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from relay.store import StoreUnavailable
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="gofax-relay")
 def cli() -> None:
-    """Receive GoFax SMS events and bring them to HubSpot, Zendesk and Microsoft Teams.
+    """Receive GoFax SMS events and deliver them to HubSpot, Zendesk and Microsoft Teams.
 
     \b
     Try it:            gofax-relay demo
@@ -46,7 +46,7 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line; what nobody expected is one line, not a stack trace."""
+    """Run the command line; a store that is away is one line, not a stack trace."""
     try:
         cli()
     except StoreUnavailable as error:

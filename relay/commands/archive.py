@@ -1,4 +1,4 @@
-"""The command that looks after destinations that keep rows by day."""
+"""The command for destinations that keep rows by day."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from relay.config.model import Config
 
 @click.group()
 def archive() -> None:
-    """Look after destinations that keep rows by day."""
+    """Maintain destinations that keep rows by day."""
 
 
 @archive.command()
 @config_option
-@click.option("--destination", help="The one to roll; default: all that can be rolled.")
+@click.option("--destination", help="The destination to roll; default: all that can be rolled.")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="Days, today included, that stay as they are.",
+    help="Days, including today, that stay as they are.",
 )
 def roll(config: Config, destination: str | None, keep: int) -> None:
-    """Make one Parquet file of each day's lines, and remove the lines.
+    """Turn each day's lines into one Parquet file, and remove the lines.
 
     \b
     Examples: gofax-relay archive roll
@@ -53,7 +53,7 @@ def roll(config: Config, destination: str | None, keep: int) -> None:
 
 
 def _rolled(archives: Mapping[str, Rolls], *, before: date) -> bool:
-    """Put together the closed days of each archive; return whether all went well."""
+    """Roll the closed days of each archive, and return whether all went well."""
     good = True
     for name, archive in archives.items():
         count = 0

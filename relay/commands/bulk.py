@@ -1,4 +1,4 @@
-"""Carries out what a person asks for: by name or page by page, shown, counted, and stoppable."""
+"""Carries out resends and replays, by name or page by page: shown, counted and stoppable."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from relay.store.search import Unknown
 
 T = TypeVar("T")
 
-#: Whether something was done, and what that was or why it was not.
+#: Whether something was done, and what it was or why not.
 Done = tuple[bool, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BulkOptions:
-    """How a person wants it done."""
+    """Who does it, why, and how."""
 
     who: str
     why: str | None
@@ -42,7 +42,7 @@ class BulkOptions:
     rate: RateLimit | None = None
 
     def act(self, store: Recovery) -> Act:
-        """Return who does something now, by the clock of the store, and why."""
+        """Return who acts, why, and when by the clock of the store."""
         return Act(who=self.who, why=self.why, at=store.clock())
 
     @property
@@ -51,18 +51,18 @@ class BulkOptions:
         return min(BATCH, self.rate.count) if self.rate and not self.dry_run else BATCH
 
     def say(self, line: str) -> None:
-        """Tell a person something; where a program reads, not in its way."""
+        """Print a line for people; with --json it goes to standard error."""
         click.echo(line, err=self.as_json)
 
     def confirm(self, question: str, *, number: int) -> None:
-        """Ask whether to go on, unless that was said already or there is nothing to do."""
+        """Ask whether to continue, unless --yes was given or there is nothing to do."""
         if self.yes or self.dry_run or not number:
             return
         confirm(question, look="--dry-run", err=self.as_json)
 
 
 def found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
-    """Find everything that is named before anything is done, or say at once what is not there."""
+    """Find everything that is named, or fail with every name that is unknown."""
     hits: dict[str, T] = {}
     faults = []
     for name in names:
@@ -78,7 +78,7 @@ def found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
 def apply_changes(
     store: Recovery, changes: Sequence[Change], options: BulkOptions, *, show: bool
 ) -> Sequence[Done]:
-    """Do what was decided about deliveries."""
+    """Make *changes* to deliveries, and return what was done."""
     asked = [change.kind is not ChangeKind.NOTHING for change in changes]
     did = asked if options.dry_run else store.do(changes, options.act(store))
     done = [
@@ -94,7 +94,7 @@ def apply_changes(
 def apply_replays(
     store: Recovery, replays: Sequence[Replay], options: BulkOptions, *, show: bool
 ) -> Sequence[Done]:
-    """Do what was decided about events."""
+    """Make *replays* of events, and return what was done."""
     planned = [[step for step in each.steps if step.adds] for each in replays]
     added = planned if options.dry_run else store.replay(replays, options.act(store))
     done: list[Done] = []
@@ -112,7 +112,7 @@ def by_name(
     decide: Callable[[FoundDelivery], Change],
     options: BulkOptions,
 ) -> None:
-    """Do something about what was named; exit 1 if nothing could be done for one of the names."""
+    """Change the deliveries that were named; exit 1 if a name changed nothing."""
     unchanged = []
     for name, deliveries in found.items():
         done = apply_changes(
@@ -134,7 +134,7 @@ def replay_by_name(
     decide: Callable[[FoundEvent], Replay],
     options: BulkOptions,
 ) -> None:
-    """Replay the events that were named; exit 1 if one of them cannot be."""
+    """Replay the events that were named; exit 1 if one of them cannot be replayed."""
     replays = [decide(event) for event in events]
     for each in replays:
         apply_replays(store, [each], options, show=True)
@@ -158,7 +158,7 @@ def by_page(
     total: int,
     options: BulkOptions,
 ) -> None:
-    """Do page after page and say how many; exit 1 if it was stopped before the end."""
+    """Do page after page and print how many; exit 1 if it was stopped before the end."""
     tally, seen = _Tally(), 0
 
     def batch(page: Sequence[T]) -> int:
@@ -181,10 +181,10 @@ def by_page(
             rate = None if options.dry_run else options.rate
             finished = run_batches(pages, batch, stop=stop, rate=rate)
     finally:
-        # Also if the store went away: what was done is done.
+        # Report even if the store went away: what was done is done.
         _report(tally, verb=verb, options=options)
         if not finished:
-            options.say(f"stopped after {seen:,} of {total:,}; the others are as they were")
+            options.say(f"stopped after {seen:,} of {total:,}; the others are unchanged")
     if not finished:
         sys.exit(FAILED)
 
@@ -210,9 +210,9 @@ def run_batches(
     stop: threading.Event,
     rate: RateLimit | None = None,
 ) -> bool:
-    """Do one batch after the other; return whether all were done before *stop* was set.
+    """Do one batch after another; return whether all were done before *stop* was set.
 
-    *do* says how many things it did, of which there are no more than *rate* over time.
+    *do* returns how many things it did, which *rate* limits.
     """
     pause = rate.period.total_seconds() / rate.count if rate else 0.0
     wait = 0.0
@@ -225,7 +225,7 @@ def run_batches(
 
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event, so that nothing stops in the middle of a batch."""
+    """Yield an event that Ctrl-C and SIGTERM set, so that no batch is cut in the middle."""
     stop = threading.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
@@ -238,7 +238,7 @@ def stoppable() -> Iterator[threading.Event]:
 
 @contextmanager
 def progress(what: str, *, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, if a total is given; what is yielded moves it on."""
+    """Show a bar on a terminal if *total* is given; the yielded function advances it."""
     if total is None or not sys.stderr.isatty():
         yield lambda count: None
         return

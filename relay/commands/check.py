@@ -1,4 +1,4 @@
-"""The command that validates the config, and says what it does."""
+"""The command that validates the config and describes what it does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> No
     is_eager=True,
     expose_value=False,
     callback=_print_schema,
-    help="Print the JSON Schema of the file, for editors, and stop.",
+    help="Print the JSON Schema of the file, for editors.",
 )
 def check(config: Config, live: bool) -> None:
     """Validate the config and print what each route would do.
@@ -51,7 +51,7 @@ def check(config: Config, live: bool) -> None:
 
 
 def plan(config: Config) -> str:
-    """Say what the config does, endpoint by endpoint and route by route."""
+    """Return what the config does, endpoint by endpoint and route by route."""
     lines = [f"store {config.store_name}", f"listens on {config.server.listen}"]
     if config.engine.celery:
         broker = config.engine.celery.broker.get_secret_value()
@@ -69,7 +69,7 @@ def plan(config: Config) -> str:
             f" → {', '.join(route.to)}{' (stop)' if route.stop else ''}"
         )
     if not config.routes:
-        lines.append("no routes: events are stored, and delivered nowhere")
+        lines.append("no routes: events are stored, but not delivered")
     unused = set(config.destinations) - {name for route in config.routes for name in route.to}
     lines += [f"note: no route leads to {name}" for name in sorted(unused)]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The commands ``gofax-relay connectors``: what is installed, a new package, its conformance."""
+"""The commands ``gofax-relay connectors``: list, write, check and set up connectors."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from relay.destinations import Installed
 
 @click.group()
 def connectors() -> None:
-    """Look at connectors, write new ones, and check them.
+    """List connectors, write new ones, and check them.
 
     \b
-    What is there:  gofax-relay connectors list
-    Write one:      gofax-relay connectors new acme
-    Check it:       gofax-relay connectors test acme
+    Installed ones:  gofax-relay connectors list
+    Write one:       gofax-relay connectors new acme
+    Check it:        gofax-relay connectors test acme
     """
 
 
 @connectors.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_(as_json: bool) -> None:
-    """List the connectors that are installed, with their options.
+    """List the installed connectors with their options.
 
     \b
     Examples: gofax-relay connectors list
@@ -59,10 +59,10 @@ def list_(as_json: bool) -> None:
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the package goes; default: gofax-relay-NAME, here.",
+    help="Folder of the package; default: gofax-relay-NAME here.",
 )
 def new(name: str, folder: Path | None) -> None:
-    """Write a package with connector NAME: code, stand-in, tests, CI and README.
+    """Write a package with the connector NAME: code, stand-in, tests, CI and README.
 
     \b
     Example: gofax-relay connectors new acme
@@ -84,7 +84,7 @@ def new(name: str, folder: Path | None) -> None:
 @click.argument("name")
 @click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
 def test(name: str, pytest_options: tuple[str, ...]) -> None:
-    """Run the conformance suite of connector NAME; further options go to pytest.
+    """Run the conformance suite of the connector NAME; further options go to pytest.
 
     \b
     Examples: gofax-relay connectors test hubspot
@@ -93,7 +93,7 @@ def test(name: str, pytest_options: tuple[str, ...]) -> None:
     suite = _suite_file(name)
     if find_spec("pytest") is None:
         raise click.ClickException('the checks need pytest: pip install "gofax-relay[kit]"')
-    # The folder in which this is called may hold settings, plug-ins and modules of its own.
+    # The working folder may have its own pytest settings, plug-ins and modules.
     own = ["-p", "connectors.testing.report", "-p", "no:cacheprovider", "-c", "/dev/null"]
     target = [suite, "--no-header", "-q", "--tb=short"]
     command = [sys.executable, "-P", "-m", "pytest", *own, *target, *pytest_options]
@@ -104,7 +104,9 @@ def test(name: str, pytest_options: tuple[str, ...]) -> None:
 @click.argument("name")
 @config_option
 def setup(name: str, config: Config) -> None:
-    """Make in each system what connector NAME relies on there; NAME may be a destination too.
+    """Create in each system what the connector NAME needs there.
+
+    NAME may also be a destination.
 
     \b
     Example: gofax-relay connectors setup hubspot
@@ -122,7 +124,7 @@ def setup(name: str, config: Config) -> None:
 
 
 def _suite_file(name: str) -> str:
-    """Return where the suite of connector *name* is: ``FILE``, or ``FILE::CLASS``."""
+    """Return the place of the suite of connector *name*: ``FILE`` or ``FILE::CLASS``."""
     try:
         destinations.find(name)
     except LookupError as error:
@@ -156,7 +158,7 @@ def _as_json(installed: Installed) -> dict[str, Any]:
 
 
 def _options(installed: Installed) -> Iterator[dict[str, Any]]:
-    """Describe each option of a connector that can be used."""
+    """Describe each option of a connector; nothing if it cannot be imported."""
     model = installed.connector.Options if installed.connector else BaseModel
     for name, field in model.model_fields.items():
         default = None if field.is_required() else field.get_default(call_default_factory=True)

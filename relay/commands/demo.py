@@ -1,4 +1,4 @@
-"""The demo: the real commands as processes, a few events, and what arrived where."""
+"""The demo: the real commands as processes, a few events, and what arrives where."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import requests
 from relay.rules.delivery import State
 from relay.store import Database, Queries
 
-#: Seconds until something that should come counts as missing.
+#: Seconds after which something expected counts as missing.
 PATIENCE = 30.0
 
 CONFIG = """\
@@ -42,7 +42,7 @@ routes:
   - {{name: replies become tickets, when: {{event: SMS_REPLY}}, to: [helpdesk, front-desk]}}
 """
 
-#: What a customer writes: arguments of ``gofax-sender send``, and what we expect of it.
+#: The events: a description, and the arguments of ``gofax-sender send``.
 EVENTS: tuple[tuple[str, Sequence[str]], ...] = (
     ("a customer replies", ("--message-id", "demo-1", "--body", "Is my order ready?")),
     ("the same customer again", ("--message-id", "demo-2", "--body", "I can be there at 5 😊")),
@@ -59,7 +59,7 @@ EVENTS: tuple[tuple[str, Sequence[str]], ...] = (
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Exit when all is delivered.")
+@click.option("--once", is_flag=True, help="Exit when everything is delivered.")
 def demo(once: bool) -> None:
     """Run sandbox, relay and sample events in a temporary folder, on free ports.
 
@@ -71,12 +71,12 @@ def demo(once: bool) -> None:
 
 
 class DemoFailed(Exception):
-    """Something did not start, or did not arrive."""
+    """Something did not start or did not arrive."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installation:
-    """What runs, and where."""
+    """The running relay and sandbox."""
 
     folder: Path
     relay: str
@@ -95,14 +95,14 @@ class Demo:
         self._shown = 0
 
     def run(self, *, once: bool) -> int:
-        """Play the story; then wait for Ctrl-C unless *once*. Returns the exit code."""
+        """Send and show; then wait for Ctrl-C unless *once*. Returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _interrupt)
         try:
-            with _installed() as at:
-                self._play(at)
+            with _installation() as at:
+                self._deliver(at)
                 if not once:
-                    self._linger(at)
+                    self._follow(at)
         except DemoFailed as error:
             self._say(f"failed: {error}")
             return 1
@@ -110,7 +110,7 @@ class Demo:
             self._say("\nstopped")
         return 0
 
-    def _play(self, at: Installation) -> None:
+    def _deliver(self, at: Installation) -> None:
         self._say(f"relay    {at.relay}/webhooks/gofax")
         self._say(f"sandbox  {at.sandbox}/   (open it in a browser)")
         self._say("")
@@ -133,7 +133,7 @@ class Demo:
         self._say(f"\nall delivered: {self._shown} records in three stand-ins, none twice")
 
     def _await_deliveries(self, at: Installation) -> None:
-        """Show what arrives until no delivery is on its way."""
+        """Show what arrives until every delivery has ended."""
         queries = Queries(Database(f"sqlite:///{at.folder / 'relay.db'}"))
         ends_at = time.monotonic() + PATIENCE
         while states := _unfinished(queries):
@@ -151,21 +151,21 @@ class Demo:
             self._say(f"arrived  {where:<22} {record['conversation']}  {text}")
         self._shown = len(records)
 
-    def _linger(self, at: Installation) -> None:
+    def _follow(self, at: Installation) -> None:
         self._say(
             f"\nsend more:  gofax-sender send --url {at.relay}/webhooks/gofax "
             f"--secret {at.secret} --body Hello"
         )
         self._say(f"look:       gofax-relay events --config {at.folder / 'config.yaml'}")
-        self._say("Ctrl-C ends it and removes the folder.")
+        self._say("Ctrl-C stops everything and removes the folder.")
         while True:
             self._show_records(at)
             time.sleep(0.5)
 
 
 @contextmanager
-def _installed() -> Iterator[Installation]:
-    """Start sandbox and relay in a temporary folder; stop and remove all at the end."""
+def _installation() -> Iterator[Installation]:
+    """Start sandbox and relay in a temporary folder; stop and remove both at the end."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gofax-demo-")))
         log = stack.enter_context((folder / "relay.log").open("w"))
@@ -194,7 +194,7 @@ def _installed() -> Iterator[Installation]:
 
 @contextmanager
 def _process(module: str, *arguments: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
-    # In a session of its own: Ctrl-C reaches us alone, and we stop the processes in order.
+    # In its own session Ctrl-C reaches only us, and we stop the processes in order.
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],
         text=True,
@@ -226,7 +226,7 @@ def _send(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``gofax-sender send``."""
     to = ["--url", f"{at.relay}/webhooks/gofax", "--secret", secret]
-    # The demo leaves nothing behind, in the sender's log neither.
+    # The demo leaves nothing behind, not even in the sender's log.
     to += ["--store", ":memory:"]
     return subprocess.run(
         [sys.executable, "-P", "-m", "sender", "send", *to, *arguments],

@@ -1,4 +1,4 @@
-"""Is everything as it has to be? Looks at a live store and around it, and changes nothing."""
+"""Is everything as it must be? Examines a live store and its surroundings; changes nothing."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from relay.store.checkup import Checkup
 from relay.store.nodes import Nodes, NodeView
 from relay.store.server import BY_NODE, Server, look_at
 
-#: A lease that ran out so long ago should have been taken over.
+#: A lease that ran out this long ago should have been taken over.
 LEASE_GRACE = timedelta(minutes=2)
-#: What was due so long ago has no worker that serves it.
+#: A delivery that has been due for this long has no worker.
 DUE_GRACE = timedelta(minutes=5)
-#: By how much the newest event may be ahead of the clock.
+#: The newest event may be this far ahead of the clock.
 CLOCK_GRACE = timedelta(seconds=10)
-#: A write-ahead log grows past this only while a reader holds an old state open.
+#: The write-ahead log exceeds this size only while a reader holds an old state open.
 LARGEST_WAL = 256 << 20
 
-#: Bytes of log that a standby may be behind, or that a slot may keep.
+#: Bytes of log that a standby may lag behind, or that a slot may retain.
 LARGEST_SLOT = 1 << 30
 
 SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
@@ -42,11 +42,11 @@ Severity = Literal["good", "notice", "broken"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What one check came to."""
+    """What one check found."""
 
     check: str
     severity: Severity
-    #: What was seen, and what to do about it.
+    #: The observation, and what to do about it.
     said: str
 
 
@@ -54,7 +54,7 @@ class Finding:
 @config_option
 @json_option
 def doctor(config: Config, as_json: bool) -> None:
-    """Check that what must hold of the store holds, and exit with 1 if something is broken.
+    """Check the store and its surroundings, and exit with 1 if something is broken.
 
     \b
     Examples: gofax-relay doctor
@@ -77,25 +77,25 @@ def _line(finding: Finding) -> str:
 
 
 def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
-    """Yield what each check finds; only ``broken`` needs somebody to act now."""
+    """Yield what each check finds; only ``broken`` requires action now."""
     checkup, queries = Checkup(database), Queries(database)
     yield _none(
         "events",
         checkup.undelivered_events(),
         "every event that a route matched has its deliveries",
-        "events matched a route and have no delivery: gofax-relay replay makes them",
+        "events matched a route and have no delivery: gofax-relay replay adds them",
     )
     yield _none(
         "leases",
         checkup.expired_leases(now - LEASE_GRACE),
         "no lease has run out without being taken over",
-        "leases ran out and nobody took their work over: is a worker running?",
+        "leases ran out and nobody took over their work: is a worker running?",
     )
     yield _none(
         "conversations",
         checkup.stuck_conversations(),
         "no conversation is stuck",
-        "conversations wait behind nobody: please report this as a bug",
+        "conversations wait behind nothing: please report this as a bug",
     )
     yield from _overdue(config, checkup, queries, now=now)
     yield from _stopped(config, queries)
@@ -105,7 +105,7 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
     if database.is_sqlite:
         yield from _files(config, database.path)
         if copy.is_being_copied(database):
-            said = "migrate-store copies this store, or was stopped in it: --abandon gives it up"
+            said = "migrate-store is copying this store, or was stopped: --abandon gives it up"
             yield Finding(check="copy", severity="notice", said=said)
     else:
         server = look_at(database)
@@ -130,16 +130,16 @@ def _overdue(
             said = f"{count} deliveries wait while {name} is paused ({pause.cause})"
             yield Finding(check="work", severity="notice", said=said)
         elif name not in config.destinations:
-            said = f"{count} deliveries wait for {name}, which the config does not name any more"
+            said = f"{count} deliveries wait for {name}, which the config no longer names"
             yield Finding(check="work", severity="notice", said=said)
         elif checkup.is_served(name, since=now - DUE_GRACE):
-            said = f"{count} deliveries to {name} are long due: it is slower than what comes in"
+            said = f"{count} deliveries to {name} are overdue: it is slower than events arrive"
             yield Finding(check="work", severity="notice", said=said)
         else:
-            said = f"{count} deliveries to {name} are long due: is a worker running?"
+            said = f"{count} deliveries to {name} are overdue: is a worker running?"
             yield Finding(check="work", severity="broken", said=said)
     if not overdue:
-        yield Finding(check="work", severity="good", said="nothing is long due")
+        yield Finding(check="work", severity="good", said="nothing is overdue")
 
 
 def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
@@ -163,7 +163,7 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
     for view in holding:
         said = (
             f"{view.name} was last heard of at {view.beat_at:%H:%M:%SZ} and holds {view.leases}"
-            " leases: others take over when they have run out"
+            " leases: others take over when they run out"
         )
         yield Finding(check="nodes", severity="notice", said=said)
     if not holding:
@@ -175,35 +175,35 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
 def _schema(revision: str | None) -> Finding:
     if revision in migrations.revisions():
         return Finding(check="schema", severity="good", said=f"the tables have schema {revision}")
-    said = f"schema {revision} is a newer version's, which serves this one: upgrade this node"
+    said = f"schema {revision} is a newer version's, which supports this one: upgrade this node"
     return Finding(check="schema", severity="notice", said=said)
 
 
 def examine_server(server: Server, *, nodes: int, now: datetime) -> Iterator[Finding]:
-    """Yield what can be seen of a PostgreSQL server. *now*: by this machine's clock."""
+    """Yield findings about a PostgreSQL server; *now* is by this machine's clock."""
     if not server.fsync:
-        said = "the server runs with fsync=off: what was acknowledged is lost when its power fails"
+        said = "the server runs with fsync=off: a power failure loses acknowledged events"
         yield Finding(check="disk", severity="broken", said=said)
     for name, kept in server.idle_slots.items():
-        said = f"replication slot {name} is read by nobody and keeps {kept >> 20} MiB on the disk"
+        said = f"replication slot {name} has no reader and keeps {kept >> 20} MiB on the disk"
         severity: Severity = "broken" if kept > LARGEST_SLOT else "notice"
         yield Finding(check="disk", severity=severity, said=said)
-    said = f"the database has {server.size >> 20} MiB; the server says nothing of the room left"
+    said = f"the database has {server.size >> 20} MiB; the server does not report free space"
     yield Finding(check="disk", severity="good", said=said)
     yield _connections(server, nodes=nodes)
     yield from _standbys(server)
     ahead = server.now - now
-    said = f"this machine's clock is {abs(ahead).total_seconds():.1f} s away from the server's"
+    said = f"this machine's clock differs from the server's by {abs(ahead).total_seconds():.1f} s"
     far = abs(ahead) > CLOCK_GRACE
     if far:
-        said += ": times in its logs are wrong; let it be set by NTP"
+        said += ": times in its logs are wrong; set it by NTP"
     yield Finding(check="server clock", severity="notice" if far else "good", said=said)
 
 
 def _connections(server: Server, *, nodes: int) -> Finding:
     said = (
-        f"{server.connected} of {server.connections} connections are used; {nodes} nodes open up"
-        f" to {BY_NODE} each"
+        f"{server.connected} of {server.connections} connections are in use; {nodes} nodes open"
+        f" up to {BY_NODE} each"
     )
     severity: Severity = "good"
     if server.connected >= server.connections:
@@ -211,13 +211,13 @@ def _connections(server: Server, *, nodes: int) -> Finding:
     elif nodes * BY_NODE > server.connections:
         severity = "notice"
     if severity != "good":
-        said += ": raise max_connections of the server"
+        said += ": raise the server's max_connections"
     return Finding(check="connections", severity=severity, said=said)
 
 
 def _standbys(server: Server) -> Iterator[Finding]:
     if server.waits and not any(each.sync_state in ("sync", "quorum") for each in server.standbys):
-        said = "commits wait for a standby and none is in step: nothing can be accepted"
+        said = "commits wait for a standby, and none is in sync: nothing can be accepted"
         yield Finding(check="standbys", severity="broken", said=said)
     for each in server.standbys:
         said = f"{each.name} follows"
@@ -239,7 +239,7 @@ def _files(config: Config, path: Path) -> Iterator[Finding]:
     size = wal.stat().st_size if wal.exists() else 0
     said = f"the write-ahead log has {size >> 20} MiB"
     if size > LARGEST_WAL:
-        said += ": a program holds an old state of the store open"
+        said += ": some program holds an old state of the store open"
     yield Finding(check="wal", severity="good" if size <= LARGEST_WAL else "broken", said=said)
     if path.stat().st_mode & 0o077:
         said = f"{path.name} can be read by others: chmod 600 it"
@@ -248,6 +248,6 @@ def _files(config: Config, path: Path) -> Iterator[Finding]:
 
 def _clock(newest: datetime | None, *, now: datetime) -> Finding:
     if newest is not None and newest - now > CLOCK_GRACE:
-        said = f"the newest event is from {newest - now} in the future: the clock was put back"
+        said = f"the newest event lies {newest - now} in the future: the clock was set back"
         return Finding(check="clock", severity="broken", said=said)
     return Finding(check="clock", severity="good", said="the clock is not behind the newest event")

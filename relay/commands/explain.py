@@ -1,4 +1,4 @@
-"""Why did this become of an event, and what is next? As lines for people and as JSON."""
+"""What happened to an event, why, and what is next? As lines for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from relay.store.values import (
     Request,
 )
 
-#: After which a due delivery that nobody takes means that no worker runs.
+#: A delivery that has been due for this long suggests that no worker runs.
 OVERDUE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Circumstances:
-    """What an explanation depends on, the event apart."""
+    """What an explanation depends on, besides the event."""
 
     now: datetime
     destinations: Mapping[str, DestinationConfig]
     pauses: Mapping[str, Pause]
-    #: Who paused what a person paused.
+    #: By destination, the person who paused it.
     pausers: Mapping[str, str]
 
 
 def lines(view: EventView, around: Circumstances) -> Iterator[str]:
-    """Yield everything that is known of an event, for people."""
+    """Yield everything that is known about an event, for people."""
     event = view.event
     yield f"{event.id}  {event.type}  {event.sender or '-'} → {event.recipient or '-'}"
     yield f"  messageId {event.message_id or '(none: known by its bytes)'}"
@@ -47,7 +47,7 @@ def lines(view: EventView, around: Circumstances) -> Iterator[str]:
     if view.standing != "accepted":
         yield f"  {_standing(view)}"
     for conflict in view.contradicted_by:
-        yield f"  a conflict with it was kept, and not delivered: {conflict}"
+        yield f"  a conflict with it was kept, not delivered: {conflict}"
     yield from map(_request_line, view.requests)
     yield from _route_lines(view)
     for delivery in view.deliveries:
@@ -58,7 +58,7 @@ def lines(view: EventView, around: Circumstances) -> Iterator[str]:
 
 
 def as_json(view: EventView, around: Circumstances) -> dict[str, Any]:
-    """Return everything that is known of an event, for programs."""
+    """Return everything that is known about an event, for programs."""
     return {
         **event_json(view),
         "requests": [request_json(request) for request in view.requests],
@@ -72,15 +72,15 @@ def as_json(view: EventView, around: Circumstances) -> dict[str, Any]:
 
 
 def purged_lines(name: str, purged: Purged) -> Iterator[str]:
-    """Yield what is known of an event that was removed, for people."""
+    """Yield what is known about a removed event, for people."""
     yield f"{name} was received {shown_time(purged.first_at)} as {purged.event_id}{_again(purged)}"
-    yield "  what it said and what became of it was removed since: by the retention, or erased"
-    yield "  that it was here is remembered: sent again, it has no second effect"
+    yield "  its text and its deliveries have been removed: by the retention, or erased"
+    yield "  its key is kept: sent again, it has no second effect"
     yield from map(_action_line, purged.actions)
 
 
 def purged_json(purged: Purged) -> dict[str, Any]:
-    """Return what is known of an event that was removed, for programs."""
+    """Return what is known about a removed event, for programs."""
     return {
         "id": purged.event_id,
         "status": "purged",
@@ -94,29 +94,29 @@ def purged_json(purged: Purged) -> dict[str, Any]:
 
 
 def unknown(name: str, refused: Sequence[Request]) -> str:
-    """Say why there may be no event of this name."""
+    """Return why there may be no event of this name."""
     if not refused:
         return (
-            f'no event "{name}" was accepted; gofax-relay events lists what was, '
-            "gofax-relay requests every call, refused ones too"
+            f'no event "{name}" was accepted; gofax-relay events lists accepted ones, '
+            "gofax-relay requests every call, also refused ones"
         )
     calls = "".join(f"\n  {_request_line(request)}" for request in refused)
-    return f'no event "{name}" was accepted; it stands in requests that were refused:{calls}'
+    return f'no event "{name}" was accepted; refused requests contain it:{calls}'
 
 
 def keys_of(name: str, endpoints: Sequence[Endpoint]) -> list[bytes]:
-    """Return the keys that an event of the messageId *name* has at the endpoints."""
+    """Return the key of an event with the messageId *name* at each endpoint."""
     named = Payload(type="", message_id=name)
     return [
         payload.key(named, b"", endpoint=each.name, dedupe_by=each.dedupe_by, query="")
         for each in endpoints
-        # Where more than the messageId counts, the rest is not known any more.
+        # Where the key also depends on other fields, those are unknown by now.
         if each.format == "json" and each.dedupe_by == ("messageId",)
     ]
 
 
 def what_next(delivery: DeliveryView, around: Circumstances) -> str:
-    """Say why a delivery stands where it does, and what happens next, and when."""
+    """Return why a delivery is in its state, and what happens next and when."""
     match delivery.state:
         case State.WAITING:
             unserved = _unserved(delivery, around)
@@ -140,7 +140,7 @@ def what_next(delivery: DeliveryView, around: Circumstances) -> str:
 
 
 def why_none(view: EventView) -> str:
-    """Say why an event has no deliveries."""
+    """Return why an event has no deliveries."""
     if view.standing != "accepted":
         return _standing(view)
     if view.event.type == UNREADABLE:
@@ -170,14 +170,14 @@ def _standing(view: EventView) -> str:
         case "stale":
             return (
                 "stale: older than dedupe_horizon, so it may have been delivered long ago; "
-                "kept, not delivered (gofax-relay replay --again does)"
+                "kept, not delivered (gofax-relay replay --again delivers it)"
             )
     return f"the event is {view.standing}"
 
 
 def _waits(ahead: Ahead | None) -> str:
     if ahead is None:
-        return "next: nothing, though nobody is before it; gofax-relay doctor"
+        return "next: nothing, although none is before it; gofax-relay doctor"
     name = f"{ahead.delivery_id} (message {ahead.message_id or ahead.event_id})"
     behind = f"next: when {ahead.number} before it in its conversation are done, the first is"
     if ahead.number == 1:
@@ -199,7 +199,7 @@ def _next_attempt(delivery: DeliveryView, around: Circumstances) -> str:
         return f"next: nothing while {unserved}"
     overdue = ""
     if around.now - due > OVERDUE:
-        overdue = f"; it is due since {shown_time(due)}: does a worker run?"
+        overdue = f"; it has been due since {shown_time(due)}: is a worker running?"
     return f"next: {_which(delivery)} now{overdue}"
 
 
@@ -210,7 +210,7 @@ def _which(delivery: DeliveryView) -> str:
 
 
 def _last(delivery: DeliveryView, around: Circumstances) -> str:
-    """Say until when it is tried."""
+    """Return until when it is tried."""
     settings = around.destinations.get(delivery.destination)
     if settings is None or delivery.failing_since is None:
         return ""
@@ -221,14 +221,14 @@ def _attempt_runs(delivery: DeliveryView, around: Circumstances) -> str:
     until, node = delivery.lease_until, delivery.node or "a worker"
     if until is not None and until < around.now:
         return (
-            f"next: another worker repeats it, since {node} was not heard of "
-            f"after {shown_time(until)}; it may have acted"
+            f"next: another worker repeats it, because {node} has been silent "
+            f"since {shown_time(until)}; it may have acted"
         )
-    return f"next: the answer to the attempt that {node} is making"
+    return f"next: the end of the attempt that {node} is making"
 
 
 def _unserved(delivery: DeliveryView, around: Circumstances) -> str:
-    """Say why its destination takes nothing now; nothing if it does."""
+    """Return why its destination is not served now; empty if it is."""
     name = delivery.destination
     if name not in around.destinations:
         return f"{name} is not in the config"
@@ -266,7 +266,7 @@ def _route_lines(view: EventView) -> Iterator[str]:
 
 
 def _delivery_lines(delivery: DeliveryView, around: Circumstances) -> Iterator[str]:
-    late = ", late: outside of the order" if delivery.late else ""
+    late = ", late: outside the order" if delivery.late else ""
     yield f"delivery {delivery.id} to {delivery.destination}: {delivery.state}{late}"
     if delivery.thread:
         yield f"  thread {delivery.thread}"
@@ -278,7 +278,7 @@ def _delivery_lines(delivery: DeliveryView, around: Circumstances) -> Iterator[s
 def _attempt_line(attempt: AttemptView) -> str:
     marks = [
         *(["again"] if attempt.repeat else []),
-        *(["asked for by a person"] if attempt.trigger == "manual" else []),
+        *(["requested by a person"] if attempt.trigger == "manual" else []),
     ]
     noted = f" ({', '.join(marks)})" if marks else ""
     result = attempt.result or "running, or lost"

@@ -1,4 +1,4 @@
-"""The commands that show what came in, what became of it, and who is at work."""
+"""The commands that show events, why they went where they did, and which nodes run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
 @config_option
 @json_option
 def explain(event: str, config: Config, as_json: bool) -> None:
-    """Say what became of EVENT, and why: its id, its messageId, or the id of a delivery.
+    """Explain what happened to EVENT, and why.
+
+    EVENT is the id or the messageId of an event, or the id of a delivery.
 
     \b
     Examples: gofax-relay explain abc123
@@ -77,10 +79,10 @@ def _explain_absence(name: str, config: Config, queries: Queries, *, as_json: bo
 @config_option
 @json_option
 def nodes(config: Config, as_json: bool) -> None:
-    """List the receivers and workers at this store, and the leases that they hold.
+    """List the receivers and workers that use this store, and their leases.
 
-    A node that was killed is silent after 20 s; others take its work over when its leases have run
-    out, 30 s after their last renewal. It is forgotten after a day.
+    A killed node counts as silent after 20 s. Others take over its work when its leases run out,
+    30 s after their last renewal. It is forgotten after a day.
 
     \b
     Examples: gofax-relay nodes

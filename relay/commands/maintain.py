@@ -17,19 +17,21 @@ from relay.store import Database
 from relay.store.database import file_of
 from relay.store.prune import Pruning, Removed
 
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Show what would go; remove nothing."
+)
 
 
 @click.command()
 @config_option
 @dry_run_option
 @json_option
-@click.option("--older-than", type=Age(), help="Instead of the config's retention.")
+@click.option("--older-than", type=Age(), help="Age to use instead of the config's retention.")
 def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | None) -> None:
     """Remove events and requests that are older than the retention.
 
-    The worker does the same by itself, every hour. Events whose deliveries are not over stay; that
-    an event was here is remembered, so that it has no second effect when it is sent again.
+    The worker does the same every hour. Events with unfinished deliveries stay. The key of a
+    removed event stays, too, so that it has no second effect when it is sent again.
 
     \b
     Examples: gofax-relay prune --dry-run
@@ -52,10 +54,10 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
 @json_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) -> None:
-    """Remove every event of the customer NUMBER: what was said, delivered or not.
+    """Remove every event of the customer NUMBER, delivered or not.
 
-    That there were such events is remembered as digests that only this store can make. What
-    destinations were given stays there. Exits with 1 if there is nothing to remove.
+    Only digests of the events' keys stay, which no other store can compute. Whatever destinations
+    received stays there. Exits with 1 if there is nothing to remove.
 
     \b
     Examples: gofax-relay erase +61400000000 --dry-run
@@ -65,21 +67,23 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
         confirm(f"Remove all events of {number}?", look="--dry-run")
     steps = Pruning(opened(config), dry_run=dry_run).erase(number)
     if not _report(steps, dry_run=dry_run, as_json=as_json).events:
-        raise click.ClickException(f"no event of {number} is here that is over")
+        raise click.ClickException(f"no finished event of {number} is here")
 
 
 @click.command()
 @config_option
-@click.option("--to", metavar="REV", help="Another revision than this version's, such as 0004.")
-@click.option("--sql", is_flag=True, help="Print the statements and change nothing.")
-@click.option("--force", is_flag=True, help="Although nodes are at work that cannot go on.")
+@click.option(
+    "--to", metavar="REV", help="Target revision, such as 0004; default: this version's."
+)
+@click.option("--sql", is_flag=True, help="Print the statements; change nothing.")
+@click.option("--force", is_flag=True, help="Migrate even if running nodes cannot use the result.")
 @click.option("--yes", is_flag=True, help="Do not ask before going back.")
 def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -> None:
-    """Bring the tables to the schema of this version, or to that of an older one.
+    """Migrate the tables to the schema of this version, or of an older one.
 
-    Every start does the former by itself. Going back is for an older version that is to be
-    installed again: what only the newer schema can hold is removed, and any other command of this
-    version brings the tables up again.
+    Every start migrates to this version's schema. Go back before you install an older version
+    again: data that only the newer schema holds is removed, and any other command of this version
+    migrates forward again.
 
     \b
     Examples: gofax-relay migrate
@@ -108,7 +112,7 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
 
 
 def _revision(config: Config) -> str | None:
-    """Return the schema of the store, which is not made by being looked at."""
+    """Return the schema of the store, without creating the store."""
     file = file_of(config.store)
     if file is not None and not file.exists():
         return None
@@ -117,13 +121,13 @@ def _revision(config: Config) -> str | None:
 
 
 def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Removed:
-    """Tell what was removed, and return that."""
+    """Print what was removed, and return it."""
     total = Removed()
     try:
         for step in steps:
             total += step
     except KeyboardInterrupt:
-        click.echo("stopped; what was removed until here is gone", err=True)
+        click.echo("stopped; what was removed so far is gone", err=True)
     if as_json:
         click.echo(jsontext.dumps({**asdict(total), "dry_run": dry_run}))
         return total

@@ -1,4 +1,4 @@
-"""The command that moves a store from SQLite to PostgreSQL while the relay goes on."""
+"""The command that moves a store from SQLite to PostgreSQL while the relay runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from relay.store import Database, StoreUnavailable, copy
 from relay.store.copy import Compared, Copy, CopyRefused
 from relay.store.database import file_of
 
-#: Passes are made until so few rows changed during one, or so many were made.
+#: Passes end when one finds at most FEW changed rows, and at the latest after PASSES.
 FEW, PASSES = 200, 20
 
 
 class StoreUrl(click.ParamType[str]):
-    """The URL of a store, a file being looked for in the working directory."""
+    """The URL of a store; a relative file is in the working directory."""
 
     name = "store"
 
@@ -39,24 +39,24 @@ class StoreUrl(click.ParamType[str]):
 @click.command("migrate-store")
 @click.argument("source", metavar="FROM", type=StoreUrl())
 @click.argument("target", metavar="TO", type=StoreUrl())
-@click.option("--final", is_flag=True, help="Then let FROM take nothing more, and open TO.")
-@click.option("--abandon", is_flag=True, help="Give the copy up: FROM is as it was, moved or not.")
+@click.option("--final", is_flag=True, help="Then close FROM for good, and open TO.")
+@click.option("--abandon", is_flag=True, help="Give up the copy; FROM is as before, moved or not.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def migrate_store(source: str, target: str, final: bool, abandon: bool, yes: bool) -> None:
-    """Copy the SQLite store FROM to the PostgreSQL database TO, which is empty.
+    """Copy the SQLite store FROM to the empty PostgreSQL database TO.
 
-    The relay may go on with FROM meanwhile. What was stopped or killed goes on when it is started
-    again. At the end every row is compared.
+    The relay may use FROM meanwhile. A copy that was stopped or killed continues when the command
+    is run again. At the end every row is compared.
 
-    With --final nothing more is taken into FROM from the last pass on: a relay that still runs
-    answers 503. Then write TO to store: in the config, and start the relay again.
+    With --final, FROM accepts nothing more from the last pass on: a relay that still runs answers
+    503. Then write TO to store: in the config, and start the relay again.
 
     \b
     Examples: gofax-relay migrate-store sqlite:///relay.db postgresql://relay@db/relay
               gofax-relay migrate-store --final sqlite:///relay.db postgresql://relay@db/relay
     """
     if final and abandon:
-        raise click.UsageError("--final ends the move, --abandon gives it up: not both")
+        raise click.UsageError("--final ends the move, --abandon gives it up: give one of them")
     file = file_of(source)
     if file is None or file_of(target) is not None:
         raise click.UsageError("FROM is a SQLite store, TO a PostgreSQL database")
@@ -99,18 +99,18 @@ def _abandon(source: Database, target: str, *, yes: bool) -> None:
     if moved is not None and moved != target:
         raise click.ClickException(f"FROM was moved to {moved}, not to {target}")
     if not yes:
-        confirm("What was taken in elsewhere stays there. Use FROM again?")
+        confirm("Events that TO accepted stay there. Use FROM again?")
     copy.abandon(source)
     click.echo("FROM is neither being copied nor moved; drop the database that held the copy")
 
 
 def _move(copy: Copy, *, final: bool) -> bool:
-    """Copy, follow, compare, and finish if that is wanted; return whether all is well."""
+    """Copy, follow, compare and, if *final*, finish; return whether all went well."""
     if copy.begin():
-        click.echo("it was moved there already")
+        click.echo("it has already been moved there")
         return True
     if not _copied(copy):
-        click.echo("stopped; the same command goes on", err=True)
+        click.echo("stopped; the same command continues", err=True)
         return False
     for _ in range(PASSES):
         if copy.follow() <= FEW:
@@ -124,7 +124,7 @@ def _move(copy: Copy, *, final: bool) -> bool:
     began = time.monotonic()
     if not _told(copy.finish(), only_bad=True):
         return False
-    click.echo(f"moved; nothing was taken in for {time.monotonic() - began:.1f} s and from now on")
+    click.echo(f"moved; FROM was closed {time.monotonic() - began:.1f} s ago, and stays closed")
     click.echo("write TO to store: in the config, and start the relay again")
     return True
 
@@ -140,15 +140,17 @@ def _copied(copy: Copy) -> bool:
 
 
 def _told(found: Iterable[Compared], *, only_bad: bool = False) -> bool:
-    """Say how the tables compare, and return whether all are the same."""
+    """Print how the tables compare, and return whether all are the same."""
     good = True
     for each in found:
         good = good and each.same
         if each.same and not only_bad:
             click.echo(f"✓ {each.table}: {each.source:,} rows, the same")
         if not each.same:
-            click.echo(f"✗ {each.table}: {each.source:,} rows here, {each.target:,} there, others")
+            click.echo(
+                f"✗ {each.table}: {each.source:,} rows here, {each.target:,} there, different"
+            )
     if not good:
-        said = "the copy is not what the store is: --abandon it, and copy to another database"
+        said = "the copy differs from the store: --abandon it, and copy to another database"
         click.echo(said, err=True)
     return good

@@ -1,4 +1,4 @@
-"""The options that commands share, how their values are read, and the store behind them."""
+"""Options that commands share, how their values are read, and opening the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAILED, USAGE = 1, 2
 
 
 class ConfigFile(click.ParamType[Config]):
-    """A path to a config file that is read and checked as soon as it is given."""
+    """A path to a config file, which is read and validated as soon as it is given."""
 
     name = "file"
 
@@ -39,7 +39,7 @@ class ConfigFile(click.ParamType[Config]):
 
 
 class Moment(click.ParamType[datetime]):
-    """A time: so long ago, or a date and time, UTC unless it says otherwise."""
+    """A time: an age, or a date with or without a time; UTC unless it says otherwise."""
 
     name = "time"
 
@@ -56,7 +56,7 @@ class Moment(click.ParamType[datetime]):
 
 
 class Age(click.ParamType[timedelta]):
-    """A span of time such as 90d."""
+    """A length of time such as 90d."""
 
     name = "time"
 
@@ -71,7 +71,7 @@ class Age(click.ParamType[timedelta]):
 
 
 class Rate(click.ParamType[RateLimit]):
-    """So many in any span so long."""
+    """A count in any span of time, such as 100/10s."""
 
     name = "rate"
 
@@ -83,7 +83,7 @@ class Rate(click.ParamType[RateLimit]):
 
 
 class Text(click.ParamType[str]):
-    """Text that a database can hold."""
+    """Text without characters that a database cannot hold."""
 
     name = "text"
 
@@ -111,27 +111,27 @@ config_option = click.option(
     envvar=VARIABLE,
     show_default=True,
     show_envvar=True,
-    help="The YAML file with endpoints, destinations and routes.",
+    help="YAML file with endpoints, destinations and routes.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 limit_option = click.option(
-    "--limit", type=click.IntRange(1, 2**31 - 1), help="Only the newest so many."
+    "--limit", type=click.IntRange(1, 2**31 - 1), help="Show only the newest of them."
 )
 
 
 def confirm(question: str, *, look: str = "", err: bool = False) -> None:
-    """Ask whether to go on, and end if not; where nobody can be asked, say how to go on.
+    """Ask whether to continue, and end if not; without a terminal, name the option that does.
 
-    *look*: the option that shows what would happen, if the command has one.
+    *look* is the option that shows what would happen, if the command has one.
     """
     if not sys.stdin.isatty():
         first = f", or {look} to look first" if look else ""
-        raise click.UsageError(f"{question} Add --yes to go on without being asked{first}.")
+        raise click.UsageError(f"{question} Add --yes to continue without being asked{first}.")
     click.confirm(question, abort=True, err=err)
 
 
 def opened(config: Config) -> Database:
-    """Open the store, its tables brought up to date."""
+    """Open the store and bring its tables up to date."""
     try:
         return migrations.opened(config)
     except (Unusable, StoreUnavailable) as error:
@@ -139,5 +139,5 @@ def opened(config: Config) -> Database:
 
 
 def queries_of(config: Config) -> Queries:
-    """Return what shows the store of *config*."""
+    """Return the queries of the store of *config*."""
     return Queries(opened(config))

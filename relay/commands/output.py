@@ -1,4 +1,4 @@
-"""How events, requests and reasons look in a terminal, and as JSON lines."""
+"""How events, requests, deliveries and nodes look in a terminal, and as JSON lines."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from relay.store.nodes import NodeView
 from relay.store.recover import ReasonGroup
 from relay.store.values import DeliveryView, EventView, Request
 
-#: Columns of a table that no terminal bounds.
+#: Columns of a table that does not go to a terminal.
 WIDTH = 200
 
-#: Stands where a plan was not carried out, because somebody else was faster.
+#: Printed for a change that was not made, because somebody else was faster.
 CHANGED = "changed meanwhile: look again"
 
 _CONTROLS = {number: " " for number in (*range(32), *range(127, 160))}
@@ -83,7 +83,7 @@ def show_requests(queries: Queries, *, as_json: bool, limit: int | None) -> None
 
 
 def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
-    """Print who is, or was lately, at work on a store."""
+    """Print the nodes that use the store, or did so lately."""
     if as_json:
         for view in nodes:
             print_json(node_json(view))
@@ -105,7 +105,7 @@ def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
 
 
 def show_stopped(deliveries: Iterable[FoundDelivery], *, as_json: bool) -> None:
-    """Print deliveries that stopped."""
+    """Print deliveries that are dead or held."""
     if as_json:
         for each in deliveries:
             print_json(stopped_json(each))
@@ -127,7 +127,7 @@ def show_stopped(deliveries: Iterable[FoundDelivery], *, as_json: bool) -> None:
 
 
 def show_groups(groups: Sequence[ReasonGroup], *, as_json: bool) -> None:
-    """Print what stopped by destination and reason, and how to resend one of the groups."""
+    """Print stopped deliveries by destination and reason, and how to resend a group."""
     if as_json:
         for group in groups:
             print_json(group_json(group))
@@ -144,7 +144,7 @@ def show_groups(groups: Sequence[ReasonGroup], *, as_json: bool) -> None:
 
 
 def show_change(change: Change, *, done: bool, says: str, as_json: bool) -> None:
-    """Print what was done with a delivery, or would be."""
+    """Print what was done, or would be done, to a delivery."""
     delivery = change.delivery
     if as_json:
         print_json(change_json(change, done=done, says=says))
@@ -154,7 +154,7 @@ def show_change(change: Change, *, done: bool, says: str, as_json: bool) -> None
 
 
 def show_replay(replay: Replay, *, added: Sequence[ReplayStep], as_json: bool) -> None:
-    """Print what a replay did with an event, or would do: where it went then, and goes now."""
+    """Print what a replay did, or would do, to an event: its destinations then and now."""
     if as_json:
         print_json(replay_json(replay, added=added))
         return
@@ -162,7 +162,7 @@ def show_replay(replay: Replay, *, added: Sequence[ReplayStep], as_json: bool) -
 
 
 def says_of(step: ReplayStep, added: Sequence[ReplayStep]) -> str:
-    """Return what became of a step."""
+    """Return what happened to a step."""
     return CHANGED if step.adds and step not in added else step.says
 
 
@@ -282,7 +282,7 @@ def group_json(group: ReasonGroup) -> dict[str, Any]:
 
 
 def change_json(change: Change, *, done: bool, says: str) -> dict[str, Any]:
-    """Return what was done with a delivery, as ``resend --json`` prints it."""
+    """Return what was done to a delivery, as ``resend --json`` prints it."""
     delivery = change.delivery
     return {
         "delivery_id": delivery.id,
@@ -296,7 +296,7 @@ def change_json(change: Change, *, done: bool, says: str) -> dict[str, Any]:
 
 
 def replay_json(replay: Replay, *, added: Sequence[ReplayStep]) -> dict[str, Any]:
-    """Return what a replay did with an event, as ``replay --json`` prints it."""
+    """Return what a replay did to an event, as ``replay --json`` prints it."""
     event = replay.found.event
     return {
         "event_id": event.id,
@@ -323,7 +323,7 @@ def _replay_lines(replay: Replay, added: Sequence[ReplayStep]) -> Iterator[str]:
     if replay.refused:
         yield f"  {replay.refused}"
     elif not replay.steps:
-        yield "  no route of today matches, and none did when it came"
+        yield "  no route matches today, and none did when it came"
     for step in replay.steps:
         sign = "+" if step in added else " " if step.now else "-"
         yield f"  {sign} {step.destination}: {_then_and_now(step)}; {says_of(step, added)}"
@@ -353,7 +353,7 @@ def table_of(*names: str) -> Table:
 
 def print_table(table: Table, *, empty: str) -> None:
     if table.row_count:
-        # What goes to a file or another program has no edge at which to fold.
+        # A file or a pipe has no edge at which to fold.
         width = None if sys.stdout.isatty() else WIDTH
         Console(width=width, highlight=False, markup=False, emoji=False).print(table)
     else:
@@ -361,7 +361,7 @@ def print_table(table: Table, *, empty: str) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print what is meant for people; what others wrote steers no terminal and makes no lines."""
+    """Print text for people, without control characters that others may have written."""
     for line in lines:
         click.echo(line.translate(_CONTROLS))
 

@@ -1,4 +1,4 @@
-"""The commands with which people mend what did not arrive: list, resend, replay, settle, pause."""
+"""The commands that mend what did not arrive: list, resend, replay, settle, pause."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Command = Callable[..., None]
 
 
 def _os_user() -> str:
-    """Return who runs this process, as the system knows it, not as the environment says."""
+    """Return the user of this process from the system, not from the environment."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -49,7 +49,7 @@ def _states(*choices: State) -> Callable[[Command], Command]:
         "states",
         type=click.Choice([state.value for state in choices]),
         multiple=True,
-        help="Only those in this state; may be given more than once.",
+        help="Only in this state; repeatable.",
     )
 
 
@@ -60,7 +60,7 @@ _EVENT_FILTERS = (
         help="Only events received since: 2h or 3d (ago), 2026-11-24, 2026-11-24T09:00Z.",
     ),
     click.option("--until", type=Moment(), help="Only events received before."),
-    click.option("--endpoint", type=Text(), help="Only events of the endpoint of this name."),
+    click.option("--endpoint", type=Text(), help="Only events of this endpoint."),
     click.option("--customer", type=Number(), help="Only events of this customer's number."),
     click.option("--type", "type_", type=Text(), help="Only events of this type (SMS_REPLY)."),
 )
@@ -70,20 +70,18 @@ _DELIVERY_FILTERS = (
         "destinations",
         type=Text(),
         multiple=True,
-        help="Only this destination; may be given more than once.",
+        help="Only this destination; repeatable.",
     ),
-    click.option(
-        "--reason", type=Text(), help="Only this reason, whole; * in it stands for anything."
-    ),
+    click.option("--reason", type=Text(), help="Only this whole reason; * stands for anything."),
 )
 _PERSON = (
-    click.option("--why", type=Text(), help="Why you do this; kept with what you did."),
+    click.option("--why", type=Text(), help="Why you do this; kept with the action."),
     click.option("--who", type=Text(), default=_os_user, help="Who does this; default: you."),
 )
 _BULK = (
-    click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing."),
-    click.option("--rate", type=Rate(), help="At most so many, such as 100/10s."),
-    click.option("--yes", is_flag=True, help="Do not ask whether to go on."),
+    click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing."),
+    click.option("--rate", type=Rate(), help="At most this many, such as 100/10s."),
+    click.option("--yes", is_flag=True, help="Do not ask whether to continue."),
 )
 
 
@@ -129,10 +127,10 @@ def _with_bulk_options(command: Command) -> Command:
 @config_option
 @_states(*STOPPED)
 @_with(*_DELIVERY_FILTERS, *_EVENT_FILTERS, json_option, limit_option)
-@click.option("--group", is_flag=True, help="Count them by destination and reason.")
+@click.option("--group", is_flag=True, help="Count by destination and reason.")
 @_with_filter
 def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group: bool) -> None:
-    """List the deliveries that are dead or held, oldest first.
+    """List dead and held deliveries, oldest first.
 
     \b
     Examples: gofax-relay dead --group
@@ -153,8 +151,8 @@ def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group:
 @config_option
 @_states(State.DEAD, State.HELD, State.PENDING, State.DELIVERED)
 @_with(*_DELIVERY_FILTERS, *_EVENT_FILTERS)
-@click.option("--all-dead", is_flag=True, help="Everything that is dead.")
-@click.option("--again", is_flag=True, help="Also what was delivered: makes a second effect.")
+@click.option("--all-dead", is_flag=True, help="Every dead delivery.")
+@click.option("--again", is_flag=True, help="Also delivered ones: makes a second effect.")
 @_with(*_BULK, *_PERSON, json_option)
 @_with_filter
 @_with_bulk_options
@@ -168,10 +166,11 @@ def resend(
 ) -> None:
     """Give deliveries a new series of attempts.
 
-    Name deliveries or events (of an event: the newest delivery to each destination), or give a
-    filter, which means what is dead unless --state says otherwise. What is sent again after it was
-    dead is late: it goes outside of the order of its conversation. One that is held and stops its
-    conversation takes its place again.
+    Name deliveries or events, or give a filter. An event stands for its newest delivery to each
+    destination. A filter selects dead deliveries unless --state says otherwise.
+
+    A dead delivery that is sent again is late: it goes outside the order of its conversation. A
+    held delivery that stops its conversation goes in its place.
 
     \b
     Examples: gofax-relay resend abc123 --why 'the token was wrong'
@@ -206,10 +205,10 @@ def resend(
     "only",
     type=Text(),
     multiple=True,
-    help="Add deliveries to this destination only; may be given more than once.",
+    help="Add deliveries to this destination only; repeatable.",
 )
 @_with(*_EVENT_FILTERS)
-@click.option("--again", is_flag=True, help="Also to where it was delivered: a second effect.")
+@click.option("--again", is_flag=True, help="Also where it was delivered: makes a second effect.")
 @_with(*_BULK, *_PERSON, json_option)
 @_with_filter
 @_with_bulk_options
@@ -221,11 +220,11 @@ def replay(
     options: BulkOptions,
     again: bool,
 ) -> None:
-    """Send events through today's routes, and add the deliveries that are missing.
+    """Send events through today's routes, and add missing deliveries.
 
-    Shows for each event where its routes sent it when it came and where those of today do. What
-    was delivered is left alone unless you say --again. New deliveries are late: they go outside of
-    the order of their conversation.
+    Shows for each event its destinations when it came and today. Delivered ones are left alone
+    unless you add --again. New deliveries are late: they go outside the order of their
+    conversation.
 
     \b
     Examples: gofax-relay replay abc123 --dry-run
@@ -266,13 +265,13 @@ def replay(
     required=True,
     help="How it ended.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
 @_with(*_PERSON, json_option)
 @_with_bulk_options
 def settle(config: Config, names: Sequence[str], end: str, options: BulkOptions) -> None:
-    """Say how a delivery ended that is held, dead, or being tried again.
+    """Say how a delivery ended: one that is held, dead, or waiting for its next attempt.
 
-    Its conversation goes on if it waited for that.
+    A conversation that waited for it goes on.
 
     \b
     Examples: gofax-relay settle dlv_0193a1b2c3d4… --as delivered --why 'it is in the ticket'
@@ -289,7 +288,7 @@ def settle(config: Config, names: Sequence[str], end: str, options: BulkOptions)
 @config_option
 @_with(*_PERSON)
 def pause(config: Config, destination: str, who: str, why: str | None) -> None:
-    """Deliver nothing to DESTINATION until it is resumed; what comes for it waits.
+    """Deliver nothing to DESTINATION until it is resumed; new deliveries wait.
 
     \b
     Example: gofax-relay pause helpdesk --why 'maintenance until 6 pm'
@@ -298,9 +297,9 @@ def pause(config: Config, destination: str, who: str, why: str | None) -> None:
     _check_destination(destination, config.destinations)
     options = BulkOptions(who=who, why=why, as_json=False)
     if store.pause(destination, options.act(store)):
-        click.echo(f"{destination} is paused; what comes for it waits")
+        click.echo(f"{destination} is paused; new deliveries wait")
     else:
-        click.echo(f"{destination} is paused already")
+        click.echo(f"{destination} is already paused")
 
 
 @click.command()
@@ -308,7 +307,7 @@ def pause(config: Config, destination: str, who: str, why: str | None) -> None:
 @config_option
 @_with(*_PERSON)
 def resume(config: Config, destination: str, who: str, why: str | None) -> None:
-    """Deliver to DESTINATION again, whoever or whatever paused it.
+    """Deliver to DESTINATION again, whatever paused it.
 
     \b
     Example: gofax-relay resume helpdesk
@@ -324,7 +323,7 @@ def resume(config: Config, destination: str, who: str, why: str | None) -> None:
 
 
 def _recovery_of(config: Config, destinations: Sequence[str] = ()) -> Recovery:
-    """Open the store; point out destinations that only it may know."""
+    """Open the store; point out destinations that the config does not name."""
     for name in destinations:
         if name not in config.destinations:
             have = ", ".join(config.destinations) or "none"
@@ -336,7 +335,7 @@ def _recovery_of(config: Config, destinations: Sequence[str] = ()) -> Recovery:
 
 def _check_span(since: datetime | None, until: datetime | None) -> None:
     if since is not None and until is not None and since >= until:
-        raise click.UsageError("--since is not before --until: nothing can be between them")
+        raise click.UsageError("--since is not before --until: nothing is between them")
 
 
 def _point_out_endpoint(config: Config, name: str | None) -> None:
@@ -378,7 +377,7 @@ def _refuse_filters(which: Filter, *, all_dead: bool = False) -> None:
 
 
 def _bulk_filter(which: Filter, *, all_dead: bool, again: bool) -> Filter:
-    """Return what a filter means: what is dead, unless it says more."""
+    """Complete a filter: dead deliveries, unless it names states."""
     if which == Filter() and not all_dead:
         raise click.UsageError(
             "name deliveries or events, give a filter such as --destination crm, or --all-dead"
@@ -386,12 +385,12 @@ def _bulk_filter(which: Filter, *, all_dead: bool, again: bool) -> Filter:
     if all_dead and which.states:
         raise click.UsageError("give --all-dead or --state, not both")
     if State.DELIVERED in which.states and not again:
-        raise click.UsageError("--state delivered makes second effects: add --again to want that")
+        raise click.UsageError("--state delivered makes second effects: add --again")
     return replace(which, states=which.states or (State.DEAD,))
 
 
 def _confirm_resend(store: Recovery, which: Filter, options: BulkOptions) -> int:
-    """Ask whether to resend what *which* means, and return how many that are."""
+    """Ask whether to resend what *which* selects, and return how many that is."""
     total = store.count(which)
     if total and not options.yes and not options.dry_run:
         for group in store.piles(which)[:5]:

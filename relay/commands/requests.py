@@ -1,4 +1,4 @@
-"""The command that lists the calls to our endpoints, good or refused."""
+"""The command that lists the calls to our endpoints, accepted or refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relay.config.model import Config
 @json_option
 @limit_option
 def requests(config: Config, as_json: bool, limit: int | None) -> None:
-    """List every call to an endpoint, good or refused, oldest first.
+    """List every call to an endpoint, accepted or refused, oldest first.
 
     \b
     Examples: gofax-relay requests --limit 20

@@ -16,11 +16,11 @@ from relay.processes import PortTaken
 @click.command()
 @config_option
 def serve(config: Config) -> None:
-    """Run receiver and worker as processes of one command.
+    """Run the receiver and the worker as processes of one command.
 
     \b
     Example: gofax-relay serve --config /etc/gofax-relay/config.yaml
-    SIGTERM gives running attempts 8 s and leaves the rest to their leases.
+    On SIGTERM, running attempts get 8 s; the leases of the rest run out.
     """
     sys.exit(processes.serve(_listening(config)))
 
@@ -76,7 +76,7 @@ def sandbox(port: int, host: str) -> None:
 
 
 def _listening(config: Config) -> Config:
-    """Find out now whether the port can be had, not when the processes run."""
+    """Find out now whether the port is free, not when the processes run."""
     try:
         settled = processes.settle_port(config)
     except PortTaken as error:

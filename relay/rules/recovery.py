@@ -126,7 +126,7 @@ def settle(delivery: FoundDelivery, *, end: Literal[State.DELIVERED, State.DEAD]
 
 
 def _renewed(delivery: FoundDelivery, *, late: bool) -> Change:
-    place = "late: outside of the order" if late else "in its place: its conversation goes on"
+    place = "late: outside the order" if late else "in its place: its conversation goes on"
     return Change(delivery=delivery, kind=ChangeKind.RENEW, late=late, says=f"sent again, {place}")
 
 

@@ -193,7 +193,7 @@ def test_a_named_event_is_resent(
     said = run("resend", "m0", "--why", "the field is there now").stdout
 
     assert said == (
-        f"{delivery('m0').id} (m0 to crm, dead): sent again, late: outside of the order\n"
+        f"{delivery('m0').id} (m0 to crm, dead): sent again, late: outside the order\n"
     )
     assert (delivery("m0").state, delivery("m1").state) == (State.PENDING, State.DEAD)
     assert acts(database) == [(ME, "resend", "the field is there now", "crm")]
@@ -331,7 +331,7 @@ def test_ctrl_c_stops_between_two_batches(
     finally:
         sa.event.remove(sa.engine.Engine, "before_cursor_execute", interrupt)
 
-    assert said == ("resent 20 deliveries\nstopped after 20 of 30; the others are as they were\n")
+    assert said == ("resent 20 deliveries\nstopped after 20 of 30; the others are unchanged\n")
     assert states(queries) == {"crm": {"pending": 20, "dead": 10}}
     assert len(acts(database)) == 20
     assert run("resend", "--all-dead", "--yes").stdout == "resent 10 deliveries\n"
@@ -455,8 +455,8 @@ def test_a_conflict_cannot_be_replayed(inbox: Inbox, run: Run, queries: Queries)
 def test_pause_and_resume(inbox: Inbox, queue: Queue, run: Run, database: Database) -> None:
     accept(inbox, "m1", at=NOW)
 
-    assert "crm is paused; what comes for it waits" in run("pause", "crm", "--why", "new").stdout
-    assert "crm is paused already" in run("pause", "crm").stdout
+    assert "crm is paused; new deliveries wait" in run("pause", "crm", "--why", "new").stdout
+    assert "crm is already paused" in run("pause", "crm").stdout
     assert take(queue, now=NOW) == []
     assert "served again (it was paused: operator)" in run("resume", "crm").stdout
     assert run("resume", "crm").stdout == "crm is not paused\n"
@@ -521,7 +521,7 @@ def test_nothing_is_added_to_a_disk_at_its_reserve(
 
     assert isinstance(result.exception, StoreUnavailable)
     assert result.stdout == (
-        "resent 0 deliveries\nstopped after 0 of 2; the others are as they were\n"
+        "resent 0 deliveries\nstopped after 0 of 2; the others are unchanged\n"
     )
     assert states(queries) == {"crm": {"dead": 2}}
     run("settle", delivery("m0").id, "--as", "delivered")
