@@ -1,4 +1,4 @@
-"""A clock that is never put back, for leases, waits and the order of things."""
+"""A clock that never goes back, for leases, waits and order."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 
 def wall() -> datetime:
-    """Return what the machine says that the time is."""
+    """Return the machine's time."""
     return datetime.now(UTC)
 
 
 class SteadyClock:
-    """Follows the machine's clock forward, and goes on by itself while that was put back.
+    """Follows the machine's clock forward, and runs on by itself after that was set back.
 
-    A delivery that is due in a minute is due in a minute, also when the machine finds in between
-    that it has been an hour ahead. Safe to use from many threads.
+    A delivery that is due in a minute stays due in a minute, even if the machine's clock turns out
+    to be an hour fast and is corrected. Safe to use from many threads.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class SteadyClock:
         self._at = elapsed()
 
     def __call__(self) -> datetime:
-        """Return the time: aware, UTC, never earlier than what was returned before."""
+        """Return the time: aware, UTC, never earlier than the time returned before."""
         with self._lock:
             moment = self._elapsed()
             going_on = self._last + timedelta(seconds=max(moment - self._at, 0.0))
             told = self._now()
-            # Within a second it is the machine's clock that is steered, not put back.
+            # Less than a second is the machine's clock being steered, not set back.
             steered = abs(told - going_on) < timedelta(seconds=1) and told >= self._last
             self._last = told if steered else max(told, going_on)
             self._at = moment

@@ -1,4 +1,4 @@
-"""Connectors by entry point, destinations from the config: the one door for ours and others'."""
+"""Connectors by entry point, destinations by config; ours come in by the same door as others."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SUITES = "gofax_relay.suites"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installed:
-    """A connector as a package brings it, whether it can be used or not."""
+    """A connector that a package brings, usable or not."""
 
     name: str
     distribution: str
     version: str
     #: ``module:Class``.
     origin: str
-    #: Where its conformance suite is: ``module:Class``, or a module whose classes are all suites;
-    #: None if the package brings none.
+    #: Its conformance suite: ``module:Class``, or a module whose classes are all suites; None if
+    #: the package brings none.
     suite: str | None
     #: None if it cannot be loaded.
     connector: type[Connector[Any]] | None
-    #: Why it cannot be used, and how to mend that.
+    #: Why it cannot be used, and how to fix that.
     fault: str | None
 
 
@@ -50,7 +50,7 @@ class Destination:
 
 
 def find(name: str) -> type[Connector[Any]]:
-    """Return the connector class *name*. Raises LookupError that says how to mend it."""
+    """Return the connector class *name*. Raises LookupError, which says how to fix it."""
     entries = _entries().get(name, [])
     if not entries:
         have = ", ".join(sorted(_entries())) or "none"
@@ -64,7 +64,7 @@ def find(name: str) -> type[Connector[Any]]:
 
 
 def installed(*, only: str | None = None) -> Sequence[Installed]:
-    """Load every connector (or *only* one), and say what became of it, in order of names."""
+    """Load every connector, or *only* one; return them by name, with the fault of each."""
     names = sorted(_entries()) if only is None else [only]
     return [_installed(entry) for name in names for entry in _entries().get(name, [])]
 
@@ -141,10 +141,10 @@ def _loaded(entry: EntryPoint) -> type[Connector[Any]]:
             f'connector "{entry.name}": {entry.value} cannot be imported: {said}'
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Connector)):
-        raise LookupError(f'connector "{entry.name}": {entry.value} is no Connector class')
+        raise LookupError(f'connector "{entry.name}": {entry.value} is not a Connector class')
     options = getattr(loaded, "Options", None)
     if not (isinstance(options, type) and issubclass(options, BaseModel)):
-        raise LookupError(f'connector "{entry.name}": {entry.value} has no model Options')
+        raise LookupError(f'connector "{entry.name}": {entry.value} has no Options model')
     return loaded
 
 

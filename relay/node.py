@@ -31,10 +31,10 @@ FIRST, EVERY, REST = 60.0, 3600.0, 0.05
 
 
 class NodeSlot:
-    """The first free place of its *role* beside a store on this machine, held until we die.
+    """The first free number of its *role* beside a store on this machine, held until we die.
 
-    Two running nodes never share a name, and one that was killed gives its name back at once,
-    because the lock dies with it.
+    Two running nodes never share a name. A node that is killed gives its name back at once,
+    because its lock dies with it.
     """
 
     def __init__(self, store: Path, role: str = "worker") -> None:
@@ -51,20 +51,20 @@ class NodeSlot:
 
 
 def new_name() -> str:
-    """Return a name that no node has had: where many machines share a store, a place is no name.
+    """Return a name that no node has had, for a store that many machines share.
 
-    A node that comes back is another one, and its leases run out.
+    A node that restarts is a new one, and the leases of its earlier life run out.
     """
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 class Heartbeat:
-    """Keeps this process on the list of nodes; it delays nothing else, and never ends it."""
+    """Keeps this process on the list of nodes, in a thread that delays nothing else."""
 
     def __init__(
         self, database: Database, *, name: str, role: Role, seconds: float = BEAT
     ) -> None:
-        """*name* is the one under which the node claims."""
+        """*name*: the name that the node claims under."""
         self._nodes = Nodes(database)
         self._node = Node(
             name=name,
@@ -90,7 +90,7 @@ class Heartbeat:
 
 
 def leave(database: Database, name: str) -> None:
-    """Take a node off the list if the store can be reached; otherwise it will be a silent one."""
+    """Take a node off the list; while the store is away it stays there, silent."""
     with suppress(Exception):
         Nodes(database).leave(name)
 
@@ -120,7 +120,7 @@ class Pruner:
         self._loop.start()
 
     def close(self) -> None:
-        """Stop after the step that is under way."""
+        """Stop after the current step."""
         self._loop.close()
 
     def _prune(self) -> None:

@@ -1,10 +1,10 @@
-"""The fleet: a Celery application whose messages say where work may be, and nothing else.
+"""The Celery application: its messages say where work may be, and nothing else.
 
 ``celery -A relay.cluster worker`` needs no further argument, nor do ``beat``, ``inspect`` and
-Flower: all that they want to know is in the config that ``$GOFAX_RELAY_CONFIG`` names.
+Flower: ``$GOFAX_RELAY_CONFIG`` names the config, which has the rest.
 
-A message is a hint. What is due, who has claimed it and what became of it stands in the
-database alone, so that a hint which is lost, doubled or late changes nothing.
+A message is a hint. The database alone knows what is due, who has claimed it and how it ended, so
+a hint that is lost, doubled or late changes nothing.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ signals.celeryd_init.connect(node.name)
 
 
 def deliver(destination: str) -> None:
-    """Bring what is due at *destination* there, if anything is."""
+    """Deliver what is due at *destination*, if anything is."""
     node.here().serve(destination)
 
 
 def sweep() -> None:
-    """Give hints again where something is due: they may have been lost."""
+    """Give hints for everything that is due: earlier ones may have been lost."""
     try:
         node.here().sweep()
     except StoreUnavailable as error:
@@ -45,13 +45,13 @@ app.task(sweep, name=SWEEP)
 
 
 def hints(config: Config) -> Hints:
-    """Return what tells the fleet of *config* that there is work."""
+    """Return the hints with which a receiver tells the workers of *config* about work."""
     settings.use(config)
     return Hints(app, settings.concurrency_of(config))
 
 
 def work(config: Config) -> int:
-    """Run a worker, and a beat in it, until SIGTERM or SIGINT; return the exit code."""
+    """Run a worker with a beat in it until SIGTERM or SIGINT; return the exit code."""
     settings.use(config)
     app.steps["worker"].add(node.EmbeddedBeat)
     worker = app.Worker(quiet=True, loglevel="WARNING")

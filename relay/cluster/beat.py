@@ -1,4 +1,4 @@
-"""The clock of sweeps: in a process of its own, beside a worker, or in several of them."""
+"""Celery's beat, which asks for sweeps: in one process or several, alone or inside of a worker."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from relay.cluster.hints import BrokerConnection, waiting
 
 
 class Beat(Scheduler):
-    """Keeps its schedule in memory, and sends no sweep while another one waits for a worker."""
+    """Keeps its schedule in memory; sends no sweep while another one waits for a worker."""
 
     def __init__(self, app: Any, **options: Any) -> None:
         self._broker = BrokerConnection(app)
         super().__init__(app, **options)
 
     def apply_async(self, entry: ScheduleEntry, producer: Any = None, **options: Any) -> None:
-        """Send a sweep; while the broker is away, none, and the next one is tried in its turn."""
+        """Send a sweep; while the broker is away, skip this one."""
         try:
             with self._broker.producer() as ours:
                 if not waiting(ours.channel, entry.options["queue"]):

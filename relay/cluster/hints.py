@@ -1,4 +1,4 @@
-"""Hints: messages that say at which destination something may be due."""
+"""Hints: messages which say that something may be due at a destination."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from relay.every import Every
 
 log = structlog.get_logger()
 
-#: Seconds for which hints are gathered, so that several become one message.
+#: Seconds in which hints gather, so that several become one message.
 GATHER = 0.005
-#: Seconds for which a broker may keep us waiting, and for which it is left alone afterwards.
+#: Seconds that a broker may keep us waiting, and that it is left alone afterwards.
 PATIENCE, AGAIN = 2.0, 1.0
 
 
 class BrokerConnection:
-    """A connection to the broker for somebody who must not be kept waiting by it.
+    """A connection to the broker, for callers that must not wait for it long.
 
-    It is made when it is needed, and hung up when anything goes wrong. Not for several threads.
+    It is opened when needed and closed when anything goes wrong. For one thread only.
     """
 
     def __init__(self, app: Celery) -> None:
@@ -42,24 +42,24 @@ class BrokerConnection:
 
     @contextmanager
     def producer(self) -> Iterator[Producer]:
-        """Give what sends messages. Raises whatever the broker's transport does."""
+        """Open a channel and yield its producer. Raises whatever the transport raises."""
         try:
             if self._connection is None:
                 self._connection = _connected(self._app)
             with self._connection.channel() as channel:
                 yield Producer(channel, auto_declare=False)
         except Exception:
-            self.hang_up()
+            self.close()
             raise
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):
                 connection.release()
 
     def note(self, error: Exception | None) -> None:
-        """Log that the broker is away, or there again, once."""
+        """Log once that the broker is away (*error*), or back (None)."""
         if error is not None and not self._is_away:
             log.warning("broker.unavailable", error=f"{type(error).__name__}: {error}")
         if error is None and self._is_away:
@@ -68,10 +68,10 @@ class BrokerConnection:
 
 
 class Hints:
-    """Gives hints in a thread of its own: soon, and only as many as can be of use.
+    """Sends hints from a thread of its own, within milliseconds.
 
-    *concurrency*: how many deliveries a destination takes at one time; no more hints wait for it.
-    While the broker is away they are dropped; a sweep gives them again.
+    *concurrency*: how many deliveries each destination takes at one time; no more hints than that
+    wait for it. Hints are dropped while the broker is away; a sweep gives them again.
     """
 
     def __init__(self, app: Celery, concurrency: Mapping[str, int]) -> None:
@@ -84,18 +84,18 @@ class Hints:
         self._loop = Every("hints", math.inf, self._give)
 
     def give(self, counts: Mapping[str, int]) -> None:
-        """Have workers told that so many deliveries may be due at each destination."""
+        """Tell workers soon that so many deliveries may be due at each destination."""
         with self._guard:
             self._counts.update(counts)
         self._loop.wake()
 
     def close(self) -> None:
-        """Give what is wanted, unless the broker lets us wait."""
+        """Send what has gathered, unless the broker keeps us waiting."""
         ends_at = time.monotonic() + PATIENCE
         while self._counts and time.monotonic() < ends_at:
             time.sleep(GATHER)
         if self._loop.close(max(ends_at - time.monotonic(), 0.0)):
-            self._broker.hang_up()
+            self._broker.close()
 
     def _give(self) -> None:
         self._loop.pause(GATHER)
@@ -112,7 +112,7 @@ class Hints:
             except Exception:
                 if not was_open:
                     raise
-                # It may have been idle for so long that somebody closed it.
+                # An idle connection may have been closed by the other end: open a new one, once.
                 self._publish(counts)
         except Exception as error:  # each transport has errors of its own
             self._broker.note(error)
@@ -138,13 +138,13 @@ class Hints:
 
 
 def waiting(channel: Any, queue: str) -> int:
-    """Return how many messages of *queue* nobody has taken yet; make it if there is none."""
+    """Return how many messages wait in *queue*; declare it if it does not exist."""
     found: int = declared(queue)(channel).queue_declare().message_count
     return found
 
 
 def _connected(app: Celery) -> Connection:
-    """Connect to the broker; nothing done on that connection takes for ever."""
+    """Connect to the broker, with a time limit on everything done over that connection."""
     connection = app.connection_for_write(connect_timeout=PATIENCE, heartbeat=0)
     limits = ("socket_timeout", "socket_connect_timeout")
     if connection.transport.driver_type == "amqp":

@@ -1,4 +1,4 @@
-"""The part of a Celery worker that is ours: it starts and stops with the worker."""
+"""Our part of a Celery worker: it starts and stops with the worker."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from relay.store.prune import Pruning
 
 log = structlog.get_logger()
 
-#: Seconds that running attempts get after SIGTERM, and after which the process ends whatever is.
+#: Seconds that running attempts get after SIGTERM, and after which the process ends in any case.
 DRAIN, END = 8.0, 9.0
 
-#: Of the names that Celery knows our nodes by.
+#: How the names begin that Celery knows our nodes by.
 PREFIX = "relay"
 
 _here: list[HintedWorker] = []
 
 
 def here() -> HintedWorker:
-    """Return what serves the destinations in this process."""
+    """Return the worker of this process."""
     return _here[0]
 
 
 class Deliveries(bootsteps.StartStopStep):
-    """Makes a Celery worker one of our nodes; it is stopped before the pool waits for threads."""
+    """Makes a Celery worker one of our nodes; stops before Celery's pool waits for its threads."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -86,11 +86,11 @@ class Deliveries(bootsteps.StartStopStep):
         self._heartbeat.close()
         log.info("worker.stopped", node=self._name, left_to_their_leases=left)
         if self._worker.is_busy:
-            # Threads that hang in a connector would hold the pool up, and the interpreter.
+            # Threads that hang in a connector would keep the pool and the interpreter from ending.
             _end()
 
     def _shutting_down(self, **_: Any) -> None:
-        """Stop claiming at once, and end in time also if the broker or a thread hangs."""
+        """Stop claiming at once, and end in time even if the broker or a thread hangs."""
         self._ends_at = time.monotonic() + DRAIN
         if _here:
             self._worker.stop()
@@ -109,18 +109,18 @@ class EmbeddedBeat(bootsteps.StartStopStep):
         return EmbeddedService(worker.app, thread=True, scheduler_cls=scheduler)
 
     def stop(self, worker: Any) -> None:
-        # Not waited for: it may be looking for the broker.
+        # Not waited for: it may be waiting for the broker.
         self.obj.service.stop()
 
 
 def name(sender: str, instance: Any, **_: Any) -> None:
-    """Name a worker that nobody has named, so that any number can run on one machine."""
+    """Name a worker that has no name yet, so that any number can run on one machine."""
     if sender.startswith("celery@"):
         instance.hostname = f"{PREFIX}@{new_name()}"
 
 
 def log_as_we_do(loglevel: int, **_: Any) -> None:
-    """Let Celery's log lines be like ours; of what each message does there are none."""
+    """Write Celery's log lines like ours, but none about single messages."""
     if not structlog.is_configured():
         logs.configure()
     logs.adopt("celery", "kombu", "amqp", "py.warnings", level=loglevel)

@@ -1,4 +1,4 @@
-"""What Celery wants to know, from our config: queues, threads, and how to treat the broker."""
+"""Celery's settings, made from our config: queues, threads, and how to treat the broker."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ log = structlog.get_logger()
 
 #: The tasks.
 DELIVER, SWEEP = "relay.deliver", "relay.sweep"
-#: The queue of sweeps; destinations have theirs below it.
+#: The queue of sweeps; each destination has its own below it.
 QUEUE = "gofax"
 #: Seconds between two sweeps of one beat.
 SWEEP_EVERY = 1.0
-#: Seconds after which a message that nobody took is dropped: a sweep gives better ones.
+#: Seconds after which a waiting message is dropped: a sweep gives a better one.
 STALE_AFTER = 10.0
-#: Seconds between heartbeats of connections to RabbitMQ, by which one that is gone is found out.
+#: Seconds between heartbeats on connections to RabbitMQ: they find connections that are gone.
 HEARTBEAT = 20
-#: Seconds after which Redis gives a message of a worker that was lost to another one.
+#: Seconds after which Redis gives a lost worker's message to another worker.
 UNSEEN = 60
 
 _given: list[Config] = []
 
 
 def use(config: Config) -> None:
-    """Let the fleet's config be *config* instead of the one that the environment names."""
+    """Use *config* instead of the one that the environment names."""
     _given[:] = [config]
     config_of_fleet.cache_clear()
 
 
 @cache
 def config_of_fleet() -> Config:
-    """Return the config. Exits with every fault of the file, and if it wants no fleet."""
+    """Return the config. Exits with every fault of the file, or if its engine is not Celery."""
     if _given:
         return _given[0]
     path = config_path()
@@ -51,7 +51,7 @@ def config_of_fleet() -> Config:
     except ConfigError as error:
         _refuse(str(error))
     if config.engine.celery is None:
-        _refuse(f"{path}: engine: no fleet is wanted; write {{celery: {{broker: amqp://host}}}}")
+        _refuse(f"{path}: engine: must name a broker here: {{celery: {{broker: amqp://host}}}}")
     return config
 
 
@@ -66,27 +66,27 @@ def queue_of(destination: str) -> str:
 
 
 def concurrency_of(config: Config) -> Mapping[str, int]:
-    """Return how many deliveries go to each destination at one time, from one worker."""
+    """Return how many deliveries each destination takes at one time from one worker."""
     # The config fills in the connectors' own.
     return {name: each.concurrency or 1 for name, each in config.destinations.items()}
 
 
 def declared(name: str) -> Queue:
-    """Describe a queue: on RabbitMQ one that outlives a node of the broker.
+    """Describe a queue; on RabbitMQ it outlives the loss of one of the broker's nodes.
 
-    Messages go to it by its name alone. A binding could get lost, as Redis keeps those with the
-    messages.
+    Messages reach it by its name alone: a binding could get lost, because Redis keeps bindings
+    with the messages.
     """
     return Queue(name, Exchange(""), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
 
 
-#: What Celery's consumers do beside: ask and hear other workers, and make 28 queues for messages
-#: with a delay. There are no such messages, and workers have nothing to tell each other.
+#: Steps of Celery's consumer that we leave out: workers have nothing to tell each other, and no
+#: message is delayed (which would take 28 queues).
 UNUSED = ("mingle", "gossip", "delayed_delivery")
 
 
 class SteadyConsumer(Consumer):
-    """A consumer that a broker which went away cannot end, whatever Celery stumbles over then."""
+    """A consumer that survives a broker that goes away, whatever Celery trips over then."""
 
     class Blueprint(Consumer.Blueprint):
         default_steps = [
@@ -94,7 +94,7 @@ class SteadyConsumer(Consumer):
         ]
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        # On Redis this tries to delete queues by way of a connection that is gone.
+        # On Redis this tries to delete queues over the connection that is gone.
         _harmless(super().on_connection_error_after_connected)(exc)
         self.connection = None
 
@@ -106,7 +106,7 @@ class SteadyConsumer(Consumer):
 
 
 def _harmless(act: Callable[..., Any]) -> Callable[..., Any]:
-    """Do it, and do without if that fails: what the broker is not told, it finds out."""
+    """Wrap *act* so that its errors are only logged: the broker finds out by itself."""
 
     def acted(*arguments: Any, **options: Any) -> Any:
         try:
@@ -134,15 +134,15 @@ def of_config() -> Mapping[str, Any]:
         # For as long as it takes: deliveries wait in the database.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # A worker that was cut off comes back while the broker still has its connection of before:
-        # its queue for commands would be locked to that one, and the worker would end.
+        # A worker that was cut off may return while the broker still keeps its old connection. An
+        # exclusive queue for commands would be locked to that one, and the worker would end.
         "control_queue_exclusive": False,
         "control_queue_durable": True,
         "task_queues": [declared(name) for name in names],
         "task_default_queue": QUEUE,
         "task_create_missing_queues": False,
         "task_ignore_result": True,
-        # A slot that is at work takes no further message.
+        # A busy thread takes no further message.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,

@@ -141,7 +141,7 @@ def test_hints_that_are_lost_or_doubled_change_nothing(fleet: Fleet) -> None:
         assert came == names[who::4]
 
 
-def test_no_more_hints_wait_than_a_destination_has_seats(fleet: Fleet) -> None:
+def test_no_more_hints_wait_than_a_destination_takes_at_a_time(fleet: Fleet) -> None:
     queue = declared("gofax.idle")
     with closing(Celery(broker=fleet.broker)) as app:
         app.conf.task_queues = [queue]
@@ -179,7 +179,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_another_does_the_r
 ) -> None:
     first, fleet.first = fleet.first, fleet.worker()
     fleet.system.script |= {f"last-{number}": ["hang"] for number in range(8)}
-    # As many as the seats of both.
+    # As many as both take at a time.
     for number in range(8):
         fleet.post(f"last-{number}", customer=90 + number)
     eventually(lambda: len(fleet.system.names("last-")) == 8)

@@ -115,13 +115,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("teams", 'connector "teams" needs pymsteams: pip install "gofax-relay[teams]"'),
         ("gone", 'connector "gone" needs acme_gone: pip install "acme-bad[gone]"'),
         ("renamed", 'connector "renamed": there is no acme_good:OldName'),
-        ("class", 'connector "class": acme_good:NoConnector is no Connector class'),
-        ("optionless", 'connector "optionless": acme_good:NoOptions has no model Options'),
+        ("class", 'connector "class": acme_good:NoConnector is not a Connector class'),
+        ("optionless", 'connector "optionless": acme_good:NoOptions has no Options model'),
         ("fatal", 'connector "fatal": acme_broken:Broken cannot be imported: '
                    "ZeroDivisionError: division by zero"),
-        ("function", 'connector "function": acme_good:function is no Connector class'),
-        ("instance", 'connector "instance": acme_good:instance is no Connector class'),
-        ("module", 'connector "module": acme_good is no Connector class'),
+        ("function", 'connector "function": acme_good:function is not a Connector class'),
+        ("instance", 'connector "instance": acme_good:instance is not a Connector class'),
+        ("module", 'connector "module": acme_good is not a Connector class'),
         ("twice", 'two packages have a connector named "twice": acme-one and acme-two; '
                   "remove one"),
     ],

@@ -104,12 +104,12 @@ def test_leases_are_counted_also_those_of_nodes_that_nobody_knows(
 
 
 def test_a_heartbeat_says_who_it_is_until_it_stops(database: Database) -> None:
-    fleet, heart = Nodes(database), Heartbeat(database, name="a", role="web", seconds=0.02)
-    heart.start()
+    fleet, heartbeat = Nodes(database), Heartbeat(database, name="a", role="web", seconds=0.02)
+    heartbeat.start()
     eventually(lambda: _seen(fleet))
     (first,) = fleet.nodes()
     eventually(lambda: _seen(fleet)["a"].beat_at != first.beat_at)
-    heart.close()
+    heartbeat.close()
 
     assert first.node is not None
     assert (first.node.role, first.node.pid) == ("web", os.getpid())
@@ -121,15 +121,15 @@ def test_a_heartbeat_says_who_it_is_until_it_stops(database: Database) -> None:
 
 def test_a_heartbeat_outlives_a_store_that_is_away(path: Path) -> None:
     with closing(Database(f"sqlite:///{path}")) as database:
-        heart = Heartbeat(database, name="a", role="web", seconds=0.02)
+        heartbeat = Heartbeat(database, name="a", role="web", seconds=0.02)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("ALTER TABLE nodes RENAME TO away")
-            heart.start()
+            heartbeat.start()
             threading.Event().wait(0.2)
             other.execute("ALTER TABLE away RENAME TO nodes")
 
         eventually(lambda: _seen(Nodes(database)))
-        heart.close()
+        heartbeat.close()
 
 
 @pytest.fixture

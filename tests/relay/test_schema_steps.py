@@ -191,28 +191,28 @@ def test_an_unknown_revision_is_named_with_those_that_there_are(blank: Database)
 
 def test_nobody_takes_the_tables_away_from_living_nodes(blank: Database) -> None:
     migrations.migrate(blank)
-    heart = Heartbeat(blank, name="a", role="worker")
-    heart.start()
+    heartbeat = Heartbeat(blank, name="a", role="worker")
+    heartbeat.start()
     eventually(lambda: Nodes(blank).nodes())
 
     with pytest.raises(NodesAtWork, match="a could not go on.*stop them first"):
         migrations.migrate(blank, "0002")
     assert migrations.revision(blank) == HEAD
 
-    heart.close()
+    heartbeat.close()
     assert not migrations.migrate(blank, "0002").is_none
 
 
 def test_who_insists_takes_them_away_all_the_same(blank: Database) -> None:
     migrations.migrate(blank)
-    heart = Heartbeat(blank, name="a", role="worker", seconds=60)
-    heart.start()
+    heartbeat = Heartbeat(blank, name="a", role="worker", seconds=60)
+    heartbeat.start()
     eventually(lambda: Nodes(blank).nodes())
 
     migrations.migrate(blank, "0002", force=True)
 
     assert migrations.revision(blank) == "0002"
-    heart.close()
+    heartbeat.close()
 
 
 def _by_newer(blank: Database, folder: Path, to: str = NEWER, *, serves: str | None) -> str:
@@ -254,13 +254,13 @@ def test_a_newer_version_does_not_break_older_nodes_and_then_shuts_them_out(
     blank: Database, tmp_path: Path
 ) -> None:
     migrations.migrate(blank)
-    heart = Heartbeat(blank, name="old", role="worker")
-    heart.start()
+    heartbeat = Heartbeat(blank, name="old", role="worker")
+    heartbeat.start()
     eventually(lambda: Nodes(blank).nodes())
     said = _by_newer(blank, tmp_path / "new", serves=None)
     assert "old could not go on with that schema: stop them first" in said
     assert migrations.revision(blank) == HEAD
-    heart.close()
+    heartbeat.close()
 
     assert f"after='{NEWER}'" in _by_newer(blank, tmp_path / "new", serves=None)
 
