@@ -17,7 +17,7 @@ log = structlog.get_logger()
 FAULTY_AFTER = 3
 #: Seconds that one round may take, unless it calls :meth:`Every.pause` in between.
 LONGEST_ROUND = 60.0
-#: Shortest wait after an error, in seconds: a loop that fails must not take the processor.
+#: Seconds to wait after an error, in addition: a loop that fails must not take the processor.
 AFTER_ERROR = 1.0
 
 _running: weakref.WeakSet[Every] = weakref.WeakSet()
@@ -113,7 +113,11 @@ class Every:
             self._wake.clear()
             if self._stop.is_set():
                 return
-            pause = self._seconds if self._go_round() else self._after_error()
+            pause = self._seconds
+            if not self._go_round():
+                self._stop.wait(AFTER_ERROR)
+                # What it was woken for may still be undone.
+                pause = self._seconds if math.isfinite(self._seconds) else 0.0
 
     def _go_round(self) -> bool:
         self._busy_since = time.monotonic()
@@ -141,9 +145,6 @@ class Every:
             error=name,
             exc_info=None if known else error,
         )
-
-    def _after_error(self) -> float:
-        return max(self._seconds, AFTER_ERROR) if math.isfinite(self._seconds) else AFTER_ERROR
 
 
 def faulty() -> list[Every]:

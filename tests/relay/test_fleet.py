@@ -27,6 +27,7 @@ from fakes import (
     take,
 )
 
+from relay import every
 from relay.rules.delivery import OutcomeKind
 from relay.rules.health import BREAKS_AFTER
 from relay.rules.units import RateLimit
@@ -240,6 +241,26 @@ def test_workers_are_woken_by_what_another_node_accepts(
     assert woken.wait(20)  # it listens now
     woken.clear()
 
+    inboxes[0].accept(arrival("m1"))
+
+    assert woken.wait(20)
+    listener.close()
+
+
+def test_a_listener_outlives_an_error_of_the_worker_that_it_wakes(
+    nodes: list[Database], inboxes: list[Inbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(every, "AFTER_ERROR", 0.001)
+    woken = threading.Event()
+    errors: list[Exception] = [KeyError("a bug")]
+
+    def wake() -> None:
+        if errors:
+            raise errors.pop()
+        woken.set()
+
+    listener = nodes[1].listen(wake)
+    eventually(lambda: not errors)
     inboxes[0].accept(arrival("m1"))
 
     assert woken.wait(20)

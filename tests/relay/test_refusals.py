@@ -9,6 +9,7 @@ import pytest
 from fakes import eventually, locked, request
 from structlog.testing import capture_logs
 
+from relay import every
 from relay.refused import KEPT_PER_WRITE, Refusals
 from relay.store import Database, Inbox, Queries, StoreUnavailable
 from relay.store.values import Request
@@ -125,6 +126,22 @@ def test_a_store_that_is_away_loses_the_sample_and_not_the_thread(
 
     eventually(lambda: keeper.kept[-1:] == ["kept"])
     assert [(each["event"], each["count"]) for each in logs] == [("requests.not_kept", 1)]
+
+
+def test_an_unexpected_error_loses_the_sample_and_not_the_thread(
+    refusals: Refusals, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(every, "AFTER_ERROR", 0.001)
+    keeper.error = KeyError("a bug")
+    with capture_logs() as logs:
+        refusals.note(_refused("lost"))
+        eventually(lambda: logs)
+    keeper.error = None
+
+    refusals.note(_refused("kept"))
+
+    eventually(lambda: keeper.kept[-1:] == ["kept"])
+    assert [(each["event"], each["loop"]) for each in logs] == [("loop.failed", "refusals")]
 
 
 def test_a_sample_is_whole_though_many_threads_note(keeper: Keeper) -> None:
