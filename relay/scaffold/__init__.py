@@ -1,4 +1,4 @@
-"""A package with a connector, ready to be changed into a real one."""
+"""A package with a connector, ready to be turned into a real one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 40
-#: File of the package → where its text is kept.
+#: File of the package → file of its text.
 PARTS = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
@@ -31,7 +31,7 @@ def package(name: str) -> Mapping[str, str]:
     """Return the texts of a package for connector *name*, by path. Raises :class:`Refusal`."""
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise Refusal(
-            f'"{name}" is no name for a connector: write lower-case letters and digits, with '
+            f'"{name}" cannot name a connector: write lower-case letters and digits, with '
             f"single hyphens inside, at most {LONGEST} in all, such as acme or acme-crm"
         )
     words = _words(name)
@@ -49,7 +49,7 @@ def write(name: str, folder: Path) -> Sequence[Path]:
     texts = package(name)
     try:
         if folder.exists() and any(folder.iterdir()):
-            raise Refusal(f"{folder} is there already, and is not empty")
+            raise Refusal(f"{folder} exists and is not empty")
         for path, text in texts.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
@@ -59,7 +59,7 @@ def write(name: str, folder: Path) -> Sequence[Path]:
 
 
 def _words(name: str) -> Mapping[str, str]:
-    """Return what stands for *name* in code, in prose and in paths."""
+    """Return the forms of *name* for code, prose and paths, by placeholder."""
     word = name.replace("-", "_")
     return {
         "@name@": name,

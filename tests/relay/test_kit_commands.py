@@ -115,7 +115,7 @@ class TestNew:
         done = run("new", "--folder", str(tmp_path / "new"), "--", name)
 
         assert done.exit_code == 1
-        assert "is no name for a connector: write lower-case letters" in done.output
+        assert "cannot name a connector: write lower-case letters" in done.output
         assert not (tmp_path / "new").exists()
 
     def test_refuses_a_name_that_is_taken(self, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ class TestNew:
         done = run("new", "acme", "--folder", str(tmp_path))
 
         assert done.exit_code == 1
-        assert "is there already, and is not empty" in done.output
+        assert "exists and is not empty" in done.output
         assert [each.name for each in tmp_path.iterdir()] == ["mine.txt"]
 
     def test_says_where_it_cannot_write(self, tmp_path: Path) -> None:
