@@ -1,8 +1,7 @@
-"""A stand-in of a channel in Teams, with a Workflow and the service for bots in front of it.
+"""A stand-in of a channel in Teams, with flows and the service for bots in front of it.
 
-A Workflow may have any path, so every path takes cards. Where it contains ``bare``, the flow wants
-the bare card, as some do; where it contains ``threads``, the flow answers in threads and names
-them. The service for bots (``/v3/…``) and its tokens are in ``teams_service``.
+A flow may have any path, so every path takes cards (``teams_flows``) that is not one of the
+service for bots and its tokens (``teams_service``).
 """
 
 from __future__ import annotations
@@ -12,25 +11,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
-from pydantic import ValidationError
 
 from connectors.sandbox.records import Record, Records
 from connectors.sandbox.teams_cards import (
     AdaptiveCard,
     Block,
-    Message,
     blocks,
     customer,
     links,
     written,
 )
-from connectors.sandbox.teams_limits import LARGEST, Limit, Meter
+from connectors.sandbox.teams_flows import FailedRun, Flows
 from connectors.sandbox.teams_service import Service
-
-#: Requests that a Workflow takes.
-WORKFLOW_LIMITS = (Limit(calls=4, seconds=1),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +45,14 @@ class Thread:
     cards: list[Card] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What a person sees of Teams: the channel, and how many cards never came there."""
+
+    threads: Sequence[Thread]
+    failed: Sequence[FailedRun]
+
+
 class StandIn:
     """One channel of Teams; safe to use from many threads."""
 
@@ -59,9 +61,10 @@ class StandIn:
         self._lock = threading.RLock()
         self._threads: dict[str, Thread] = {}
         self._last_id = 0
-        self._meter = Meter(clock)
-        #: Whether requests above Microsoft's limits are answered 429.
+        #: Whether Microsoft's limits apply.
         self.limited = True
+        #: The flows, with the runs of theirs that failed.
+        self.flows = Flows(self, clock=clock)
         #: The service for bots, whose tokens and rosters a test may change.
         self.service = Service(self, clock=clock)
 
@@ -73,11 +76,15 @@ class StandIn:
             routes.add_url_rule(rule, "receive", self._receive, methods=["POST"])
         return routes
 
-    def page(self) -> Sequence[Thread]:
+    def threads(self) -> Sequence[Thread]:
         """Return the channel's threads, that with the newest card first."""
         with self._lock:
             found = [Thread(id=each.id, cards=[*each.cards]) for each in self._threads.values()]
         return sorted(found, key=lambda each: each.cards[-1].record.number, reverse=True)
+
+    def page(self) -> Page:
+        """Return what the sandbox's page shows."""
+        return Page(threads=self.threads(), failed=self.flows.failed)
 
     def delete_thread(self, thread: str) -> None:
         """Let a thread be gone, as somebody who deletes it does."""
@@ -112,37 +119,4 @@ class StandIn:
         return str(self._last_id)
 
     def _receive(self, rest: str = "") -> ResponseReturnValue:
-        refusal = self._refusal()
-        if refusal is not None:
-            return refusal
-        try:
-            if "bare" in rest:
-                self.show(AdaptiveCard.model_validate_json(request.get_data()))
-                return "", 202
-            message = Message.model_validate_json(request.get_data())
-        except ValidationError:
-            return _error(400, "TriggerInputSchemaMismatch")
-        thread = self._known(message.conversation.thread) if "threads" in rest else None
-        for attachment in message.attachments:
-            posted_in, _ = self.show(attachment.content, thread=thread)
-        return ({"thread": posted_in}, 200) if "threads" in rest else ("", 202)
-
-    def _known(self, thread: str | None) -> str | None:
-        return thread if thread is not None and self.has_thread(thread) else None
-
-    def _refusal(self) -> Response | None:
-        if "Authorization" in request.headers:
-            return _error(401, "DirectApiAuthorizationRequired")
-        if self.limited and (wait := self._meter.take("workflow", WORKFLOW_LIMITS)):
-            answer = _error(429, "TooManyRequests")
-            answer.headers["Retry-After"] = str(wait)
-            return answer
-        if len(request.get_data()) > LARGEST:
-            return _error(413, "RequestEntityTooLarge")
-        return None
-
-
-def _error(status: int, code: str) -> Response:
-    answer = jsonify({"error": {"code": code}})
-    answer.status_code = status
-    return answer
+        return self.flows.receive(rest)

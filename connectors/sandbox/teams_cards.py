@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -75,6 +75,16 @@ class Message(BaseModel):
     type: Literal["message"]
     attachments: list[Attachment] = Field(min_length=1)
     conversation: Conversation = Conversation()
+
+
+class Board(Protocol):
+    """Where cards are shown."""
+
+    limited: bool
+
+    def has_thread(self, thread: str) -> bool: ...
+
+    def show(self, card: AdaptiveCard, *, thread: str | None = None) -> tuple[str, str]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

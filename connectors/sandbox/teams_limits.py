@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-#: Bytes of a message: what Teams documents as 28 KB.
+#: Bytes of a message: what Microsoft documents as 28 KB.
 LARGEST = 28 * 1024
 
 
@@ -26,7 +26,7 @@ class Meter:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._calls: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=2000))
+        self._calls: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=5000))
 
     def take(self, subject: str, limits: Sequence[Limit]) -> int:
         """Count a call; or return the whole seconds after which it may be made."""

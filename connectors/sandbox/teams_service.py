@@ -9,13 +9,13 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ValidationError
 
-from connectors.sandbox.teams_cards import AdaptiveCard, Message
+from connectors.sandbox.teams_cards import AdaptiveCard, Board, Message
 from connectors.sandbox.teams_limits import LARGEST, Limit, Meter
 
 SCOPE = "https://api.botframework.com/.default"
@@ -29,16 +29,6 @@ POSTS = (
 )
 #: What one bot may ask about the members of one channel.
 LOOKS = (Limit(calls=14, seconds=1), Limit(calls=120, seconds=30))
-
-
-class Board(Protocol):
-    """Where cards are shown."""
-
-    limited: bool
-
-    def has_thread(self, thread: str) -> bool: ...
-
-    def show(self, card: AdaptiveCard, *, thread: str | None = None) -> tuple[str, str]: ...
 
 
 class Named(BaseModel):

@@ -42,7 +42,7 @@ destinations:
   crm:        {{connector: hubspot, access_token: test, base_url: "{systems}/hubspot", {common}}}
   helpdesk:   {{connector: zendesk, subdomain: test, access_token: test,
                base_url: "{systems}/zendesk", {common}}}
-  front-desk: {{connector: teams, url: "{systems}/teams", {common}}}
+  front-desk: {{connector: teams, url: "{systems}/teams/unlimited", {common}}}
 routes:
   - {{name: everything, to: [crm, helpdesk]}}
   - {{name: replies are shown, when: {{event: SMS_REPLY}}, to: [front-desk]}}

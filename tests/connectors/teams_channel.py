@@ -54,7 +54,7 @@ class Channel:
 
     def threads(self) -> list[list[str]]:
         """Return the words of the cards of each thread, the oldest thread first."""
-        found = sorted(self.stand_in.page(), key=lambda thread: thread.cards[0].record.number)
+        found = sorted(self.stand_in.threads(), key=lambda thread: thread.cards[0].record.number)
         return [[card.record.text for card in thread.cards] for thread in found]
 
     def paths(self) -> list[str]:
