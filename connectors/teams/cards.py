@@ -23,8 +23,11 @@ Json = dict[str, Any]
 #: ``envelope`` is what the templates of Workflows loop over; some flows want the bare card.
 Shape = Literal["envelope", "card"]
 
-#: Bytes of JSON. Teams documents 28 KB, and not whether a KB is 1,000 or 1,024.
-LIMIT = 28_000
+#: Bytes of a message as a flow hands it on, see :func:`size`. Microsoft documents 28 KB of a text
+#: that it does not show; what is larger is lost inside the flow.
+LIMIT = 20_000
+#: People whom Teams lets one message mention.
+MOST_MENTIONS = 20
 #: Longest title, value in a fact, or id; what is longer is no phone number.
 LONGEST_VALUE = 120
 #: Joins without a visible gap, so that what follows loses its meaning and keeps its look.
@@ -99,7 +102,9 @@ class CardOptions(Options):
         "left out. `in_thread` is true where the card answers in a thread.",
     )
     mentions: list[Person] = Field(
-        default=[], description="People whom each card mentions: `id` and `name` of each."
+        default=[],
+        max_length=MOST_MENTIONS,
+        description="People whom each card mentions, at most 20: `id` and `name` of each.",
     )
 
     @field_validator("mentions")
@@ -155,6 +160,14 @@ def encode(payload: Json) -> bytes:
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def size(payload: Json) -> int:
+    """Measure *payload* as a text within JSON, in ASCII: the longest way to write it.
+
+    Flows hand a card on as a text, and its quotes and backslashes grow by that.
+    """
+    return len(json.dumps(encode(payload).decode()))
+
+
 def _parts(event: Event, options: CardOptions, *, repeat: bool, in_thread: bool) -> _Parts:
     def filled(field: str, template: CardTemplate, **how: Any) -> str:
         return render(template, event, field=field, in_thread=in_thread, **how)
@@ -179,13 +192,10 @@ def _fitted(parts: _Parts, wrapped: Callable[[Json], Json], *, event: Event) -> 
     def build(kept: int) -> Json:
         return wrapped(_card(parts, words=_shortened(parts.words, kept)))
 
-    def size(kept: int) -> int:
-        return len(encode(build(kept)))
-
     whole = len(parts.words)
-    if size(whole) <= LIMIT:
+    if size(build(whole)) <= LIMIT:
         return build(whole)
-    kept = bisect_right(range(whole), LIMIT, key=size) - 1
+    kept = bisect_right(range(whole), LIMIT, key=lambda kept: size(build(kept))) - 1
     if kept < 0:
         said = "too much for the 28 KB of Teams, even without the text"
         raise Refused(f"facts: event {event.id}: {said}")

@@ -16,9 +16,18 @@ class Teams(Connector[TeamsOptions]):
     """Posts a card per event into one channel; see docs/teams.md."""
 
     Options = TeamsOptions
-    #: What Teams documents for Workflows; bots may post 60 in 30 seconds. It answers 429 above.
-    default_rate = "4/1s"
+    #: What a flow may post as the Flow bot, for each connection. Above that the cards are lost:
+    #: the trigger says 202 all the same.
+    default_rate = "25/5m"
+    default_burst = 5
     default_concurrency = 4
+
+    @classmethod
+    def rate_for(cls, options: TeamsOptions) -> str:
+        """Return what Microsoft takes of this kind of sender."""
+        if options.mode == "bot":
+            return "60/30s"
+        return "300/5m" if options.posts_as == "user" else cls.default_rate
 
     def __init__(self, options: TeamsOptions, *, http: Http) -> None:
         super().__init__(options, http=http)

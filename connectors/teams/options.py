@@ -18,7 +18,7 @@ LOGIN_URL = "https://login.microsoftonline.com"
 
 _CHANNEL = re.compile(r"19:[A-Za-z0-9_.-]{1,200}@thread\.[a-z0-9]{1,20}")
 _BY_MODE = {
-    "workflow": ("url", "shape", "send_conversation"),
+    "workflow": ("url", "shape", "send_conversation", "answers", "posts_as"),
     "bot": ("tenant_id", "client_id", "client_secret", "channel", "service_url", "login_url"),
 }
 _NEEDED = {"workflow": ("url",), "bot": ("tenant_id", "client_id", "client_secret", "channel")}
@@ -44,6 +44,16 @@ class Place(Options):
         default=False,
         description="workflow: give the flow the conversation and its thread beside the card, "
         "for flows that answer in threads.",
+    )
+    answers: Literal["accepted", "posted"] = Field(
+        default="accepted",
+        description="workflow: `posted` for a flow that answers when Teams has taken the card, so "
+        "that delivered means posted.",
+    )
+    posts_as: Literal["flow_bot", "user"] = Field(
+        default="flow_bot",
+        description="workflow: as whom the flow posts. Microsoft takes 25 cards in 5 minutes from "
+        "the Flow bot, 300 from a user; that is the default `rate`.",
     )
     tenant_id: UUID | None = Field(
         default=None, description="bot: id of the Microsoft 365 tenant."

@@ -24,6 +24,8 @@ RETIRED_HOSTS = {
     "office.com": "Office 365 connectors were switched off in May 2026",
     "logic.azure.com": "addresses of this form were announced to stop on 2025-11-30",
 }
+#: Ends of hosts in Microsoft's clouds for the government of the USA.
+GOVERNMENT = (".azure.us", ".microsoft.us", ".powerplatform.us")
 RUN_HISTORY = "the flow's run history in Power Automate may say more"
 #: What a Workflow says when it was deleted or turned off; the status with it is 400.
 SWITCHED_OFF = ("WorkflowTriggerIsNotEnabled", "WorkflowNotFound")
@@ -44,15 +46,20 @@ class Workflow:
 
     def post(self, event: Event, *, thread: str | None, repeat: bool) -> Receipt:
         """Hand a card for *event* to the flow. Raises :class:`DeliveryError`."""
-        # A flow that answers itself may have posted before it failed.
-        acts = self._options.send_conversation
+        options = self._options
+        confirms = options.answers == "posted"
+        # A flow that answers by itself may have posted before it failed.
+        acts = confirms or options.send_conversation
         post = _Post(self._url, session=self._session, acts_first=acts)
         post.payload = self._message(event, thread=thread, repeat=repeat)
         post.send()
         response = post.last_http_response
+        status = response.status_code
+        # A 202 is the trigger's own answer: the flow has not come to its end, or has no answer.
+        posted = confirms and status != requests.codes.accepted
         return Receipt(
-            reference=f"accepted ({response.status_code}), not confirmed",
-            thread=_thread(response) if self._options.send_conversation else None,
+            reference=f"posted ({status})" if posted else f"accepted ({status}), not confirmed",
+            thread=_thread(response) if options.send_conversation else None,
         )
 
     def _message(self, event: Event, *, thread: str | None, repeat: bool) -> dict[str, Any]:
@@ -82,6 +89,10 @@ class Workflow:
             for retired, why in RETIRED_HOSTS.items()
             if host == retired or host.endswith(f".{retired}")
         ]
+        if host.endswith(GOVERNMENT) and self._options.posts_as == "flow_bot":
+            warnings.append(
+                "warning: government clouds have no Flow bot; let the flow post as a user"
+            )
         return "; ".join([asked, *warnings, "send a test event and look in Teams"])
 
     def close(self) -> None:

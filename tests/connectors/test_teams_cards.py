@@ -201,38 +201,48 @@ class TestTheCard:
 
         validated(shown)
         assert "<at" not in json.dumps(shown).lower()
-        assert len(cards.encode(shown)) <= cards.LIMIT
+        assert cards.size(shown) <= cards.LIMIT
+
+
+def sent(event: Event) -> dict[str, Any]:
+    """The whole of what a flow is given."""
+    return cards.message(event, options=CardOptions())
 
 
 class TestLongTexts:
     def test_are_shortened_honestly(self) -> None:
         shown = words(card(sample_event(body="x" * 100_000)))
 
-        assert shown.startswith("x" * 20_000)
+        assert shown.startswith("x" * 15_000)
         assert shown.endswith("… shortened, 100,000 characters in all")
 
     def test_fill_the_message_and_no_more(self) -> None:
-        event = sample_event(body="x" * 100_000)
-
-        size = len(cards.encode(cards.message(event, options=CardOptions(), repeat=True)))
+        size = cards.size(sent(sample_event(body="x" * 100_000)))
 
         assert cards.LIMIT - 8 < size <= cards.LIMIT
 
     @pytest.mark.parametrize("character", ["x", '"', "\\", "\n", "é", "語", "\U0001f600"])
-    def test_are_measured_in_bytes_as_sent(self, character: str) -> None:
+    def test_are_measured_as_a_text_within_a_text(self, character: str) -> None:
         with opened() as channel:
             flow = channel.connector(url=channel.url)
             deliver(flow, body=character * 60_000)
             flow.close()
 
             assert "60,000 characters in all" in channel.texts()[0]
+            assert not channel.stand_in.flows.failed
 
     def test_that_just_fit_are_whole(self) -> None:
-        empty = len(cards.encode(card(sample_event(body="x")))) - 1
+        empty = cards.size(sent(sample_event(body="x"))) - 1
         body = "x" * (cards.LIMIT - empty)
 
-        assert words(card(sample_event(body=body))) == body
-        assert "shortened" in words(card(sample_event(body=body + "x")))
+        for text, shortened in ((body, False), (body + "x", True)):
+            content = sent(sample_event(body=text))["attachments"][0]["content"]
+            assert ("shortened" in words(content)) is shortened
+
+    def test_of_one_sms_are_whole_in_any_script(self) -> None:
+        for character in ("x", '"', "é", "語"):
+            body = character * 1_530  # ten parts of a long SMS
+            assert words(card(sample_event(body=body))) == body
 
     def test_huge_numbers_and_ids_leave_room_for_the_text(self) -> None:
         event = sample_event(
@@ -345,6 +355,13 @@ class TestMentions:
     def test_need_a_plain_name(self, name: str) -> None:
         with pytest.raises(ValidationError):
             CardOptions.model_validate({"mentions": [{"id": "a@example.com", "name": name}]})
+
+    def test_are_twenty_at_most(self) -> None:
+        people = [{"id": f"p{n}@example.com", "name": f"P {n}"} for n in range(21)]
+
+        assert len(card(mentions=people[:20])["msteams"]["entities"]) == 20
+        with pytest.raises(ValidationError, match="at most 20"):
+            CardOptions.model_validate({"mentions": people})
 
     def test_need_different_names(self) -> None:
         with pytest.raises(ValidationError, match="same name"):

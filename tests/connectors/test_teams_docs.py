@@ -38,11 +38,11 @@ def test_what_it_configures_can_be_configured(given: dict[str, Any]) -> None:
 
     TeamsOptions.model_validate(ours)
 
-    assert set(given) - set(ours) <= {"connector", "on_ambiguous"}
+    assert set(given) - set(ours) <= {"connector", "connection", "on_ambiguous"}
 
 
 def test_its_json_is_json() -> None:
-    manifest, told = [json.loads(block) for block in blocks("json")]
+    told, manifest = [json.loads(block) for block in blocks("json")]
 
     assert manifest["bots"][0]["botId"] == manifest["id"]
     assert set(told) == {"type", "attachments", "conversation"}

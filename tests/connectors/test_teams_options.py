@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 from teams_channel import CHANNEL, SECRET, bot_options
 
+from connectors.teams.connector import Teams
 from connectors.teams.options import LOGIN_URL, SERVICE_URL, TeamsOptions
 
 FLOW = "https://env.example.com/flow"
@@ -39,6 +40,14 @@ def test_keys_of_the_other_mode_are_faults() -> None:
 def test_a_bare_card_has_no_room_for_the_conversation() -> None:
     with pytest.raises(ValidationError, match="needs shape envelope"):
         TeamsOptions.model_validate({"url": FLOW, "shape": "card", "send_conversation": True})
+
+
+def test_the_rate_is_what_microsoft_takes_of_the_sender() -> None:
+    flow = TeamsOptions.model_validate({"url": FLOW})
+    user = TeamsOptions.model_validate({"url": FLOW, "posts_as": "user"})
+
+    assert [Teams.rate_for(each) for each in (flow, user, bot())] == ["25/5m", "300/5m", "60/30s"]
+    assert Teams.default_burst == 5
 
 
 def test_a_bot_talks_to_microsoft_by_default() -> None:

@@ -285,21 +285,43 @@ class TestAnswers:
                 teams.deliver(sample_event(), key="k1", thread=None, repeat=False, deadline=0.3)
             teams.close()
 
-    def test_too_many_cards_at_once_are_throttled(self, sandbox_url: str) -> None:
-        teams = connector(f"{sandbox_url}/teams")
-        outcomes = []
-        for number in range(40):
-            try:
-                event = sample_event(body=str(number))
-                teams.deliver(event, key="k", thread=None, repeat=False, deadline=5)
-                outcomes.append("delivered")
-            except Throttled as error:
-                assert error.retry_after == timedelta(seconds=1)
-                outcomes.append("throttled")
+
+class TestAFlowThatAnswersAfterwards:
+    """``answers: posted``: the flow says what became of the card."""
+
+    def test_confirms_that_the_card_is_there(self, sandbox_url: str) -> None:
+        receipt = deliver(f"{sandbox_url}/teams/posted", answers="posted")
+
+        assert receipt == Receipt(reference="posted (200)")
+        assert len(records(sandbox_url)) == 1
+
+    def test_confirms_nothing_by_the_202_of_its_trigger(self, sandbox_url: str) -> None:
+        receipt = deliver(f"{sandbox_url}/teams", answers="posted")
+
+        assert receipt == Receipt(reference="accepted (202), not confirmed")
+
+    def test_passes_on_that_teams_takes_no_more(self, sandbox_url: str) -> None:
+        teams = connector(f"{sandbox_url}/teams/posted", answers="posted")
+        for number in range(25):
+            event = sample_event(body=str(number))
+            teams.deliver(event, key="k", thread=None, repeat=False, deadline=5)
+        with pytest.raises(Throttled) as raised:
+            teams.deliver(sample_event(), key="k", thread=None, repeat=False, deadline=5)
         teams.close()
 
-        assert "throttled" in outcomes
-        assert len(records(sandbox_url)) == outcomes.count("delivered")
+        assert raised.value.retry_after is not None
+        assert timedelta(seconds=200) < raised.value.retry_after <= timedelta(seconds=300)
+        assert len(records(sandbox_url)) == 25
+
+    @pytest.mark.parametrize("options", [{"answers": "posted"}, {"send_conversation": True}])
+    def test_may_have_posted_before_it_failed(self, options: dict[str, Any]) -> None:
+        kinds = []
+        for status in (500, 502, 503):
+            with RawServer(answer(status)) as server, pytest.raises(DeliveryError) as raised:
+                deliver(server.url + FLOW, **options)
+            kinds.append(type(raised.value))
+
+        assert kinds == [Ambiguous, Ambiguous, Transient]
 
 
 class TestTheAddress:
@@ -425,17 +447,6 @@ class TestThreadsOfAFlow:
             "thread": "th-1",
         }
 
-    @pytest.mark.parametrize(
-        ("status", "kind"), [(500, Ambiguous), (502, Ambiguous), (503, Transient)]
-    )
-    def test_a_flow_that_fails_may_have_posted(
-        self, status: int, kind: type[DeliveryError]
-    ) -> None:
-        with RawServer(answer(status)) as server, pytest.raises(DeliveryError) as raised:
-            deliver(server.url + FLOW, send_conversation=True)
-
-        assert type(raised.value) is kind
-
     def test_a_flow_is_told_nothing_unless_it_is_to_be(self) -> None:
         with RawServer(answer(200, body=b'{"thread": "th-1"}')) as server:
             receipt = deliver(server.url + FLOW)
@@ -483,6 +494,16 @@ class TestCheck:
         assert ("warning" in sentence) is warned
         assert host in sentence
         assert "look in Teams" in sentence
+
+    def test_warns_of_government_clouds_unless_the_flow_posts_as_a_user(self) -> None:
+        said = []
+        for posts_as in ("flow_bot", "user"):
+            host = "env.18.environment.api.gov.powerplatform.microsoft.us"
+            teams = connector(f"https://{host}{FLOW}", posts_as=posts_as)
+            said.append("no Flow bot" in teams.check())
+            teams.close()
+
+        assert said == [True, False]
 
     def test_posts_nothing(self) -> None:
         with RawServer(answer(202)) as server:
