@@ -108,7 +108,7 @@ def number_of(contact: Object) -> str:
 
 def plain(body: str) -> str:
     """Return what people read of HTML."""
-    return html.unescape(re.sub("<[^>]*>", "", body.replace("<br>", "\n")))
+    return html.unescape(re.sub("<[^<>]*>", "", body.replace("<br>", "\n")))
 
 
 def _entry(communication: Object) -> Entry:

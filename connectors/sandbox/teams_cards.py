@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, Field
 
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
-_MENTION = re.compile(r"<at>(.*?)</at>")
+_MENTION = re.compile(r"<at>([^<]*)</at>")
 
 
 class Run(BaseModel):
