@@ -78,6 +78,10 @@ def create_app(records: Records | None = None, **special: Any) -> Flask:
         records.inject(asked.system, asked.fault(), times=asked.times)
         return "", 204
 
+    @app.get("/faults")
+    def waiting() -> ResponseReturnValue:
+        return jsonify(records.waiting_faults())
+
     @app.delete("/faults")
     def forget() -> ResponseReturnValue:
         records.forget_faults()

@@ -101,6 +101,12 @@ class Records:
                     return waiting.pop(index)
         return None
 
+    def waiting_faults(self) -> list[dict[str, Any]]:
+        """Return the faults that no request has met yet, ready for JSON."""
+        with self._lock:
+            waiting = self._faults.items()
+            return [{"system": name, **asdict(each)} for name, them in waiting for each in them]
+
     def forget_faults(self) -> None:
         """Let nothing more go wrong that has not gone wrong yet."""
         with self._lock:

@@ -308,7 +308,14 @@ class TestFaults:
     def test_happen_as_often_as_asked(self, client: FlaskClient) -> None:
         self.inject(client, status=500, times=2)
 
-        assert [post(client, message()).status_code for _ in range(3)] == [500, 500, 202]
+        waiting = [len(client.get("/faults").get_json())]
+        statuses = []
+        for _ in range(3):
+            statuses.append(post(client, message()).status_code)
+            waiting.append(len(client.get("/faults").get_json()))
+
+        assert statuses == [500, 500, 202]
+        assert waiting == [2, 1, 0, 0]
 
     def test_may_come_after_acting(self, client: FlaskClient) -> None:
         self.inject(client, status=502, act=True)
