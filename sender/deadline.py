@@ -1,7 +1,7 @@
-"""A transport that keeps one deadline over connect, sending, headers and body together.
+"""A transport with one deadline for connecting, sending, headers and body together.
 
-``requests`` bounds each wait by itself: a receiver that dribbles a byte a second could hold it for
-ever.
+``requests`` bounds each wait by itself: a receiver that sends a byte a second could hold it for
+ever. The transport also reads past interim answers (1xx), which ``http.client`` takes for final.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import socket
 import time
 from functools import partial
-from http.client import HTTPResponse
+from http.client import SWITCHING_PROTOCOLS, HTTPResponse, parse_headers
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -19,7 +19,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Gives each connection the connect time-out as the time that it has for everything."""
+    """Gives each connection its connect time-out as the time for everything."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
@@ -27,7 +27,7 @@ class DeadlineAdapter(HTTPAdapter):
 
 
 class _Reader(io.RawIOBase):
-    """Reads a socket; each wait is bounded by what is left."""
+    """Reads a socket, and bounds each wait by what is left."""
 
     def __init__(self, sock: socket.socket, *, ends_at: float) -> None:
         self._sock = sock
@@ -52,20 +52,27 @@ class _Response(HTTPResponse):
         self.fp.close()
         self.fp = io.BufferedReader(_Reader(sock, ends_at=ends_at))
 
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        while 100 <= status < 200 and status != SWITCHING_PROTOCOLS:
+            parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, status, reason
+
 
 class Deadline:
-    """Mixed into a connection of ``http.client``: its time-out bounds everything together."""
+    """A mix-in for a connection of ``http.client``: its time-out bounds everything together."""
 
     _ends_at: float
 
-    # The class that this is mixed into has these.
+    # The class below in the order of resolution has these.
     timeout: Any
     sock: Any
     response_class: Any
 
     def connect(self) -> None:
         self._ends_at = time.monotonic() + (self.timeout or 0)
-        # http.client only calls it, so that a class is not needed.
+        # http.client only calls it, so a class is not needed.
         self.response_class = partial(_Response, ends_at=self._ends_at)
         super().connect()  # type: ignore[misc]
 
@@ -92,7 +99,7 @@ class _TLSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
     def _validate_conn(self, conn: Any) -> None:
-        # urllib3 would also warn of each unverified connection; who wants one has said so.
+        # urllib3 would also warn of each unverified connection, which the user asked for.
         if conn.is_closed:
             conn.connect()
 

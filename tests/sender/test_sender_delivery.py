@@ -9,9 +9,22 @@ from typing import Any
 
 import pytest
 
-from sender import Event, SenderError, deliver, sign
+from sender import Answer, Event, SenderError, deliver, sign
+from sender.trust import PUBLIC
+from sender.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def _posted(url: str) -> Answer:
+    return deliver(url, Event())
+
+
+def _over_the_wire(url: str) -> Answer:
+    with Wire(url, timeout=10, trust=PUBLIC) as wire:
+        wire.open({"Content-Length": "2"})
+        wire.send([b"{}"])
+        return wire.answer()
 
 
 def test_a_receiver_that_knows_only_hmac_verifies_an_event(receiver: Any, secret: str) -> None:
@@ -164,6 +177,26 @@ def test_a_dribbling_server_ends_at_the_deadline(
 def test_a_receiver_that_reads_nothing_ends_at_the_deadline(silent_url: str) -> None:
     with pytest.raises(SenderError, match=r"no complete answer within 0\.5 s"):
         deliver(silent_url, b"x" * 50_000_000, timeout=0.5)
+
+
+@pytest.mark.parametrize("through", [_posted, _over_the_wire], ids=["deliver", "wire"])
+def test_interim_answers_are_read_past(
+    raw_server: Callable[..., str], through: Callable[[str], Answer]
+) -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+
+    answer = through(raw_server(interim + hints + hints + OK))
+
+    assert (answer.status, answer.text) == (200, "ok")
+    assert "Link" not in answer.headers
+
+
+def test_interim_answers_without_end_end_at_the_deadline(raw_server: Callable[..., str]) -> None:
+    url = raw_server(b"HTTP/1.1 102 Processing\r\n\r\n" * 99, a_byte_each=0.01)
+
+    with pytest.raises(SenderError, match="no complete answer within 1 s"):
+        deliver(url, Event(), timeout=1)
 
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nx"])
