@@ -16,24 +16,36 @@ if TYPE_CHECKING:
     from sender.delivery import Answer, deliver
     from sender.errors import SenderError
     from sender.event import Event, Status
+    from sender.scenarios import NAMES as SCENARIO_NAMES
     from sender.signing import sign
     from sender.trust import Trust
 else:
-    # Whoever has us installed gets our pytest plugin loaded: that must cost nothing.
+    # Every pytest run with us installed imports this package: it must cost nothing.
     _HOMES = {
-        "Answer": "sender.delivery",
-        "Event": "sender.event",
-        "SenderError": "sender.errors",
-        "Status": "sender.event",
-        "Trust": "sender.trust",
-        "deliver": "sender.delivery",
-        "sign": "sender.signing",
+        "Answer": ("sender.delivery", "Answer"),
+        "Event": ("sender.event", "Event"),
+        "SCENARIO_NAMES": ("sender.scenarios", "NAMES"),
+        "SenderError": ("sender.errors", "SenderError"),
+        "Status": ("sender.event", "Status"),
+        "Trust": ("sender.trust", "Trust"),
+        "deliver": ("sender.delivery", "deliver"),
+        "sign": ("sender.signing", "sign"),
     }
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        module, attribute = _HOMES[name]
+        return getattr(importlib.import_module(module), attribute)
 
 
-__all__ = ["Answer", "Event", "SenderError", "Status", "Trust", "deliver", "sign"]
+__all__ = [
+    "SCENARIO_NAMES",
+    "Answer",
+    "Event",
+    "SenderError",
+    "Status",
+    "Trust",
+    "deliver",
+    "sign",
+]

@@ -1,4 +1,4 @@
-"""``gofax-sender``: the commands together, and how they fail."""
+"""``gofax-sender``: all commands, and how they fail."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sender.commands.scenario import scenario
 from sender.commands.send import send, test
 from sender.commands.webhooks import webhooks
 from sender.errors import SenderError
+from sender.report import clean
 
 
 class _Commands(click.Group):
@@ -22,15 +23,16 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SenderError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(clean(str(error))) from error
 
 
+@click.version_option(package_name="gofax-relay", prog_name="gofax-sender")
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Play GoFax: sign SMS events and post them to a webhook endpoint.
 
-    Exit code: 0 if everything was answered 2xx, 1 if not, 2 if the command could not be understood
-    and nothing was sent.
+    Exit code: 0 if everything was answered 2xx, 1 if not, 2 if the command made no sense and
+    nothing was sent.
 
     \b
     Examples:

@@ -62,5 +62,5 @@ class Outbox:
 
 
 def note(text: str) -> None:
-    """Say something to the person, beside the output."""
-    click.echo(text, err=True)
+    """Tell the person something on stderr, beside the output."""
+    click.echo(report.clean(text), err=True)

@@ -108,8 +108,13 @@ def one_line(text: str) -> str:
     return safe if len(safe) <= _SHOWN else safe[: _SHOWN - 1] + "…"
 
 
+def clean(text: str) -> str:
+    """Make a message of several lines safe for a terminal."""
+    return "\n".join(map(harmless, text.split("\n")))
+
+
 def harmless(text: str) -> str:
-    """Spell out what a terminal would obey instead of showing it."""
+    """Spell out every character that a terminal or a line reader would obey instead of showing."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 

@@ -1,9 +1,8 @@
-"""What came of scenarios: for the terminal, as JSON, as JUnit XML, and as a page."""
+"""Scorecards of scenarios: for the terminal, as JSON, as JUnit XML, and as a page."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,12 +16,11 @@ from jinja2 import Environment, StrictUndefined
 from sender import report
 from sender.delivery import shown
 from sender.scenarios import SCENARIOS, Outcome, Scenario
-from sender.scenarios.base import Verdict
+from sender.scenarios.base import Check, Verdict
+from sender.terminal import wrapped
 
 SIGNS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "skipped": "·"}
 COLOURS: dict[Verdict, str] = {"passed": "green", "failed": "red", "skipped": "yellow"}
-#: What XML cannot hold, not even escaped.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def is_right(outcomes: Sequence[Outcome]) -> bool:
@@ -35,29 +33,42 @@ def show_list(scenarios: Sequence[Scenario] = SCENARIOS) -> None:
     """Print what each scenario does, what is right, and why."""
     for each in scenarios:
         click.secho(each.name, bold=True)
-        click.echo(f"  does:   {each.title}\n  right:  {each.right}\n  why:    {each.why}")
+        for head, text in (("does:", each.title), ("right:", each.right), ("why:", each.why)):
+            click.echo(wrapped(f"  {head:8}", text))
 
 
-def show(outcomes: Sequence[Outcome]) -> None:
-    """Print the scorecard: a line each, and under what failed, what should have been, and why."""
-    for each in outcomes:
-        head = f"{SIGNS[each.verdict]} {each.scenario.name:24}"
-        click.secho(head, fg=COLOURS[each.verdict], nl=False)
-        click.echo(f"{each.seconds:5.1f} s  {each.skipped or each.scenario.title}")
-        if each.verdict == "failed":
-            click.echo(_faults(each))
+def show(outcome: Outcome) -> None:
+    """Print an outcome in a line, and under a failure what was expected, and why."""
+    head = f"{SIGNS[outcome.verdict]} {outcome.scenario.name:22}{outcome.seconds:5.1f} s  "
+    said = report.one_line(outcome.skipped) if outcome.skipped else outcome.scenario.title
+    line = wrapped(head, said)
+    click.secho(line[:24], fg=COLOURS[outcome.verdict], nl=False)
+    click.echo(line[24:])
+    if outcome.verdict == "failed":
+        click.echo(_faults(outcome))
+
+
+def show_end(outcomes: Sequence[Outcome]) -> None:
+    """Print the warnings, each once, and how many passed, failed and were skipped."""
+    warned: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for each in outcome.warnings:
+            warned.setdefault(each, []).append(outcome.scenario.name)
+    for warning, names in warned.items():
+        click.echo(wrapped("warning  ", f"{', '.join(names)}: {warning}"))
     click.echo(summary(outcomes))
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """Say in one line how many passed, failed and were skipped."""
     counts = Counter(each.verdict for each in outcomes)
-    return ", ".join(f"{counts[each]} {each}" for each in SIGNS if counts[each])
+    said = [f"{SIGNS[each]} {counts[each]} {each}" for each in SIGNS if counts[each]]
+    return ", ".join(said) or "nothing was played"
 
 
 def as_json(outcome: Outcome) -> str:
     """Describe an outcome as a JSON object in one line."""
-    return json.dumps(_fields(outcome), ensure_ascii=False)
+    return json.dumps(_fields(outcome))
 
 
 def as_junit(outcomes: Sequence[Outcome], *, url: str) -> bytes:
@@ -65,7 +76,7 @@ def as_junit(outcomes: Sequence[Outcome], *, url: str) -> bytes:
     counts = Counter(each.verdict for each in outcomes)
     suite = ElementTree.Element(
         "testsuite",
-        name=_xml(f"gofax-sender scenarios {shown(url)}"),
+        name=report.harmless(f"gofax-sender scenarios {shown(url)}"),
         tests=str(len(outcomes)),
         failures=str(counts["failed"]),
         errors="0",
@@ -86,6 +97,7 @@ def as_html(outcomes: Sequence[Outcome], *, url: str) -> str:
     """Describe *outcomes* as a page that needs nothing else."""
     source = files("sender").joinpath("scorecard.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["one_line"] = report.one_line
     return environment.from_string(source).render(
         url=shown(url),
         at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -103,10 +115,10 @@ def described(outcome: Outcome) -> str:
 def _faults(outcome: Outcome) -> str:
     lines = []
     for fault in outcome.faults:
-        lines.append(f"    wanted  {report.one_line(fault.what)}")
-        lines.append(f"    saw     {report.one_line(fault.saw)}")
-    lines.append(f"    right   {outcome.scenario.right}")
-    lines.append(f"    why     {outcome.scenario.why}")
+        lines.append(wrapped("    wanted  ", report.one_line(fault.what)))
+        lines.append(wrapped("    saw     ", report.one_line(fault.saw)))
+    lines.append(wrapped("    right   ", outcome.scenario.right))
+    lines.append(wrapped("    why     ", outcome.scenario.why))
     return "\n".join(lines)
 
 
@@ -120,7 +132,13 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "skipped": outcome.skipped,
         "checks": [
-            {"what": each.what, "passed": each.passed, "saw": each.saw} for each in outcome.checks
+            {
+                "what": each.what,
+                "passed": each.passed,
+                "saw": each.saw,
+                "warning": each.warning,
+            }
+            for each in outcome.checks
         ],
     }
 
@@ -133,19 +151,18 @@ def _case(outcome: Outcome) -> ElementTree.Element:
         time=f"{outcome.seconds:.3f}",
     )
     if outcome.skipped is not None:
-        ElementTree.SubElement(case, "skipped", message=_xml(outcome.skipped))
+        ElementTree.SubElement(case, "skipped", message=report.harmless(outcome.skipped))
     if outcome.verdict == "failed":
-        message = "; ".join(f"{each.what}: saw {each.saw}" for each in outcome.faults)
-        failure = ElementTree.SubElement(case, "failure", message=_xml(message))
-        failure.text = _xml(f"right: {outcome.scenario.right}\nwhy: {outcome.scenario.why}")
-    ElementTree.SubElement(case, "system-out").text = _xml(
-        "\n".join(
-            f"{'passed' if each.passed else 'failed'}: {each.what} (saw {each.saw})"
-            for each in outcome.checks
-        )
+        message = "; ".join(_said(each) for each in outcome.faults)
+        failure = ElementTree.SubElement(case, "failure", message=report.harmless(message))
+        failure.text = f"right: {outcome.scenario.right}\nwhy: {outcome.scenario.why}"
+    ElementTree.SubElement(case, "system-out").text = "\n".join(
+        f"{'passed' if each.passed else 'failed'}: {report.harmless(_said(each))}"
+        for each in outcome.checks
     )
     return case
 
 
-def _xml(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
+def _said(check: Check) -> str:
+    warning = f"; warning: {check.warning}" if check.warning else ""
+    return f"{check.what}: saw {check.saw}{warning}"

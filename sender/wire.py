@@ -1,4 +1,4 @@
-"""A POST that goes out as no well-behaved client would send it: in pieces, slowly, cut short."""
+"""A POST as no well-behaved client sends it: in pieces, slowly, cut short."""
 
 from __future__ import annotations
 
@@ -102,12 +102,3 @@ def chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield b"%x\r\n%b\r\n" % (len(piece), piece)
     yield b"0\r\n\r\n"
-
-
-def dribbled(body: bytes, *, pieces: int, over: float) -> Iterator[bytes]:
-    """Hand out *body* in so many pieces, spread over so many seconds."""
-    size = max(1, -(-len(body) // pieces))
-    for at in range(0, len(body), size):
-        if at:
-            time.sleep(over / pieces)
-        yield body[at : at + size]

@@ -1,4 +1,4 @@
-"""What really came of the events: the relay's store, and the records of a sandbox."""
+"""Witnesses of effects: the relay's store, and the records of a sandbox or of any receiver."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import requests
 
+from sender.deadline import DeadlineAdapter
 from sender.errors import SenderError
 
-_ID = re.compile(r"[a-z]+-[0-9a-f]{10}-[0-9]{5,}")
+Kind = Literal["load", "scenario"]
 
-#: States of a delivery that nothing more comes of by itself.
+#: An id of a run. The kinds are spelled out: a search for any word would be quadratic in the text.
+_ID = re.compile(r"(?:load|scenario)-[0-9a-f]{10}-[0-9]{5,}")
+
+#: Final states of a delivery.
 SETTLED = frozenset({"delivered", "dead", "held"})
-#: Seconds that either may take to answer.
-TIMEOUT = 60.0
+#: Seconds for one look when patience has run out.
+LAST_LOOK = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,16 +44,18 @@ class Sighting:
 
 
 class Witness(Protocol):
-    """Who can say what came of events."""
+    """Somewhere the effects of events can be seen."""
 
     name: str
-    #: Whether events without text are invisible to it.
+    #: Whether it sees only events that have a text.
     needs_text: bool
+    #: Whether it sees an event as soon as the receiver has answered.
+    is_prompt: bool
 
-    def look(self, ids: Iterable[str]) -> dict[str, Sighting]:
-        """Return what is known of each of *ids*.
+    def look(self, ids: Iterable[str], *, timeout: float) -> dict[str, Sighting]:
+        """Return what is known of each of *ids*, within *timeout* seconds.
 
-        Raises :class:`SenderError` if nothing can be said.
+        Raises :class:`SenderError` if the witness gives no answer.
         """
 
 
@@ -58,27 +64,31 @@ class Relay:
 
     name = "gofax-relay's store"
     needs_text = False
+    is_prompt = True
 
     def __init__(self, config: Path) -> None:
         self._command = [*_relay_command(), "events", "--json", "--config", str(config)]
 
-    def look(self, ids: Iterable[str]) -> dict[str, Sighting]:
+    def look(self, ids: Iterable[str], *, timeout: float) -> dict[str, Sighting]:
         found: dict[str, list[dict[str, Any]]] = {each: [] for each in ids}
-        for event in self.events():
+        for event in self.events(timeout=timeout):
             if event["message_id"] in found and event.get("status", "accepted") == "accepted":
                 found[event["message_id"]].append(event)
         return {message_id: _stored(events) for message_id, events in found.items()}
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self, *, timeout: float) -> list[dict[str, Any]]:
         """Return every event in the store.
 
         Raises :class:`SenderError`.
         """
         try:
             done = subprocess.run(
-                self._command, capture_output=True, encoding="utf-8", timeout=TIMEOUT, check=False
+                self._command, capture_output=True, encoding="utf-8", timeout=timeout, check=False
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:
+            said = f"no answer within {timeout:.0f} s: --patience allows more"
+            raise SenderError(f"{' '.join(self._command)}: {said}") from error
+        except OSError as error:
             raise SenderError(f"{' '.join(self._command)}: {error}") from error
         if done.returncode:
             said = (done.stderr.strip() or "no reason given").splitlines()[-1]
@@ -89,31 +99,32 @@ class Relay:
 class Records:
     """A list of visible effects over HTTP: the sandbox's ``/records``, or one of the same shape.
 
-    Events are known by the id in their text, so that it must have one.
+    An event is recognised by the id in its text.
     """
 
     name = "records"
     needs_text = True
+    is_prompt = False
 
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def look(self, ids: Iterable[str]) -> dict[str, Sighting]:
+    def look(self, ids: Iterable[str], *, timeout: float) -> dict[str, Sighting]:
         found: dict[str, Counter[str]] = {each: Counter() for each in ids}
-        for record in self.records():
+        for record in self.records(timeout=timeout):
             for word in set(_ID.findall(str(record.get("text", "")))):
                 if word in found:
                     found[word][str(record.get("system", "system"))] += 1
         return {message_id: _recorded(systems) for message_id, systems in found.items()}
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, *, timeout: float) -> list[dict[str, Any]]:
         """Return every record.
 
         Raises :class:`SenderError`.
         """
         try:
-            with _session() as session:
-                answer = session.get(self.url, timeout=TIMEOUT)
+            with direct_session() as session:
+                answer = session.get(self.url, timeout=timeout)
             answer.raise_for_status()
             found = answer.json()
         except (requests.RequestException, ValueError) as error:
@@ -122,47 +133,47 @@ class Records:
             raise SenderError(f"{self.url}: no list of records, as the sandbox's /records is")
         return found
 
-    def break_destinations(self) -> bool:
-        """Let each stand-in of the sandbox fail once; whether there is one."""
-        base = self.url.rsplit("/", 1)[0]
-        orders = [{"system": system, "status": 503} for system in ("hubspot", "zendesk", "teams")]
-        try:
-            with _session() as session:
-                answers = [session.post(f"{base}/faults", json=e, timeout=10) for e in orders]
-        except requests.RequestException:
-            return False
-        return all(each.ok for each in answers)
 
-
-def _session() -> requests.Session:
-    """Make a session that goes where the URL says, past any proxy."""
+def direct_session() -> requests.Session:
+    """Make a session that uses no proxy, and whose time-out bounds a whole call."""
     session = requests.Session()
     session.trust_env = False
+    session.mount("http://", DeadlineAdapter())
+    session.mount("https://", DeadlineAdapter())
     return session
 
 
-def new_run(kind: str) -> str:
+def new_run(kind: Kind) -> str:
     """Make the beginning of ids that no other run has: add ``-`` and five digits."""
     return f"{kind}-{secrets.token_hex(5)}"
 
 
 def settled(
-    witness: Witness, ids: Collection[str], *, wanted: Collection[str], patience: float
+    witness: Witness,
+    ids: Collection[str],
+    *,
+    wanted: Collection[str],
+    patience: float,
+    look_timeout: float = LAST_LOOK,
 ) -> dict[str, Sighting]:
     """Look at *ids* until those *wanted* are there and nothing is pending.
 
-    After *patience* seconds it is what it is.
+    Return what is there after *patience* seconds in any case. A look may take *look_timeout*
+    seconds, or what is left of the patience if that is more.
+
+    Raises :class:`SenderError` if the witness gives no answer.
     """
     ends_at = time.monotonic() + patience
     pause = 0.1
     while True:
-        seen = witness.look(ids)
+        left = ends_at - time.monotonic()
+        seen = witness.look(ids, timeout=max(look_timeout, left))
         is_open = any(each.is_pending for each in seen.values())
-        if not (is_open or any(seen[each].count == 0 for each in wanted)):
+        is_open = is_open or any(seen[each].count == 0 for each in wanted)
+        left = ends_at - time.monotonic()
+        if not is_open or left <= 0:
             return seen
-        if time.monotonic() >= ends_at:
-            return seen
-        time.sleep(pause)
+        time.sleep(min(pause, left))
         pause = min(2.0, pause * 1.5)
 
 
@@ -182,11 +193,11 @@ def _recorded(systems: Counter[str]) -> Sighting:
 
 
 def _relay_command() -> list[str]:
-    """Find gofax-relay: the one beside us, or the one of the path."""
+    """Find gofax-relay beside this Python, or else on the path."""
     beside = Path(sys.executable).with_name("gofax-relay")
     found = str(beside) if beside.exists() else shutil.which("gofax-relay")
     if found is None:
         raise SenderError(
-            "--relay-config needs the command gofax-relay: install it, or leave it out"
+            "--relay-config needs the command gofax-relay: install it, or leave the option out"
         )
     return [found]

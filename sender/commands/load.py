@@ -1,4 +1,4 @@
-"""``load``: many signed events at a fixed rate, timed and accounted for."""
+"""``load``: many signed events at a fixed rate, each of them timed and accounted for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from sender import options
+from sender import options, report
 from sender.commands.scenario import target_of
 from sender.delivery import shown
 from sender.errors import SenderError
@@ -44,25 +44,32 @@ def _duration(value: str) -> float:
 
 @click.command()
 @options.target_options
-@click.option("--profile", metavar="NAME", help="Instead of --url: a webhook profile.")
+@click.option("--profile", metavar="NAME", help="A webhook profile, instead of --url.")
 @click.option("--rate", type=options.rate, default="100", metavar="N/s", show_default=True,
               help="Events due a second, whatever the answers do.")  # fmt: skip
-@click.option("--duration", type=_duration, metavar="D", help="How long: 30s, 5m (default: 10s).")
-@click.option("--count", type=click.IntRange(1, 10_000_000), help="Or how many events.")
+@click.option("--duration", type=_duration, metavar="D", help="30s, 5m (default: 10s).")
+@click.option(
+    "--count", type=click.IntRange(1, 10_000_000), help="Number of events, instead of --duration."
+)
 @click.option("--connections", type=click.IntRange(1, 1000), default=32, show_default=True,
-              help="At most so many at the same time.")  # fmt: skip
+              help="Most connections at the same time.")  # fmt: skip
 @click.option("--customers", type=click.IntRange(1, 10**7), default=1000, show_default=True,
-              help="How many numbers the events come from.")  # fmt: skip
+              help="Numbers that the events come from.")  # fmt: skip
 @click.option(
     "--relay-config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
-    help="The config of the gofax-relay that receives: every id is looked up in its store.",
+    help="Config of the gofax-relay that receives: every id is looked up in its store.",
 )
-@click.option("--records", type=options.url, metavar="URL", help="…/records of the sandbox: too.")
+@click.option(
+    "--records",
+    type=options.url,
+    metavar="URL",
+    help="List of effects, such as …/records of the sandbox.",
+)
 @click.option("--patience", type=options.seconds, default=60.0, show_default=True,
-              metavar="SECONDS", help="For records to show.")  # fmt: skip
-@click.option("--i-own-this-host", is_flag=True, help="Not only this machine may be loaded.")
+              metavar="SECONDS", help="Time for records to show.")  # fmt: skip
+@click.option("--i-own-this-host", is_flag=True, help="Load a host other than this machine.")
 @options.json_option
 @options.store_option
 def load(
@@ -84,8 +91,8 @@ def load(
     """Post many events at a fixed rate, and say how long they took and what became of them.
 
     Each event is due at its time, however slow the answers are, and its latency counts from then.
-    Ends by itself: when all is answered, or one --timeout after the last event was due. Exit code:
-    0 if everything was answered 2xx and, where somebody was asked, is there once.
+    The load ends when all is answered, or one --timeout after the last event was due. Exit code: 0
+    if everything was answered 2xx and, where a witness was asked, is there once.
 
     \b
     Examples:
@@ -100,21 +107,19 @@ def load(
     plan = Plan(
         target=target, rate=rate, count=total, connections=connections, customers=customers
     )
-    witnesses = _witnesses(relay_config, records)
+    witnesses = _witnesses(relay_config, records, patience=patience)
     with _progress(plan) as tell:
         recorder: Recorder = _part("engine").run(plan, tell=tell)
     measured = recorder.measured()
-    verified = [
-        _part("verify").verify(recorder, each, patience=0 if isinstance(each, Relay) else patience)
-        for each in witnesses
-    ]
+    verify = _part("verify").verify
+    verified = [verify(recorder, each, patience=patience) for each in witnesses]
     (_print_json if as_json else _print)(measured, verified, url=target.url)
     if not (measured.is_success and all(each.is_right for each in verified)):
         raise click.exceptions.Exit(1)
 
 
 def _part(name: str) -> Any:
-    """Import a part of the load, which needs an extra that need not be installed."""
+    """Import a part that needs an extra."""
     try:
         return importlib.import_module(f"sender.load.{name}")
     except ModuleNotFoundError as error:
@@ -132,13 +137,15 @@ def _check_host(url: str, *, owned: bool) -> None:
         raise click.UsageError(str(error)) from error
 
 
-def _witnesses(relay_config: Path | None, records: str | None) -> list[Relay | Records]:
+def _witnesses(
+    relay_config: Path | None, records: str | None, *, patience: float
+) -> list[Relay | Records]:
     found: list[Relay | Records] = []
     found += [Relay(relay_config)] if relay_config else []
     found += [Records(records)] if records else []
     for each in found:
-        # Better to know before than after.
-        each.look([])
+        # A witness that cannot be asked is better known before than after.
+        each.look([], timeout=patience)
     return found
 
 
@@ -175,7 +182,7 @@ def _print(measured: Measured, verified: Sequence[Verified], *, url: str) -> Non
     for status, number in measured.statuses.items():
         click.echo(f"answered {status}: {number}")
     for reason, number in measured.errors.items():
-        click.echo(f"no answer: {number}: {reason}")
+        click.echo(f"no answer: {number}: {report.one_line(reason)}")
     for each in verified:
         click.echo(f"{'✓' if each.is_right else '✗'} {each.witness}: {each.said()}")
 

@@ -1,4 +1,4 @@
-"""Are the events there that were accepted, each once? Asked of who received them."""
+"""Verification: each accepted event is there once, as a witness sees it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from sender.load.measured import ACCEPTED, REFUSED, UNSENT, Recorder
 from sender.witness import Sighting, Witness, settled
 
-#: Ids that are named; more would fill the screen.
+#: Ids that a line names.
 NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """What a witness says of the events of a load."""
+    """The events of a load, as a witness sees them."""
 
     witness: str
     #: How many events it has.
@@ -45,20 +45,27 @@ class Verified:
 
 
 def verify(recorder: Recorder, witness: Witness, *, patience: float) -> Verified:
-    """Ask *witness* for every event of the load; it has *patience* seconds for those accepted.
+    """Ask *witness* for every event of the load, within *patience* seconds.
 
-    Raises :class:`SenderError` if it cannot say anything.
+    Raises :class:`SenderError` if it gives no answer.
     """
     ids = recorder.plan.ids()
     accepted = [each for each, fate in zip(ids, recorder.fates, strict=True) if fate == ACCEPTED]
-    seen = settled(witness, ids, wanted=accepted, patience=patience)
+    seen = settled(
+        witness,
+        ids,
+        wanted=accepted,
+        # A store holds an event before it is answered, so one look is enough.
+        patience=0.0 if witness.is_prompt else patience,
+        look_timeout=patience,
+    )
     return judge(ids, recorder.fates, seen, witness=witness.name)
 
 
 def judge(
     ids: Sequence[str], fates: Sequence[int], seen: dict[str, Sighting], *, witness: str
 ) -> Verified:
-    """Compare what was answered with what is there."""
+    """Compare the answers with what is there."""
     counts = [seen[each].count for each in ids]
     known = list(zip(ids, fates, counts, strict=True))
     return Verified(

@@ -1,8 +1,4 @@
-"""Scenarios: what happens to webhook receivers, and what a right one does.
-
->>> from sender.scenarios import SCENARIOS
->>> [each.name for each in SCENARIOS]
-"""
+"""Scenarios: what happens to webhook receivers, and what a right one does."""
 
 from sender.scenarios.base import Check, Effect, Outcome, Scenario, Skip, scenario
 from sender.scenarios.bodies import BODIES
@@ -13,8 +9,11 @@ from sender.scenarios.transport import TRANSPORT
 
 #: Every scenario, in the order of a run.
 SCENARIOS = (*REPEATS, *SIGNATURES, *BODIES, *TRANSPORT)
+#: Their names, ready for ``pytest.mark.parametrize``.
+NAMES = tuple(each.name for each in SCENARIOS)
 
 __all__ = [
+    "NAMES",
     "SCENARIOS",
     "Check",
     "Effect",

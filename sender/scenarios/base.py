@@ -1,4 +1,4 @@
-"""What a scenario is: what it does to a receiver, what the right answer is, and why."""
+"""Scenarios: what each does to a receiver, what the right answer is, and why."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Verdict = Literal["passed", "failed", "skipped"]
 
+#: Why 400 is no good answer to a bad signature.
+NOT_400 = "400 says that a request is unreadable; 401 or 403 says that its secret is wrong"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
@@ -22,6 +25,8 @@ class Check:
     passed: bool
     #: What was seen.
     saw: str
+    #: What would be better, though it is not wrong.
+    warning: str | None = None
 
 
 class Skip(Exception):
@@ -38,7 +43,7 @@ class Scenario:
     name: str
     #: What is done, in a few words.
     title: str
-    #: What a right receiver answers, and what comes of it.
+    #: What a right receiver answers, and which effects follow.
     right: str
     #: Why that is right.
     why: str
@@ -47,12 +52,12 @@ class Scenario:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effect:
-    """What an event must come to in the receiver, whatever was answered."""
+    """How often an event must take effect in the receiver, whatever was answered."""
 
     message_id: str
     #: Whether its text holds its id too, so that records show it.
     is_in_text: bool
-    #: How often it is to take effect: at least and at most.
+    #: Bounds of how often it takes effect.
     least: int
     most: int
 
@@ -80,6 +85,11 @@ class Outcome:
         """The checks that failed."""
         return [each for each in self.checks if not each.passed]
 
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings of its checks, each once."""
+        return list(dict.fromkeys(each.warning for each in self.checks if each.warning))
+
 
 def scenario(name: str, *, title: str, right: str, why: str) -> Callable[[Play], Scenario]:
     """Make the decorated function a scenario: it plays it, and yields its checks."""
@@ -96,9 +106,14 @@ def accepted(attempt: Attempt, what: str) -> Check:
 
 
 def refused(attempt: Attempt, what: str) -> Check:
-    """Check for 401 or 403: whoever it is, it is not GoFax."""
-    passed = attempt.answer is not None and attempt.answer.status in (401, 403)
-    return Check(what=f"{what}: 401 or 403", passed=passed, saw=saw(attempt))
+    """Check for 401 or 403; 400 passes with a warning."""
+    status = attempt.answer.status if attempt.answer else None
+    return Check(
+        what=f"{what}: 401 or 403",
+        passed=status in (400, 401, 403),
+        saw=saw(attempt),
+        warning=NOT_400 if status == 400 else None,
+    )
 
 
 def answered(attempt: Attempt, what: str, *, also: Sequence[int] = range(400, 500)) -> Check:

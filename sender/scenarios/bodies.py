@@ -1,4 +1,4 @@
-"""What events may hold: more than is known, less, or what nobody would write."""
+"""Bodies of events: with more than is known, with less, and with nonsense."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sender.scenarios.base import Check, accepted, answered, scenario
 from sender.scenarios.stage import Stage
 
 EVOLVES = "GoFax's page: payloads may evolve"
-#: Bytes of the body that is too long for anybody, and objects one in another.
+#: Bytes of a body that is too long for any receiver, and the depth of nested objects.
 HUGE, DEPTH = 1 << 20, 10_000
 
 
 @scenario(
     "unknown-fields",
-    title="fields that nobody has seen yet, in the event and in its metadata",
+    title="unknown fields in the event and in its metadata",
     right="2xx; one effect",
     why=EVOLVES,
 )
@@ -29,9 +29,9 @@ def unknown_fields(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "unknown-event",
-    title="an event type that nobody has seen yet",
-    right="2xx; what comes of it is the receiver's choice",
-    why=EVOLVES + "; an error would only make it come again",
+    title="an unknown event type",
+    right="2xx; its effect is up to the receiver",
+    why=EVOLVES + "; an error would only bring it back",
 )
 def unknown_event(stage: Stage) -> Iterator[Check]:
     event = stage.event(type="SMS_SOMETHING_NEW", direction="sideways")
@@ -42,7 +42,7 @@ def unknown_event(stage: Stage) -> Iterator[Check]:
     "missing-body",
     title="no messageBody; one that is null; one that is empty",
     right="2xx; one effect each",
-    why="Include Message body is a setting of the webhook, and can be off",
+    why="Include Message body is a setting of the webhook and may be off",
 )
 def missing_body(stage: Stage) -> Iterator[Check]:
     yield accepted(stage.post(stage.once(stage.event(text=None))), "absent")
@@ -54,14 +54,14 @@ def missing_body(stage: Stage) -> Iterator[Check]:
 @scenario(
     "odd-values",
     title="numbers for ids, names for numbers, NUL, half an emoji, a number of 20,000 digits",
-    right="2xx or a 4xx, never a 5xx; then business as usual",
-    why="an SMS holds what customers type; a receiver that stumbles over one stops for all",
+    right="2xx or a 4xx, never a 5xx; the next event is accepted",
+    why="an SMS holds what customers type; a receiver that trips over one event stops for all",
 )
 def odd_values(stage: Stage) -> Iterator[Check]:
     for what, changes in (
         ("from is a name", {"from": "Test Sender"}),
         ("NUL and half an emoji", {"messageBody": "a\x00b\ud83d"}),
-        ("a time that is none", {"eventTimestamp": "yesterday"}),
+        ("a time that is not one", {"eventTimestamp": "yesterday"}),
         ("metadata is a list", {"metadata": ["12345"]}),
     ):
         event = stage.at_most_once(stage.event())
@@ -77,8 +77,8 @@ def odd_values(stage: Stage) -> Iterator[Check]:
 @scenario(
     "huge",
     title="a signed body of 1 MiB",
-    right="413, or another 4xx, or 2xx; then business as usual",
-    why="what is read without a limit fills the memory",
+    right="413, another 4xx, or 2xx; the next event is accepted",
+    why="a body read without a limit fills the memory",
 )
 def huge(stage: Stage) -> Iterator[Check]:
     event = stage.at_most_once(stage.event("x" * HUGE))
@@ -91,8 +91,8 @@ def huge(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "deep",
-    title=f"{DEPTH:,} objects one in another",
-    right="2xx or a 4xx, never a 5xx; then business as usual",
+    title=f"{DEPTH:,} nested objects",
+    right="2xx or a 4xx, never a 5xx; the next event is accepted",
     why="parsers that follow every level run out of stack",
 )
 def deep(stage: Stage) -> Iterator[Check]:
@@ -105,9 +105,9 @@ def deep(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "bad-utf-8",
-    title="a text with bytes that are no UTF-8",
-    right="2xx or a 4xx, never a 5xx; then business as usual",
-    why="it was signed as it is: it can be read tolerantly or turned away, not crashed on",
+    title="a text with bytes that are not UTF-8",
+    right="2xx or a 4xx, never a 5xx; the next event is accepted",
+    why="it was signed as it is: read it tolerantly or refuse it, but do not crash",
 )
 def bad_utf_8(stage: Stage) -> Iterator[Check]:
     event = stage.at_most_once(stage.event("here"))
@@ -119,9 +119,9 @@ def bad_utf_8(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "not-an-event",
-    title="signed bytes that are no JSON object",
-    right="a 4xx, or 2xx; never a 5xx; then business as usual",
-    why="a parser's error is the sender's fault, not the receiver's",
+    title="signed bytes that are not a JSON object",
+    right="a 4xx or 2xx, never a 5xx; the next event is accepted",
+    why="an unreadable body is the sender's fault, not the receiver's",
 )
 def not_an_event(stage: Stage) -> Iterator[Check]:
     for what, body in (("empty", b""), ("a list", b"[1]"), ("half an object", b'{"messageId": "')):

@@ -1,4 +1,4 @@
-"""The same event more than once, and events out of their time."""
+"""Events that come more than once, late, or out of order."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from datetime import UTC, datetime, timedelta
 
 from sender.attempt import Attempt
 from sender.event import Event
-from sender.scenarios.base import Check, accepted, saw, scenario
+from sender.scenarios.base import Check, Skip, accepted, saw, scenario
 from sender.scenarios.stage import Stage
 
-RESEND = "GoFax's Resend delivers an event again, and asks receivers to know it by its messageId"
-#: How many copies come at the same time.
+RESEND = "GoFax's Resend delivers an event again; receivers recognise it by its messageId"
+#: Copies of one event that come at the same time.
 COPIES = 8
-#: Seconds that a resend waits at most, whatever the receiver asks for.
+#: Longest wait before a resend in seconds, whatever the receiver asks for.
 MAX_WAIT = 2.0
+NEEDS_FAULTS = (
+    "needs a receiver that fails on request: --records URL, with /faults beside it as the "
+    "sandbox has it (docs/testing.md)"
+)
 
 
 @scenario(
@@ -35,7 +39,7 @@ def duplicate(stage: Stage) -> Iterator[Check]:
     "duplicate-at-once",
     title=f"the same event {COPIES} times at the same moment",
     right="2xx each time; one effect",
-    why="to look whether an event is known and to keep it must be one step, or two copies slip in",
+    why="looking an event up and keeping it must be one step, or two copies slip in",
 )
 def duplicate_at_once(stage: Stage) -> Iterator[Check]:
     event = stage.once(stage.event())
@@ -48,10 +52,10 @@ def duplicate_at_once(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "duplicate-days-later",
-    title="an event of three days ago is resent: new time, then without its text",
+    title="an event from three days ago is resent with a new time, then without its text",
     right="2xx each time; one effect",
-    why="Resend is there for as long as the log is, and GoFax does not say whether it renews the "
-    "time; the webhook may have changed since (Include Message body)",
+    why="an event can be resent as long as the log has it; GoFax does not say whether the time "
+    "is renewed, and Include Message body may have been turned off since",
 )
 def duplicate_days_later(stage: Stage) -> Iterator[Check]:
     old = stage.once(stage.event(occurred_at=datetime.now(UTC) - timedelta(days=3)))
@@ -65,7 +69,7 @@ def duplicate_days_later(stage: Stage) -> Iterator[Check]:
     "reorder",
     title="three events of one conversation arrive newest first",
     right="2xx for each; each takes effect",
-    why="webhooks overtake each other: an older event is no duplicate and no mistake",
+    why="webhooks overtake each other: an older event is neither a duplicate nor a mistake",
 )
 def reorder(stage: Stage) -> Iterator[Check]:
     now = datetime.now(UTC)
@@ -76,9 +80,9 @@ def reorder(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "late",
-    title="an event whose time is three days past",
+    title="an event that is three days old",
     right="2xx; one effect",
-    why="a Resend may keep the time of the event: who refuses old times loses what was resent",
+    why="Resend may keep the event's time: refusing old times loses what was resent",
 )
 def late(stage: Stage) -> Iterator[Check]:
     event = stage.once(stage.event(occurred_at=datetime.now(UTC) - timedelta(days=3)))
@@ -87,7 +91,7 @@ def late(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "clock-skew",
-    title="events whose times are an hour ahead and an hour behind",
+    title="events an hour ahead of and an hour behind the clock",
     right="2xx; one effect each",
     why="clocks differ, and GoFax's REST API writes local times without a zone",
 )
@@ -101,7 +105,7 @@ def clock_skew(stage: Stage) -> Iterator[Check]:
     "cut-before-the-answer",
     title="the connection is cut before the answer; then the event is resent",
     right="2xx for the resend; one effect",
-    why="who sent it cannot know whether it arrived, and sends it again",
+    why="the sender cannot know whether it arrived, and sends it again",
 )
 def cut_before_the_answer(stage: Stage) -> Iterator[Check]:
     event = stage.once(stage.event())
@@ -129,21 +133,31 @@ def cut_in_the_body(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "resend-after-5xx",
-    title="what the event leads to fails; it is resent until it is answered 2xx, and once more",
+    title="the effect of an event fails; it is resent until it is answered 2xx, and once more",
     right="2xx in the end; one effect",
-    why="a 5xx says that nothing was kept: the resend must count, and what was half done must not "
+    why="a 5xx says that nothing was kept, so the resend must count; what was half done must not "
     "be done twice",
 )
 def resend_after_5xx(stage: Stage) -> Iterator[Check]:
-    broken = stage.setting.break_destinations()
-    event = stage.once(stage.event())
-    last = until_accepted(stage, event)
-    yield accepted(last, "resent while it fails" if broken else "resent until it is taken")
+    faults = stage.setting.faults
+    ordered = faults.order() if faults else 0
+    if faults is None or not ordered:
+        raise Skip(NEEDS_FAULTS)
+    try:
+        event = stage.once(stage.event())
+        first = stage.post(event)
+        last = until_accepted(stage, event) if first.is_worth_a_retry else first
+        met = faults.met(ordered, patience=stage.setting.prompt)
+    finally:
+        faults.withdraw()
+    if not met and first.is_success:
+        raise Skip(f"nothing failed: the receiver has met none of the {ordered} faults ordered")
+    yield accepted(last, "resent until it is accepted")
     yield accepted(stage.post(event), "resent once more, as if that answer had been lost")
 
 
 def until_accepted(stage: Stage, event: Event, *, tries: int = 4) -> Attempt:
-    """Post *event* until it is answered other than 429 and 5xx, and return the last attempt."""
+    """Post *event* until the answer is neither 429 nor 5xx, and return the last attempt."""
     attempt = stage.post(event)
     for _ in range(tries - 1):
         if not attempt.is_worth_a_retry:

@@ -1,10 +1,10 @@
-"""Plays scenarios, and asks the witnesses what really came of them."""
+"""Plays scenarios, and asks witnesses which effects they had."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -13,9 +13,9 @@ from sender.errors import SenderError
 from sender.scenarios.base import Check, Effect, Outcome, Scenario, Skip
 from sender.scenarios.stage import Setting, Stage
 from sender.scenarios.transport import certificate
-from sender.witness import Records, Relay, Sighting, Witness, settled
+from sender.witness import LAST_LOOK, Records, Relay, Sighting, Witness, settled
 
-#: Seconds in which a second effect would show, where nobody can say that none is to come.
+#: Seconds in which a second effect would show, where no witness knows that none is to come.
 GRACE = 1.0
 
 
@@ -24,24 +24,25 @@ def run(
     setting: Setting,
     *,
     began: Callable[[Scenario], None] = lambda scenario: None,
-) -> list[Outcome]:
-    """Play *scenarios*, one after the other.
+) -> Iterator[Outcome]:
+    """Play *scenarios* one after the other, and yield each outcome as it ends.
 
-    Raises :class:`SenderError` if there is nobody to play them to.
+    Raises :class:`SenderError` if the receiver cannot be reached.
     """
     fault = _unreachable(setting)
     if fault is not None and certificate not in scenarios:
         raise SenderError(fault)
-    outcomes = []
+    was_played = False
     for scenario in scenarios:
         began(scenario)
         if fault is None or scenario is certificate:
-            outcomes.append(_played(scenario, setting))
+            outcome = _played(scenario, setting)
         else:
-            outcomes.append(_skipped(scenario, fault))
-    if fault is not None and all(each.skipped for each in outcomes):
+            outcome = _skipped(scenario, fault)
+        was_played = was_played or outcome.skipped is None
+        yield outcome
+    if fault is not None and not was_played:
         raise SenderError(fault)
-    return outcomes
 
 
 def confirm(
@@ -51,14 +52,14 @@ def confirm(
     records: Records | None = None,
     patience: float,
 ) -> list[Outcome]:
-    """Add to *outcomes* what the witnesses saw; they are given *patience* seconds to settle.
+    """Add to *outcomes* what the witnesses saw within *patience* seconds.
 
-    Raises :class:`SenderError` if a witness cannot say anything.
+    Raises :class:`SenderError` if a witness gives no answer.
     """
     known = list(outcomes)
     if relay is not None:
         known = _seen_by(relay, known, patience=patience, grace=0.0)
-        # It has settled, so its destinations have been given everything.
+        # The relay has settled, so its destinations have everything.
         patience = 0.0
     if records is not None:
         known = _seen_by(records, known, patience=patience, grace=0.0 if relay else GRACE)
@@ -77,7 +78,7 @@ def _seen_by(
     seen = settled(witness, visible, wanted=_promised(outcomes) & visible, patience=patience)
     if grace:
         time.sleep(grace)
-        seen = witness.look(visible)
+        seen = witness.look(visible, timeout=LAST_LOOK)
     return [
         _confirmed(each, [e for e in each.effects if e.message_id in visible], witness, seen)
         for each in outcomes
@@ -85,7 +86,7 @@ def _seen_by(
 
 
 def _promised(outcomes: Sequence[Outcome]) -> set[str]:
-    """Return the events whose effects are worth waiting for: their answers were right."""
+    """Return the events worth waiting for: those whose answers were right."""
     return {
         effect.message_id
         for outcome in outcomes
@@ -151,7 +152,7 @@ def _skipped(scenario: Scenario, reason: str) -> Outcome:
 
 
 def _unreachable(setting: Setting) -> str | None:
-    """Return why nothing can be sent at all; None: it can."""
+    """Return why nothing can be sent at all, or None if it can."""
     target = setting.target
     check_url(target.url)
     parts = urlsplit(target.url)

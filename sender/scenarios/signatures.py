@@ -1,4 +1,4 @@
-"""Who may speak: signatures that are right, wrong, missing, old, or of something else."""
+"""Signatures: right, wrong, missing, cut short, by an old secret, or of other bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bad(stage: Stage) -> Iterator[Check]:
     "signature-missing",
     title="no signature",
     right="401 or 403; no effect",
-    why="what is not signed can be from anybody who knows the URL",
+    why="an unsigned event can be from anyone who knows the URL",
 )
 def missing(stage: Stage) -> Iterator[Check]:
     event = _unwanted(stage)
@@ -45,7 +45,7 @@ def missing(stage: Stage) -> Iterator[Check]:
     "signature-truncated",
     title="the first part of the right signature",
     right="401 or 403; no effect",
-    why="who compares only what is there lets a short value through, and it can be guessed",
+    why="a comparison of only the digits that are there takes a short value, which can be guessed",
 )
 def truncated(stage: Stage) -> Iterator[Check]:
     event = _unwanted(stage)
@@ -57,7 +57,7 @@ def truncated(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "signature-foreign",
-    title="a signature with somebody else's secret",
+    title="a signature made with another secret",
     right="401 or 403; no effect",
     why="each webhook has a secret of its own",
 )
@@ -68,14 +68,14 @@ def foreign(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "secret-rotated",
-    title="the secret before the present one, while it is being changed",
+    title="the previous secret, while secrets are being changed",
     right="2xx with both; one effect each",
-    why="secrets cannot change on both sides in one moment: for a while both have to be taken",
+    why="secrets cannot change on both sides in the same moment: both must work for a while",
 )
 def rotated(stage: Stage) -> Iterator[Check]:
     previous = stage.setting.previous_secret
     if previous is None:
-        raise Skip("needs a second secret that the receiver takes: --previous-secret S")
+        raise Skip("needs a second secret that the receiver accepts: --previous-secret S")
     for what, secret in (("the present secret", None), ("the previous secret", previous)):
         event = stage.once(stage.event())
         yield accepted(stage.post(event, secret=secret), what)
@@ -83,10 +83,10 @@ def rotated(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "body-reserialised",
-    title="JSON written otherwise than a library would",
-    right="2xx as it was signed; 401 or 403 if the bytes changed after signing",
-    why="the signature is of the raw bytes: who parses first and signs what a library makes of it "
-    "refuses honest events, and takes changed ones",
+    title="JSON that no library would write like that",
+    right="2xx for the bytes that were signed; 401 or 403 for other bytes",
+    why="the signature is of the raw bytes: a receiver that parses first and signs what a library "
+    "makes of it refuses honest events and accepts changed ones",
 )
 def reserialised(stage: Stage) -> Iterator[Check]:
     event = _unwanted(stage)
@@ -101,7 +101,7 @@ def reserialised(stage: Stage) -> Iterator[Check]:
 
 
 def _unwanted(stage: Stage) -> Event:
-    """Make an event that must not be taken."""
+    """Make an event that must not be accepted."""
     if stage.setting.target.secret is None:
         raise Skip("needs the signing secret of the receiver: --secret S")
     return stage.never(stage.event())

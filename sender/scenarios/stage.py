@@ -1,4 +1,4 @@
-"""What scenarios play on: the receiver, the credentials, and the events that they made."""
+"""The stage of a scenario: the receiver, the credentials, and the events it made."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sender.attempt import Attempt, Target
 from sender.delivery import deliver, request_headers
 from sender.errors import SenderError
 from sender.event import Event
+from sender.faults import Faults
 from sender.payload import Payload
 from sender.scenarios.base import Check, Effect, accepted, saw
 from sender.signing import SIGNATURE_HEADER, sign
@@ -26,25 +27,23 @@ class Setting:
     """What a run of scenarios may use, and how long it waits."""
 
     target: Target
-    #: A secret that the receiver still takes beside the first.
+    #: A secret that the receiver still accepts beside the first.
     previous_secret: str | None = None
-    #: Seconds in which an answer is prompt.
+    #: Seconds within which an answer is prompt.
     prompt: float = 5.0
-    #: How many events come at once in a burst.
+    #: Events of a burst.
     burst: int = 50
-    #: Seconds over which a slow client spreads its request.
-    dribble: float = 2.0
-    #: Makes the receiver's destinations fail once, if there is a way.
-    break_destinations: Callable[[], bool] = lambda: False
+    #: Lets the receiver's effects fail, if it offers that.
+    faults: Faults | None = None
 
 
 def new_customer() -> str:
-    """Make a number that hardly anybody else writes from."""
+    """Make a number that hardly any other event comes from."""
     return f"+6149{secrets.randbelow(10**7):07d}"
 
 
 class Stage:
-    """One scenario's place: events of its own, in a conversation of its own."""
+    """The stage of one scenario: its own events, in a conversation of its own."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -54,7 +53,7 @@ class Stage:
         self._customer = new_customer()
 
     def event(self, text: str | None = "", **fields: Any) -> Event:
-        """Make an event; its text begins with a word that is in no other event. None: no text."""
+        """Make an event; *text* follows its id in the body. None: no body."""
         message_id = f"{self._run}-{next(self._numbers):05d}"
         body = None if text is None else f"{message_id} {text}".rstrip()
         given = {"message_id": message_id, "sender": self._customer, "body": body}
@@ -86,8 +85,12 @@ class Stage:
 
     def post_together(self, events: Sequence[Event]) -> list[Attempt]:
         """Post *events* at the same time, each over a connection of its own."""
-        with ThreadPoolExecutor(len(events)) as pool:
+        pool = ThreadPoolExecutor(len(events))
+        try:
             return list(pool.map(self.post, events))
+        finally:
+            # Ctrl-C must not wait for the answers.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def post_pieces(
         self, body: bytes, pieces: Iterable[bytes], *, headers: Mapping[str, str]
@@ -127,6 +130,10 @@ class Stage:
     def never(self, event: Event) -> Event:
         """Expect *event* to take no effect."""
         return self._expect(event, least=0, most=0)
+
+    def as_answered(self, event: Event, attempt: Attempt) -> Event:
+        """Expect *event* to take effect once if *attempt* was accepted, and never if not."""
+        return (self.once if attempt.is_success else self.never)(event)
 
     def still_works(self) -> Check:
         """Check that an honest event is still accepted."""

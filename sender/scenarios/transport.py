@@ -1,11 +1,12 @@
-"""How events come over the network: promptly, slowly, in pieces, all at once, over TLS."""
+"""Transport: events one by one, all at once, slowly, in pieces, compressed, over TLS."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 import ssl
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,10 +19,12 @@ from sender.event import Event
 from sender.scenarios.base import Check, Skip, answered, saw, scenario
 from sender.scenarios.repeats import until_accepted
 from sender.scenarios.stage import Setting, Stage, new_customer
-from sender.wire import chunks, dribbled
+from sender.wire import chunks
 
-#: How many slow clients there are at the same time.
+#: Slow clients at the same time.
 SLOW_CLIENTS = 20
+#: Seconds between the bytes of a slow client.
+DRIBBLE = 0.1
 
 
 @scenario(
@@ -40,7 +43,7 @@ def prompt(stage: Stage) -> Iterator[Check]:
     "burst",
     title="many events at the same moment",
     right="2xx at once for all, or 429 or 503 and 2xx later; one effect each",
-    why="a mass mailing brings its replies in one minute",
+    why="the replies to a mass mailing come within a minute",
 )
 def burst(stage: Stage) -> Iterator[Check]:
     events = [stage.once(stage.event(sender=new_customer())) for _ in range(stage.setting.burst)]
@@ -61,18 +64,32 @@ def burst(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "slow-client",
-    title=f"{SLOW_CLIENTS} clients send their bodies a few bytes at a time; others do not",
-    right="others are answered promptly; the slow ones get 2xx or 408",
+    title=f"{SLOW_CLIENTS} clients send their bodies a byte at a time; another one does not",
+    right="the other one is answered promptly; the slow ones get 2xx or 408",
     why="a receiver that waits for one request must not keep the others waiting",
 )
 def slow_client(stage: Stage) -> Iterator[Check]:
-    events = [stage.at_most_once(stage.event(sender=new_customer())) for _ in range(SLOW_CLIENTS)]
-    with ThreadPoolExecutor(SLOW_CLIENTS) as pool:
-        running = [pool.submit(_dribble, stage, event) for event in events]
-        # All are connected and in the middle of their bodies by then.
-        time.sleep(stage.setting.dribble / 4)
+    events = [stage.event(sender=new_customer()) for _ in range(SLOW_CLIENTS)]
+    started, done = threading.Barrier(SLOW_CLIENTS + 1), threading.Event()
+    pool = ThreadPoolExecutor(SLOW_CLIENTS)
+    try:
+        running = [pool.submit(_dribble, stage, each, started, done) for each in events]
+        with contextlib.suppress(threading.BrokenBarrierError):
+            # From here on all of them are in the middle of their bodies.
+            started.wait(stage.setting.prompt)
+        # A receiver that handles one request at a time is free again when it is too late.
+        release = threading.Timer(stage.setting.prompt, done.set)
+        release.daemon = True
+        release.start()
         honest = stage.post(stage.once(stage.event()))
+        release.cancel()
+        done.set()
         slow = [each.result() for each in running]
+    finally:
+        done.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+    for event, attempt in zip(events, slow, strict=True):
+        (stage.once if attempt.is_success else stage.at_most_once)(event)
     yield stage.prompt(honest, "an honest event meanwhile: 2xx")
     wrong = [each for each in slow if not answered(each, "", also=(408,)).passed]
     said = saw(wrong[0]) if wrong else f"{sum(each.is_success for each in slow)} of them 2xx"
@@ -81,16 +98,16 @@ def slow_client(stage: Stage) -> Iterator[Check]:
 
 @scenario(
     "chunked",
-    title="a body in chunks, its length not announced",
+    title="a body in chunks, without its length",
     right="2xx and one effect, or 411",
-    why="every server of HTTP/1.1 has to read it, and proxies make it of other bodies",
+    why="every server of HTTP/1.1 has to read it, and proxies turn other bodies into it",
 )
 def chunked(stage: Stage) -> Iterator[Check]:
-    event = stage.at_most_once(stage.event())
+    event = stage.event()
     body = event.encode()
-    pieces = chunks(dribbled(body, pieces=3, over=0.0))
-    headers = {"Transfer-Encoding": "chunked"}
-    attempt = stage.post_pieces(body, pieces, headers=headers)
+    pieces = chunks(body[at : at + 100] for at in range(0, len(body), 100))
+    attempt = stage.post_pieces(body, pieces, headers={"Transfer-Encoding": "chunked"})
+    stage.as_answered(event, attempt)
     yield answered(attempt, "in chunks", also=(411,))
     yield stage.still_works()
 
@@ -98,13 +115,14 @@ def chunked(stage: Stage) -> Iterator[Check]:
 @scenario(
     "gzip",
     title="a compressed body, signed as it is sent",
-    right="415, or another 4xx, or 2xx and one effect; then business as usual",
-    why="GoFax does not compress: who takes it has to limit what comes out, who does not says so",
+    right="415, another 4xx, or 2xx and one effect; the next event is accepted",
+    why="GoFax does not compress: a receiver bounds what comes out, or says that it takes none",
 )
 def gzipped(stage: Stage) -> Iterator[Check]:
-    event = stage.at_most_once(stage.event())
-    headers = {"Content-Encoding": "gzip"}
-    yield answered(stage.post(gzip.compress(event.encode()), headers=headers), "compressed")
+    event = stage.event()
+    attempt = stage.post(gzip.compress(event.encode()), headers={"Content-Encoding": "gzip"})
+    stage.as_answered(event, attempt)
+    yield answered(attempt, "compressed")
     yield stage.still_works()
 
 
@@ -112,17 +130,17 @@ def gzipped(stage: Stage) -> Iterator[Check]:
     "certificate",
     title="the TLS certificate",
     right="in date, in the name of the host, and of a public CA (or of the one in --ca)",
-    why="GoFax calls https only, with a valid certificate: an expired or foreign one ends all "
+    why="GoFax calls https only and checks the certificate: an expired or foreign one ends all "
     "deliveries",
 )
 def certificate(stage: Stage) -> Iterator[Check]:
     if urlsplit(stage.setting.target.url).scheme != "https":
-        raise Skip("the URL is http: TLS ends elsewhere; give the URL that GoFax calls")
+        raise Skip("the URL is http, so TLS ends elsewhere: give the URL that GoFax calls")
     yield check_certificate(stage.setting)
 
 
 def check_certificate(setting: Setting) -> Check:
-    """Check the certificate, even where --insecure says not to mind."""
+    """Check the certificate, whatever --insecure says."""
     target = setting.target
     parts = urlsplit(target.url)
     host = parts.hostname or ""
@@ -141,10 +159,25 @@ def check_certificate(setting: Setting) -> Check:
     return Check(what=what, passed=True, saw=f"{version}, valid until {until:%Y-%m-%d}")
 
 
-def _dribble(stage: Stage, event: Event) -> Attempt:
+def _dribble(
+    stage: Stage, event: Event, started: threading.Barrier, done: threading.Event
+) -> Attempt:
+    """Post *event* slowly: the end of its body goes out when *done* is set."""
     body = event.encode()
-    pieces = dribbled(body, pieces=20, over=stage.setting.dribble)
-    return stage.post_pieces(body, pieces, headers={"Content-Length": str(len(body))})
+
+    def pieces() -> Iterator[bytes]:
+        yield body[:1]
+        with contextlib.suppress(threading.BrokenBarrierError):
+            started.wait(stage.setting.prompt)
+        for at in range(1, len(body) - 1):
+            if done.wait(DRIBBLE):
+                yield body[at:]
+                return
+            yield body[at : at + 1]
+        done.wait()
+        yield body[-1:]
+
+    return stage.post_pieces(body, pieces(), headers={"Content-Length": str(len(body))})
 
 
 def _seconds(attempt: Attempt) -> float:

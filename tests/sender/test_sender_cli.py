@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -39,6 +40,22 @@ def test_send_exits_0_and_prints_id_status_duration_and_answer(
     assert done.stdout.endswith('{"status": "accepted"}\n')
     assert done.stderr == ""
     assert receiver.received[0].verified
+
+
+def test_the_version_is_that_of_the_distribution(run: Run) -> None:
+    done = run("--version")
+
+    assert done.stdout == f"gofax-sender, version {version('gofax-relay')}\n"
+
+
+def test_an_error_that_quotes_a_receiver_cannot_steer_the_terminal(
+    invoke: Callable[..., Result], raw_server: Callable[..., str]
+) -> None:
+    for sent in (b"\x1b[2J\x9b31m nonsense\r\n", b"HTTP/1.1 2\x1b]0;x 99\r\n\r\n"):
+        done = invoke("send", "--url", raw_server(sent))
+
+        assert done.exit_code == 1
+        assert done.stderr.replace("\n", "").isprintable(), done.stderr
 
 
 def test_send_takes_the_secret_from_the_environment(run: Run, receiver: Any, secret: str) -> None:

@@ -103,6 +103,6 @@ def test_an_event_cannot_be_changed() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert sender.__all__ == [
-        *("Answer", "Event", "SenderError", "Status", "Trust", "deliver", "sign")
+        *("SCENARIO_NAMES", "Answer", "Event", "SenderError", "Status", "Trust", "deliver", "sign")
     ]
     assert all(hasattr(sender, name) for name in sender.__all__)

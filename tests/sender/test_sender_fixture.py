@@ -7,10 +7,11 @@ import hmac
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from receivers import Endpoint, serving
+from receivers import SECRETS, Endpoint, serving
 
 from sender.harness import GofaxSender
 
@@ -129,6 +130,10 @@ class TestAgainstAServer:
     def gofax_signing_secret(self) -> str:
         return "the present secret"
 
+    @pytest.fixture
+    def gofax_previous_secret(self) -> str:
+        return "the one before"
+
     def test_it_delivers(self, gofax_sender: GofaxSender) -> None:
         with serving(Endpoint()) as endpoint:
             good = gofax_sender.deliver(endpoint.url, body="Hi")
@@ -149,5 +154,44 @@ class TestAgainstAServer:
         ):
             gofax_sender.check(endpoint.url, "duplicate", records=endpoint.records)
 
-    def test_the_secret_is_not_shown(self, gofax_sender: GofaxSender) -> None:
-        assert "the present secret" not in repr(gofax_sender)
+    def test_the_secrets_are_not_shown(self, gofax_sender: GofaxSender) -> None:
+        assert "present" not in repr(gofax_sender)
+        assert "before" not in repr(gofax_sender)
+
+
+SCENARIO_TEST = """
+import pytest
+from sender import SCENARIO_NAMES
+
+@pytest.fixture
+def gofax_signing_secret():
+    return {present!r}
+
+@pytest.fixture
+def gofax_previous_secret():
+    return {previous!r}
+
+@pytest.mark.parametrize("name", SCENARIO_NAMES)
+def test_scenario(gofax_sender, name):
+    gofax_sender.check({url!r}, name)
+"""
+
+
+def test_scenarios_are_one_test_each_with_both_secrets_and_short_tracebacks(
+    tmp_path: Path,
+) -> None:
+    present, previous = SECRETS
+    endpoint = Endpoint(max_age=timedelta(minutes=2))
+    with serving(endpoint):
+        text = SCENARIO_TEST.format(present=present, previous=previous, url=endpoint.url)
+        (tmp_path / "test_theirs.py").write_text(text)
+        # "late" is in "duplicate-days-later", too.
+        chosen = "secret-rotated or late or certificate or resend-after-5xx"
+        done = _pytest(tmp_path, "-k", chosen, "-rs", "-p", "no:randomly")
+
+    assert "2 failed, 1 passed, 2 skipped" in done.stdout, done.stdout
+    assert "the URL is http" in done.stdout
+    assert "needs a receiver that fails on request" in done.stdout
+    # The call in their test and what was seen, but no line of ours.
+    assert "an event that is three days old" in done.stdout
+    assert "harness.py" not in done.stdout.partition("short test summary")[0]
