@@ -3,6 +3,8 @@
 What a server says before it has the content is about our credentials and addresses, which are the
 same for every event: a lasting refusal there is Unauthorized. What it says of the content is about
 the event. As long as the dot that ends the content has not been sent, nothing can have happened.
+
+A reply counts by the first digit of its code (RFC 5321, 4.2.1): servers make codes of their own.
 """
 
 from __future__ import annotations
@@ -101,10 +103,10 @@ class Server:
         self, session: _Dialogue, sender: str, recipients: Sequence[str], *, size: int
     ) -> None:
         options = [f"SIZE={size}"] if size and session.has_extn("size") else []
-        if (reply := session.mail(sender, options))[0] != 250:
+        if not _is_good(reply := session.mail(sender, options)):
             raise self._turned_down(reply, f"sender {sender}")
         for recipient in recipients:
-            if (reply := session.rcpt(recipient))[0] not in (250, 251):
+            if not _is_good(reply := session.rcpt(recipient)):
                 raise self._turned_down(reply, f"recipient {recipient}")
 
     def _hand_over(self, session: _Dialogue, content: bytes) -> None:
@@ -115,7 +117,7 @@ class Server:
             raise Refused(words, status=reply[0])
         if _is_temporary(reply) or not session.is_sent:
             raise _not_now(reply, words)
-        if reply[0] != 250:
+        if not _is_good(reply):
             raise Ambiguous(words, status=reply[0])
 
     def _turned_down(self, reply: Reply, what: str) -> DeliveryError:
@@ -172,9 +174,9 @@ class _Dialogue(smtplib.SMTP):
 
     def start(self) -> None:
         """Connect, secure the connection, and sign in."""
-        code, said = self.connect(self._server.host, self._server.port)
-        if code != 220:
-            raise smtplib.SMTPConnectError(code, said)
+        reply = self.connect(self._server.host, self._server.port)
+        if not _is_good(reply):
+            raise smtplib.SMTPConnectError(*reply)
         if self._server.security == "starttls":
             self.ehlo_or_helo_if_needed()
             self.starttls(context=self._tls)
@@ -184,9 +186,9 @@ class _Dialogue(smtplib.SMTP):
 
     def content(self, content: bytes) -> Reply:
         """Send the content; until its last line is sent, the server cannot have taken it."""
-        code, said = self.docmd("DATA")
-        if code != 354:
-            return code, said
+        reply = self.docmd("DATA")
+        if not 300 <= reply[0] < 400:
+            return reply
         self.send(_LINE_START_DOT.sub(b"..", content.removesuffix(b"\r\n")) + b"\r\n")
         self.is_sent = True
         self.send(b".\r\n")
@@ -196,7 +198,19 @@ class _Dialogue(smtplib.SMTP):
         if self.file is None and self.sock is not None:
             reader = _CappedReader(self.sock, limit=self._server.http.max_answer)
             self.file = io.BufferedReader(reader)
+        # Some servers send a blank line first; smtplib would take it for a reply without a code.
+        while self.file is not None and self.file.peek(1)[:1] in (b"\r", b"\n"):
+            self.file.readline()
         return super().getreply()
+
+    def auth(self, *how: Any, **more: Any) -> Reply:
+        try:
+            return super().auth(*how, **more)
+        except smtplib.SMTPAuthenticationError as error:
+            reply = error.smtp_code, _bytes(error.smtp_error)
+            if not _is_good(reply):
+                raise
+            return 235, reply[1]  # the one code that smtplib takes for success
 
     def send(self, s: bytes | str) -> None:  # type: ignore[override]  # of buffers we send bytes
         call = current.get()
@@ -268,6 +282,10 @@ def _literal(connected: socket.socket) -> str:
     """Name ourselves by our address, as hosts without a public name do (RFC 5321, 4.1.3)."""
     address = str(connected.getsockname()[0]).partition("%")[0]
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+def _is_good(reply: Reply) -> bool:
+    return 200 <= reply[0] < 300
 
 
 def _is_lasting(reply: Reply) -> bool:
