@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -236,19 +236,17 @@ destinations:
             read(ENDPOINT).server.threads = 1  # type: ignore[misc]  # that is the point
 
 
-@pytest.mark.parametrize(
-    ("listen", "host", "port"),
-    [
+def test_an_address_has_host_and_port(read: Read) -> None:
+    rows = [
         ("127.0.0.1:8080", "127.0.0.1", 8080),
         ("0.0.0.0:0", "0.0.0.0", 0),
         ("[::1]:65535", "::1", 65535),
         ("localhost:80", "localhost", 80),
-    ],
-)
-def test_an_address_has_host_and_port(read: Read, listen: str, host: str, port: int) -> None:
-    server = read(ENDPOINT + f"server: {{listen: '{listen}'}}").server
+    ]
 
-    assert (server.host, server.port) == (host, port)
+    for listen, host, port in rows:
+        server = read(ENDPOINT + f"server: {{listen: '{listen}'}}").server
+        assert (server.host, server.port) == (host, port)
 
 
 @pytest.mark.parametrize(
@@ -409,9 +407,12 @@ ONE_FAULT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "words"), ONE_FAULT)
-def test_a_fault_is_told_with_its_line_and_place(faults: Faults, text: str, words: str) -> None:
-    assert faults(ENDPOINT + text) == [words]
+def test_a_fault_is_told_with_its_line_and_place(faults: Faults) -> None:
+    wrong = [
+        (text, got) for text, words in ONE_FAULT if (got := faults(ENDPOINT + text)) != [words]
+    ]
+
+    assert wrong == []
 
 
 #: One endpoint, without its line and place.
@@ -459,39 +460,46 @@ ENDPOINT_FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("endpoint", "words"), ENDPOINT_FAULTS)
-def test_an_endpoint_is_complete_and_guarded(faults: Faults, endpoint: str, words: str) -> None:
-    assert faults(f"retention: 90d\nendpoints:\n  - {endpoint}\n") == [f"3: {words}"]
+def test_an_endpoint_is_complete_and_guarded(faults: Faults) -> None:
+    for endpoint, words in ENDPOINT_FAULTS:
+        assert faults(f"retention: 90d\nendpoints:\n  - {endpoint}\n") == [f"3: {words}"]
 
 
-@pytest.mark.parametrize(
-    "guard",
-    ["signing_secrets: [x]", "basic_auth: {username: x, password: y}", "allow_unsigned: true"],
-)
-def test_one_guard_is_enough(read: Read, guard: str) -> None:
-    assert len(read(f"endpoints: [{{path: /a, {guard}}}]").endpoints) == 1
-
-
-@pytest.mark.parametrize(
-    "path", ["/api", "/api/v1/x", "/console", "/console/sign-in", "/livez", "/readyz", "/metrics"]
-)
-def test_the_relays_own_paths_are_taken(faults: Faults, path: str) -> None:
-    assert faults(f"endpoints: [{{path: {path}, allow_unsigned: true}}]") == [
-        "1: endpoints[0].path: the relay uses this path itself "
-        "(/api, /console, /livez, /metrics, /readyz)"
+def test_one_guard_is_enough(read: Read) -> None:
+    rows = [
+        "signing_secrets: [x]",
+        "basic_auth: {username: x, password: y}",
+        "allow_unsigned: true",
     ]
 
-
-@pytest.mark.parametrize("path", ["/", "/apis", "/consoles/x", "/hook/livez", "/a.b/~c_d-e"])
-def test_any_other_path_is_free(read: Read, path: str) -> None:
-    assert read(f"endpoints: [{{path: {path}, allow_unsigned: true}}]").endpoints[0].path == path
+    for guard in rows:
+        assert len(read(f"endpoints: [{{path: /a, {guard}}}]").endpoints) == 1
 
 
-@pytest.mark.parametrize("text", ["{}", "server: {}", "endpoints:", "endpoints: []"])
-def test_there_must_be_an_endpoint(faults: Faults, text: str) -> None:
-    [fault] = faults(text)
+def test_the_relays_own_paths_are_taken(faults: Faults) -> None:
+    rows = ["/api", "/api/v1/x", "/console", "/console/sign-in", "/livez", "/readyz", "/metrics"]
 
-    assert fault.startswith("1: endpoints: ")
+    for path in rows:
+        assert faults(f"endpoints: [{{path: {path}, allow_unsigned: true}}]") == [
+            "1: endpoints[0].path: the relay uses this path itself "
+            "(/api, /console, /livez, /metrics, /readyz)"
+        ]
+
+
+def test_any_other_path_is_free(read: Read) -> None:
+    rows = ["/", "/apis", "/consoles/x", "/hook/livez", "/a.b/~c_d-e"]
+
+    for path in rows:
+        config = read(f"endpoints: [{{path: {path}, allow_unsigned: true}}]")
+        assert config.endpoints[0].path == path
+
+
+def test_there_must_be_an_endpoint(faults: Faults) -> None:
+    rows = ["{}", "server: {}", "endpoints:", "endpoints: []"]
+
+    for text in rows:
+        [fault] = faults(text)
+        assert fault.startswith("1: endpoints: ")
 
 
 class TestTwins:
@@ -529,11 +537,13 @@ class TestTwins:
             "1: endpoints[1].path: this key is needed",
         ]
 
-    @pytest.mark.parametrize("again", ["retention: 2d", '"retention": 2d', "retention: 1d"])
-    def test_a_key_given_twice_is_a_fault(self, faults: Faults, again: str) -> None:
-        assert faults(f"{ENDPOINT}retention: 1d\n{again}\n") == [
-            "3: retention: this key is given twice"
-        ]
+    def test_a_key_given_twice_is_a_fault(self, faults: Faults) -> None:
+        rows = ["retention: 2d", '"retention": 2d', "retention: 1d"]
+
+        for again in rows:
+            assert faults(f"{ENDPOINT}retention: 1d\n{again}\n") == [
+                "3: retention: this key is given twice"
+            ]
 
     def test_a_key_given_twice_inside_is_a_fault(self, faults: Faults) -> None:
         text = "server:\n  listen: a:1\n  threads: 4\n  listen: b:2\n"
@@ -590,9 +600,8 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file(faults: Faults) ->
 
 
 class TestReferences:
-    @pytest.mark.parametrize(
-        ("text", "environ", "expected"),
-        [
+    def test_a_variable_is_filled_in(self, read: Read) -> None:
+        rows = [
             ("${X}", {"X": "5d"}, timedelta(days=5)),
             ("${X}${Y}", {"X": "5", "Y": "d"}, timedelta(days=5)),
             ("1h${X}m", {"X": "30"}, timedelta(minutes=90)),
@@ -601,12 +610,11 @@ class TestReferences:
             ("${X:-7d}", {"X": "5d"}, timedelta(days=5)),
             ("${X:-7}d", {"X": "5"}, timedelta(days=5)),
             ("3d${X:-}", {}, timedelta(days=3)),
-        ],
-    )
-    def test_a_variable_is_filled_in(
-        self, read: Read, text: str, environ: Mapping[str, str], expected: timedelta
-    ) -> None:
-        assert read(f'{ENDPOINT}retention: "{text}"', **environ).retention == expected
+        ]
+
+        for text, environ, expected in rows:
+            config = read(f'{ENDPOINT}retention: "{text}"', **environ)
+            assert config.retention == expected, text
 
     def test_the_environment_of_the_process_counts(
         self, read: Read, file: Path, monkeypatch: pytest.MonkeyPatch
@@ -735,17 +743,15 @@ class TestFiles:
 
 
 class TestYaml:
-    @pytest.mark.parametrize(
-        "text", ["", "\n", "# only a comment\n", "--- \n", "null", "- a\n", "text", "5"]
-    )
-    def test_what_is_no_mapping_says_so(self, faults: Faults, text: str) -> None:
-        [fault] = faults(text)
+    def test_what_is_no_mapping_says_so(self, faults: Faults) -> None:
+        rows = ["", "\n", "# only a comment\n", "--- \n", "null", "- a\n", "text", "5"]
 
-        assert fault.endswith(": this is not a mapping of keys; config.example.yaml shows one")
+        for text in rows:
+            [fault] = faults(text)
+            assert fault.endswith(": this is not a mapping of keys; config.example.yaml shows one")
 
-    @pytest.mark.parametrize(
-        ("text", "line"),
-        [
+    def test_bad_yaml_is_told_with_its_line(self, faults: Faults) -> None:
+        rows = [
             ("a: b: c\n", 2),
             ("a: [1, 2\nb: 3\n", 3),
             ("a:\n\t- b\n", 3),
@@ -757,25 +763,24 @@ class TestYaml:
             ("a: 1\n---\nb: 2\n", 3),
             ("a: \x01\n", 2),
             ("%YAML 9\n", 2),
-        ],
-    )
-    def test_bad_yaml_is_told_with_its_line(self, faults: Faults, text: str, line: int) -> None:
-        [fault] = faults(ENDPOINT + text)
+        ]
 
-        assert fault.startswith(f"{line}: not YAML: ")
+        for text, line in rows:
+            [fault] = faults(ENDPOINT + text)
+            assert fault.startswith(f"{line}: not YAML: "), text
 
     @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}"])
     def test_what_holds_itself_is_a_fault(self, faults: Faults, text: str) -> None:
         assert faults(ENDPOINT + text) == ["1: not YAML: nested too deeply"]
 
-    @pytest.mark.parametrize(
-        "value", ["2025-13-45", "!!int x", "!!float x", "!!bool x", "!!timestamp x"]
-    )
-    def test_a_value_that_yaml_cannot_read_is_a_fault(self, faults: Faults, value: str) -> None:
-        assert faults(f"{ENDPOINT}retention: {value}\nsever: 1\n") == [
-            "2: retention: this value cannot be read; put it in quotes",
-            "3: sever: unknown key; did you mean server?",
-        ]
+    def test_a_value_that_yaml_cannot_read_is_a_fault(self, faults: Faults) -> None:
+        rows = ["2025-13-45", "!!int x", "!!float x", "!!bool x", "!!timestamp x"]
+
+        for value in rows:
+            assert faults(f"{ENDPOINT}retention: {value}\nsever: 1\n") == [
+                "2: retention: this value cannot be read; put it in quotes",
+                "3: sever: unknown key; did you mean server?",
+            ]
 
     def test_an_absent_file_points_to_the_example(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
@@ -830,27 +835,23 @@ destinations:
 
         assert faults(ENDPOINT + text) == ["4: destinations.b.rate: this key is given twice"]
 
-    @pytest.mark.parametrize(
-        ("scalar", "wanted"),
-        [
+    def test_a_bare_phone_number_is_what_it_looks_like(self, read: Read) -> None:
+        rows = [
             ("+61700000000", "+61700000000"),  # an integer to YAML, without its plus
             ("61412345678", "+61412345678"),
             ("0412345670", "+61412345670"),  # an octal one, because it has no 8 or 9
             ("0412345678", "+61412345678"),
             ("'0412 345 678'", "+61412345678"),
-        ],
-    )
-    def test_a_bare_phone_number_is_what_it_looks_like(
-        self, read: Read, scalar: str, wanted: str
-    ) -> None:
-        config = read(
-            ENDPOINT
-            + "destinations: {a: {connector: plain}}\n"
-            + f"routes: [{{to: [a], when: {{from: {scalar}, account: [007, 0, 12]}}}}]\n"
-        )
+        ]
 
-        assert config.routes[0].when.from_ == (wanted,)
-        assert config.routes[0].when.account == ("007", "0", "12")
+        for scalar, wanted in rows:
+            config = read(
+                ENDPOINT
+                + "destinations: {a: {connector: plain}}\n"
+                + f"routes: [{{to: [a], when: {{from: {scalar}, account: [007, 0, 12]}}}}]\n"
+            )
+            assert config.routes[0].when.from_ == (wanted,)
+            assert config.routes[0].when.account == ("007", "0", "12")
 
 
 #: Files with a secret in the wrong place, or near to a fault.
@@ -893,10 +894,10 @@ LEAKS = [
 ]
 
 
-@pytest.mark.parametrize("text", LEAKS)
-def test_no_message_repeats_a_secret(faults: Faults, text: str) -> None:
-    for fault in faults(text.replace("HIDDEN", HIDDEN), X="1"):
-        assert HIDDEN not in fault
+def test_no_message_repeats_a_secret(faults: Faults) -> None:
+    for text in LEAKS:
+        for fault in faults(text.replace("HIDDEN", HIDDEN), X="1"):
+            assert HIDDEN not in fault, text
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

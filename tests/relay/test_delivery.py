@@ -80,26 +80,23 @@ class Halfway(Random):
 
 
 def decided(
-    result: OutcomeKind | Outcome, standing: Tries = FIRST, policy: Policy | None = None
+    result: OutcomeKind | Outcome, tries: Tries = FIRST, policy: Policy | None = None
 ) -> Decision:
     outcome = result if isinstance(result, Outcome) else Outcome(kind=result, detail="why")
-    return decide(standing, outcome, policy=policy or Policy(), now=NOW, rng=Halfway())
+    return decide(tries, outcome, policy=policy or Policy(), now=NOW, rng=Halfway())
 
 
 class TestOutcome:
-    @pytest.mark.parametrize(
-        ("error", "result"),
-        [
+    def test_an_error_of_the_contract_keeps_its_words_and_status(self) -> None:
+        rows = [
             (Transient("why", status=503), OutcomeKind.TRANSIENT),
             (Ambiguous("why", status=503), OutcomeKind.AMBIGUOUS),
             (Refused("why", status=503), OutcomeKind.REFUSED),
             (Unauthorized("why", status=503), OutcomeKind.UNAUTHORIZED),
-        ],
-    )
-    def test_an_error_of_the_contract_keeps_its_words_and_status(
-        self, error: DeliveryError, result: OutcomeKind
-    ) -> None:
-        assert outcome_of(error) == Outcome(kind=result, detail="why", status=503)
+        ]
+
+        for error, kind in rows:
+            assert outcome_of(error) == Outcome(kind=kind, detail="why", status=503)
 
     @pytest.mark.parametrize("kind", [Transient, Throttled, Ambiguous, Refused, Unauthorized])
     def test_what_was_done_before_an_error_is_not_forgotten(
@@ -127,29 +124,30 @@ class TestOutcome:
 
         assert outcome_of(Gone("why")).kind is OutcomeKind.REFUSED
 
-    @pytest.mark.parametrize("kind", [Transient, Throttled, Ambiguous, Refused, Unauthorized])
-    def test_an_error_without_words_is_named(self, kind: type[DeliveryError]) -> None:
-        assert outcome_of(kind("")).detail == kind.__name__
+    def test_an_error_without_words_is_named(self) -> None:
+        rows = [Transient, Throttled, Ambiguous, Refused, Unauthorized]
+
+        for kind in rows:
+            assert outcome_of(kind("")).detail == kind.__name__
 
     def test_words_that_cannot_be_stored_are_cleaned(self) -> None:
         error = Refused("vendor said \0\ud800!")
 
         assert outcome_of(error).detail == "vendor said ?!"
 
-    @pytest.mark.parametrize(
-        "error",
-        [
+    def test_anything_else_is_ambiguous_and_its_text_is_hidden(self) -> None:
+        rows = [
             ValueError("hidden text"),
             KeyError("hidden text"),
             TimeoutError("hidden text"),
             KeyboardInterrupt("hidden text"),
             DeliveryError("hidden text", status=500),  # the root of the tree says nothing
-        ],
-    )
-    def test_anything_else_is_ambiguous_and_its_text_is_hidden(self, error: BaseException) -> None:
-        assert outcome_of(error) == Outcome(
-            kind=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
-        )
+        ]
+
+        for error in rows:
+            assert outcome_of(error) == Outcome(
+                kind=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
+            )
 
     def test_an_error_that_cannot_even_be_written_is_ambiguous_too(self) -> None:
         class Broken(Exception):
@@ -177,103 +175,110 @@ class TestDelivered:
         assert delivered(receipt).receipt == Receipt(reference="a?", url="b?", thread="c?")
 
 
-@pytest.mark.parametrize("standing", [FIRST, THIRD])
-@pytest.mark.parametrize("on_dead", ["skip", "hold"])
-@pytest.mark.parametrize("on_ambiguous", ["retry", "hold"])
+#: The first attempt and a later one, under every policy.
+EVERY_POLICY = [
+    (tries, Policy(on_ambiguous=on_ambiguous, on_dead=on_dead))
+    for tries in (FIRST, THIRD)
+    for on_ambiguous in ("retry", "hold")
+    for on_dead in ("skip", "hold")
+]
+
+
 class TestEveryPolicy:
-    @pytest.fixture
-    def policy(
-        self, on_ambiguous: Literal["retry", "hold"], on_dead: Literal["skip", "hold"]
-    ) -> Policy:
-        return Policy(on_ambiguous=on_ambiguous, on_dead=on_dead)
+    def test_what_arrived_is_delivered(self) -> None:
+        for tries, policy in EVERY_POLICY:
+            outcome = Outcome(kind=OutcomeKind.DELIVERED, receipt=Receipt(reference="1"))
 
-    def test_what_arrived_is_delivered(self, standing: Tries, policy: Policy) -> None:
-        outcome = Outcome(kind=OutcomeKind.DELIVERED, receipt=Receipt(reference="1"))
-
-        assert decided(outcome, standing, policy) == Decision(
-            state=State.DELIVERED, attempts=standing.attempts, repeat=standing.repeat
-        )
-
-    def test_what_is_refused_is_dead_or_parked(self, standing: Tries, policy: Policy) -> None:
-        held = policy.on_dead == "hold"
-
-        assert decided(OutcomeKind.REFUSED, standing, policy) == Decision(
-            state=State.HELD if held else State.DEAD,
-            attempts=standing.attempts,
-            repeat=standing.repeat,
-            reason="refused: why",
-            parks=held,
-        )
-
-    def test_a_transient_failure_is_tried_again(self, standing: Tries, policy: Policy) -> None:
-        cap = DEFAULT_SCHEDULE[standing.attempts - 1]
-
-        assert decided(OutcomeKind.TRANSIENT, standing, policy) == Decision(
-            state=State.PENDING,
-            due_at=NOW + cap / 2,
-            attempts=standing.attempts,
-            repeat=standing.repeat,
-            failing_since=standing.failing_since or NOW,
-        )
-
-    def test_doubt_is_repeated_as_such_or_held(self, standing: Tries, policy: Policy) -> None:
-        wanted = Decision(
-            state=State.PENDING,
-            due_at=NOW
-            + DEFAULT_SCHEDULE[standing.attempts - 1]
-            * 3
-            / 4,  # halfway between half and all of it
-            attempts=standing.attempts,
-            repeat=True,
-            failing_since=standing.failing_since or NOW,
-        )
-        if policy.on_ambiguous == "hold":
-            wanted = Decision(
-                state=State.HELD,
-                attempts=standing.attempts,
-                repeat=True,
-                reason="ambiguous: why",
+            assert decided(outcome, tries, policy) == Decision(
+                state=State.DELIVERED, attempts=tries.attempts, repeat=tries.repeat
             )
 
-        assert decided(OutcomeKind.AMBIGUOUS, standing, policy) == wanted
+    def test_what_is_refused_is_dead_or_parked(self) -> None:
+        for tries, policy in EVERY_POLICY:
+            held = policy.on_dead == "hold"
 
-    def test_throttling_costs_no_attempt(self, standing: Tries, policy: Policy) -> None:
-        outcome = Outcome(kind=OutcomeKind.THROTTLED, detail="why", retry_after=MINUTE)
+            assert decided(OutcomeKind.REFUSED, tries, policy) == Decision(
+                state=State.HELD if held else State.DEAD,
+                attempts=tries.attempts,
+                repeat=tries.repeat,
+                reason="refused: why",
+                parks=held,
+            )
 
-        assert decided(outcome, standing, policy) == Decision(
-            state=State.PENDING,
-            due_at=NOW + MINUTE,
-            attempts=standing.attempts - 1,
-            repeat=standing.repeat,
-            failing_since=standing.failing_since,
-        )
+    def test_a_transient_failure_is_tried_again(self) -> None:
+        for tries, policy in EVERY_POLICY:
+            cap = DEFAULT_SCHEDULE[tries.attempts - 1]
 
-    def test_bad_credentials_cost_no_attempt(self, standing: Tries, policy: Policy) -> None:
-        assert decided(OutcomeKind.UNAUTHORIZED, standing, policy) == Decision(
-            state=State.PENDING,
-            due_at=NOW,
-            attempts=standing.attempts - 1,
-            repeat=standing.repeat,
-            failing_since=standing.failing_since,
-        )
+            assert decided(OutcomeKind.TRANSIENT, tries, policy) == Decision(
+                state=State.PENDING,
+                due_at=NOW + cap / 2,
+                attempts=tries.attempts,
+                repeat=tries.repeat,
+                failing_since=tries.failing_since or NOW,
+            )
 
-    @pytest.mark.parametrize("result", [OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS])
-    def test_after_the_window_it_is_exhausted(
-        self, standing: Tries, policy: Policy, result: OutcomeKind
-    ) -> None:
-        late = replace(standing, failing_since=NOW - policy.window)
-        held = policy.on_dead == "hold"
-        wanted = Decision(
-            state=State.HELD if held else State.DEAD,
-            attempts=late.attempts,
-            repeat=late.repeat or result is OutcomeKind.AMBIGUOUS,
-            reason=f"exhausted after {late.attempts} attempts: why",
-            parks=held,
-        )
-        if result is OutcomeKind.AMBIGUOUS and policy.on_ambiguous == "hold":
-            wanted = replace(wanted, state=State.HELD, reason="ambiguous: why", parks=False)
+    def test_doubt_is_repeated_as_such_or_held(self) -> None:
+        for tries, policy in EVERY_POLICY:
+            wanted = Decision(
+                state=State.PENDING,
+                due_at=NOW
+                + DEFAULT_SCHEDULE[tries.attempts - 1]
+                * 3
+                / 4,  # halfway between half and all of it
+                attempts=tries.attempts,
+                repeat=True,
+                failing_since=tries.failing_since or NOW,
+            )
+            if policy.on_ambiguous == "hold":
+                wanted = Decision(
+                    state=State.HELD,
+                    attempts=tries.attempts,
+                    repeat=True,
+                    reason="ambiguous: why",
+                )
 
-        assert decided(result, late, policy) == wanted
+            assert decided(OutcomeKind.AMBIGUOUS, tries, policy) == wanted
+
+    def test_throttling_costs_no_attempt(self) -> None:
+        for tries, policy in EVERY_POLICY:
+            outcome = Outcome(kind=OutcomeKind.THROTTLED, detail="why", retry_after=MINUTE)
+
+            assert decided(outcome, tries, policy) == Decision(
+                state=State.PENDING,
+                due_at=NOW + MINUTE,
+                attempts=tries.attempts - 1,
+                repeat=tries.repeat,
+                failing_since=tries.failing_since,
+            )
+
+    def test_bad_credentials_cost_no_attempt(self) -> None:
+        for tries, policy in EVERY_POLICY:
+            assert decided(OutcomeKind.UNAUTHORIZED, tries, policy) == Decision(
+                state=State.PENDING,
+                due_at=NOW,
+                attempts=tries.attempts - 1,
+                repeat=tries.repeat,
+                failing_since=tries.failing_since,
+            )
+
+    def test_after_the_window_it_is_exhausted(self) -> None:
+        for tries, policy in EVERY_POLICY:
+            for result in (OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS):
+                late = replace(tries, failing_since=NOW - policy.window)
+                held = policy.on_dead == "hold"
+                wanted = Decision(
+                    state=State.HELD if held else State.DEAD,
+                    attempts=late.attempts,
+                    repeat=late.repeat or result is OutcomeKind.AMBIGUOUS,
+                    reason=f"exhausted after {late.attempts} attempts: why",
+                    parks=held,
+                )
+                if result is OutcomeKind.AMBIGUOUS and policy.on_ambiguous == "hold":
+                    wanted = replace(
+                        wanted, state=State.HELD, reason="ambiguous: why", parks=False
+                    )
+
+                assert decided(result, late, policy) == wanted
 
 
 @pytest.mark.parametrize(
@@ -307,9 +312,8 @@ def test_no_window_ends_while_the_destination_is_the_cause(result: OutcomeKind) 
     assert decided(result, ancient).state is State.PENDING
 
 
-@pytest.mark.parametrize(
-    ("retry_after", "wait"),
-    [
+def test_a_retry_after_is_honoured_within_bounds() -> None:
+    rows = [
         (None, DEFAULT_WAIT),
         (timedelta(), DEFAULT_WAIT),  # "at once" to a limit that was just hit is no advice
         (-HOUR, SHORTEST_WAIT),
@@ -320,15 +324,12 @@ def test_no_window_ends_while_the_destination_is_the_cause(result: OutcomeKind) 
         (LONGEST_WAIT, LONGEST_WAIT),
         (LONGEST_WAIT + SECOND, LONGEST_WAIT),
         (timedelta.max, LONGEST_WAIT),
-    ],
-)
-@pytest.mark.parametrize("scope", ["conversation", "destination"])
-def test_a_retry_after_is_believed_within_bounds(
-    retry_after: timedelta | None, wait: timedelta, scope: Literal["conversation", "destination"]
-) -> None:
-    outcome = Outcome(kind=OutcomeKind.THROTTLED, retry_after=retry_after, scope=scope)
+    ]
 
-    assert decided(outcome).due_at == NOW + wait
+    for retry_after, wait in rows:
+        for scope in ("conversation", "destination"):
+            outcome = Outcome(kind=OutcomeKind.THROTTLED, retry_after=retry_after, scope=scope)
+            assert decided(outcome).due_at == NOW + wait, retry_after
 
 
 def test_the_defaults_are_those_that_the_documentation_gives() -> None:
@@ -371,8 +372,8 @@ def test_waits_are_spread_over_the_whole_of_the_cap() -> None:
 
 
 @given(STANDINGS, OUTCOMES, POLICIES, SEEDS)
-def test_a_decision_is_sound(standing: Tries, outcome: Outcome, policy: Policy, seed: int) -> None:
-    decision = decide(standing, outcome, policy=policy, now=NOW, rng=Random(seed))
+def test_a_decision_is_sound(tries: Tries, outcome: Outcome, policy: Policy, seed: int) -> None:
+    decision = decide(tries, outcome, policy=policy, now=NOW, rng=Random(seed))
 
     # Either there is a next attempt, and it is not in the past, or the series is over.
     assert decision.ends is (decision.due_at is None)
@@ -381,22 +382,22 @@ def test_a_decision_is_sound(standing: Tries, outcome: Outcome, policy: Policy, 
     # What is over without success says why.
     assert bool(decision.reason) is (decision.state in (State.DEAD, State.HELD))
     # What was done, or may have been, is never forgotten, and comes from nothing else.
-    doubt = standing.repeat or outcome.acted or outcome.kind is OutcomeKind.AMBIGUOUS
+    doubt = tries.repeat or outcome.acted or outcome.kind is OutcomeKind.AMBIGUOUS
     assert decision.repeat is doubt
     # Only waiting for the destination gives an attempt back.
-    assert standing.attempts - decision.attempts == (outcome.kind in PAUSING)
+    assert tries.attempts - decision.attempts == (outcome.kind in PAUSING)
     # Only what died and is held parks its conversation.
     assert not decision.parks or (decision.state, policy.on_dead) == (State.HELD, "hold")
 
 
 @given(STANDINGS, POLICIES, SEEDS)
 def test_no_wait_is_shorter_than_a_clamped_retry_after(
-    standing: Tries, policy: Policy, seed: int
+    tries: Tries, policy: Policy, seed: int
 ) -> None:
     for asked in (SHORTEST_WAIT, MINUTE, LONGEST_WAIT, 2 * LONGEST_WAIT):
         outcome = Outcome(kind=OutcomeKind.THROTTLED, retry_after=asked)
 
-        decision = decide(standing, outcome, policy=policy, now=NOW, rng=Random(seed))
+        decision = decide(tries, outcome, policy=policy, now=NOW, rng=Random(seed))
 
         assert decision.due_at == NOW + min(asked, LONGEST_WAIT)
 
@@ -404,15 +405,15 @@ def test_no_wait_is_shorter_than_a_clamped_retry_after(
 @given(POLICIES, SEEDS)
 def test_a_delivery_that_only_fails_is_over_some_time(policy: Policy, seed: int) -> None:
     policy = replace(policy, schedule=[max(wait, HOUR) for wait in policy.schedule])
-    rng, now, standing = Random(seed), NOW, FIRST
+    rng, now, tries = Random(seed), NOW, FIRST
     outcome = Outcome(kind=OutcomeKind.TRANSIENT, detail="why")
 
     for _ in range(100_000):
-        decision = decide(standing, outcome, policy=policy, now=now, rng=rng)
+        decision = decide(tries, outcome, policy=policy, now=now, rng=rng)
         if decision.due_at is None:
             break
         now = decision.due_at
-        standing = Tries(
+        tries = Tries(
             attempts=decision.attempts + 1,
             repeat=decision.repeat,
             failing_since=decision.failing_since,
@@ -455,19 +456,23 @@ def test_what_is_stored_keeps_its_words() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("state", "ends"),
-    [
+def test_a_series_ends_in_three_states() -> None:
+    rows = [
         (State.WAITING, False),
         (State.PENDING, False),
         (State.IN_FLIGHT, False),
         (State.DELIVERED, True),
         (State.DEAD, True),
         (State.HELD, True),
-    ],
-)
-def test_a_series_ends_in_three_states(state: State, ends: bool) -> None:
-    assert Decision(state=state, attempts=1, repeat=False).ends is ends
+    ]
+
+    wrong = [
+        (state, got)
+        for state, ends in rows
+        if (got := Decision(state=state, attempts=1, repeat=False).ends) != ends
+    ]
+
+    assert wrong == []
 
 
 @given(POLICIES, SEEDS, st.integers(1, 50))
@@ -482,10 +487,10 @@ def test_after_doubt_at_least_half_of_the_schedule_is_waited_for(
 
 
 def test_what_was_not_begun_goes_back_at_once_and_costs_no_attempt() -> None:
-    standing = Tries(attempts=3, repeat=True, failing_since=NOW - MINUTE)
+    tries = Tries(attempts=3, repeat=True, failing_since=NOW - MINUTE)
 
     outcome = Outcome(kind=OutcomeKind.TRANSIENT, begun=False)
 
-    assert decided(outcome, standing) == Decision(
+    assert decided(outcome, tries) == Decision(
         state=State.PENDING, due_at=NOW, attempts=2, repeat=True, failing_since=NOW - MINUTE
     )

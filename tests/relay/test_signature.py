@@ -90,24 +90,15 @@ def urlsafe(digest: bytes) -> str:
 
 
 @pytest.mark.parametrize(("key", "signed", "header"), PUBLISHED)
-def test_a_published_vector_is_good(key: bytes, signed: bytes, header: str) -> None:
-    assert verify(signed, header, [key]) == Verification(
-        good=True, reason="matches secret 1", secret=0
-    )
-
-
-@pytest.mark.parametrize(("key", "signed", "header"), PUBLISHED)
-def test_a_published_vector_is_bad_for_another_body(
+def test_a_published_vector_is_good_for_its_key_and_body_alone(
     key: bytes, signed: bytes, header: str
 ) -> None:
-    assert verify(signed + b" ", header, [key]) == Verification(
-        good=False, reason="matches none of 1 secrets"
-    )
+    good = Verification(good=True, reason="matches secret 1", secret=0)
+    bad = Verification(good=False, reason="matches none of 1 secrets")
 
-
-@pytest.mark.parametrize(("key", "signed", "header"), PUBLISHED)
-def test_a_published_vector_is_bad_for_another_key(key: bytes, signed: bytes, header: str) -> None:
-    assert not verify(signed, header, [key + b"x"]).good
+    assert verify(signed, header, [key]) == good
+    assert verify(signed + b" ", header, [key]) == bad
+    assert verify(signed, header, [key + b"x"]) == bad
 
 
 def test_the_published_negative_of_standard_webhooks_is_bad() -> None:
@@ -130,14 +121,13 @@ def test_a_sha1_signature_is_not_taken() -> None:
         "To+18005551212"
     )  # fmt: skip
 
-    verdict = verify(signed.encode(), "RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"12345"])
+    found = verify(signed.encode(), "RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"12345"])
 
-    assert verdict.reason == "not a SHA-256 value in hex or base64 (28 characters)"
+    assert found.reason == "not a SHA-256 value in hex or base64 (28 characters)"
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+def test_a_usual_spelling_is_good() -> None:
+    rows = [
         HEX,  # as the sender of this project writes it
         HEX.upper(),  # case of hex says nothing
         HEX[:32] + HEX[32:].upper(),  # not even when mixed
@@ -159,15 +149,13 @@ def test_a_sha1_signature_is_not_taken() -> None:
         f"{HEX} {OTHER.hex()}",  # the right one first
         f"rubbish {HEX}",  # what is no signature is passed over
         f" {HEX} ",  # spaces around
-    ],
-)
-def test_a_usual_spelling_is_good(header: str) -> None:
-    assert verify(BODY, header, [SECRET]).good
+    ]
+
+    assert [header for header in rows if not verify(BODY, header, [SECRET]).good] == []
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+def test_an_odd_spelling_is_no_signature_at_all() -> None:
+    rows = [
         HEX + "\n",  # `$` in a pattern would let this pass
         BASE64 + "\n",
         HEX + "\r\n",
@@ -199,13 +187,13 @@ def test_a_usual_spelling_is_good(header: str) -> None:
         "=",
         ",",
         " ",
-    ],
-)
-def test_an_odd_spelling_is_no_signature_at_all(header: str) -> None:
-    assert list(digests(header, encoding="auto")) == []
-    assert verify(BODY, header, [SECRET]) == Verification(
-        good=False, reason=f"not a SHA-256 value in hex or base64 ({len(header)} characters)"
-    )
+    ]
+
+    for header in rows:
+        assert list(digests(header, encoding="auto")) == []
+        assert verify(BODY, header, [SECRET]) == Verification(
+            good=False, reason=f"not a SHA-256 value in hex or base64 ({len(header)} characters)"
+        )
 
 
 @pytest.mark.parametrize("header", [None, ""])
@@ -213,9 +201,8 @@ def test_a_missing_signature_is_told_apart_from_a_wrong_one(header: str | None) 
     assert verify(BODY, header, [SECRET]) == Verification(good=False, reason="no signature")
 
 
-@pytest.mark.parametrize(
-    ("encoding", "header", "good"),
-    [
+def test_a_fixed_encoding_takes_no_other() -> None:
+    rows = [
         ("auto", HEX, True),
         ("auto", BASE64, True),
         ("hex", HEX, True),
@@ -224,17 +211,17 @@ def test_a_missing_signature_is_told_apart_from_a_wrong_one(header: str | None) 
         ("base64", BASE64, True),
         ("base64", f"v1,{BASE64}", True),
         ("base64", HEX, False),
-    ],
-)
-def test_a_fixed_encoding_takes_no_other(encoding: Encoding, header: str, good: bool) -> None:
-    assert verify(BODY, header, [SECRET], encoding=encoding).good is good
+    ]
+
+    for encoding, header, good in rows:
+        assert verify(BODY, header, [SECRET], encoding=encoding).good is good, (encoding, header)
 
 
 @pytest.mark.parametrize(("encoding", "header"), [("hex", BASE64), ("base64", HEX)])
 def test_the_reason_names_the_encoding_that_was_wanted(encoding: Encoding, header: str) -> None:
-    verdict = verify(BODY, header, [SECRET], encoding=encoding)
+    found = verify(BODY, header, [SECRET], encoding=encoding)
 
-    assert verdict.reason == f"not a SHA-256 value in {encoding} ({len(header)} characters)"
+    assert found.reason == f"not a SHA-256 value in {encoding} ({len(header)} characters)"
 
 
 def test_64_hex_digits_are_never_read_as_base64() -> None:
@@ -297,7 +284,7 @@ def test_what_is_bad_matches_no_secret() -> None:
         assert verify(BODY, header, [SECRET]).secret is None
 
 
-def test_a_verdict_never_repeats_header_body_or_secret() -> None:
+def test_a_verification_never_repeats_header_body_or_secret() -> None:
     for header in (HEX, OTHER.hex(), "not-a-signature", None):
         shown = repr(verify(BODY, header, [SECRET]))
 
