@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
@@ -11,6 +12,12 @@ from typing import Any
 import orjson
 
 from connectors.base import Event
+
+#: What JSON need not escape, but some programs obey: DEL and C1 controls (U+0085 ends a line),
+#: marks of direction, U+2028 and U+2029, which end lines too.
+_UNPRINTABLE = re.compile(
+    rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
+)
 
 #: Stands where a text should be when GoFax was told not to send it.
 NO_BODY = "(no text: Include Message body is off for this webhook in GoFax)"
@@ -51,11 +58,16 @@ def values(event: Event) -> dict[str, Any]:
 
 
 def encode(value: Any) -> bytes:
-    """Write *value* as JSON in UTF-8, on one line."""
+    """Write *value* as JSON in UTF-8: one line to every program, and harmless in a terminal."""
     try:
-        return orjson.dumps(value)
+        written = orjson.dumps(value)
     except TypeError:
-        return _encode_slowly(value)
+        written = _encode_slowly(value)
+    return _UNPRINTABLE.sub(_escaped, written)
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(found[0].decode())
 
 
 def _encode_slowly(value: Any) -> bytes:

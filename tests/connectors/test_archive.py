@@ -18,6 +18,8 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from connectors import plain
@@ -28,6 +30,9 @@ from connectors.http import Http
 from connectors.testing import sample_event
 from relay.cli import cli
 
+#: What some programs obey, though JSON need not escape it: DEL, C1, ends of lines, directions.
+OBEYED = "".join(map(chr, (*range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F)))
+OBEYED += "".join(map(chr, (*range(0x2028, 0x202F), *range(0x2066, 0x206A))))
 DAY = date(2025, 12, 4)
 FOLDER = "2025/12/04"
 LATER = date(2025, 12, 5)
@@ -103,6 +108,15 @@ class TestRows:
         assert (end, receipt.reference) == (b"", f"{FOLDER}/part-0001.jsonl")
         assert next(iter(row)) == "key"
         assert row == {"key": "k1", **plain.values(event)}
+
+    @given(st.text(st.sampled_from(OBEYED) | st.characters(codec="utf-8")))
+    def test_a_row_is_one_line_and_harmless_to_every_program(self, body: str) -> None:
+        row = plain.encode({"key": "k1", **plain.values(sample_event(body=body + OBEYED))})
+
+        text = row.decode()
+        assert text.splitlines() == [text]
+        assert not set(text) & set(OBEYED)
+        assert json.loads(text)["body"] == body + OBEYED
 
     def test_the_day_is_that_of_the_receipt_in_utc(self, root: Path) -> None:
         there = timezone(timedelta(hours=10))
