@@ -30,7 +30,7 @@ from fakes import LEASE, arrival, customer, finish
 
 from relay import migrations
 from relay.clock import wall
-from relay.store import Database, Inbox, Queue
+from relay.store import Inbox, Queue, connect
 from relay.store.values import Claim
 
 FEW = 10
@@ -54,7 +54,7 @@ class Store:
     costs: dict[str, list[Cost]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.database = Database(f"sqlite:///{self.path}")
+        self.database = connect(f"sqlite:///{self.path}")
         self.inbox = Inbox(self.database)
         self.queue = Queue(self.database, node="worker-1")
 
@@ -99,7 +99,7 @@ def stores(folder: Path, deliveries: int) -> Any:
     opened = {}
     for number, (name, conversations) in enumerate(backlogs.items()):
         path = folder / f"{number}.db"
-        database = Database(f"sqlite:///{path}")
+        database = connect(f"sqlite:///{path}")
         migrations.upgrade(database)
         database.close()
         if conversations:

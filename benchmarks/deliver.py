@@ -40,7 +40,7 @@ from relay import migrations
 from relay.ids import new_id
 from relay.rules import payload, routing
 from relay.rules.routing import Route, When
-from relay.store import Database, Inbox
+from relay.store import Inbox, connect
 from relay.store.values import Arrival, Request
 
 SECRET = "benchmark"
@@ -125,7 +125,7 @@ class Bench:
         self._process = context.Process(target=StandIn, args=(stand_in, theirs), daemon=True)
         self._process.start()
         assert self._control.recv() == "ready"
-        database = Database(f"sqlite:///{folder}/relay.db")
+        database = connect(f"sqlite:///{folder}/relay.db")
         migrations.upgrade(database)
         self.database = database
 

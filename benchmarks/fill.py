@@ -26,7 +26,7 @@ from relay import migrations
 from relay.ids import new_id
 from relay.rules import payload, routing
 from relay.rules.routing import Route, When
-from relay.store import Database, Inbox, Queue, schema
+from relay.store import Database, Inbox, Queue, connect, schema
 from relay.store.accept import REFUSED_KEPT, delivery_key, lane_name
 from relay.store.values import Arrival, Request
 
@@ -93,7 +93,7 @@ def fill(url: str, *, events: int, delivered: bool = True) -> None:
 
     Not *delivered*: each delivery is pending, in a conversation of its own.
     """
-    with closing(Database(url)) as database:
+    with closing(connect(url)) as database:
         migrations.upgrade(database)
         _accept_model(database, delivered=delivered)
     conversations = max(1, events // PER_CONVERSATION) if delivered else events

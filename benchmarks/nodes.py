@@ -29,7 +29,7 @@ import sqlalchemy as sa
 from accept import SECRET, Load, write_load, wrk
 from brokers import new_vhost
 
-from relay.store import Database, schema
+from relay.store import Database, connect, schema
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
@@ -172,7 +172,7 @@ def paced(
         webs, ports = _webs(bench, stack, store, nodes=nodes, engine=engine)
         config = str(bench.folder / "config-0.yaml")
         both = [*webs, *_workers(bench, stack, config, nodes=nodes)]
-        looking = stack.enter_context(closing(Database(store)))
+        looking = stack.enter_context(closing(connect(store)))
         before = bench.spent(both)
         done = _load(script, ports, options, share=share)
         _until(lambda: not _open_deliveries(looking))

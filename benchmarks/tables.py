@@ -32,7 +32,7 @@ from relay.clock import wall
 from relay.commands import explain
 from relay.config.model import Endpoint
 from relay.rules.units import RateLimit
-from relay.store import Database, Inbox, Queries, Queue
+from relay.store import Inbox, Queries, Queue, connect
 from relay.store.values import Claim
 
 #: How many come together: one, and what a pool of threads takes.
@@ -66,7 +66,7 @@ class Store:
     costs: dict[str, list[Cost]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.database = Database(self.url)
+        self.database = connect(self.url)
         self.inbox = Inbox(self.database)
         self.queue = Queue(self.database, node="worker-1")
         self.queries = Queries(self.database)

@@ -27,7 +27,7 @@ def attempt(destination: Destination, claim: Claim) -> Outcome:
             claim.event,
             key=claim.key,
             thread=claim.thread,
-            repeat=claim.standing.repeat,
+            repeat=claim.tries.repeat,
             deadline=destination.settings.deadline.total_seconds(),
         )
         return delivered(receipt)
@@ -50,7 +50,7 @@ def conclude(
 ) -> Record:
     """Decide what follows from *outcome*, and log the attempt, which took so many *seconds*."""
     decision = decide(
-        claim.standing, outcome, policy=destination.settings.policy, now=now, rng=rng
+        claim.tries, outcome, policy=destination.settings.policy, now=now, rng=rng
     )
     record = Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
     if not outcome.begun:

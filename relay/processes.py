@@ -30,7 +30,7 @@ from relay.config.model import Config
 from relay.leases import Intervals
 from relay.node import Heartbeat, NodeSlot, Pruner, leave, new_name
 from relay.refused import Refusals
-from relay.store import Database, Inbox, Queue
+from relay.store import Database, Inbox, Queue, connect
 from relay.store.nodes import Role
 from relay.store.prune import Pruning
 from relay.worker import Worker
@@ -79,7 +79,7 @@ def run_web(config: Config) -> None:
     """Serve HTTP in this process and one child until SIGTERM or SIGINT."""
     log.info("web.started", listen=config.server.listen)
     # Not connected to before the fork.
-    database = Database(config.store)
+    database = connect(config.store)
     node = _node_name(database, "web")
     # What is imported lives as long as we do: frozen before the fork, its memory stays shared.
     gc.freeze()
@@ -118,11 +118,11 @@ def run_worker(config: Config) -> None:
         logs.flush()
         os._exit(code)
     _prefer_work_to_wake_ups()
-    database = Database(config.store, reserve=config.disk_reserve)
+    database = connect(config.store, reserve=config.disk_reserve)
     node = _node_name(database, "worker")
     queue = Queue(database, node=node)
     # Who is woken need not look for work so often.
-    intervals = Intervals() if database.is_local else Intervals(poll=WOKEN_POLL)
+    intervals = Intervals() if database.file else Intervals(poll=WOKEN_POLL)
     worker = Worker(destinations.build(config), queue, clock=database.clock, intervals=intervals)
     listener = database.listen(worker.wake)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -251,7 +251,7 @@ def _load_app(config: Config, node: str, parent: int) -> Any:
     """Build the application in Granian's worker process."""
     end_with(parent)
     _prefer_work_to_wake_ups()
-    database = Database(config.store, reserve=config.disk_reserve)
+    database = connect(config.store, reserve=config.disk_reserve)
     inbox = Inbox(database, tell=_cluster().hints(config).give if config.engine.celery else None)
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web").start()
@@ -259,7 +259,7 @@ def _load_app(config: Config, node: str, parent: int) -> Any:
 
 
 def _node_name(database: Database, role: Role) -> str:
-    return NodeSlot(database.path, role).name if database.is_local else new_name()
+    return NodeSlot(database.file, role).name if database.file else new_name()
 
 
 def _cluster() -> Any:

@@ -153,7 +153,7 @@ class Receiver:
         except StoreUnavailable as error:
             retry = {"Retry-After": str(RETRY_AFTER_STORE)}
             raise Refusal(503, f"store: {error}", headers=retry) from error
-        return _Answer(acceptance.status, acceptance.event_id, read.message_id)
+        return _Answer(acceptance.standing, acceptance.event_id, read.message_id)
 
     def _arrival(self, noted: Request, read: payload.Payload, raw: bytes, query: str) -> Arrival:
         endpoint = self.endpoint

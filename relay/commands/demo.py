@@ -20,7 +20,7 @@ import click
 import requests
 
 from relay.rules.delivery import State
-from relay.store import Database, Queries
+from relay.store import Queries, connect
 
 #: Seconds after which something expected counts as missing.
 PATIENCE = 30.0
@@ -134,7 +134,7 @@ class Demo:
 
     def _await_deliveries(self, at: Installation) -> None:
         """Show what arrives until every delivery has ended."""
-        queries = Queries(Database(f"sqlite:///{at.folder / 'relay.db'}"))
+        queries = Queries(connect(f"sqlite:///{at.folder / 'relay.db'}"))
         ends_at = time.monotonic() + PATIENCE
         while states := _unfinished(queries):
             if time.monotonic() > ends_at or {State.DEAD, State.HELD} & states:

@@ -19,9 +19,8 @@ from relay.commands.options import FAILED, config_option, json_option, opened
 from relay.config.model import Config
 from relay.rules.delivery import State
 from relay.store import Database, Queries, copy
-from relay.store.checkup import Checkup
+from relay.store.checkup import BY_NODE, Checkup, Server, look_at
 from relay.store.nodes import Nodes, NodeView
-from relay.store.server import BY_NODE, Server, look_at
 
 #: A lease that ran out this long ago should have been taken over.
 LEASE_GRACE = timedelta(minutes=2)
@@ -102,8 +101,8 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
     views = Nodes(database).nodes()
     yield from _nodes(views)
     yield _schema(migrations.revision(database))
-    if database.is_sqlite:
-        yield from _files(config, database.path)
+    if database.file is not None:
+        yield from _files(config, database.file)
         if copy.is_being_copied(database):
             said = "migrate-store is copying this store, or was stopped: --abandon gives it up"
             yield Finding(check="copy", severity="notice", said=said)

@@ -281,9 +281,9 @@ def _attempt_line(attempt: AttemptView) -> str:
         *(["requested by a person"] if attempt.trigger == "manual" else []),
     ]
     noted = f" ({', '.join(marks)})" if marks else ""
-    result = attempt.result or "running, or lost"
+    outcome = attempt.outcome or "running, or lost"
     detail = f": {attempt.detail}" if attempt.detail else ""
-    return f"attempt {shown_time(attempt.started_at)} {result}{noted}{detail}"
+    return f"attempt {shown_time(attempt.started_at)} {outcome}{noted}{detail}"
 
 
 def _action_line(action: ActionView) -> str:
@@ -310,7 +310,7 @@ def _attempt_json(attempt: AttemptView) -> dict[str, Any]:
         "id": attempt.id,
         "started_at": attempt.started_at.isoformat(),
         "ended_at": attempt.ended_at and attempt.ended_at.isoformat(),
-        "outcome": attempt.result,
+        "outcome": attempt.outcome,
         "detail": attempt.detail,
         "status": attempt.status,
         "repeat": attempt.repeat,

@@ -13,8 +13,8 @@ from relay import jsontext, migrations
 from relay.commands.options import Age, Number, config_option, confirm, json_option, opened
 from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable
-from relay.store import Database
-from relay.store.database import file_of
+from relay.store import connect
+from relay.store.connect import file_of
 from relay.store.prune import Pruning, Removed
 
 dry_run_option = click.option(
@@ -98,7 +98,7 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
             return
         if migrations.is_backward(before, to) and not yes:
             confirm(f"Go back from schema {before} to {to}?", look="--sql")
-        with closing(Database(config.store)) as database:
+        with closing(connect(config.store)) as database:
             change = migrations.migrate(database, to, force=force)
     except NodesAtWork as error:
         raise click.ClickException(f"{config.store_name}: {error}; or --force") from error
@@ -116,7 +116,7 @@ def _revision(config: Config) -> str | None:
     file = file_of(config.store)
     if file is not None and not file.exists():
         return None
-    with closing(Database(config.store)) as database:
+    with closing(connect(config.store)) as database:
         return migrations.revision(database)
 
 

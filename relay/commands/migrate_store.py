@@ -16,9 +16,9 @@ from relay.commands import bulk
 from relay.commands.options import FAILED, confirm
 from relay.config.model import store_url, without_password
 from relay.migrations import Unusable
-from relay.store import Database, StoreUnavailable, copy
+from relay.store import Database, StoreUnavailable, connect, copy
+from relay.store.connect import file_of
 from relay.store.copy import Compared, Copy, CopyRefused
-from relay.store.database import file_of
 
 #: Passes end when one finds at most FEW changed rows, and at the latest after PASSES.
 FEW, PASSES = 200, 20
@@ -80,7 +80,7 @@ def _opened(url: str) -> Database:
     """Open a store at the schema of this version."""
     try:
         with ExitStack() as unless_good:
-            database = Database(url)
+            database = connect(url)
             unless_good.callback(database.close)
             copy.require_ours(database)
             migrations.migrate(database)

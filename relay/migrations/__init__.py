@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from relay.config.model import Config
-from relay.store import copy, schema
+from relay.store import connect, copy, schema
 from relay.store.database import Database, StoreUnavailable
 from relay.store.nodes import Nodes
 
@@ -58,7 +58,7 @@ def opened(config: Config) -> Database:
     Raises :class:`Unusable`, or StoreUnavailable if it cannot be used now.
     """
     try:
-        database = Database(config.store, reserve=config.disk_reserve)
+        database = connect(config.store, reserve=config.disk_reserve)
         upgrade(database)
     except (Unusable, StoreUnavailable) as error:
         raise type(error)(f"{config.store_name}: {error}") from error
@@ -90,7 +90,7 @@ def migrate(database: Database, to: str | None = None, *, force: bool = False) -
     if before == wanted:
         return Change(before=before, after=before)
     with database.writing() as db:
-        database.take_turn(db, "migrate")
+        database.hold_exclusive(db, "migrate")
         before = _current(db)
         if before == wanted:
             return Change(before=before, after=before)

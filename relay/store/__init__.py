@@ -2,13 +2,14 @@
 
 :class:`Inbox` accepts events, :class:`Queue` claims deliveries and records attempts,
 :class:`Queries` shows what there is, :class:`Recovery` does what people ask for. They share one
-:class:`Database`.
+:class:`Database`, which :func:`connect` opens.
 """
 
 from relay.store.accept import Inbox
 from relay.store.claim import Queue
+from relay.store.connect import connect
 from relay.store.database import Database, StoreUnavailable
 from relay.store.read import Queries
 from relay.store.recover import Recovery
 
-__all__ = ["Database", "Recovery", "Inbox", "Queries", "Queue", "StoreUnavailable"]
+__all__ = ["Database", "Recovery", "Inbox", "Queries", "Queue", "StoreUnavailable", "connect"]

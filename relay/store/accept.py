@@ -18,14 +18,16 @@ from relay.rules.delivery import State
 from relay.store import schema
 from relay.store.database import Database, InTheWay, Prepared, StoreUnavailable, once_more
 from relay.store.group_commit import Closed, GroupCommit, Late
-from relay.store.lanes import forget_empty, late_place, locking_insert
-from relay.store.rows import (
+from relay.store.lanes import forget_empty, late_values
+from relay.store.values import (
     EVENT_COLUMNS,
     REQUEST_COLUMNS,
+    Acceptance,
+    Arrival,
+    Request,
     event_row,
     request_row,
 )
-from relay.store.values import Acceptance, Arrival, Request
 
 #: Is told how many deliveries are new at each destination, after the commit. Must not wait.
 Tell = Callable[[Mapping[str, int]], None]
@@ -46,7 +48,7 @@ class Inbox:
         self._secret = b""
         with suppress(StoreUnavailable):
             self._secret = _store_secret(database)
-        self._tell = tell or (lambda _: database.ring())
+        self._tell = tell or (lambda _: database.notify())
         self._sql = _Statements.of(database)
         self._group: GroupCommit[Arrival, Acceptance] = GroupCommit(
             self._accept, name="accept", shared=StoreUnavailable, patience=LONGEST_WAIT
@@ -107,21 +109,21 @@ class Inbox:
             new = self._insert_keys(db, [first[key] for key in sorted(first)])
             fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
             self._insert_events(db, fresh)
-            plan = _Plan(wanted={a.event.id: a for a in fresh if a.standing == "accepted"})
-            settled = {id(a): Acceptance(status=a.standing, event_id=a.event.id) for a in fresh}
+            batch = _Batch(new={a.event.id: a for a in fresh if a.standing == "accepted"})
+            settled = {id(a): Acceptance(standing=a.standing, event_id=a.event.id) for a in fresh}
             known = [a for a in arrivals if id(a) not in settled]
-            settled |= self._accept_known(db, known, plan)
-            self._line_up(db, plan)
+            settled |= self._accept_known(db, known, batch)
+            self._line_up(db, batch)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
             self._note_requests(db, arrivals, acceptances)
-            return acceptances, plan.due()
+            return acceptances, batch.due()
 
     def _note_requests(
         self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]
     ) -> None:
         """Keep the requests that brought no event; those that did are kept with it."""
         known = [
-            replace(arrival.request, outcome=acceptance.status, event_id=acceptance.event_id)
+            replace(arrival.request, outcome=acceptance.standing, event_id=acceptance.event_id)
             for arrival, acceptance in zip(arrivals, acceptances, strict=True)
             if acceptance.event_id != arrival.event.id
         ]
@@ -129,21 +131,21 @@ class Inbox:
             self._sql.requests.many(db, map(request_row, known))
 
     def _accept_known(
-        self, db: sa.Connection, arrivals: Sequence[Arrival], plan: _Plan
+        self, db: sa.Connection, arrivals: Sequence[Arrival], batch: _Batch
     ) -> dict[int, Acceptance]:
-        """Treat arrivals whose keys we have; add to *plan* what is to be delivered after all."""
+        """Treat arrivals whose keys we have; add to *batch* what is to be delivered after all."""
         rows = _known(db, {arrival.key for arrival in arrivals})
         return {
-            id(arrival): self._accept_again(db, arrival, rows[arrival.key], plan)
+            id(arrival): self._accept_again(db, arrival, rows[arrival.key], batch)
             for arrival in sorted(arrivals, key=lambda arrival: arrival.key)
         }
 
     def _accept_again(
-        self, db: sa.Connection, arrival: Arrival, known: Any, plan: _Plan
+        self, db: sa.Connection, arrival: Arrival, known: Any, batch: _Batch
     ) -> Acceptance:
         """Treat an arrival whose key we have: a duplicate, or a conflict."""
-        meaning, mark = self._marks(arrival)
-        same_text = None in (known.text_mark, mark) or known.text_mark == mark
+        meaning, mark = self._digests(arrival)
+        same_text = None in (known.text_digest, mark) or known.text_digest == mark
         if known.meaning != meaning or not same_text:
             return self._accept_conflict(db, arrival, meaning, mark, known.event_id)
         table = schema.keys
@@ -152,9 +154,9 @@ class Inbox:
             .where(table.c.key == arrival.key)
             .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
         )
-        if known.event_id not in plan.wanted:
-            self._deliver_after_all(db, arrival, known.event_id, plan)
-        return Acceptance(status="duplicate", event_id=known.event_id)
+        if known.event_id not in batch.new:
+            self._deliver_after_all(db, arrival, known.event_id, batch)
+        return Acceptance(standing="duplicate", event_id=known.event_id)
 
     def _accept_conflict(
         self,
@@ -169,7 +171,7 @@ class Inbox:
         conflicting = replace(arrival, key=key, standing="conflict")
         if self._insert_keys(db, [conflicting]):
             self._insert_events(db, [conflicting])
-            return Acceptance(status="conflict", event_id=arrival.event.id)
+            return Acceptance(standing="conflict", event_id=arrival.event.id)
         table = schema.keys
         kept = db.execute(
             sa.update(table)
@@ -177,10 +179,10 @@ class Inbox:
             .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
             .returning(table.c.event_id)
         ).scalar_one_or_none()
-        return Acceptance(status="conflict", event_id=kept or event_id)
+        return Acceptance(standing="conflict", event_id=kept or event_id)
 
     def _deliver_after_all(
-        self, db: sa.Connection, arrival: Arrival, event_id: str, plan: _Plan
+        self, db: sa.Connection, arrival: Arrival, event_id: str, batch: _Batch
     ) -> None:
         """Plan what a resend of an event is for: routes, if it has none, and its dead."""
         table = schema.deliveries.c
@@ -192,10 +194,10 @@ class Inbox:
                 schema.events.c.id == event_id, schema.events.c.standing == "accepted"
             )
             if db.execute(stored).first() is not None:
-                plan.wanted[event_id] = arrival
+                batch.new[event_id] = arrival
         elif arrival.on_duplicate == "revive":
-            plan.dead |= {
-                row.seq: _Place(lane_id=row.lane_id, destination=row.destination, arrival=arrival)
+            batch.dead |= {
+                row.seq: _InLane(lane_id=row.lane_id, destination=row.destination, arrival=arrival)
                 for row in found
                 if row.state == State.DEAD
             }
@@ -203,27 +205,27 @@ class Inbox:
     def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
         """Insert the keys that we do not have yet, and return those."""
         rows = [self._key_row(arrival) for arrival in arrivals]
-        keys = [key for key, *_ in rows]
+        keys = [row["key"] for row in rows]
         if self._sql.keys.many(db, rows) == len(rows):
             return set(keys)
         found = db.execute(_KEYS, {"keys": keys})
-        ours = {event_id for _, event_id, *_ in rows}
+        ours = {row["event_id"] for row in rows}
         return {row.key for row in found if row.event_id in ours}
 
     def _insert_events(self, db: sa.Connection, arrivals: Sequence[Arrival]) -> None:
         if arrivals:
             self._sql.events.many(db, map(event_row, arrivals))
 
-    def _line_up(self, db: sa.Connection, plan: _Plan) -> None:
+    def _line_up(self, db: sa.Connection, batch: _Batch) -> None:
         """Put deliveries at the end of their lanes, those that were dead at that of the late."""
-        new = plan.new_deliveries()
-        lanes = {each.lane_id: each.lane_row for each in plan.dead.values()}
+        new = batch.new_deliveries()
+        lanes = {each.lane_id: each.lane_row for each in batch.dead.values()}
         lanes |= {each.lane_id: each.lane_row for each in new}
         if not lanes:
             return
         self._sql.lanes.many(db, [lanes[lane_id] for lane_id in sorted(lanes)])
         gone = {
-            each.lane_id for seq, each in sorted(plan.dead.items()) if not _revive(db, seq, each)
+            each.lane_id for seq, each in sorted(batch.dead.items()) if not _revive(db, seq, each)
         }
         if gone:
             # Somebody has removed the delivery, and maybe its lane, while we waited for that.
@@ -236,12 +238,20 @@ class Inbox:
                 busy.add(each.lane_id)
             self._sql.deliveries.many(db, rows)
 
-    def _key_row(self, arrival: Arrival) -> tuple[Any, ...]:
-        meaning, mark = self._marks(arrival)
+    def _key_row(self, arrival: Arrival) -> dict[str, Any]:
+        meaning, text = self._digests(arrival)
         at = arrival.event.received_at
-        return arrival.key, arrival.event.id, meaning, mark, 0, at, at
+        return {
+            "key": arrival.key,
+            "event_id": arrival.event.id,
+            "meaning": meaning,
+            "text_digest": text,
+            "duplicates": 0,
+            "first_at": at,
+            "last_at": at,
+        }
 
-    def _marks(self, arrival: Arrival) -> tuple[bytes, bytes | None]:
+    def _digests(self, arrival: Arrival) -> tuple[bytes, bytes | None]:
         """Digest meaning and text under a key, so that they can outlive what they stand for."""
         meaning = hmac.digest(self._secret, arrival.meaning, "sha256")
         body = arrival.event.body
@@ -249,13 +259,13 @@ class Inbox:
 
 
 @dataclass
-class _Plan:
+class _Batch:
     """What a batch does in lanes, when all that comes before them has been locked."""
 
     #: Events that get deliveries, by their ids.
-    wanted: dict[str, Arrival]
+    new: dict[str, Arrival]
     #: Deliveries to revive, by their numbers.
-    dead: dict[int, _Place] = field(default_factory=dict)
+    dead: dict[int, _InLane] = field(default_factory=dict)
 
     def new_deliveries(self) -> list[_NewDelivery]:
         return [
@@ -265,18 +275,18 @@ class _Plan:
                 arrival=arrival,
                 lane_id=lane_name(destination, arrival.event.conversation),
             )
-            for event_id, arrival in self.wanted.items()
+            for event_id, arrival in self.new.items()
             for destination in arrival.match.destinations
         ]
 
     def due(self) -> Mapping[str, int]:
         """Return how many deliveries may be due now at each destination."""
-        new = (name for each in self.wanted.values() for name in each.match.destinations)
+        new = (name for each in self.new.values() for name in each.match.destinations)
         return Counter([*new, *(each.destination for each in self.dead.values())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
+class _InLane:
     """A lane, and the arrival for whose sake a delivery gets a place in it."""
 
     lane_id: str
@@ -284,21 +294,34 @@ class _Place:
     arrival: Arrival
 
     @property
-    def lane_row(self) -> tuple[str, str, str]:
-        return self.lane_id, self.destination, self.arrival.event.conversation
+    def lane_row(self) -> dict[str, str]:
+        return {
+            "id": self.lane_id,
+            "destination": self.destination,
+            "conversation": self.arrival.event.conversation,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _NewDelivery(_Place):
+class _NewDelivery(_InLane):
     event_id: str
 
-    def row(self, *, waiting: bool) -> tuple[Any, ...]:
-        """Return the values of :data:`_DELIVERY_COLUMNS`."""
+    def row(self, *, waiting: bool) -> dict[str, Any]:
         now = self.arrival.event.received_at
-        state, due_at = (State.WAITING, None) if waiting else (State.PENDING, now)
-        key = delivery_key(self.arrival.key, self.destination)
-        place = new_id("dlv"), self.event_id, self.destination, self.lane_id, key
-        return (*place, state.value, due_at, now, False, False, 0, 0)
+        return {
+            "id": new_id("dlv"),
+            "event_id": self.event_id,
+            "destination": self.destination,
+            "lane_id": self.lane_id,
+            "key": delivery_key(self.arrival.key, self.destination),
+            "state": (State.WAITING if waiting else State.PENDING).value,
+            "due_at": None if waiting else now,
+            "created_at": now,
+            "late": False,
+            "repeat": False,
+            "attempts": 0,
+            "claims": 0,
+        }
 
 
 def lane_name(destination: str, conversation: str) -> str:
@@ -312,7 +335,7 @@ def delivery_key(event_key: bytes, destination: str) -> str:
     return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
 
 
-def _revive(db: sa.Connection, seq: int, dead: _Place) -> bool:
+def _revive(db: sa.Connection, seq: int, dead: _InLane) -> bool:
     """Give a dead delivery a new series of attempts, late; return whether it was still dead."""
     table = schema.deliveries
     now = dead.arrival.event.received_at
@@ -320,7 +343,7 @@ def _revive(db: sa.Connection, seq: int, dead: _Place) -> bool:
         sa.update(table)
         .where(table.c.seq == seq, table.c.state == State.DEAD)
         .values(
-            **late_place(db, dead.lane_id, now=now),
+            **late_values(db, dead.lane_id, now=now),
             trigger="scheduled",
             attempts=0,
             failing_since=None,
@@ -344,19 +367,18 @@ class _Statements:
     @classmethod
     def of(cls, database: Database) -> _Statements:
         keys = database.insert(schema.keys).on_conflict_do_nothing()
+        lanes = database.insert_locking(schema.lanes, key="id", same="destination")
         return cls(
             keys=database.prepare(keys, columns=_KEY_COLUMNS),
             events=database.prepare(sa.insert(schema.events), columns=EVENT_COLUMNS),
-            lanes=database.prepare(
-                locking_insert(database), columns=("id", "destination", "conversation")
-            ),
+            lanes=database.prepare(lanes, columns=("id", "destination", "conversation")),
             deliveries=database.prepare(sa.insert(schema.deliveries), columns=_DELIVERY_COLUMNS),
             requests=database.prepare(sa.insert(schema.requests), columns=REQUEST_COLUMNS),
         )
 
 
 _KEY_COLUMNS = (
-    "key", "event_id", "meaning", "text_mark", "duplicates", "first_at", "last_at",
+    "key", "event_id", "meaning", "text_digest", "duplicates", "first_at", "last_at",
 )  # fmt: skip
 _DELIVERY_COLUMNS = (
     "id", "event_id", "destination", "lane_id", "key", "state", "due_at", "created_at",
@@ -368,7 +390,7 @@ _KEYS = sa.select(schema.keys.c.key, schema.keys.c.event_id).where(
 )
 
 _KNOWN = (
-    sa.select(*(schema.keys.c[name] for name in ("key", "event_id", "meaning", "text_mark")))
+    sa.select(*(schema.keys.c[name] for name in ("key", "event_id", "meaning", "text_digest")))
     .where(schema.keys.c.key.in_(sa.bindparam("keys", expanding=True)))
     .order_by(schema.keys.c.key)
     .with_for_update()

@@ -18,8 +18,7 @@ from relay.store.database import Database, StoreUnavailable, once_more
 from relay.store.group_commit import Closed, GroupCommit, Then
 from relay.store.lanes import lock_lanes
 from relay.store.record import Results
-from relay.store.rows import LOADED, load_event, load_pauses
-from relay.store.values import Claim, Connection, Record
+from relay.store.values import LOADED, Claim, Connection, Record, load_event, load_pauses
 
 log = structlog.get_logger()
 
@@ -283,7 +282,7 @@ def _claim(row: sa.RowMapping, now: datetime) -> Claim:
         key=row["delivery_key"],
         thread=row["thread"],
         event=load_event(row),
-        standing=Tries(
+        tries=Tries(
             attempts=row["attempts"], repeat=row["repeat"], failing_since=row["failing_since"]
         ),
         claimed_at=now,
@@ -297,14 +296,13 @@ def attempt_id(delivery_id: str, number: int) -> str:
     return f"att_{delivery_id.removeprefix('dlv_')}_{number}"
 
 
-def _attempt_row(claim: Claim, node: str) -> tuple[Any, ...]:
-    """Return the values of :data:`_ATTEMPT_COLUMNS`."""
-    return (
-        claim.attempt_id,
-        claim.delivery_id,
-        claim.destination,
-        claim.trigger,
-        node,
-        claim.standing.repeat,
-        claim.claimed_at,
-    )
+def _attempt_row(claim: Claim, node: str) -> dict[str, Any]:
+    return {
+        "id": claim.attempt_id,
+        "delivery_id": claim.delivery_id,
+        "destination": claim.destination,
+        "trigger": claim.trigger,
+        "node": node,
+        "repeat": claim.tries.repeat,
+        "started_at": claim.claimed_at,
+    }

@@ -75,7 +75,7 @@ def objection(database: Database) -> str:
         if moved := _mark(db, MOVED):
             to = json.loads(moved)["to"]
             return f"this store was moved to {to}: write that to store: in the config"
-        if not database.is_sqlite and _mark(db, COPYING):
+        if database.file is None and _mark(db, COPYING):
             return "this is a copy that is not complete: gofax-relay migrate-store goes on with it"
     return ""
 

@@ -11,8 +11,7 @@ from relay.rules.health import Health, health_after
 from relay.rules.units import RateLimit
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.rows import health_row, load_health
-from relay.store.values import Connection, Record
+from relay.store.values import Connection, Record, health_row, load_health
 
 #: By how much the clocks of two workers may differ for rates to be exact.
 SKEW = timedelta(seconds=5)
@@ -52,7 +51,7 @@ def within(
 
     While another node claims there it is none: how many that takes is not known yet.
     """
-    if not database.alone(db, f"claim {connection.name}"):
+    if not database.try_exclusive(db, f"claim {connection.name}"):
         return 0
     window = {"b_from": now - rate.memory, "b_to": now + SKEW}
     recent = {"b_names": connection.destinations, **window}

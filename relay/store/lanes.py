@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from relay.rules.delivery import State
 from relay.store import schema
-from relay.store.database import Database
 
 _deliveries, _lanes = schema.deliveries, schema.lanes
 _d = _deliveries.c
@@ -60,20 +59,8 @@ _LOCK = sa.select(_lanes.c.id).where(_SEVERAL).order_by(_lanes.c.id).with_for_up
 
 
 def lock_lanes(db: sa.Connection, lane_ids: Iterable[str]) -> None:
-    """Lock lanes in the order of their keys, as everybody does who changes who is at a head."""
+    """Lock lanes in the order of their keys; everyone who changes a lane's head does so."""
     db.execute(_LOCK, {"b_lanes": sorted(lane_ids)}).all()
-
-
-def locking_insert(database: Database) -> Any:
-    """Return what makes lanes that are missing, and locks all: insert them in their order."""
-    insert = database.insert(_lanes)
-    if database.is_sqlite:
-        # Whoever writes is alone: there is no row to lock.
-        return insert.on_conflict_do_nothing()
-    # An update that changes nothing: unlike DO NOTHING it locks the row.
-    return insert.on_conflict_do_update(
-        index_elements=[_lanes.c.id], set_={"destination": insert.excluded.destination}
-    )
 
 
 def forget_empty(db: sa.Connection, lane_ids: Iterable[str]) -> None:
@@ -82,7 +69,7 @@ def forget_empty(db: sa.Connection, lane_ids: Iterable[str]) -> None:
     db.execute(sa.delete(_lanes).where(_lanes.c.id.in_(lane_ids), ~used))
 
 
-def late_place(db: sa.Connection, lane_id: str, *, now: datetime) -> dict[str, Any]:
+def late_values(db: sa.Connection, lane_id: str, *, now: datetime) -> dict[str, Any]:
     """Return where one more late delivery stands: at the head of its line, or behind others.
 
     The caller has locked the lane.

@@ -1,9 +1,14 @@
-"""PostgreSQL: how connections are made, what they promise, and what time the server says it is."""
+"""PostgreSQL: how connections are made, what they promise, and how nodes wake each other.
+
+PostgreSQL locks rows; a transaction that locks several takes them in the order of their keys.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -11,9 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from relay.clock import wall
-
-__all__ = ["Clock", "Error", "Unnested", "connect", "engine", "insert", "rows_of"]
+from relay.clock import SteadyClock, wall
+from relay.every import Every
+from relay.store.database import Database, InTheWay, Listener, Prepared, StoreUnavailable
 
 try:
     import psycopg
@@ -29,6 +34,12 @@ class _NoError(Exception):
 #: What the driver raises.
 Error: type[Exception] = psycopg.Error if psycopg else _NoError
 
+#: The channel on which nodes wake each other.
+CHANNEL = "gofax_work"
+#: Seconds between looks whether to stop, and before a broken connection is made again.
+LOOK, AGAIN = 1.0, 2.0
+#: Seconds for which a node waits to be the only one at something.
+LONGEST_EXCLUSIVE = 120
 #: Connections that a process keeps, and how many more it opens when many threads ask at once.
 KEPT, MORE = 5, 20
 #: Seconds after which a thread that wants a connection gives up, less than a sender's patience.
@@ -51,7 +62,7 @@ DEFAULTS = {
 #: vanished are in nobody's way for longer than it takes the server to find that out.
 SETTINGS = {
     "timezone": "UTC",
-    # Whoever has waited for a lock sees what the other did.
+    # After waiting for a lock, a statement sees what its holder committed.
     "default_transaction_isolation": "read committed",
     "lock_timeout": "2s",
     "statement_timeout": "30s",
@@ -69,6 +80,120 @@ READ_ONLY = "25006"
 
 MISSING = 'postgresql needs the package psycopg: pip install "gofax-relay[postgres]"'
 UNREADABLE = "this URL cannot be read: write : / @ % of a password as %3A %2F %40 %25"
+
+
+class PostgresDatabase(Database):
+    """A store on a server, shared by any number of nodes."""
+
+    driver_errors = (Error,)
+
+    def __init__(self, url: str) -> None:
+        clock = Clock()
+        super().__init__(url, _engine(url, clock), clock=SteadyClock(now=clock))
+        self._notifier = Every("notify", math.inf, self._notify)
+
+    def require_room(self, *, share: float = 1.0) -> None:
+        """The server says itself when its disk is full."""
+
+    def try_exclusive(self, db: sa.Connection, name: str) -> bool:
+        return bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key(name)))))
+
+    def hold_exclusive(self, db: sa.Connection, name: str) -> None:
+        db.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        db.execute(sa.text(f"SET LOCAL lock_timeout = '{LONGEST_EXCLUSIVE}s'"))
+        db.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_key(name))))
+        # A queued table lock blocks every later user of the table, so bound it.
+        db.execute(sa.text(f"SET LOCAL lock_timeout = '{SETTINGS['lock_timeout']}'"))
+
+    def notify(self) -> None:
+        self._notifier.wake()
+
+    def listen(self, wake: Callable[[], None]) -> Listener:
+        return _Listener(self.url, wake)
+
+    def insert(self, table: sa.Table) -> Any:
+        return insert(table)
+
+    def insert_locking(self, table: sa.Table, *, key: str, same: str) -> Any:
+        # An update that changes nothing: unlike DO NOTHING it locks the row.
+        made = insert(table)
+        return made.on_conflict_do_update(
+            index_elements=[table.c[key]], set_={same: made.excluded[same]}
+        )
+
+    def prepare(self, insert: sa.Insert, *, columns: Sequence[str]) -> Prepared:
+        table: sa.Table = insert.table  # type: ignore[assignment]  # ours are plain tables
+        rows = _rows_of(table, columns)
+        return _Unnested(insert.from_select(columns, sa.select(*rows.c)), columns)
+
+    def prepare_update(
+        self,
+        table: sa.Table,
+        update: Callable[[sa.FromClause], sa.Update],
+        *,
+        columns: Sequence[str],
+    ) -> Prepared:
+        return _Unnested(update(_rows_of(table, columns)), columns)
+
+    def close(self) -> None:
+        self._notifier.close()
+        super().close()
+
+    def unavailable(self, cause: BaseException) -> StoreUnavailable:
+        condition = getattr(cause, "sqlstate", None)
+        if condition == READ_ONLY:
+            self.engine.dispose()
+        kind = InTheWay if condition in IN_THE_WAY else StoreUnavailable
+        return kind(" ".join(str(cause).split()))
+
+    def _notify(self) -> None:
+        """Wake the workers of all nodes, after the commit that made something due.
+
+        Not within it: a commit that notifies holds a lock of the whole server until it is on
+        disk, and nodes would wait for each other.
+        """
+        # Workers look for work by themselves too.
+        with (
+            suppress(sa.exc.SQLAlchemyError, Error),
+            closing(self.engine.raw_connection()) as connection,
+        ):
+            driver: Any = connection.driver_connection
+            driver.execute(f"SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}")
+            driver.commit()
+
+
+class _Listener:
+    """Calls *wake* at every notification at the server of *url*."""
+
+    def __init__(self, url: str, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._connection: psycopg.Connection[Any] | None = None
+        self._loop = Every("listen", 0.0, partial(self._listen, url))
+        self._loop.start()
+
+    def close(self) -> None:
+        self._loop.close()
+        self._hang_up()
+
+    def _listen(self, url: str) -> None:
+        """Listen for a moment."""
+        try:
+            if self._connection is None:
+                self._connection = _connect(url, autocommit=True)
+                self._connection.execute(f"LISTEN {CHANNEL}")
+                # A notification may have come while nobody listened.
+                self._wake()
+            for _ in self._connection.notifies(timeout=LOOK, stop_after=1):
+                self._wake()
+        except Error:
+            # The worker looks by itself in the meantime.
+            self._hang_up()
+            self._loop.pause(AGAIN)
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class Clock:
@@ -93,11 +218,8 @@ class Clock:
         self._heard = told.astimezone(UTC), asked + (now - asked) / 2
 
 
-def engine(url: str, clock: Clock) -> sa.Engine:
-    """Make an engine for *url*, which is libpq's own kind of URL: several hosts, TLS and all.
-
-    Raises LookupError if it cannot be read, or the driver is not installed.
-    """
+def _engine(url: str, clock: Clock) -> sa.Engine:
+    """Make an engine for *url*, which libpq reads: several hosts, TLS and all its options."""
     made = sa.create_engine(
         "postgresql+psycopg://",
         creator=partial(psycopg.connect, **_options(url)),
@@ -113,19 +235,19 @@ def engine(url: str, clock: Clock) -> sa.Engine:
     return made
 
 
-def connect(url: str, **options: Any) -> psycopg.Connection[Any]:
+def _connect(url: str, **options: Any) -> psycopg.Connection[Any]:
     """Connect to the first host of *url* that can be written to."""
     return psycopg.connect(**_options(url), **options)
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Read *url*. Raises LookupError, in words that repeat nothing of it."""
+    """Read *url*. Raises :class:`StoreUnavailable`, whose text repeats nothing of it."""
     if psycopg is None:
-        raise LookupError(MISSING)
+        raise StoreUnavailable(MISSING)
     try:
         return {**DEFAULTS, **conninfo_to_dict(url)}
     except Error:
-        raise LookupError(UNREADABLE) from None
+        raise StoreUnavailable(UNREADABLE) from None
 
 
 def _settle(connection: psycopg.Connection[Any], clock: Clock) -> None:
@@ -135,7 +257,7 @@ def _settle(connection: psycopg.Connection[Any], clock: Clock) -> None:
     )
     asked = time.monotonic()
     row = connection.execute(
-        # Who set it higher, for a standby to have it too, knows why; off would lose events.
+        # Keep a stricter setting (a synchronous standby); only off would lose events.
         "SELECT clock_timestamp(), CASE current_setting('synchronous_commit') WHEN 'off'"
         f" THEN set_config('synchronous_commit', 'on', false) END, {calls}"
     ).fetchone()
@@ -155,7 +277,7 @@ def _begin(connection: sa.Connection) -> None:
             raise
 
 
-def rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
+def _rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
     """Return as many rows of values for *columns* of *table* as a statement is given."""
     kinds = {name: table.c[name].type for name in columns}
     arrays = [sa.bindparam(f"b_{name}", type_=ARRAY(kind)) for name, kind in kinds.items()]
@@ -163,7 +285,7 @@ def rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
     return sa.func.unnest(*arrays).table_valued(*named).render_derived(name="rows")
 
 
-class Unnested:
+class _Unnested:
     """A statement for many rows at once, the same for any number of them.
 
     Its columns go as arrays, so that the server plans it once, and the driver has a parameter for
@@ -171,17 +293,17 @@ class Unnested:
     """
 
     def __init__(self, statement: sa.Executable, columns: Sequence[str]) -> None:
-        """*statement* takes its values from :func:`rows_of` *columns*."""
+        """*statement* takes its values from :func:`_rows_of` *columns*."""
         self._statement = statement
-        self._names = [f"b_{name}" for name in columns]
+        self._columns = columns
 
-    def many(self, connection: sa.Connection, rows: Any) -> int:
-        """Execute it for *rows*, each with its values in the order of the columns.
-
-        Return how many were inserted or found.
-        """
-        values = [list(column) for column in zip(*rows, strict=True)]
-        if not values:
+    def many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
+        given = list(rows)
+        if not given:
             return 0
-        bound = dict(zip(self._names, values, strict=True))
+        bound = {f"b_{name}": [row[name] for row in given] for name in self._columns}
         return connection.execute(self._statement, bound).rowcount
+
+
+def _lock_key(name: str) -> sa.ColumnElement[int]:
+    return sa.func.hashtextextended(name, 0)

@@ -15,7 +15,6 @@ from relay.rules.delivery import State
 from relay.rules.health import Pause
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.rows import load_event, load_pauses, load_request, request_of
 from relay.store.values import (
     ActionView,
     Ahead,
@@ -24,6 +23,10 @@ from relay.store.values import (
     EventView,
     Purged,
     Request,
+    load_event,
+    load_pauses,
+    load_request,
+    request_of,
 )
 
 #: Events are read in pages of this size, so that a listing does not hold a transaction open.
@@ -245,7 +248,7 @@ def _history(
                 repeat=row["repeat"],
                 started_at=row["started_at"],
                 ended_at=row["ended_at"],
-                result=row["result"],
+                outcome=row["outcome"],
                 detail=row["detail"],
                 status=row["status"],
                 trigger=row["trigger"],

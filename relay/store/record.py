@@ -21,7 +21,7 @@ _d = _deliveries.c
 #: What a delivery may be in when somebody who lost its lease has delivered it after all.
 _UNSETTLED = (State.WAITING, State.PENDING, State.HELD, State.DEAD)
 
-_STANDING = (
+_ROWS = (
     sa.select(_d.id, _d.state, _d.claims, _d.lease_until, _d.late, _d.reference)
     .where(_d.id.in_(sa.bindparam("b_ids", expanding=True)))
     .order_by(_d.seq)
@@ -32,7 +32,7 @@ _SETTLEMENT = (
     "id", "state", "due_at", "attempts", "repeat", "failing_since", "reason", "reference", "url",
     "ended_at", "node", "lease_until",
 )  # fmt: skip
-_ENDING = ("id", "ended_at", "result", "detail", "status")
+_ENDING = ("id", "ended_at", "outcome", "detail", "status")
 
 
 def _settle(rows: sa.FromClause) -> sa.Update:
@@ -60,7 +60,7 @@ _END_LATE = (
     sa.update(_attempts)
     .where(
         _attempts.c.id == sa.bindparam("b_id"),
-        sa.or_(_attempts.c.result.is_(None), _attempts.c.result == OutcomeKind.AMBIGUOUS),
+        sa.or_(_attempts.c.outcome.is_(None), _attempts.c.outcome == OutcomeKind.AMBIGUOUS),
     )
     .values(**_bound(_attempts, *_ENDING[1:]))
 )
@@ -82,9 +82,10 @@ _UNPARK = (
 
 
 @dataclass(slots=True)
-class _Standing:
-    """Where a delivery stands, as the records of this transaction change it."""
+class _DeliveryRow:
+    """A delivery's row, as the records of this transaction change it."""
 
+    id: str
     state: str
     claims: int
     lease_until: datetime | None
@@ -99,8 +100,8 @@ class _Writes:
 
     arrive: list[dict[str, Any]] = field(default_factory=list)
     #: By delivery and by attempt: what is said of one twice, the last one settles.
-    settle: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    end: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    settle: dict[str, dict[str, Any]] = field(default_factory=dict)
+    end: dict[str, dict[str, Any]] = field(default_factory=dict)
     end_late: list[dict[str, Any]] = field(default_factory=list)
     keep_thread: list[dict[str, Any]] = field(default_factory=list)
     park: list[dict[str, Any]] = field(default_factory=list)
@@ -119,14 +120,14 @@ class Results:
 
     def record(self, db: sa.Connection, records: Sequence[Record]) -> None:
         """Write what became of *records*. The caller has locked the lanes."""
-        standings = _standings(db, {record.claim.delivery_id for record in records})
+        rows = _rows_of(db, {record.claim.delivery_id for record in records})
         writes = _Writes()
         for record in records:
-            standing = standings.get(record.claim.delivery_id)
-            if standing is not None and _settles(record, standing):
-                _add_settled(writes, record, standing)
+            row = rows.get(record.claim.delivery_id)
+            if row is not None and _settles(record, row):
+                _add_settled(writes, record, row)
             else:
-                _add_late(writes, record, standing)
+                _add_late(writes, record, row)
         self._execute(db, writes)
 
     def _execute(self, db: sa.Connection, writes: _Writes) -> None:
@@ -146,29 +147,29 @@ def _each(db: sa.Connection, statement: sa.Update, rows: Sequence[Mapping[str, A
         db.execute(statement, rows)
 
 
-def _standings(db: sa.Connection, ids: Iterable[str]) -> dict[str, _Standing]:
-    rows = db.execute(_STANDING, {"b_ids": sorted(ids)})
-    return {name: _Standing(*standing) for name, *standing in rows}
+def _rows_of(db: sa.Connection, ids: Iterable[str]) -> dict[str, _DeliveryRow]:
+    rows = db.execute(_ROWS, {"b_ids": sorted(ids)})
+    return {row.id: _DeliveryRow(**row._mapping) for row in rows}
 
 
-def _settles(record: Record, standing: _Standing) -> bool:
+def _settles(record: Record, row: _DeliveryRow) -> bool:
     """Return whether this record decides; if not, the lease was lost and somebody else does."""
     claim = record.claim
-    if standing.state == State.IN_FLIGHT and standing.claims == claim.number:
+    if row.state == State.IN_FLIGHT and row.claims == claim.number:
         # Who renewed the lease since we looked is not lost.
-        return not record.lost or standing.lease_until == claim.lease_until
+        return not record.lost or row.lease_until == claim.lease_until
     # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
-    return record.outcome.kind is OutcomeKind.DELIVERED and standing.state in _UNSETTLED
+    return record.outcome.kind is OutcomeKind.DELIVERED and row.state in _UNSETTLED
 
 
-def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
-    claim, decision = record.claim, _decided(record, standing)
-    if standing.state != State.IN_FLIGHT:
+def _add_settled(writes: _Writes, record: Record, row: _DeliveryRow) -> None:
+    claim, decision = record.claim, _decided(record, row)
+    if row.state != State.IN_FLIGHT:
         writes.unpark.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
     writes.settle[claim.delivery_id] = _settlement(record, decision)
     writes.end[claim.attempt_id] = _ending(record)
     _add_thread(writes, record)
-    if standing.late:
+    if row.late:
         # Outside of the order: it parks nobody, and frees nobody but those that are late as well.
         if decision.ends:
             writes.promote_late.append((claim.lane_id, record.ended_at))
@@ -176,29 +177,29 @@ def _add_settled(writes: _Writes, record: Record, standing: _Standing) -> None:
         writes.park.append({"b_lane": claim.lane_id, "b_delivery": claim.delivery_id})
     elif decision.ends:
         writes.promote.append((claim.lane_id, record.ended_at))
-    standing.state, standing.lease_until = decision.state, None
+    row.state, row.lease_until = decision.state, None
 
 
-def _add_late(writes: _Writes, record: Record, standing: _Standing | None) -> None:
+def _add_late(writes: _Writes, record: Record, row: _DeliveryRow | None) -> None:
     """Complete the attempt; if it arrived while another is under way, keep that in mind."""
     if record.lost:
         # It is not: somebody renewed the lease since, or has said how the attempt ended.
         return
-    bound = {f"b_{name}": value for name, value in zip(_ENDING, _ending(record), strict=True)}
+    bound = {f"b_{name}": value for name, value in _ending(record).items()}
     writes.end_late.append(bound)
     receipt = record.outcome.receipt
-    if receipt is None or standing is None or standing.state != State.IN_FLIGHT:
+    if receipt is None or row is None or row.state != State.IN_FLIGHT:
         return
-    standing.reference = receipt.reference
+    row.reference = receipt.reference
     place = {"b_reference": receipt.reference, "b_url": receipt.url}
     writes.arrive.append({"b_id": record.claim.delivery_id, **place})
     _add_thread(writes, record)
 
 
-def _decided(record: Record, standing: _Standing) -> Decision:
+def _decided(record: Record, row: _DeliveryRow) -> Decision:
     """Return what the rules say, unless an earlier attempt is known to have arrived."""
     decision = record.decision
-    if decision.state is State.DELIVERED or standing.reference is None:
+    if decision.state is State.DELIVERED or row.reference is None:
         return decision
     return Decision(state=State.DELIVERED, attempts=decision.attempts, repeat=decision.repeat)
 
@@ -210,27 +211,31 @@ def _add_thread(writes: _Writes, record: Record) -> None:
         writes.keep_thread.append({"b_lane": lane_id, "b_thread": receipt.thread})
 
 
-def _settlement(record: Record, decision: Decision) -> tuple[Any, ...]:
-    """Return the values of :data:`_SETTLEMENT`."""
+def _settlement(record: Record, decision: Decision) -> dict[str, Any]:
     receipt = record.outcome.receipt
     reason = decision.reason or record.outcome.detail
-    return (
-        record.claim.delivery_id,
-        decision.state,
-        decision.due_at,
-        decision.attempts,
-        decision.repeat,
-        decision.failing_since,
-        None if decision.state is State.DELIVERED else reason or None,
-        receipt and receipt.reference,
-        receipt and receipt.url,
-        record.ended_at if decision.ends else None,
-        None,
-        None,
-    )
+    return {
+        "id": record.claim.delivery_id,
+        "state": decision.state,
+        "due_at": decision.due_at,
+        "attempts": decision.attempts,
+        "repeat": decision.repeat,
+        "failing_since": decision.failing_since,
+        "reason": None if decision.state is State.DELIVERED else reason or None,
+        "reference": receipt and receipt.reference,
+        "url": receipt and receipt.url,
+        "ended_at": record.ended_at if decision.ends else None,
+        "node": None,
+        "lease_until": None,
+    }
 
 
-def _ending(record: Record) -> tuple[Any, ...]:
-    """Return the values of :data:`_ENDING`."""
-    outcome, attempt_id = record.outcome, record.claim.attempt_id
-    return attempt_id, record.ended_at, outcome.kind, outcome.detail or None, outcome.status
+def _ending(record: Record) -> dict[str, Any]:
+    outcome = record.outcome
+    return {
+        "id": record.claim.attempt_id,
+        "ended_at": record.ended_at,
+        "outcome": outcome.kind,
+        "detail": outcome.detail or None,
+        "status": outcome.status,
+    }

@@ -26,7 +26,7 @@ from relay.rules.recovery import (
 from relay.store import schema, search
 from relay.store.accept import delivery_key, lane_name
 from relay.store.database import Database, once_more
-from relay.store.lanes import late_place, lock_lanes, locking_insert, promote
+from relay.store.lanes import late_values, lock_lanes, promote
 from relay.store.search import Filter
 
 #: How many are done in one transaction: few enough that nobody waits for the lock.
@@ -264,7 +264,8 @@ def _make_lanes(
             "destination": turn.destination,
             "conversation": filed.event.conversation,
         }
-    db.execute(locking_insert(database), [rows[lane_id] for lane_id in sorted(rows)])
+    made = database.insert_locking(schema.lanes, key="id", same="destination")
+    db.execute(made, [rows[lane_id] for lane_id in sorted(rows)])
 
 
 def _do(db: sa.Connection, step: Change, act: Act) -> bool:
@@ -293,7 +294,7 @@ def _renew(db: sa.Connection, step: Change, act: Act) -> bool:
     case = step.delivery
     parked = sa.select(1).where(_parked_by(case)).exists()
     place = (
-        late_place(db, case.lane_id, now=act.at)
+        late_values(db, case.lane_id, now=act.at)
         if step.late
         else {"state": State.PENDING, "late": False, "due_at": act.at}
     )
@@ -382,7 +383,7 @@ def _insert(
             destination=destination,
             lane_id=lane_id,
             key=key,
-            **late_place(db, lane_id, now=act.at),
+            **late_values(db, lane_id, now=act.at),
             trigger="manual",
             attempts=0,
             claims=0,

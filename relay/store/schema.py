@@ -131,7 +131,7 @@ keys = Table(
     Column("event_id", Text, nullable=False),
     #: Keyed digests of what a duplicate must have in common with the event.
     Column("meaning", LargeBinary, nullable=False),
-    Column("text_mark", LargeBinary),
+    Column("text_digest", LargeBinary),
     Column("duplicates", Integer, nullable=False),
     Column("first_at", UtcTime, nullable=False),
     Column("last_at", UtcTime, nullable=False),
@@ -272,7 +272,7 @@ attempts = Table(
     Column("repeat", Boolean, nullable=False),
     Column("started_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
-    Column("result", Text),
+    Column("outcome", Text),
     Column("detail", Text),
     Column("status", Integer),
     Index("ix_attempts_started", "destination", "started_at"),

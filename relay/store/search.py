@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from relay.rules.delivery import State
 from relay.rules.recovery import FoundDelivery, FoundEvent, Latest
 from relay.store import schema
-from relay.store.rows import load_event
+from relay.store.values import load_event
 
 STOPPED = (State.DEAD, State.HELD)
 

@@ -1,19 +1,27 @@
-"""The values that go into the store and come out of it."""
+"""The values that go into the store and come out of it, and how they become rows."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Literal
 
+import sqlalchemy as sa
+
 from connectors.base import Event
+from relay import jsontext
+from relay.rules import payload, routing
 from relay.rules.delivery import Decision, Outcome, State, Tries
+from relay.rules.health import Health, Pause
 from relay.rules.payload import Format
 from relay.rules.routing import Match
+from relay.store import schema
 
-#: What an accepted request turned out to be.
-Status = Literal["accepted", "duplicate", "conflict", "stale"]
+#: What an event is, as the store sees it.
+Standing = Literal["accepted", "duplicate", "conflict", "stale"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +69,7 @@ class Arrival:
 class Acceptance:
     """What the store made of an arrival; it is on disk when the caller has this."""
 
-    status: Status
+    standing: Standing
     #: The event that the arrival is, or is a duplicate of.
     event_id: str
 
@@ -79,7 +87,7 @@ class Claim:
     key: str
     thread: str | None
     event: Event
-    standing: Tries
+    tries: Tries
     claimed_at: datetime
     #: When the lease ends that this claim was seen with.
     lease_until: datetime
@@ -166,7 +174,7 @@ class AttemptView:
     repeat: bool
     started_at: datetime
     ended_at: datetime | None
-    result: str | None
+    outcome: str | None
     detail: str | None
     status: int | None
     trigger: str = "scheduled"
@@ -213,3 +221,110 @@ class EventView:
     contradicts: str | None = None
     #: The conflicts that contradict this event.
     contradicted_by: Sequence[str] = ()
+
+
+#: Columns that have the value of the event's attribute of the same name.
+_SHARED = (
+    "id", "endpoint", "message_id", "type", "direction", "customer", "ours", "sender",
+    "recipient", "body", "keyword", "sentiment", "account_id", "conversation", "occurred_at",
+    "received_at",
+)  # fmt: skip
+_shared = attrgetter(*_SHARED)
+EVENT_COLUMNS = (
+    *_SHARED, "standing", "format", "key", "raw", "query", "routing",
+    "request_id", "remote", "reason", "headers",
+)  # fmt: skip
+
+_PLAIN = tuple(each.name for each in fields(Request) if each.name != "headers")
+_plain = attrgetter(*_PLAIN)
+REQUEST_COLUMNS = (*_PLAIN, "headers")
+
+
+def event_row(arrival: Arrival) -> dict[str, Any]:
+    """Return the row of an arrival's event, with the request that brought it."""
+    request = arrival.request
+    row: dict[str, Any] = dict(zip(_SHARED, _shared(arrival.event), strict=True))
+    row["standing"] = arrival.standing
+    row["format"] = arrival.format
+    row["key"] = arrival.key
+    row["raw"] = arrival.raw
+    row["query"] = arrival.query
+    row["routing"] = jsontext.dumps(routing.describe(arrival.match.routes))
+    row["request_id"] = request.id
+    row["remote"] = request.remote
+    row["reason"] = request.reason
+    row["headers"] = jsontext.dumps(request.headers)
+    return row
+
+
+def request_row(request: Request) -> dict[str, Any]:
+    """Return the row of a request that brought no event."""
+    row: dict[str, Any] = dict(zip(_PLAIN, _plain(request), strict=True))
+    row["headers"] = jsontext.dumps(request.headers)
+    return row
+
+
+#: What :func:`load_event` needs of an event's row.
+LOADED = tuple(schema.events.c[name] for name in (*_SHARED, "raw", "format", "query"))
+
+
+def load_event(row: sa.RowMapping) -> Event:
+    """Make the event of a row that has at least the columns :data:`LOADED`."""
+    columns: Mapping[str, Any] = {name: row[name] for name in _SHARED}
+    # What is not in columns is read again: what could be read once can be read now.
+    fields = payload.contents(row["raw"], format=row["format"], query=row["query"])
+    return Event(**columns, metadata=payload.metadata_of(fields), payload=fields)
+
+
+def load_health(row: sa.RowMapping) -> Health:
+    """Make the health of a destination's row."""
+    if row["cause"] is None:
+        return Health(failures=row["failures"])
+    pause = Pause(
+        cause=row["cause"], reason=row["reason"] or "", since=row["since"], until=row["until"]
+    )
+    return Health(failures=row["failures"], pause=pause)
+
+
+def health_row(name: str, health: Health) -> dict[str, Any]:
+    """Write the health of the destination *name* as values of its row."""
+    pause = health.pause
+    return {
+        "name": name,
+        "failures": health.failures,
+        "cause": pause and pause.cause,
+        "reason": pause and pause.reason,
+        "since": pause and pause.since,
+        "until": pause and pause.until,
+    }
+
+
+def load_pauses(db: sa.Connection) -> dict[str, Pause]:
+    """Read the destinations that are not being served now."""
+    table = schema.destinations
+    rows = db.execute(sa.select(table).where(table.c.cause.is_not(None))).mappings()
+    pauses = {row["name"]: load_health(row).pause for row in rows}
+    return {name: pause for name, pause in pauses.items() if pause is not None}
+
+
+def load_request(row: sa.RowMapping) -> Request:
+    """Make the request of a row."""
+    values = {str(name): value for name, value in row.items() if name != "seq"}
+    return Request(**{**values, "headers": json.loads(row["headers"])})
+
+
+def request_of(row: sa.RowMapping) -> Request:
+    """Make the request that brought the event of a row."""
+    return Request(
+        id=row["request_id"],
+        at=row["received_at"],
+        endpoint=row["endpoint"],
+        method="POST",
+        remote=row["remote"],
+        status=200,
+        outcome=row["standing"],
+        reason=row["reason"],
+        headers=json.loads(row["headers"]),
+        event_id=row["id"],
+        message_id=row["message_id"],
+    )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from stage import Relay
 from verdict import Evidence, Heard, Stored
 
-from relay.store import Database, schema
+from relay.store import connect, schema
 from relay.store.values import EventView
 
 
@@ -47,6 +47,6 @@ def _as_accepted(relay: Relay) -> list[EventView]:
     """
     table = schema.deliveries.c
     places = sa.select(table.event_id, sa.func.min(table.seq)).group_by(table.event_id)
-    with closing(Database(relay.store_url)) as database, database.reading() as db:
+    with closing(connect(relay.store_url)) as database, database.reading() as db:
         place = {event_id: seq for event_id, seq in db.execute(places)}
     return sorted(relay.events(), key=lambda view: place.get(view.event.id, 0))

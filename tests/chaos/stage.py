@@ -23,7 +23,7 @@ import requests
 from network import EVERYBODY
 
 from connectors import sandbox
-from relay.store import Database, Queries, StoreUnavailable
+from relay.store import Queries, StoreUnavailable, connect
 from relay.store.values import EventView
 
 SECRET = "a secret for tests"
@@ -209,12 +209,12 @@ class Relay:
 
     def events(self) -> list[EventView]:
         """Return the events in the order in which they were accepted."""
-        with closing(Database(self.store_url)) as database:
+        with closing(connect(self.store_url)) as database:
             return list(Queries(database).events())
 
     def event(self, name: str) -> EventView:
         """Return one event with its attempts."""
-        with closing(Database(self.store_url)) as database:
+        with closing(connect(self.store_url)) as database:
             view = Queries(database).event(name)
         assert view is not None, f"no event {name}"
         return view

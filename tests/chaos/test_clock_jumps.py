@@ -18,7 +18,7 @@ from plan import Fault
 from proxy import Proxy, running
 from stage import Relay, eventually, message, running_sandbox
 
-from relay.store import Database, schema
+from relay.store import connect, schema
 
 Missing = Callable[[str, str], None]
 HOUR = 3600
@@ -65,7 +65,7 @@ def _leases(relay: Relay) -> set[datetime]:
     """Return until when claims are held now."""
     table = schema.deliveries.c
     wanted = sa.select(table.lease_until).where(schema.IN_FLIGHT)
-    with closing(Database(f"sqlite:///{relay.store}")) as database, database.reading() as db:
+    with closing(connect(f"sqlite:///{relay.store}")) as database, database.reading() as db:
         return set(db.scalars(wanted))
 
 

@@ -27,7 +27,7 @@ from stage import (
 )
 from verdict import violations
 
-from relay.store import Database, schema
+from relay.store import connect, schema
 from relay.store.values import DeliveryView
 
 Missing = Callable[[str, str], None]
@@ -76,7 +76,7 @@ def test_workers_share_the_deliveries_and_make_each_once_in_order(
 
 
 def _column(relay: Relay, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> set[Any]:
-    with closing(Database(f"sqlite:///{relay.store}")) as database, database.reading() as db:
+    with closing(connect(f"sqlite:///{relay.store}")) as database, database.reading() as db:
         return set(db.scalars(sa.select(column).where(*where)))
 
 

@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from relay.commands import output
-from relay.store import Database, Queries
+from relay.store import Queries, connect
 
 SECRET = "a secret for tests"
 #: Seconds that anything may take on a loaded machine.
@@ -224,7 +224,7 @@ class Relay:
 
     def listed(self, what: str) -> list[dict[str, Any]]:
         """Return what ``events --json`` or ``requests --json`` prints, without a process."""
-        database = Database(f"sqlite:///{self.folder / 'relay.db'}")
+        database = connect(f"sqlite:///{self.folder / 'relay.db'}")
         try:
             queries = Queries(database)
             if what == "events":

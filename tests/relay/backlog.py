@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fakes import OURS, arrival, customer
 
-from relay.store import Database, Inbox
+from relay.store import Inbox, connect
 from relay.store.accept import delivery_key, lane_name
 
 
@@ -48,7 +48,7 @@ def fill(path: Path, *, deliveries: int, conversations: int, destination: str = 
 
 def _accept_one(path: Path, destination: str) -> None:
     """Accept the event that the others are copies of."""
-    database = Database(f"sqlite:///{path}")
+    database = connect(f"sqlite:///{path}")
     inbox = Inbox(database)
     inbox.accept(arrival("model", customer=customer(99_999_999), to=(destination,)))
     inbox.close()

@@ -14,7 +14,7 @@ import structlog
 from fakes import Clock, Commits, be_impatient
 
 from relay import migrations
-from relay.store import Database, Inbox, Queries, Queue, schema
+from relay.store import Database, Inbox, Queries, Queue, connect, schema
 from relay.store.values import DeliveryView
 
 
@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the tables of this version and nothing in them."""
     path = tmp_path_factory.mktemp("migrated") / "relay.db"
-    database = Database(f"sqlite:///{path}")
+    database = connect(f"sqlite:///{path}")
     migrations.upgrade(database)
     database.close()
     return path
@@ -54,9 +54,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A store with tables and nothing in them."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        database = Database(f"sqlite:///{request.getfixturevalue('path')}")
+        database = connect(f"sqlite:///{request.getfixturevalue('path')}")
     else:
-        database = Database(request.getfixturevalue("emptied"))
+        database = connect(request.getfixturevalue("emptied"))
     be_impatient(database)
     yield database
     database.close()
@@ -73,7 +73,7 @@ def server(missing: Callable[[str, str], None]) -> None:
 def on_server(server: None) -> Iterator[str]:
     """The URL of a PostgreSQL database with the tables of this version, for all tests here."""
     with servers.new_database() as url:
-        with closing(Database(url)) as database:
+        with closing(connect(url)) as database:
             migrations.upgrade(database)
         yield url
 

@@ -182,7 +182,9 @@ class Commits:
 def be_impatient(database: Database) -> None:
     """Let *database* find soon that a stranger holds it, and a server not wait for its disk."""
     settings = (
-        ["PRAGMA busy_timeout = 50"] if database.is_sqlite else ["SET synchronous_commit = off"]
+        ["PRAGMA busy_timeout = 50"]
+        if (database.file is not None)
+        else ["SET synchronous_commit = off"]
     )
 
     def prepare(connection: Any, _: object) -> None:
@@ -196,12 +198,12 @@ def be_impatient(database: Database) -> None:
 @contextmanager
 def locked(database: Database) -> Iterator[None]:
     """Let a stranger, who does not know of our lock file, hold the database."""
-    if not database.is_sqlite:
+    if database.file is None:
         with psycopg.connect(database.url) as server:
             server.execute("LOCK TABLE lanes, keys, deliveries, destinations IN EXCLUSIVE MODE")
             yield
         return
-    with closing(sqlite3.connect(database.path, isolation_level=None)) as stranger:
+    with closing(sqlite3.connect(database.file, isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
         yield
         stranger.execute("ROLLBACK")
@@ -257,7 +259,7 @@ def record(
 ) -> Record:
     """Make the record of how *claim* ended and what the rules make of that."""
     rng: Any = LongestWaits()
-    decision = decide(claim.standing, outcome, policy=policy or Policy(), now=now, rng=rng)
+    decision = decide(claim.tries, outcome, policy=policy or Policy(), now=now, rng=rng)
     return Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
 
 

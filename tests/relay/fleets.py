@@ -20,7 +20,7 @@ from kombu import Connection
 from receiver import Receiver
 
 from relay import migrations
-from relay.store import Database, Queries
+from relay.store import Queries, connect
 from relay.store.values import DeliveryView
 
 CONFIG = """\
@@ -63,7 +63,7 @@ class Fleet:
         self.folder, self.broker, self.system = folder, broker, system
         self.port = free_port()
         self.store = store
-        self._store = Database(store)
+        self._store = connect(store)
         self._config = folder / "config.yaml"
         self._config.write_text(
             CONFIG.format(
@@ -174,7 +174,7 @@ class Fleet:
 def migrated_store() -> Iterator[str]:
     """Make a database with tables, give its URL, and drop it."""
     with servers.new_database() as url:
-        with closing(Database(url)) as database:
+        with closing(connect(url)) as database:
             migrations.upgrade(database)
         yield url
 

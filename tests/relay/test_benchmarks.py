@@ -17,7 +17,7 @@ import servers
 
 from relay.clock import wall
 from relay.rules.delivery import State
-from relay.store import Database, Inbox, Queries, Queue
+from relay.store import Inbox, Queries, Queue, connect
 from relay.store.checkup import Checkup
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_a_filled_store_is_as_if_its_events_had_been_accepted_and_delivered(url: str) -> None:
     fill.fill(url, events=EVENTS)
 
-    with closing(Database(url)) as database, closing(Inbox(database)) as inbox:
+    with closing(connect(url)) as database, closing(Inbox(database)) as inbox:
         queries, checkup = Queries(database), Checkup(database)
         accepted = inbox.accept(fill.arrival("another", customer=7))
         new, old = (queries.event(name) for name in (accepted.event_id, fill.message_name(7)))
@@ -62,7 +62,7 @@ def test_a_filled_store_is_as_if_its_events_had_been_accepted_and_delivered(url:
 def test_a_store_can_be_filled_with_what_is_to_be_delivered(url: str) -> None:
     fill.fill(url, events=EVENTS, delivered=False)
 
-    with closing(Database(url)) as database, closing(Queue(database, node="n")) as queue:
+    with closing(connect(url)) as database, closing(Queue(database, node="n")) as queue:
         claims = queue.claim(
             fill.DESTINATION, limit=EVENTS + 9, rate=None, lease=fill.LEASE, clock=wall
         )

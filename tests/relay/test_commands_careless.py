@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from fakes import arrival, customer, finish, take
 
 from relay.cli import cli
-from relay.store import Inbox, Queries, Queue, copy
+from relay.store import Inbox, Queries, Queue, connect, copy
 from relay.store.database import Database
 
 Run = Callable[..., Result]
@@ -154,5 +154,5 @@ class TestAbandoning:
             "FROM was moved to elsewhere, not to postgresql://relay@127.0.0.1/there"
             in ended.output
         )
-        with closing(Database(f"sqlite:///{path}")) as again:
+        with closing(connect(f"sqlite:///{path}")) as again:
             assert copy.moved_to(again) == "elsewhere"

@@ -16,10 +16,10 @@ from psycopg import sql
 from relay import migrations
 from relay.commands.doctor import Finding, examine, examine_server
 from relay.config.model import Config
-from relay.store import Database, Inbox, Queue, copy
+from relay.store import Database, Inbox, Queue, connect, copy
+from relay.store.checkup import BY_NODE, Server, Standby, look_at
 from relay.store.copy import Copy
 from relay.store.nodes import Node, Nodes
-from relay.store.server import BY_NODE, Server, Standby, look_at
 
 GOOD = Server(
     now=NOON,
@@ -95,7 +95,7 @@ def test_a_server_is_asked_what_a_plain_user_may_ask(emptied: str) -> None:
     role = sql.Identifier(name)
     with psycopg.connect(emptied, autocommit=True) as server:
         server.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-        database = Database(emptied.replace("postgres@", f"{name}@"))
+        database = connect(emptied.replace("postgres@", f"{name}@"))
         try:
             seen = look_at(database)
         finally:
@@ -120,7 +120,7 @@ def test_schema_and_nodes_are_looked_at_on_both_databases(
     assert found["schema"].said == f"the tables have schema {migrations.newest()}"
     assert found["nodes"].severity == "notice"
     assert "worker-1 was last heard of at 12:00:00Z and holds 1 leases" in found["nodes"].said
-    assert ("connections" in found) != database.is_sqlite
+    assert ("connections" in found) != (database.file is not None)
 
 
 def test_a_newer_schema_that_serves_us_is_noticed(database: Database) -> None:
@@ -131,7 +131,7 @@ def test_a_newer_schema_that_serves_us_is_noticed(database: Database) -> None:
 
 
 def test_a_copy_that_is_under_way_is_noticed(database: Database, emptied: str) -> None:
-    target = Database(emptied)
+    target = connect(emptied)
     Copy(database, target, name="the server").begin()
     assert "--abandon" in _examined(database)["copy"].said
 

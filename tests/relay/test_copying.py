@@ -38,7 +38,7 @@ from relay import migrations
 from relay.cli import cli
 from relay.migrations import Unusable
 from relay.rules.delivery import OutcomeKind
-from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, schema
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, schema
 from relay.store.copy import Copy, CopyRefused
 from relay.store.prune import Pruning
 from relay.store.recover import Act, Recovery
@@ -48,7 +48,7 @@ NewCopy = Callable[[], Copy]
 
 @pytest.fixture
 def target(emptied: str) -> Iterator[Database]:
-    with closing(Database(emptied)) as target:
+    with closing(connect(emptied)) as target:
         yield target
 
 
@@ -211,7 +211,7 @@ def test_what_was_known_here_is_known_there_and_new_events_come_after_the_old(
             rest += take(heirs)
             finish(heirs, rest[-1])
 
-    assert (known.status, other.status) == ("duplicate", "conflict")
+    assert (known.standing, other.standing) == ("duplicate", "conflict")
     assert (lost.attempt_id, lost.event.message_id) == (held.attempt_id, "m1")
     assert [claim.event.message_id for claim in rest] == ["m2", "m3"]
     with target.reading() as db:
@@ -271,7 +271,7 @@ def test_who_is_stopped_after_the_store_was_closed_and_before_the_copy_was_opene
 
     assert copy.objection(target) == ""
     with closing(Inbox(target)) as there:
-        assert there.accept(arrival("m1")).status == "duplicate"
+        assert there.accept(arrival("m1")).standing == "duplicate"
 
 
 def test_a_copy_that_is_not_the_same_is_found_out_and_changes_nothing(
@@ -306,7 +306,7 @@ def test_nothing_is_copied_over_what_is_there(
     other.write_bytes(migrated.read_bytes())
 
     with (
-        closing(Database(f"sqlite:///{other}")) as stranger,
+        closing(connect(f"sqlite:///{other}")) as stranger,
         pytest.raises(CopyRefused, match="unfinished copy of another store"),
     ):
         Copy(stranger, target, name="the server").begin()
@@ -407,7 +407,7 @@ def test_a_relay_moves_under_traffic_and_the_move_is_killed_once(
                 dict.fromkeys(name for name in system.names if name in sender.names_of(who))
             )
             assert came == [name for name in sender.names_of(who) if name in acknowledged]
-        with closing(Database(url)) as database:
+        with closing(connect(url)) as database:
             stored = [view.event.message_id for view in Queries(database).events()]
         assert len(stored) == len(set(stored))
         assert len(stored) >= 4_000 + len(acknowledged)

@@ -18,7 +18,7 @@ from fakes import NOON, arrival, customer, failed, finish, lose, take
 
 from relay.rules.delivery import OutcomeKind, Policy
 from relay.rules.units import duration
-from relay.store import Database, Inbox, Queue
+from relay.store import Database, Inbox, Queue, connect
 
 #: More than a claim looks at in any case, and a hundred times as many.
 SMALL, LARGE = 200, 20_000
@@ -54,7 +54,7 @@ class Steps:
 
 def costs(path: Path) -> dict[str, int]:
     """Let 40 new conversations write, be claimed and end in every way; return what that took."""
-    database = Database(f"sqlite:///{path}")
+    database = connect(f"sqlite:///{path}")
     steps, counts = Steps(database), dict[str, int]()
     inbox, queue = Inbox(database), Queue(database, node="worker-1")
     with closing(database), closing(inbox), closing(queue):

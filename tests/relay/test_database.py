@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from fakes import NOON, locked
 
-from relay.store import Database, StoreUnavailable, schema
+from relay.store import Database, StoreUnavailable, connect, schema
 
 #: Holds the lock file of the store in argv[1] from "held" until its input ends.
 HOLDER = """
@@ -55,7 +55,7 @@ def _lock_held_by_another_process(path: Path) -> Iterator[None]:
 
 
 def test_all_files_of_a_store_are_for_their_owner_only(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/new/folder/relay.db")
+    database = connect(f"sqlite:///{tmp_path}/new/folder/relay.db")
     schema.metadata.create_all(database.engine)
     _write(database)
 
@@ -174,7 +174,7 @@ def test_a_write_queues_up_behind_another_processs_write(database: Database) -> 
         _write(database)
         written.set()
 
-    with _lock_held_by_another_process(database.path):
+    with _lock_held_by_another_process(database.file):
         thread = threading.Thread(target=write)
         thread.start()
         assert not written.wait(0.1)
@@ -185,7 +185,7 @@ def test_a_write_queues_up_behind_another_processs_write(database: Database) -> 
 
 
 def test_a_lock_dies_with_the_process_that_held_it(database: Database) -> None:
-    with _lock_held_by_another_process(database.path):
+    with _lock_held_by_another_process(database.file):
         pass
 
     _write(database)
@@ -225,7 +225,7 @@ def test_a_full_disk_makes_the_store_unavailable_until_there_is_room(database: D
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     path = tmp_path / "relay.db"
     path.write_bytes(b"no database at all" * 1000)
-    database = Database(f"sqlite:///{path}")
+    database = connect(f"sqlite:///{path}")
 
     with pytest.raises(StoreUnavailable), database.reading():
         pass
@@ -239,8 +239,8 @@ def test_a_damaged_file_is_unavailable(database: Database) -> None:
     with database.engine.connect() as db:
         db.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     database.engine.dispose()
-    size = database.path.stat().st_size
-    with database.path.open("r+b") as file:
+    size = database.file.stat().st_size
+    with database.file.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))
 
@@ -252,11 +252,11 @@ def test_a_store_that_cannot_be_made_says_where(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
 
     with pytest.raises(StoreUnavailable, match=r"file/relay\.db"):
-        Database(f"sqlite:///{tmp_path}/file/relay.db")
+        connect(f"sqlite:///{tmp_path}/file/relay.db")
 
 
 def test_a_store_whose_lock_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "relay.db.lock").mkdir()
 
     with pytest.raises(StoreUnavailable, match=r"relay\.db\.lock"):
-        Database(f"sqlite:///{tmp_path}/relay.db")
+        connect(f"sqlite:///{tmp_path}/relay.db")

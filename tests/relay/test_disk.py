@@ -10,8 +10,8 @@ import pytest
 from fakes import arrival, finish, request, take, take_one
 
 from relay.rules.delivery import State
-from relay.store import Database, Inbox, Queue, StoreUnavailable
-from relay.store.disk import Disk
+from relay.store import Database, Inbox, Queue, StoreUnavailable, connect
+from relay.store.sqlite import Disk
 from relay.store.values import DeliveryView
 
 
@@ -21,7 +21,7 @@ def with_reserve(path: Path) -> Iterator[Callable[[int], Database]]:
     made = []
 
     def with_reserve(reserve: int) -> Database:
-        made.append(Database(f"sqlite:///{path}", reserve=reserve))
+        made.append(connect(f"sqlite:///{path}", reserve=reserve))
         return made[-1]
 
     yield with_reserve

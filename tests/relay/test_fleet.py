@@ -31,7 +31,7 @@ from relay import every
 from relay.rules.delivery import OutcomeKind
 from relay.rules.health import BREAKS_AFTER
 from relay.rules.units import RateLimit
-from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, schema
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, schema
 from relay.store.accept import lane_name
 
 NODES = 3
@@ -44,7 +44,7 @@ def new_node(emptied: str) -> Iterator[NewNode]:
     made: list[Database] = []
 
     def new_node() -> Database:
-        made.append(Database(emptied))
+        made.append(connect(emptied))
         be_impatient(made[-1])
         return made[-1]
 
@@ -127,7 +127,7 @@ def test_the_same_messages_at_all_nodes_at_once_are_stored_once_and_nobody_is_re
         return [
             inboxes[caller % NODES]
             .accept(arrival(name, customer=customer(int(name[1:]) % 4)))
-            .status
+            .standing
             for name in shuffled
         ]
 
@@ -156,7 +156,7 @@ def test_who_is_in_a_deadlock_with_a_stranger_tries_again(
         stranger.execute("INSERT INTO keys VALUES (%s, 'evt', '', '', 0, now(), now())", [new.key])
         stranger.rollback()
 
-        assert accepting.result().status == "accepted"
+        assert accepting.result().standing == "accepted"
 
 
 def test_a_rate_holds_across_nodes_in_any_window(
@@ -300,7 +300,7 @@ def test_connections_promise_what_an_answer_promises(emptied: str) -> None:
     with psycopg.connect(emptied, autocommit=True) as server:
         name = server.info.dbname
         server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-        node = Database(emptied)
+        node = connect(emptied)
         levels = []
         for transaction in (node.writing, node.writing_unsynced, node.writing):
             with transaction() as db:

@@ -29,7 +29,7 @@ from fakes import (
 )
 
 from relay.rules.delivery import OutcomeKind, Policy, State
-from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, schema
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, schema
 from relay.store.accept import REFUSED_KEPT
 from relay.store.values import Arrival, DeliveryView
 
@@ -60,7 +60,7 @@ def test_a_new_event_is_stored_with_its_request_and_deliveries_in_one_commit(
 
     acceptance = inbox.accept(new)
 
-    assert acceptance.status == "accepted"
+    assert acceptance.standing == "accepted"
     assert commits.count == 1
     view = queries.event("m1")
     assert view is not None
@@ -82,7 +82,7 @@ def test_a_duplicate_is_counted_and_nothing_else_happens(
 
     again = [inbox.accept(arrival("m1", at=LATER)) for _ in range(3)]
 
-    assert {each.status for each in again} == {"duplicate"}
+    assert {each.standing for each in again} == {"duplicate"}
     assert {each.event_id for each in again} == {first.event_id}
     assert _standings(queries) == [("accepted", 3)]
     assert _count(database, schema.deliveries) == 1
@@ -96,7 +96,7 @@ def test_the_same_message_id_at_another_endpoint_is_another_event(inbox: Inbox) 
     inbox.accept(arrival("m1"))
     other = arrival("m1")
 
-    assert inbox.accept(replace(other, key=b"another endpoint" * 2)).status == "accepted"
+    assert inbox.accept(replace(other, key=b"another endpoint" * 2)).standing == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_same_id_with_another_meaning_is_a_conflict_that_is_kept_and_not_del
 
     acceptance = inbox.accept(other)
 
-    assert acceptance.status == "conflict"
+    assert acceptance.standing == "conflict"
     kept = queries.event(acceptance.event_id)
     assert kept is not None
     assert kept.event == other.event
@@ -134,7 +134,7 @@ def test_texts_are_compared_only_when_both_came(
     first, second = bodies
     inbox.accept(arrival("m1", body=first))
 
-    assert inbox.accept(arrival("m1", body=second)).status == "duplicate"
+    assert inbox.accept(arrival("m1", body=second)).standing == "duplicate"
 
 
 def test_what_a_resend_may_renew_is_no_conflict(inbox: Inbox) -> None:
@@ -142,7 +142,7 @@ def test_what_a_resend_may_renew_is_no_conflict(inbox: Inbox) -> None:
     inbox.accept(arrival_of(json.dumps(said | {"eventTimestamp": "2026-11-24"}).encode()))
     renewed = said | {"eventTimestamp": "2026-11-25", "attempt": 2}
 
-    assert inbox.accept(arrival_of(json.dumps(renewed).encode())).status == "duplicate"
+    assert inbox.accept(arrival_of(json.dumps(renewed).encode())).standing == "duplicate"
 
 
 def test_a_conflict_that_comes_again_is_counted_and_kept_once(
@@ -153,7 +153,7 @@ def test_a_conflict_that_comes_again_is_counted_and_kept_once(
 
     again = [inbox.accept(arrival("m1", body="other")) for _ in range(2)]
 
-    assert {(each.status, each.event_id) for each in again} == {("conflict", kept.event_id)}
+    assert {(each.standing, each.event_id) for each in again} == {("conflict", kept.event_id)}
     assert _standings(queries) == [("accepted", 0), ("conflict", 2)]
 
 
@@ -170,7 +170,7 @@ def test_the_event_itself_is_still_known_after_a_conflict(inbox: Inbox) -> None:
 
     again = inbox.accept(arrival("m1"))
 
-    assert (again.status, again.event_id) == ("duplicate", first.event_id)
+    assert (again.standing, again.event_id) == ("duplicate", first.event_id)
 
 
 def test_of_equal_keys_in_one_batch_the_first_is_the_event(
@@ -184,7 +184,7 @@ def test_of_equal_keys_in_one_batch_the_first_is_the_event(
         [first, arrival("m1"), arrival("m1", body="other"), arrival("m2"), arrival("m1")],
     )
 
-    assert [result.status for result in results] == [
+    assert [result.standing for result in results] == [
         "accepted", "duplicate", "conflict", "accepted", "duplicate",
     ]  # fmt: skip
     assert {results[0].event_id, results[1].event_id, results[4].event_id} == {first.event.id}
@@ -236,7 +236,7 @@ def test_an_arrival_that_cannot_be_stored_does_its_neighbours_no_harm(
 
     assert isinstance(results[1], Exception)
     assert not isinstance(results[1], StoreUnavailable)
-    assert [results[position].status for position in (0, 2, 3)] == [
+    assert [results[position].standing for position in (0, 2, 3)] == [
         "accepted", "accepted", "duplicate",
     ]  # fmt: skip
     assert queries.event(fault) is None
@@ -249,7 +249,7 @@ def test_a_key_whose_event_could_not_be_stored_is_not_taken(inbox: Inbox) -> Non
     with pytest.raises(UnicodeEncodeError):
         inbox.accept(arrival("m1", query="\ud800"))
 
-    assert inbox.accept(arrival("m1")).status == "accepted"
+    assert inbox.accept(arrival("m1")).standing == "accepted"
 
 
 def test_a_duplicate_of_an_event_without_deliveries_is_routed_by_todays_routes(
@@ -259,7 +259,7 @@ def test_a_duplicate_of_an_event_without_deliveries_is_routed_by_todays_routes(
 
     second = inbox.accept(arrival("m1", to=("crm",), at=LATER))
 
-    assert (second.status, second.event_id) == ("duplicate", first.event_id)
+    assert (second.standing, second.event_id) == ("duplicate", first.event_id)
     assert (delivery().state, delivery().due_at) == (State.PENDING, LATER)
 
 
@@ -373,7 +373,7 @@ def test_the_oddest_signed_json_is_stored_and_known_again(
 
     again = inbox.accept(arrival_of(raw))
 
-    assert (again.status, again.event_id) == ("duplicate", first.event_id)
+    assert (again.standing, again.event_id) == ("duplicate", first.event_id)
     view = queries.event(first.event_id)
     assert view is not None
     assert take_one(queue).event == view.event
@@ -396,7 +396,7 @@ def test_thirty_two_callers_are_each_answered_once_with_fewer_commits_than_event
         start.wait()
         # Each event comes twice: once from this caller and once from its neighbour.
         names = [f"{(caller + step // 10) % 32}-{step % 10}" for step in range(20)]
-        return [(name, inbox.accept(arrival(name)).status) for name in names]
+        return [(name, inbox.accept(arrival(name)).standing) for name in names]
 
     with ThreadPoolExecutor(32) as callers:
         answers = [answer for each in callers.map(accept, range(32)) for answer in each]
@@ -414,14 +414,14 @@ def test_thirty_two_callers_are_each_answered_once_with_fewer_commits_than_event
 
 
 def test_two_processes_worth_of_inboxes_agree_on_what_is_new(database: Database) -> None:
-    other_database = Database(str(database.url))
+    other_database = connect(str(database.url))
     inboxes = [Inbox(database), Inbox(other_database)]
 
     with ThreadPoolExecutor(8) as callers:
         names = [f"m{number}" for number in range(40)] * 2
         turns = [inboxes[position % 2] for position in range(41)] * 2
         accepted = callers.map(
-            lambda name, inbox: inbox.accept(arrival(name)).status, names, turns
+            lambda name, inbox: inbox.accept(arrival(name)).standing, names, turns
         )
         statuses = Counter(accepted)
 
@@ -438,7 +438,7 @@ def test_a_store_that_is_away_keeps_nothing_and_takes_it_when_it_is_back(
         inbox.accept(arrival("m1"))
     assert list(queries.events()) == []
 
-    assert inbox.accept(arrival("m1")).status == "accepted"
+    assert inbox.accept(arrival("m1")).standing == "accepted"
 
 
 def test_a_store_that_is_away_is_away_for_the_whole_batch(
@@ -462,8 +462,8 @@ def test_a_closed_inbox_is_unavailable(database: Database) -> None:
 def test_what_is_known_outlives_the_process(database: Database) -> None:
     for expected in ("accepted", "duplicate"):
         inbox = Inbox(database)
-        assert inbox.accept(arrival("m1")).status == expected
-        assert inbox.accept(arrival(f"other {expected}")).status == "accepted"
+        assert inbox.accept(arrival("m1")).standing == expected
+        assert inbox.accept(arrival(f"other {expected}")).standing == "accepted"
         inbox.close()
 
 

@@ -9,7 +9,7 @@ from fakes import NOON, accept, accept_apart, arrival, failed, finish, locked, r
 
 from relay.rules.delivery import OutcomeKind, State
 from relay.rules.routing import Check, Match, RouteCheck
-from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect
 from relay.store.read import _PAGE
 
 ON_BOTH = True
@@ -215,7 +215,7 @@ def test_a_ledger_reads_while_a_stranger_writes(
 
 
 def test_a_ping_fails_when_there_are_no_tables(tmp_path_factory: pytest.TempPathFactory) -> None:
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('empty')}/relay.db")
+    database = connect(f"sqlite:///{tmp_path_factory.mktemp('empty')}/relay.db")
 
     with pytest.raises(StoreUnavailable):
         Queries(database).ping()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from fakes import eventually
 
-from relay.store.locks import FileLock, Taken, WriteLock
+from relay.store.database import StoreUnavailable
+from relay.store.sqlite import FileLock, WriteLock
 
 
 def _open(path: Path) -> int:
@@ -57,7 +58,7 @@ def test_a_lock_is_held_and_given_back(path: Path) -> None:
 def test_who_is_kept_waiting_for_too_long_is_told(path: Path, stranger: int) -> None:
     lock = WriteLock(_open(path), patience=0.05)
 
-    with pytest.raises(Taken, match="another process"), lock:
+    with pytest.raises(StoreUnavailable, match="another process"), lock:
         pass
 
     fcntl.flock(stranger, fcntl.LOCK_UN)
@@ -102,7 +103,7 @@ def test_another_thread_of_the_process_waits_no_longer_either(path: Path) -> Non
     with lock, ThreadPoolExecutor(1) as pool:
         error = pool.submit(lock.__enter__).exception()
 
-    assert isinstance(error, Taken)
+    assert isinstance(error, StoreUnavailable)
     with lock:
         pass
     lock.close()

@@ -14,24 +14,24 @@ from alembic.runtime.migration import MigrationContext
 from fakes import arrival
 
 from relay import migrations
-from relay.store import Database, Inbox, Queries, StoreUnavailable, schema
+from relay.store import Database, Inbox, Queries, StoreUnavailable, connect, schema
 
 ROOT = Path(__file__).parents[2]
 
 UPGRADE = """
 import sys
 from relay import migrations
-from relay.store import Database
+from relay.store import connect
 print("ready", flush=True)
 sys.stdin.readline()
-migrations.upgrade(Database(sys.argv[1]))
+migrations.upgrade(connect(sys.argv[1]))
 """
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Database]:
     """A database without tables."""
-    database = Database(f"sqlite:///{tmp_path}/empty.db")
+    database = connect(f"sqlite:///{tmp_path}/empty.db")
     yield database
     database.close()
 
@@ -53,7 +53,7 @@ def test_a_fresh_database_gets_its_tables(empty: Database) -> None:
 
     assert set(schema.metadata.tables) <= set(sa.inspect(empty.engine).get_table_names())
     inbox = Inbox(empty)
-    assert inbox.accept(arrival("m1")).status == "accepted"
+    assert inbox.accept(arrival("m1")).standing == "accepted"
     inbox.close()
 
 
@@ -112,7 +112,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(database: Da
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "relay.db").write_bytes(b"no database at all" * 1000)
-    database = Database(f"sqlite:///{tmp_path}/relay.db")
+    database = connect(f"sqlite:///{tmp_path}/relay.db")
 
     with pytest.raises(StoreUnavailable, match="not a database"):
         migrations.upgrade(database)

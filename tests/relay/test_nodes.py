@@ -20,7 +20,7 @@ from fakes import Clock, accept, eventually, take
 from site_of_nodes import PATIENCE, Flow, Site, kill
 
 from relay.node import Heartbeat
-from relay.store import Database, Inbox, Queue
+from relay.store import Database, Inbox, Queue, connect
 from relay.store.nodes import FORGOTTEN_AFTER, SILENT_AFTER, Node, Nodes, NodeView
 
 ON_BOTH = True
@@ -120,7 +120,7 @@ def test_a_heartbeat_says_who_it_is_until_it_stops(database: Database) -> None:
 
 
 def test_a_heartbeat_outlives_a_store_that_is_away(path: Path) -> None:
-    with closing(Database(f"sqlite:///{path}")) as database:
+    with closing(connect(f"sqlite:///{path}")) as database:
         heartbeat = Heartbeat(database, name="a", role="web", seconds=0.02)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("ALTER TABLE nodes RENAME TO away")
@@ -193,7 +193,7 @@ def test_a_relay_on_one_machine_lists_itself_while_it_runs(tmp_path: Path) -> No
     site = Site(tmp_path, store="sqlite:///relay.db")
     running = site.serve()
 
-    with closing(Database(f"sqlite:///{tmp_path}/relay.db")) as database:
+    with closing(connect(f"sqlite:///{tmp_path}/relay.db")) as database:
         fleet = Nodes(database)
         site_of_nodes.within(PATIENCE, lambda: len(fleet.nodes()) == 2)
         shown = site.run("nodes").stdout

@@ -57,7 +57,7 @@ def test_a_claim_has_what_the_connector_needs(inbox: Inbox, queue: Queue) -> Non
 
     assert claim.event == new.event
     assert (claim.destination, claim.thread, claim.claimed_at) == ("crm", None, NOON)
-    assert (claim.standing.attempts, claim.standing.repeat) == (1, False)
+    assert (claim.tries.attempts, claim.tries.repeat) == (1, False)
 
 
 def test_a_claim_counts_its_attempt_and_writes_it_down_at_once(

@@ -20,7 +20,7 @@ from fakes import NOON, arrival, customer, eventually, failed, finish, take, tak
 from relay.rules import recovery
 from relay.rules.delivery import OutcomeKind, State
 from relay.rules.units import RateLimit
-from relay.store import Database, Inbox, Queries, Queue, Recovery, schema
+from relay.store import Database, Inbox, Queries, Queue, Recovery, connect, schema
 from relay.store.prune import Pruning, Removed
 from relay.store.recover import Act
 
@@ -30,7 +30,7 @@ ACT = Act(who="anna", why=None, at=NOON + DAY)
 
 @pytest.fixture
 def database(emptied: str) -> Iterator[Database]:
-    made = Database(emptied)
+    made = connect(emptied)
     sa.event.listen(made.engine, "connect", _be_patient)
     yield made
     made.close()
@@ -101,7 +101,7 @@ def test_what_a_sender_revives_is_not_pruned(
         lambda: inbox.accept(again),
         lambda: _prune(database),
     ) as (accepted, pruned):
-        assert accepted.result(9).status == "duplicate"
+        assert accepted.result(9).standing == "duplicate"
         assert sum(pruned.result(9), Removed()).events == 0
 
     assert _states(queries) == [State.PENDING]
@@ -157,7 +157,7 @@ def test_a_resend_brings_no_number_back_that_is_being_erased(
         lambda: inbox.accept(again),
     ) as (erased, accepted):
         assert sum(erased.result(9), Removed()).events == 1
-        assert accepted.result(9).status == "duplicate"
+        assert accepted.result(9).standing == "duplicate"
 
     with database.reading() as db:
         for table in (schema.lanes, schema.deliveries, schema.events):

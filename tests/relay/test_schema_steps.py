@@ -25,7 +25,7 @@ from site_of_nodes import PATIENCE, Flow, Site
 from relay import migrations
 from relay.migrations import NodesAtWork, SchemaTooNew, UnknownRevision
 from relay.node import Heartbeat
-from relay.store import Database, Inbox, Queries, Queue, schema
+from relay.store import Database, Inbox, Queries, Queue, connect, schema
 from relay.store.nodes import Nodes
 
 HEAD = migrations.newest()
@@ -35,17 +35,17 @@ Move = Callable[[Database, str], None]
 MIGRATE = """
 import sys
 from relay import migrations
-from relay.store import Database
+from relay.store import connect
 print("ready", flush=True)
 sys.stdin.readline()
-print(migrations.migrate(Database(sys.argv[1])).is_none, migrations.newest())
+print(migrations.migrate(connect(sys.argv[1])).is_none, migrations.newest())
 """
 
 TO = """
 import sys
 from relay import migrations
-from relay.store import Database
-print(migrations.migrate(Database(sys.argv[1]), sys.argv[2]))
+from relay.store import connect
+print(migrations.migrate(connect(sys.argv[1]), sys.argv[2]))
 """
 
 
@@ -53,11 +53,11 @@ print(migrations.migrate(Database(sys.argv[1]), sys.argv[2]))
 def blank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A database without tables."""
     if request.param == "sqlite":
-        with closing(Database(f"sqlite:///{tmp_path}/blank.db")) as database:
+        with closing(connect(f"sqlite:///{tmp_path}/blank.db")) as database:
             yield database
         return
     request.getfixturevalue("server")
-    with servers.new_database() as url, closing(Database(url)) as database:
+    with servers.new_database() as url, closing(connect(url)) as database:
         yield database
 
 
@@ -71,8 +71,8 @@ def _by_hand(database: Database, to: str) -> None:
     dialect = database.engine.dialect.name
     printed = migrations.statements(before, to, dialect=dialect)
     assert migrations.revision(database) == before
-    if database.is_sqlite:
-        with closing(sqlite3.connect(database.path)) as db:
+    if database.file is not None:
+        with closing(sqlite3.connect(database.file)) as db:
             db.execute("PRAGMA foreign_keys = ON")
             db.executescript(printed)
     else:

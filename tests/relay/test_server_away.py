@@ -20,7 +20,7 @@ from relay.app import create_app
 from relay.config.load import load
 from relay.leases import Intervals
 from relay.refused import Refusals
-from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect
 from relay.worker import Worker
 
 CONFIG = """\
@@ -94,7 +94,7 @@ def _is(database: Database, backlog: Mapping[str, Mapping[str, int]]) -> bool:
 def test_a_server_that_stops_and_starts_loses_nothing_and_needs_nobody(
     primary: Cluster, tmp_path: Path
 ) -> None:
-    database, crm = Database(primary.url), Scripted()
+    database, crm = connect(primary.url), Scripted()
     with _relay(database, crm, tmp_path) as client:
         assert [_post(client, f"before-{number}") for number in range(5)] == [200] * 5
         eventually(lambda: len(crm.calls) == 5)
@@ -114,7 +114,7 @@ def test_a_server_that_stops_and_starts_loses_nothing_and_needs_nobody(
 def test_a_receiver_that_starts_while_the_server_is_away_says_so_until_it_is_back(
     primary: Cluster,
 ) -> None:
-    database = Database(primary.url)
+    database = connect(primary.url)
     migrations.upgrade(database)
     primary.stop()
 
@@ -123,7 +123,7 @@ def test_a_receiver_that_starts_while_the_server_is_away_says_so_until_it_is_bac
         inbox.accept(arrival("m1"))
     primary.start()
 
-    assert inbox.accept(arrival("m1")).status == "accepted"
+    assert inbox.accept(arrival("m1")).standing == "accepted"
     inbox.close()
     database.close()
 
@@ -131,7 +131,7 @@ def test_a_receiver_that_starts_while_the_server_is_away_says_so_until_it_is_bac
 def test_what_was_delivered_while_the_server_was_away_is_recorded_when_it_is_back(
     primary: Cluster, tmp_path: Path
 ) -> None:
-    database, crm, hang = Database(primary.url), Scripted(), Hang()
+    database, crm, hang = connect(primary.url), Scripted(), Hang()
     crm.script.append(hang)
     with _relay(database, crm, tmp_path) as client:
         assert _post(client, "m1") == 200
@@ -158,7 +158,7 @@ def test_a_standby_that_takes_over_has_all_that_was_acknowledged(
         waits = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
         eventually(lambda: server.execute(waits).fetchone())
     both = f"postgresql://postgres@/postgres?host={primary.folder},{standby.folder}"
-    database, crm = Database(both), Scripted()
+    database, crm = connect(both), Scripted()
     with _relay(database, crm, tmp_path) as client:
         names = [f"m{number}" for number in range(10)]
         assert [_post(client, name) for name in names] == [200] * 10

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from fakes import arrival, finish, take_one
 
-from relay.store import Database, Inbox, Queries, Queue
+from relay.store import Database, Inbox, Queries, Queue, connect
 
 FORBIDDEN = "?options=-c%20enable_seqscan%3Doff"
 #: Those that grow; the others are small whatever happens.
@@ -22,7 +22,7 @@ GROWING = {"events", "keys", "requests", "lanes", "deliveries", "attempts"}
 
 @pytest.fixture
 def database(emptied: str) -> Iterator[Database]:
-    with closing(Database(emptied + FORBIDDEN)) as database:
+    with closing(connect(emptied + FORBIDDEN)) as database:
         yield database
 
 

@@ -31,7 +31,7 @@ from relay.rules.delivery import Outcome, OutcomeKind, Policy, State
 from relay.rules.health import Health, granted
 from relay.rules.recovery import Change, ChangeKind
 from relay.rules.routing import Route
-from relay.store import Database, Inbox, Queue, Recovery
+from relay.store import Inbox, Queue, Recovery, connect
 from relay.store.checkup import Checkup
 from relay.store.prune import Pruning
 from relay.store.recover import Act
@@ -124,7 +124,7 @@ HOUSEKEEPING = st.one_of(does("examine"), does("prune", age=st.sampled_from([0, 
 def _empty_store() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "relay.db"
-        database = Database(f"sqlite:///{path}")
+        database = connect(f"sqlite:///{path}")
         migrations.upgrade(database)
         database.close()
         return path.read_bytes()
@@ -138,7 +138,7 @@ class Store(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="store-machine-"))
         path = self.folder / "relay.db"
         path.write_bytes(_empty_store())
-        self.database = Database(f"sqlite:///{path}")
+        self.database = connect(f"sqlite:///{path}")
         self.clock = Clock()
         self.inbox = Inbox(self.database)
         self.queues = {node: Queue(self.database, node=node) for node in NODES}
@@ -213,7 +213,7 @@ class Store(RuleBasedStateMachine):
 
         acceptance = self.inbox.accept(self._arrival(name, who, to))
 
-        assert acceptance.status == "accepted"
+        assert acceptance.standing == "accepted"
         self.world.messages[name] = Message(name, acceptance.event_id, who, to)
         assert self._added(before, acceptance.event_id) == Counter(to)
         assert not changed(before, self.eyes.deliveries())
@@ -224,7 +224,7 @@ class Store(RuleBasedStateMachine):
 
         acceptance = self.inbox.accept(self._arrival(message.name, message.customer, to))
 
-        assert (acceptance.status, acceptance.event_id) == ("duplicate", message.event_id)
+        assert (acceptance.standing, acceptance.event_id) == ("duplicate", message.event_id)
         message.duplicates += 1
         message.to = to if finds_routes else message.to
         assert self._added(before, message.event_id) == Counter(to if finds_routes else ())
@@ -247,7 +247,7 @@ class Store(RuleBasedStateMachine):
         arrival = self._arrival(message.name, message.customer, EVERYWHERE, body=text)
         acceptance = self.inbox.accept(arrival)
 
-        assert acceptance.status == "conflict"
+        assert acceptance.standing == "conflict"
         assert facts(self.eyes.deliveries()) == before
 
     def _arrival(self, name: str, who: str, to: Sequence[str], **changes: Any) -> Arrival:
@@ -320,7 +320,7 @@ class Store(RuleBasedStateMachine):
         """Look whether an attempt at this delivery may begin now, and knows what it has to."""
         row, name = before[claim.delivery_id], claim.delivery_id
         assert claim.number == row["claims"] + 1
-        assert claim.standing.repeat is (name in self.world.doubted)
+        assert claim.tries.repeat is (name in self.world.doubted)
         assert name not in self.world.arrived
         others = [
             each
@@ -627,8 +627,8 @@ class Store(RuleBasedStateMachine):
             assert len(attempts) == row["claims"] >= row["attempts"] >= 0
             running = row["state"] == "in_flight"
             assert running is (name in holding)
-            assert all(each["result"] for each in attempts[:-1])
-            assert not attempts or (attempts[-1]["result"] is None) is running
+            assert all(each["outcome"] for each in attempts[:-1])
+            assert not attempts or (attempts[-1]["outcome"] is None) is running
             assert (row["due_at"] is not None) is (row["state"] in ("pending", "in_flight"))
             if running:
                 work = holding[name]

@@ -77,7 +77,7 @@ def test_a_purged_event_that_is_sent_again_has_no_effect(
 
     again = inbox.accept(arrival("old", at=NOON + 2 * DAY))
 
-    assert again.status == "duplicate"
+    assert again.standing == "duplicate"
     assert list(queries.events()) == []
     assert take(queue, now=NOON + 3 * DAY) == []
 
@@ -152,7 +152,7 @@ def test_a_customer_is_erased_and_nobody_else(
     assert [view.event.message_id for view in queries.events()] == ["b1"]
     with database.reading() as db:
         assert customer(1) not in str(db.execute(sa.select(schema.lanes)).all())
-    assert inbox.accept(arrival("a1", customer=customer(1))).status == "duplicate"
+    assert inbox.accept(arrival("a1", customer=customer(1))).standing == "duplicate"
 
 
 def test_what_is_being_delivered_is_not_erased_and_the_rest_of_its_conversation_goes_on(

@@ -1,0 +1,28 @@
+"""Which database does a URL name?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from relay.store import postgres, sqlite
+from relay.store.database import Database
+
+
+def connect(url: str, *, reserve: int = 0) -> Database:
+    """Open the store at *url*; a SQLite file that is missing is made.
+
+    *reserve*: bytes of disk below which nothing new is taken in; half of it is kept for claims,
+    the rest for recording finished attempts. PostgreSQL looks after its own disk. Raises
+    :class:`~relay.store.database.StoreUnavailable`.
+    """
+    file = file_of(url)
+    if file is None:
+        return postgres.PostgresDatabase(url)
+    return sqlite.SqliteDatabase(url, file, reserve=reserve)
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file of a SQLite store; None: a server keeps it."""
+    return Path(sa.make_url(url).database or "") if url.startswith("sqlite:") else None
