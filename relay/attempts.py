@@ -49,9 +49,7 @@ def conclude(
     seconds: float,
 ) -> Record:
     """Decide what follows from *outcome*, and log the attempt, which took so many *seconds*."""
-    decision = decide(
-        claim.tries, outcome, policy=destination.settings.policy, now=now, rng=rng
-    )
+    decision = decide(claim.tries, outcome, policy=destination.settings.policy, now=now, rng=rng)
     record = Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
     if not outcome.begun:
         return record

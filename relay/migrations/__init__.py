@@ -1,6 +1,6 @@
 """Bringing a database to the schema of this version, or to an older one.
 
-A revision may say ``serves = "0004"``: code whose newest revision is that one still works on this
+A revision may say ``serves = "0104"``: code whose newest revision is that one still works on this
 schema. So nodes of two versions run side by side while one after the other is replaced.
 """
 
@@ -23,9 +23,16 @@ from relay.store import connect, copy, schema
 from relay.store.database import Database, StoreUnavailable
 from relay.store.nodes import Nodes
 
+#: The schemas of versions before the first release, which were squashed into its first revision.
+UNRELEASED = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})
+
 
 class Unusable(Exception):
     """A database must not be used as it is."""
+
+
+class SchemaTooOld(Unusable):
+    """A version before the first release made this database."""
 
 
 class SchemaTooNew(Unusable):
@@ -80,7 +87,8 @@ def migrate(database: Database, to: str | None = None, *, force: bool = False) -
     """Bring the tables to the revision *to*, newer or older; without it to this version's.
 
     All or nothing. *force*: also if living nodes cannot go on with it. Raises
-    :class:`SchemaTooNew`, :class:`NodesAtWork`, :class:`UnknownRevision` and StoreUnavailable.
+    :class:`SchemaTooOld`, :class:`SchemaTooNew`, :class:`NodesAtWork`, :class:`UnknownRevision`
+    and StoreUnavailable.
     """
     known = _Revisions()
     wanted = known.named(to)
@@ -97,10 +105,7 @@ def migrate(database: Database, to: str | None = None, *, force: bool = False) -
         if not known.knows(before):
             if to is None and known.knows(_serves(db)):
                 return Change(before=before, after=before)
-            raise SchemaTooNew(
-                f"the database has schema {before}, which this version does not know: "
-                "a newer gofax-relay has used it; upgrade gofax-relay"
-            )
+            raise _stranger(before)
         if not force and not known.is_served(before, by=wanted):
             _require_quiet(database, db)
         go = command.upgrade if known.is_upward(before, wanted) else command.downgrade
@@ -111,12 +116,12 @@ def migrate(database: Database, to: str | None = None, *, force: bool = False) -
 def statements(before: str | None, to: str | None = None, *, dialect: str) -> str:
     """Return the SQL that leads from *before* to *to*, and change nothing.
 
-    Raises :class:`SchemaTooNew` and :class:`UnknownRevision`.
+    Raises :class:`SchemaTooOld`, :class:`SchemaTooNew` and :class:`UnknownRevision`.
     """
     known = _Revisions()
     wanted = known.named(to)
     if not known.knows(before):
-        raise SchemaTooNew(f"the database has schema {before}, which this version does not know")
+        raise _stranger(before)
     if before == wanted:
         return ""
     go = command.upgrade if known.is_upward(before, wanted) else command.downgrade
@@ -179,6 +184,19 @@ class _Revisions:
         module = self._scripts.get_revision(by).module
         oldest: str = getattr(module, "serves", by)
         return self.order.index(oldest) <= self.order.index(code) <= self.order.index(by)
+
+
+def _stranger(revision: str | None) -> Unusable:
+    """Return the error for a revision that this version does not know."""
+    if revision in UNRELEASED:
+        return SchemaTooOld(
+            f"the database has schema {revision} of a version before 0.1.0, from which no way "
+            "leads here: start a new store (another file or database) and keep this one to read"
+        )
+    return SchemaTooNew(
+        f"the database has schema {revision}, which this version does not know: "
+        "a newer gofax-relay has used it; upgrade gofax-relay"
+    )
 
 
 def _require_quiet(database: Database, db: sa.Connection) -> None:

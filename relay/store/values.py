@@ -167,7 +167,7 @@ class Ahead:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView:
-    """An attempt as people see it; no result yet means that it is running, or was lost."""
+    """An attempt as people see it; no outcome yet means that it runs, or was lost."""
 
     id: str
     node: str

@@ -125,8 +125,8 @@ def test_a_worker_that_hung_cannot_overwrite_what_the_winner_recorded(
     delivery = _cards(relay, "m1")
     assert delivery.state.value == "delivered"
     first, second = delivery.history
-    assert (first.node, first.result) == (node, "ambiguous")
-    assert (second.node != node, second.result, second.repeat) == (True, "delivered", True)
+    assert (first.node, first.outcome) == (node, "ambiguous")
+    assert (second.node != node, second.outcome, second.repeat) == (True, "delivered", True)
     records = requests.get(systems + "/records", timeout=10).json()
     evidence = collect(relay, records, acknowledged=["m1", "m2", "m3"])
     assert violations(evidence) == []

@@ -150,7 +150,7 @@ class Fleet:
         return all(self.delivery(name).state == state for name in names)
 
     def attempts(self, names: Sequence[str]) -> Mapping[str, Sequence[str | None]]:
-        return {name: [each.result for each in self.delivery(name).history] for name in names}
+        return {name: [each.outcome for each in self.delivery(name).history] for name in names}
 
     def queues(self) -> Connection:
         return Connection(self.broker)

@@ -1,4 +1,7 @@
-"""A newer version of the relay, made from this one: the same code with one more revision."""
+"""A newer version of the relay: the same code with a second revision, until there is a real one.
+
+It runs in processes of its own, since this process has imported this version.
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def broker(
 
 def _start(*starts: Callable[[], Process]) -> list[Process]:
     with ThreadPoolExecutor(len(starts)) as starting:
-        return [each.result() for each in [starting.submit(start) for start in starts]]
+        return [each.outcome() for each in [starting.submit(start) for start in starts]]
 
 
 def test_a_broker_that_stops_and_starts_delays_no_answer_and_loses_no_delivery(
@@ -113,7 +113,7 @@ def test_an_attempt_of_a_worker_that_is_killed_is_taken_over(
     eventually(lambda: fleet.are("delivered", ["m0", "m1"]), seconds=120)
     assert fleet.system.names("m") == ["m0", "m0", "m1"]
     (first, second) = fleet.delivery("m0").history
-    assert (first.result, second.result) == ("ambiguous", "delivered")
+    assert (first.outcome, second.outcome) == ("ambiguous", "delivered")
     assert first.detail == "the worker was lost (lease ran out)"
 
 

@@ -116,7 +116,7 @@ def test_a_late_failure_changes_only_its_attempt(
     after = delivery()
     assert (after.state, after.due_at, after.error) == (before.state, before.due_at, before.error)
     assert after.state == State.PENDING
-    assert [(a.result, a.detail) for a in after.history] == [("refused", "no such contact")]
+    assert [(a.outcome, a.detail) for a in after.history] == [("refused", "no such contact")]
 
 
 def test_a_late_success_settles_if_nobody_else_has(
@@ -131,7 +131,7 @@ def test_a_late_success_settles_if_nobody_else_has(
     finish(slow, first, delivered("ticket 7", thread="ticket 7"))
 
     assert (delivery().state, delivery().reference) == (State.DELIVERED, "ticket 7")
-    assert [attempt.result for attempt in delivery().history] == ["delivered"]
+    assert [attempt.outcome for attempt in delivery().history] == ["delivered"]
     following = take_one(other)
     assert (following.event.message_id, following.thread) == ("m2", "ticket 7")
 
@@ -171,7 +171,7 @@ def test_while_another_is_at_it_a_late_success_waits_for_that_one(
 
     finish(queue, again, delivered("found again"))
     assert (delivery().state, delivery().reference) == (State.DELIVERED, "found again")
-    assert [attempt.result for attempt in delivery().history] == ["delivered", "delivered"]
+    assert [attempt.outcome for attempt in delivery().history] == ["delivered", "delivered"]
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -208,7 +208,7 @@ def test_what_arrived_by_a_late_success_is_delivered_also_if_the_one_who_was_at_
 
     view = delivery()
     assert (view.state, view.reference, view.error) == (State.DELIVERED, "ticket 7", None)
-    assert [attempt.result for attempt in view.history] == ["delivered", outcome.kind]
+    assert [attempt.outcome for attempt in view.history] == ["delivered", outcome.kind]
     following = take_one(queue)
     assert (following.event.message_id, following.thread) == ("m2", "ticket 7")
 
@@ -224,7 +224,7 @@ def test_doubt_never_replaces_what_is_known(
     finish(queue, lost, failed(OutcomeKind.AMBIGUOUS, "lost"))
 
     assert delivery().state == State.DELIVERED
-    assert [attempt.result for attempt in delivery().history] == ["delivered"]
+    assert [attempt.outcome for attempt in delivery().history] == ["delivered"]
 
 
 def test_a_lease_that_is_renewed_after_it_was_found_lost_stays_with_its_attempt(
@@ -240,7 +240,7 @@ def test_a_lease_that_is_renewed_after_it_was_found_lost_stays_with_its_attempt(
 
     (attempt,) = delivery().history
     assert delivery().state == State.IN_FLIGHT
-    assert (attempt.result, attempt.ended_at, attempt.detail) == (None, None, None)
+    assert (attempt.outcome, attempt.ended_at, attempt.detail) == (None, None, None)
 
 
 def test_a_lease_that_two_workers_find_lost_is_settled_once(

@@ -147,7 +147,7 @@ def test_one_event_comes_with_all_its_attempts_and_requests(
     (delivery,) = view.deliveries
     assert (delivery.state, delivery.error) == (State.DEAD, "refused: no such contact")
     (attempt,) = delivery.history
-    assert (attempt.result, attempt.detail, attempt.status) == ("refused", "no such contact", 404)
+    assert (attempt.outcome, attempt.detail, attempt.status) == ("refused", "no such contact", 404)
 
 
 def test_why_an_event_went_where_it_went_is_kept(inbox: Inbox, queries: Queries) -> None:

@@ -140,15 +140,20 @@ def test_a_migrated_database_is_the_same_to_the_last_word(
         assert sorted(migrated[name]) == sorted(statement), name
 
 
-def test_events_of_an_older_schema_stay(database: Database) -> None:
-    inbox = Inbox(database)
-    inbox.accept(arrival("m1"))
-    inbox.close()
-    migrations.migrate(database, "0002")
-    with database.reading() as db:
-        assert "sentiment" not in {each["name"] for each in sa.inspect(db).get_columns("events")}
+@pytest.mark.parametrize("revision", sorted(migrations.UNRELEASED))
+def test_a_store_of_an_unreleased_version_is_refused_with_what_to_do(
+    database: Database, revision: str
+) -> None:
+    with database.writing() as db:
+        db.execute(sa.text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
+        db.execute(sa.text("UPDATE marks SET value = X'30303035' WHERE name = 'serves'"))
+    before = _shape(database)
 
-    migrations.upgrade(database)
+    for act in (
+        lambda: migrations.upgrade(database),
+        lambda: migrations.statements(revision, dialect="sqlite"),
+    ):
+        with pytest.raises(migrations.SchemaTooOld, match=f"{revision} .*start a new store"):
+            act()
 
-    [view] = Queries(database).events()
-    assert (view.event.message_id, view.event.sentiment) == ("m1", None)
+    assert (_shape(database), _revisions(database)) == (before, [revision])

@@ -71,7 +71,7 @@ def test_a_claim_counts_its_attempt_and_writes_it_down_at_once(
     assert (view.state, view.attempts) == (State.IN_FLIGHT, 1)
     (attempt,) = view.history
     assert (attempt.id, attempt.node, attempt.started_at) == (claim.attempt_id, "worker-1", NOON)
-    assert (attempt.ended_at, attempt.result) == (None, None)
+    assert (attempt.ended_at, attempt.outcome) == (None, None)
 
 
 def test_not_more_are_claimed_than_asked_for(inbox: Inbox, queue: Queue) -> None:
@@ -213,7 +213,7 @@ def test_an_attempt_is_kept_with_its_outcome(
     finish(queue, take_one(queue), failed(OutcomeKind.TRANSIENT, "busy", status=503), now=ended_at)
 
     (attempt,) = delivery().history
-    assert (attempt.result, attempt.detail, attempt.status) == ("transient", "busy", 503)
+    assert (attempt.outcome, attempt.detail, attempt.status) == ("transient", "busy", 503)
     assert (attempt.started_at, attempt.ended_at) == (NOON, ended_at)
     assert delivery().error == "busy"
 

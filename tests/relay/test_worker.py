@@ -141,7 +141,7 @@ def test_a_failure_that_passes_is_tried_again_after_its_wait(
     _step(worker)
 
     assert delivery().state == State.DELIVERED
-    assert [attempt.result for attempt in delivery().history] == [
+    assert [attempt.outcome for attempt in delivery().history] == [
         "transient", "transient", "delivered",
     ]  # fmt: skip
     assert len({call.key for call in crm.calls}) == 1
@@ -294,7 +294,7 @@ def test_an_error_outside_of_the_contract_is_doubt_and_its_text_is_not_stored(
 
     assert delivery().state == State.PENDING
     (attempt,) = delivery().history
-    assert (attempt.result, attempt.detail) == ("ambiguous", "bug in the connector: KeyError")
+    assert (attempt.outcome, attempt.detail) == ("ambiguous", "bug in the connector: KeyError")
     assert hidden.encode() not in _everything_in(path)
     assert logs[0]["event"] == "connector.failed"
     assert logs[0]["log_level"] == logging.getLevelName(logging.ERROR).lower()
@@ -310,7 +310,7 @@ def test_an_answer_outside_of_the_contract_is_doubt(
     _step(new_worker(destination("crm", crm)))
 
     assert delivery().state == State.PENDING
-    assert [attempt.result for attempt in delivery().history] == ["ambiguous"]
+    assert [attempt.outcome for attempt in delivery().history] == ["ambiguous"]
 
 
 def test_text_that_cannot_be_stored_does_not_keep_a_success_from_being_recorded(
@@ -520,13 +520,13 @@ def test_a_destination_that_hangs_loses_its_lease_and_slows_nobody(
     assert [call.repeat for call in crm.calls] == [False, True]
 
     hang.release()
-    eventually(lambda: delivery("stuck").history[0].result == "delivered")
+    eventually(lambda: delivery("stuck").history[0].outcome == "delivered")
     assert delivery("stuck").reference == "r2"
 
 
 def _lost(delivery: FindDelivery, clock: Clock) -> bool:
     """Say whether the lease was lost; if not, let a second go by."""
-    if delivery("stuck").history[0].result == "ambiguous":
+    if delivery("stuck").history[0].outcome == "ambiguous":
         return True
     clock.advance(1)
     return False
@@ -616,7 +616,7 @@ def test_a_worker_takes_back_what_it_held_when_it_was_killed(
     clock.advance(3600)
     eventually(lambda: delivery().state == State.DELIVERED)
     assert [call.repeat for call in crm.calls] == [True]
-    assert [attempt.result for attempt in delivery().history] == ["ambiguous", "delivered"]
+    assert [attempt.outcome for attempt in delivery().history] == ["ambiguous", "delivered"]
 
 
 def test_a_worker_leaves_what_others_hold(

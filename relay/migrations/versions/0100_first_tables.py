@@ -1,23 +1,41 @@
-"""First tables"""
+"""The tables of 0.1.0"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import op
 
 from relay.store.schema import UtcTime
 
-revision = "0001"
+revision = "0100"
 down_revision = None
 
 
 def upgrade() -> None:
     op.create_table(
+        "actions",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=True),
+        sa.Column("event_id", sa.Text(), nullable=True),
+        sa.Column("delivery_id", sa.Text(), nullable=True),
+        sa.Column("destination", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_actions")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_actions_event_id"), "actions", ["event_id"], unique=False)
+    op.create_table(
         "destinations",
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("cause", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("since", UtcTime(), nullable=False),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("cause", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("since", UtcTime(), nullable=True),
         sa.Column("until", UtcTime(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_destinations")),
     )
@@ -38,6 +56,7 @@ def upgrade() -> None:
         sa.Column("recipient", sa.Text(), nullable=True),
         sa.Column("body", sa.Text(), nullable=True),
         sa.Column("keyword", sa.Text(), nullable=True),
+        sa.Column("sentiment", sa.Text(), nullable=True),
         sa.Column("account_id", sa.Text(), nullable=True),
         sa.Column("conversation", sa.Text(), nullable=False),
         sa.Column("occurred_at", UtcTime(), nullable=True),
@@ -45,6 +64,10 @@ def upgrade() -> None:
         sa.Column("raw", sa.LargeBinary(), nullable=False),
         sa.Column("query", sa.Text(), nullable=False),
         sa.Column("routing", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column("remote", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("headers", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
         sa.UniqueConstraint("id", name=op.f("uq_events_id")),
         sqlite_autoincrement=True,
@@ -55,7 +78,7 @@ def upgrade() -> None:
         sa.Column("key", sa.LargeBinary(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("meaning", sa.LargeBinary(), nullable=False),
-        sa.Column("text_mark", sa.LargeBinary(), nullable=True),
+        sa.Column("text_digest", sa.LargeBinary(), nullable=True),
         sa.Column("duplicates", sa.Integer(), nullable=False),
         sa.Column("first_at", UtcTime(), nullable=False),
         sa.Column("last_at", UtcTime(), nullable=False),
@@ -77,6 +100,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_marks")),
     )
     op.create_table(
+        "nodes",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("started_at", UtcTime(), nullable=False),
+        sa.Column("beat_at", UtcTime(), nullable=False),
+        sa.Column("faults", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_nodes")),
+    )
+    op.create_table(
         "requests",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
@@ -95,14 +130,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_requests_event_id"), "requests", ["event_id"], unique=False)
-    op.create_index(
-        "ix_requests_refused",
-        "requests",
-        ["seq"],
-        unique=False,
-        sqlite_where=sa.text("outcome = 'refused'"),
-        postgresql_where=sa.text("outcome = 'refused'"),
-    )
+    _partial("ix_requests_refused", "requests", ["seq"], "outcome = 'refused'")
     op.create_table(
         "deliveries",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -112,6 +140,7 @@ def upgrade() -> None:
         sa.Column("lane_id", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), server_default="scheduled", nullable=False),
         sa.Column("late", sa.Boolean(), nullable=False),
         sa.Column("due_at", UtcTime(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
@@ -131,38 +160,40 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_deliveries_id")),
         sqlite_autoincrement=True,
     )
-    op.create_index(
-        "ix_deliveries_due",
-        "deliveries",
-        ["destination", "due_at", "seq"],
-        unique=False,
-        sqlite_where=sa.text("state = 'pending'"),
-        postgresql_where=sa.text("state = 'pending'"),
+    _partial(
+        "ix_deliveries_due", "deliveries", ["destination", "due_at", "seq"], "state = 'pending'"
     )
     op.create_index(op.f("ix_deliveries_event_id"), "deliveries", ["event_id"], unique=False)
-    op.create_index(
-        "ix_deliveries_lease",
+    op.create_index("ix_deliveries_lane", "deliveries", ["lane_id", "event_id"], unique=False)
+    _partial(
+        "ix_deliveries_late",
         "deliveries",
-        ["lease_until"],
-        unique=False,
-        sqlite_where=sa.text("state = 'in_flight'"),
-        postgresql_where=sa.text("state = 'in_flight'"),
+        ["lane_id", "seq"],
+        "state IN ('waiting', 'pending', 'in_flight') AND late",
     )
-    op.create_index(
+    _partial(
+        "ix_deliveries_late_head",
+        "deliveries",
+        ["lane_id"],
+        "state IN ('pending', 'in_flight') AND late",
+    )
+    _partial("ix_deliveries_lease", "deliveries", ["lease_until"], "state = 'in_flight'")
+    _partial(
         "ix_deliveries_line",
         "deliveries",
         ["lane_id", "seq"],
-        unique=False,
-        sqlite_where=sa.text("state IN ('waiting', 'pending', 'in_flight') AND NOT late"),
-        postgresql_where=sa.text("state IN ('waiting', 'pending', 'in_flight') AND NOT late"),
+        "state IN ('waiting', 'pending', 'in_flight') AND NOT late",
     )
-    op.create_index(
+    _partial("ix_deliveries_newest", "deliveries", ["destination", "seq"], "state = 'pending'")
+    _partial(
+        "ix_deliveries_stopped", "deliveries", ["destination", "seq"], "state IN ('dead', 'held')"
+    )
+    _partial(
         "uq_deliveries_head",
         "deliveries",
         ["lane_id"],
+        "state IN ('pending', 'in_flight') AND NOT late",
         unique=True,
-        sqlite_where=sa.text("state IN ('pending', 'in_flight') AND NOT late"),
-        postgresql_where=sa.text("state IN ('pending', 'in_flight') AND NOT late"),
     )
     op.create_table(
         "attempts",
@@ -175,7 +206,7 @@ def upgrade() -> None:
         sa.Column("repeat", sa.Boolean(), nullable=False),
         sa.Column("started_at", UtcTime(), nullable=False),
         sa.Column("ended_at", UtcTime(), nullable=True),
-        sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("outcome", sa.Text(), nullable=True),
         sa.Column("detail", sa.Text(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -189,47 +220,15 @@ def upgrade() -> None:
     op.create_index("ix_attempts_started", "attempts", ["destination", "started_at"], unique=False)
 
 
-def downgrade() -> None:
-    op.drop_index("ix_attempts_started", table_name="attempts")
-    op.drop_index(op.f("ix_attempts_delivery_id"), table_name="attempts")
-    op.drop_table("attempts")
-    op.drop_index(
-        "uq_deliveries_head",
-        table_name="deliveries",
-        sqlite_where=sa.text("state IN ('pending', 'in_flight') AND NOT late"),
-        postgresql_where=sa.text("state IN ('pending', 'in_flight') AND NOT late"),
+def _partial(
+    name: str, table: str, columns: Sequence[str], where: str, *, unique: bool = False
+) -> None:
+    condition = sa.text(where)
+    op.create_index(
+        name,
+        table,
+        columns,
+        unique=unique,
+        sqlite_where=condition,
+        postgresql_where=condition,
     )
-    op.drop_index(
-        "ix_deliveries_line",
-        table_name="deliveries",
-        sqlite_where=sa.text("state IN ('waiting', 'pending', 'in_flight') AND NOT late"),
-        postgresql_where=sa.text("state IN ('waiting', 'pending', 'in_flight') AND NOT late"),
-    )
-    op.drop_index(
-        "ix_deliveries_lease",
-        table_name="deliveries",
-        sqlite_where=sa.text("state = 'in_flight'"),
-        postgresql_where=sa.text("state = 'in_flight'"),
-    )
-    op.drop_index(op.f("ix_deliveries_event_id"), table_name="deliveries")
-    op.drop_index(
-        "ix_deliveries_due",
-        table_name="deliveries",
-        sqlite_where=sa.text("state = 'pending'"),
-        postgresql_where=sa.text("state = 'pending'"),
-    )
-    op.drop_table("deliveries")
-    op.drop_index(
-        "ix_requests_refused",
-        table_name="requests",
-        sqlite_where=sa.text("outcome = 'refused'"),
-        postgresql_where=sa.text("outcome = 'refused'"),
-    )
-    op.drop_index(op.f("ix_requests_event_id"), table_name="requests")
-    op.drop_table("requests")
-    op.drop_table("marks")
-    op.drop_table("lanes")
-    op.drop_table("keys")
-    op.drop_index(op.f("ix_events_message_id"), table_name="events")
-    op.drop_table("events")
-    op.drop_table("destinations")
