@@ -20,8 +20,9 @@ from connectors.base import (
     Unauthorized,
 )
 from connectors.testing.bench import Bench
+from connectors.testing.findings import Findings, check
 from connectors.testing.gateway import Asked, Fault, Plan, lasting
-from connectors.testing.hooks import Findings, Hooks, over_http_only, told
+from connectors.testing.hooks import Hooks, over_http_only
 
 Verdict = type[DeliveryError] | tuple[type[DeliveryError], ...]
 
@@ -50,6 +51,7 @@ SHORT, GRACE = 1.0, 3.0
 class AnswerChecks(Hooks):
     """What the connector raises; every request of a delivery has its turn to go wrong."""
 
+    @check
     def test_C04_garbage_behind_2xx_is_no_success(self) -> None:
         over_http_only(self)
         findings = Findings()
@@ -59,19 +61,22 @@ class AnswerChecks(Hooks):
                 for name, body in (GARBAGE | ODD).items():
                     outcome = _struck(bench, lasting(Fault(body=body), since=at))
                     success = isinstance(outcome, Receipt) and (self.takes_any_2xx or name in ODD)
-                    findings.expect(
+                    findings.judge(
                         success or isinstance(outcome, DeliveryError),
-                        f"200 with {name} from request {at} on: {told(outcome)}, "
-                        "wanted a DeliveryError",
+                        outcome,
+                        wanted="a DeliveryError",
+                        at=f"200 with {name} from request {at} on",
                     )
         findings.report()
 
+    @check
     def test_C05_refusals_are_told_apart(self) -> None:
         over_http_only(self)
         wanted: dict[int, Verdict] = dict.fromkeys(REFUSED, Refused)
         wanted |= {401: Unauthorized, 403: Unauthorized, 408: Transient, 425: Transient}
         self._expect_statuses(wanted | dict(self.verdicts), token=Unauthorized)
 
+    @check
     def test_C06_too_fast_is_throttled(self) -> None:
         over_http_only(self)
         findings = Findings()
@@ -83,13 +88,16 @@ class AnswerChecks(Hooks):
                     headers = {"Retry-After": value} if value else {}
                     fault = Fault(status=429, headers=headers)
                     outcome = _struck(bench, lasting(fault, since=at))
-                    findings.expect(
+                    waits = getattr(outcome, "retry_after", None)
+                    findings.judge(
                         isinstance(outcome, Throttled) and _waits(outcome, low, high, said=value),
-                        f"429 with {headers} from request {at} on: {told(outcome)}, wanted "
-                        f"Throttled with a retry_after of {low:g} to {high:g} s",
+                        outcome,
+                        wanted=f"Throttled with a retry_after of {low:g} to {high:g} s",
+                        at=f"429 with {headers} from request {at} on, waits {waits}",
                     )
         findings.report()
 
+    @check
     def test_C07_trouble_of_the_system_is_transient_or_ambiguous(self) -> None:
         over_http_only(self)
         wanted: dict[int, Verdict] = dict.fromkeys((500, 502, 503, 504), (Transient, Ambiguous))
@@ -108,13 +116,15 @@ class AnswerChecks(Hooks):
                     last = struck[-1] if struck else None
                     if last and any(part in last.target for part in self.token_paths):
                         verdict = _either(verdict, token)
-                    findings.expect(
+                    findings.judge(
                         isinstance(outcome, verdict),
-                        f"{status} from request {at} on, last to {last}: {told(outcome)}, "
-                        f"wanted {_names(verdict)}",
+                        outcome,
+                        wanted=_names(verdict),
+                        at=f"{status} from request {at} on, last to {last}",
                     )
         findings.report()
 
+    @check
     def test_C07_broken_connections_are_transient_or_ambiguous(self) -> None:
         over_http_only(self)
         findings = Findings()
@@ -124,12 +134,15 @@ class AnswerChecks(Hooks):
             for at in range(1, requests + 1):
                 for name, fault in faults.items():
                     outcome = _struck(bench, lasting(fault, since=at))
-                    findings.expect(
+                    findings.judge(
                         isinstance(outcome, (Transient, Ambiguous)),
-                        f"{name} at request {at}: {told(outcome)}, wanted Transient or Ambiguous",
+                        outcome,
+                        wanted="Transient or Ambiguous",
+                        at=f"{name} at request {at}",
                     )
         findings.report()
 
+    @check
     def test_C07_tls_error_is_transient(self) -> None:
         over_http_only(self)
         with (
@@ -138,8 +151,12 @@ class AnswerChecks(Hooks):
         ):
             outcome = bench.attempt(line.connector, bench.first())
 
-            assert isinstance(outcome, Transient), f"{told(outcome)}, wanted Transient"
+        findings = Findings()
+        wanted = isinstance(outcome, Transient)
+        findings.judge(wanted, outcome, wanted="Transient", at="https to plain http")
+        findings.report()
 
+    @check
     def test_C07_silence_ends_as_transient_or_ambiguous(self) -> None:
         self._expect_in_time(
             {
@@ -148,6 +165,7 @@ class AnswerChecks(Hooks):
             }
         )
 
+    @check
     def test_C11_slow_answers_end_at_the_deadline(self) -> None:
         dribble = {"a byte now and then": Fault(ends="dribble", body=b"{")}
         self._expect_in_time(dribble, answered=self.takes_any_2xx)
@@ -165,14 +183,17 @@ class AnswerChecks(Hooks):
             with ThreadPoolExecutor(len(cases)) as pool:
                 ends = pool.map(lambda case: _timed(lambda: _hung(bench, case[1])), cases)
             for (name, _), (outcome, seconds) in zip(cases, ends, strict=True):
-                findings.expect(
+                findings.judge(
                     isinstance(outcome, (Transient, Ambiguous))
                     or (answered and isinstance(outcome, Receipt)),
-                    f"{name}: {told(outcome)}, wanted Transient or Ambiguous",
+                    outcome,
+                    wanted="Transient or Ambiguous",
+                    at=name,
                 )
                 findings.expect(
                     seconds < SHORT + GRACE,
-                    f"{name}: took {seconds:.1f} s of {SHORT:g} s: wrap it in http.within()",
+                    f"took more than the {SHORT:g} s of its deadline",
+                    at=f"{name}: {seconds:.1f} s",
                 )
         findings.report()
 

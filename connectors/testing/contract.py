@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-import pytest
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from connectors.base import Connector, DeliveryError, Transient, Unauthorized
 from connectors.testing.bench import Bench, Line
+from connectors.testing.findings import Findings, check
 from connectors.testing.gateway import Asked, Fault, Gateway, Plan, lasting
-from connectors.testing.hooks import Findings, Hooks, over_http_only, told
+from connectors.testing.hooks import Hooks, over_http_only
 
 #: Names of options whose values are secrets, whatever their author says.
 SECRET_NAME = re.compile(r"(^|_)(token|secrets?|password|passphrase|api_?key|private_key)$")
@@ -34,6 +34,7 @@ SECTIONS = {
 class ContractChecks(Hooks):
     """What can be seen from outside, without looking at effects."""
 
+    @check
     def test_C01_options_are_valid(self) -> None:
         findings = Findings()
         model = self.connector.Options
@@ -42,24 +43,24 @@ class ContractChecks(Hooks):
         model.model_validate(values)
 
         for name, option in model.model_fields.items():
-            findings.expect(option.description, f"option {name}: give it a description")
+            findings.expect(option.description, "an option has no description", at=name)
         findings.expect(json.dumps(model.model_json_schema()), "the options have no JSON Schema")
         unknown = _refusal(model, {**values, "no_such_option": "x"})
-        findings.expect(
-            unknown, "an unknown option is not refused: derive from connectors.Options"
-        )
+        findings.expect(unknown, "an unknown option is not refused")
         findings.report()
 
+    @check
     def test_C01_secrets_are_marked(self) -> None:
         findings = Findings()
         for path, option in _annotated(self.connector.Options):
             marked = any(kind in _types(option) for kind in (SecretStr, SecretBytes))
             name = path.rpartition(".")[2]
             findings.expect(
-                marked or not SECRET_NAME.search(name), f"option {path}: make it a SecretStr"
+                marked or not SECRET_NAME.search(name), "a secret is no SecretStr", at=path
             )
         findings.report()
 
+    @check
     def test_C01_secrets_are_not_shown(self) -> None:
         findings = Findings()
         with self.bench() as bench, bench.line() as line:
@@ -81,17 +82,21 @@ class ContractChecks(Hooks):
                 shown[f"the error for a wrong {name}"] = _refusal(model, broken)
         for secret in secrets_of(options):
             for where, text in shown.items():
-                findings.expect(secret not in text, f"{where} shows a secret")
+                findings.expect(secret not in text, "a secret is shown", at=where)
         findings.report()
 
+    @check
     def test_C02_check_says_who_we_are(self) -> None:
         with self.bench() as bench, bench.line() as line:
             before = bench.effects()
             said = line.connector.check()
+            after = bench.effects()
+        findings = Findings()
+        findings.expect(isinstance(said, str) and said.strip(), "check() does not say who we are")
+        findings.expect(before == after, "check() changes something")
+        findings.report()
 
-            assert isinstance(said, str) and said.strip(), "check() must say who we are there"
-            assert bench.effects() == before, "check() must change nothing"
-
+    @check
     def test_C02_check_tells_authorization_from_permission(self) -> None:
         over_http_only(self)
         findings = Findings()
@@ -100,11 +105,14 @@ class ContractChecks(Hooks):
             for status in (401, 403):
                 outcome = _checked(bench, lasting(Fault(status=status)))
                 wanted = isinstance(outcome, Unauthorized)
-                findings.expect(wanted, f"{status}: check() {told(outcome)}, wanted Unauthorized")
+                findings.judge(
+                    wanted, outcome, wanted="Unauthorized", at=str(status), by="check()"
+                )
                 said[status] = str(outcome)
         findings.expect(said[401] != said[403], "check() says the same of 401 and of 403")
         findings.report()
 
+    @check
     def test_C02_check_tells_unreachable(self) -> None:
         over_http_only(self)
         findings = Findings()
@@ -120,9 +128,10 @@ class ContractChecks(Hooks):
             }
         for what, outcome in outcomes.items():
             wanted = isinstance(outcome, Transient)
-            findings.expect(wanted, f"{what}: check() {told(outcome)}, wanted Transient")
+            findings.judge(wanted, outcome, wanted="Transient", at=what, by="check()")
         findings.report()
 
+    @check
     def test_C08_no_redirect_is_followed(self) -> None:
         over_http_only(self)
         findings = Findings()
@@ -132,33 +141,40 @@ class ContractChecks(Hooks):
                 with bench.line(lasting(fault)) as line:
                     outcome = bench.attempt(line.connector, bench.first())
                 failed = isinstance(outcome, DeliveryError)
-                findings.expect(failed, f"{status}: {told(outcome)}, wanted a DeliveryError")
-            findings.expect(
-                not trap.connections, "a redirect was followed: go out through http.session()"
-            )
+                findings.judge(failed, outcome, wanted="a DeliveryError", at=str(status))
+            findings.expect(not trap.connections, "a redirect was followed")
         findings.report()
 
+    @check
     def test_C08_private_addresses_are_left_alone(self) -> None:
         over_http_only(self)
         with self.bench() as bench, bench.line(allow=()) as line:
             outcome = bench.attempt(line.connector, bench.first())
-
             assert line.gateway is not None
-            assert not line.gateway.connections, (
-                "went to 127.0.0.1, which http does not allow: go out through http.session()"
-            )
-            assert isinstance(outcome, Unauthorized), f"{told(outcome)}, wanted Unauthorized"
+            connections = line.gateway.connections
+        findings = Findings()
+        findings.expect(not connections, "went to 127.0.0.1, which http does not allow")
+        wanted = isinstance(outcome, Unauthorized)
+        findings.judge(wanted, outcome, wanted="Unauthorized", at="127.0.0.1")
+        findings.report()
 
+    @check
     def test_C13_construction_makes_no_request(self) -> None:
         over_http_only(self)
         with self.bench() as bench, bench.line() as line:
             assert line.gateway is not None
-            assert not line.gateway.connections, "__init__ went out: leave that to deliver()"
+            findings = Findings()
+            findings.expect(not line.gateway.connections, "__init__ makes a request")
+            findings.report()
 
+    @check
     def test_C13_construction_has_no_effect(self) -> None:
+        findings = Findings()
         with self.bench() as bench, bench.line():
-            assert not bench.effects(), "__init__ left something in the system"
+            findings.expect(not bench.effects(), "__init__ leaves something in the system")
+        findings.report()
 
+    @check
     def test_C14_diagnostics_are_redacted(self) -> None:
         findings = Findings()
         marker = "the words of a customer 4711"
@@ -171,10 +187,10 @@ class ContractChecks(Hooks):
                     words = "\n".join([repr(line.connector), *map(_everything, errors)])
                     secrets = secrets_seen(bench, line)
                 for secret in secrets:
-                    findings.expect(secret not in words, f"{name}: an error shows a secret")
-                    findings.expect(secret not in log(), f"{name}: the log shows a secret")
-                findings.expect(marker not in words, f"{name}: an error shows the text")
-                findings.expect(marker not in log(), f"{name}: the log shows the text")
+                    findings.expect(secret not in words, "an error shows a secret", at=name)
+                    findings.expect(secret not in log(), "the log shows a secret", at=name)
+                findings.expect(marker not in words, "an error shows the text", at=name)
+                findings.expect(marker not in log(), "the log shows the text", at=name)
         findings.report()
 
     def _troubles(self) -> Iterator[tuple[str, Plan | None]]:
@@ -184,32 +200,35 @@ class ContractChecks(Hooks):
                 yield f"{status} that quotes the request", _quoting(status)
             yield "reset", lasting(Fault(ends="reset"))
 
+    @check
     def test_C15_rate_is_declared(self) -> None:
         declared = [kind for kind in self.connector.__mro__ if "default_rate" in vars(kind)]
         rate = self.connector.default_rate
 
-        assert declared[0] is not Connector, (
-            "declare default_rate: what the system takes (such as 100/10s), or None"
-        )
+        findings = Findings()
+        findings.expect(declared[0] is not Connector, "default_rate is not declared")
         with self.bench() as bench:
             options = self.connector.Options.model_validate(bench.options(bench.stand_in.url))
         for each in (rate, self.connector.rate_for(options)):
-            assert each is None or RATE.fullmatch(each), f"rate {each!r}: write such as 4/1s"
-        assert (self.connector.default_burst or 1) >= 1, "default_burst must be at least 1"
-        assert self.connector.default_concurrency >= 1, "default_concurrency must be at least 1"
+            readable = each is None or RATE.fullmatch(each)
+            findings.expect(readable, "a rate cannot be read: write such as 4/1s", at=repr(each))
+        burst, concurrency = self.connector.default_burst, self.connector.default_concurrency
+        findings.expect((burst or 1) >= 1, "default_burst is below 1")
+        findings.expect(concurrency >= 1, "default_concurrency is below 1")
+        findings.report()
 
+    @check
     def test_C16_documentation_is_complete(self) -> None:
         page = self.docs()
-        if not page:
-            pytest.fail("docs() is empty: give the package a README, or return its page")
         findings = Findings()
+        findings.expect(page, "there is no README beside the sources, and docs() returns none")
         headings = re.findall(r"^#+ +(.+)$", page, re.MULTILINE)
         for section, pattern in SECTIONS.items():
             found = any(re.search(pattern, each, re.IGNORECASE) for each in headings)
-            findings.expect(found, f"the page has no section on {section}")
+            findings.expect(found or not page, "the page lacks a section", at=section)
         for name, option in self.connector.Options.model_fields.items():
             named = re.search(rf"\b{re.escape(option.alias or name)}\b", page)
-            findings.expect(named, f"the page does not name the option {name}")
+            findings.expect(named or not page, "the page does not name an option", at=name)
         findings.report()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import entry_points
@@ -59,12 +60,17 @@ class Hooks:
         raise NotImplementedError("start what plays the system")
 
     def docs(self) -> str:
-        """Return the page that documents the connector: by default its package's README."""
+        """Return the page that documents the connector: by default its package's README.
+
+        The one beside the sources counts: installed metadata is as old as the installation.
+        """
         package = self.connector.__module__.partition(".")[0]
-        for entry in entry_points(group="gofax_relay.connectors"):
-            if entry.dist and entry.module.partition(".")[0] == package:
-                return entry.dist.read_text("METADATA") or ""
-        return _readme_above(Path(str(sys.modules[self.connector.__module__].__file__)))
+        entries = entry_points(group="gofax_relay.connectors")
+        owners = [each.dist for each in entries if each.module.partition(".")[0] == package]
+        owner = owners[0] if owners else None
+        source = Path(str(sys.modules[self.connector.__module__].__file__))
+        page = _readme_above(source, of=owner.name if owner else None)
+        return page or (owner.read_text("METADATA") if owner else None) or ""
 
     @contextmanager
     def bench(self, **changes: Any) -> Iterator[Bench]:
@@ -92,37 +98,23 @@ def _is_of(name: str, test: str) -> bool:
     return found is not None and f"{found[1]}_".startswith(f"{name}_")
 
 
-def _readme_above(path: Path) -> str:
-    """Return the README of the project that *path* is part of, if it is not installed."""
-    found = [each / "README.md" for each in path.parents if (each / "pyproject.toml").exists()]
-    return found[0].read_text(encoding="utf-8") if found and found[0].exists() else ""
+def _readme_above(source: Path, *, of: str | None) -> str:
+    """Return the README of the project that *source* is part of, if that is the project *of*."""
+    folder = next((each for each in source.parents if (each / "pyproject.toml").exists()), None)
+    if folder is None or not (folder / "README.md").exists():
+        return ""
+    project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8")).get("project", {})
+    if of is not None and _normal(str(project.get("name"))) != _normal(of):
+        return ""
+    return (folder / "README.md").read_text("utf-8")
+
+
+def _normal(name: str) -> str:
+    """Return the name of a distribution as it is compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def over_http_only(suite: Hooks) -> None:
     """Leave out a check that is about HTTP."""
     if not suite.over_http:
         pytest.skip("not applicable: the connector does not speak HTTP")
-
-
-class Findings:
-    """Collects what is wrong, so that one run names all of it."""
-
-    def __init__(self) -> None:
-        self._found: list[str] = []
-
-    def expect(self, held: object, words: str) -> None:
-        """Note *words* unless *held* is true."""
-        if not held:
-            self._found.append(words)
-
-    def report(self) -> None:
-        """Fail if anything was noted."""
-        if self._found:
-            pytest.fail("\n".join(dict.fromkeys(self._found)), pytrace=False)
-
-
-def told(outcome: object) -> str:
-    """Say in words what an attempt came to."""
-    if isinstance(outcome, Exception):
-        return f"raised {type(outcome).__name__}({outcome})"
-    return f"returned {outcome}"

@@ -18,8 +18,9 @@ import pytest
 from connectors.base import Receipt, Refused
 from connectors.testing import killing
 from connectors.testing.bench import Bench, Case
+from connectors.testing.findings import Findings, check
 from connectors.testing.gateway import Asked, Fault, Plan, once
-from connectors.testing.hooks import Findings, Hooks, over_http_only, told
+from connectors.testing.hooks import Hooks, over_http_only
 
 #: A template that no engine of the Jinja kind can fill in.
 BROKEN = "{{ 1 // 0 }}"
@@ -54,6 +55,7 @@ ODD_EVENTS: dict[str, dict[str, Any]] = {
 class EffectChecks(Hooks):
     """What people find in the system afterwards; the stand-in counts it."""
 
+    @check
     def test_C03_same_key_twice_has_one_effect(self) -> None:
         findings = Findings()
         with self.bench() as bench:
@@ -70,6 +72,7 @@ class EffectChecks(Hooks):
                 _compare(findings, bench, before, usual, f"{case.name} event, three times")
         findings.report()
 
+    @check
     def test_C03_repetition_without_a_first_attempt_delivers(self) -> None:
         findings = Findings()
         with self.bench() as bench:
@@ -82,6 +85,7 @@ class EffectChecks(Hooks):
                 _compare(findings, bench, before, usual, f"{case.name} event, repeat=True at once")
         findings.report()
 
+    @check
     def test_C03_lost_answers_have_one_effect(self) -> None:
         over_http_only(self)
         faults = {
@@ -104,15 +108,17 @@ class EffectChecks(Hooks):
                         _compare(findings, bench, before, usual, what)
         findings.report()
 
+    @check
     def test_C09_texts_of_all_scripts_arrive(self) -> None:
         findings = Findings()
         with self.bench() as bench, bench.line() as line:
             for text in SCRIPTS:
                 bench.settle(line.connector, bench.first(body=text))
                 found = any(text in effect.text for effect in bench.stand_in.effects())
-                findings.expect(found, f"{text!r} did not arrive as it was")
+                findings.expect(found, "a text did not arrive as it was", at=repr(text))
         findings.report()
 
+    @check
     def test_C09_odd_events_are_delivered_or_refused(self) -> None:
         odd = {name: {"body": body} for name, body in ODD_BODIES.items()} | ODD_EVENTS
         findings = Findings()
@@ -124,12 +130,15 @@ class EffectChecks(Hooks):
                         outcome = bench.settle(line.connector, bench.first(**changes))
                     except Exception as error:
                         outcome = error
-                findings.expect(
+                findings.judge(
                     isinstance(outcome, (Receipt, Refused)),
-                    f"{name}: {told(outcome)}, wanted a Receipt or Refused",
+                    outcome,
+                    wanted="a Receipt or Refused",
+                    at=name,
                 )
         findings.report()
 
+    @check
     def test_C10_destinations_share_nothing(self) -> None:
         findings = Findings()
         with self.bench() as one, self.bench() as other:
@@ -146,6 +155,7 @@ class EffectChecks(Hooks):
                 _compare(findings, bench, before[bench], _times(usual, 3), what)
         findings.report()
 
+    @check
     def test_C10_fifty_threads(self) -> None:
         findings = Findings()
         with self.bench() as bench, _tight_switching():
@@ -159,6 +169,7 @@ class EffectChecks(Hooks):
             _find_texts(findings, bench, cases, what)
         findings.report()
 
+    @check
     def test_C10_two_conversations_of_one_customer_at_once(self) -> None:
         findings = Findings()
         with self.bench() as bench:
@@ -178,6 +189,7 @@ class EffectChecks(Hooks):
                 _find_texts(findings, bench, pair, what)
         findings.report()
 
+    @check
     def test_C10_close_may_be_called_twice(self) -> None:
         with self.bench() as bench, bench.line() as line:
             line.connector.close()
@@ -187,6 +199,7 @@ class EffectChecks(Hooks):
                 used.connector.close()
                 used.connector.close()
 
+    @check
     def test_C12_template_errors_name_field_and_event(self) -> None:
         if not self.templates:
             pytest.skip("not applicable: the suite declares no templates")
@@ -195,14 +208,17 @@ class EffectChecks(Hooks):
             with self.bench(**changes) as bench, bench.line() as line:
                 case = bench.first()
                 outcome = bench.attempt(line.connector, case)
-                findings.expect(
-                    isinstance(outcome, Refused), f"{name}: {told(outcome)}, wanted Refused"
-                )
-                for word in (name, case.event.id):
-                    findings.expect(word in str(outcome), f"{name}: the error names no {word}")
-                findings.expect(not bench.effects(), f"{name}: something was left in the system")
+                refused = isinstance(outcome, Refused)
+                findings.judge(refused, outcome, wanted="Refused", at=name)
+                named = {"option": name, "event": case.event.id}
+                for what, word in named.items():
+                    said = f"the error names no {what}"
+                    findings.expect(word in str(outcome), said, at=f"{name}: {word}")
+                nothing = not bench.effects()
+                findings.expect(nothing, "something was left in the system", at=name)
         findings.report()
 
+    @check
     def test_C17_a_killed_process_leaves_one_effect_of_each_kind(self) -> None:
         findings = Findings()
         with self.bench() as bench:
@@ -251,16 +267,15 @@ def _compare(
     """Note where the effects since *before* are not the usual ones."""
     now = bench.effects() - before
     for kind in sorted(set(now) | set(usual)):
-        findings.expect(
-            now[kind] == usual[kind], f"{what}: {now[kind]} of kind {kind}, wanted {usual[kind]}"
-        )
+        cause = f"{now[kind]} of kind {kind}, wanted {usual[kind]}"
+        findings.expect(now[kind] == usual[kind], cause, at=what)
 
 
 def _find_texts(findings: Findings, bench: Bench, cases: Sequence[Case], what: str) -> None:
     """Note which texts of *cases* stand nowhere."""
     found = [effect.text for effect in bench.stand_in.effects()]
     lost = [case for case in cases if not any(str(case.event.body) in each for each in found)]
-    findings.expect(not lost, f"{what}: {len(lost)} of {len(cases)} texts did not arrive")
+    findings.expect(not lost, f"{len(lost)} of {len(cases)} texts did not arrive", at=what)
 
 
 def _times(usual: Counter[str], factor: int) -> Counter[str]:

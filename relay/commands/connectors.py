@@ -95,7 +95,7 @@ def test(name: str, pytest_options: tuple[str, ...]) -> None:
         raise click.ClickException('the checks need pytest: pip install "gofax-relay[kit]"')
     # The working folder may have its own pytest settings, plug-ins and modules.
     own = ["-p", "connectors.testing.report", "-p", "no:cacheprovider", "-c", "/dev/null"]
-    target = [suite, "--no-header", "-q", "--tb=short"]
+    target = [suite, "--no-header", "-q", "-rN", "--tb=no"]
     command = [sys.executable, "-P", "-m", "pytest", *own, *target, *pytest_options]
     sys.exit(subprocess.run(command, check=False).returncode)
 

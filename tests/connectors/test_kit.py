@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from connectors.testing import ConnectorSuite, Effect
+from connectors.testing.findings import CRASH, MENDS
 from relay import scaffold
 
 CONNECTOR, README = "__init__.py", "README.md"
@@ -66,30 +67,36 @@ UNGUARDED = [(INIT, "        self._session = requests.Session()\n")]
 BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
     ("C01_options_are_valid", LAX, "unknown option is not refused"),
     ("C01_options_are_valid", [('description="Address of the API."', 'title="x"')], "base_url"),
-    ("C01_secrets_are_marked", [("token: SecretStr", "token: str")], "token: make it a SecretStr"),
+    (
+        "C01_secrets_are_marked",
+        [("token: SecretStr", "token: str")],
+        "a secret is no SecretStr\n  token",
+    ),
     (
         "C01_secrets_are_not_shown",
         [(RATE, f"{RATE}    def __repr__(self): return self.options.token.get_secret_value()\n")],
-        "repr(connector) shows a secret",
+        "a secret is shown\n  repr(connector)",
     ),
     (
         "C01_secrets_are_not_shown",
         [('+ path,', '+ path + "?t=" + self.options.token.get_secret_value(),')],
-        "a URL shows a secret",
+        "a secret is shown\n  a URL",
     ),
-    ("C02_check_says_who_we_are", [(CHECK, 'return ""')], "must say who we are"),
+    ("C02_check_says_who_we_are", [(CHECK, 'return ""')], "does not say who we are"),
     (
         "C02_check_says_who_we_are",
         [(ASK, "self._ask('POST', '/notes', json={'text': ''})")],
-        "must change nothing",
+        "check() changes something",
     ),
-    ("C02_check_tells_authorization_from_permission", [(CHECK, 'return "fine"')], "wanted Unauth"),
+    ("C02_check_tells_authorization_from_permission", [(CHECK, 'return "fine"')],
+     "check() returned str, wanted Unauthorized\n  401"),
     (
         "C02_check_tells_authorization_from_permission",
         [(RAISE, "            raise type(error)('no')\n")],
         "the same of 401 and of 403",
     ),
-    ("C02_check_tells_unreachable", [(CHECK, 'return "fine"')], "nobody listens: check() ret"),
+    ("C02_check_tells_unreachable", [(CHECK, 'return "fine"')],
+     "check() returned str, wanted Transient\n  nobody listens"),
     ("C03_same_key_twice_has_one_effect", [(REPEAT, "None")], "3 of kind note, wanted 1"),
     (
         "C03_repetition_without_a_first_attempt_delivers",
@@ -99,12 +106,12 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
     (
         "C03_lost_answers_have_one_effect",
         [('method == "GET"\n', "True\n")],
-        "acted and then 503 at request 1: 2 of kind note, wanted 1",
+        "2 of kind note, wanted 1\n  first event, acted and then 500 at request 1",
     ),
     (
         "C04_garbage_behind_2xx_is_no_success",
         [("raise otherwise(", "return {'id': 'made up'}\n        raise otherwise(")],
-        "200 with a page of a proxy from request 1 on: returned Receipt",
+        "returned Receipt, wanted a DeliveryError\n  200 with a page of a proxy from request 1 on",
     ),
     (
         "C04_garbage_behind_2xx_is_no_success",
@@ -114,7 +121,8 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
     (
         "C05_refusals_are_told_apart",
         [(RAISE, "            raise Transient(str(error))\n")],
-        "422 from request 1 on, last to request 1 (POST /notes): raised Transient",
+        "raised Transient, wanted Refused\n"
+        "  400 from request 1 on, last to request 1 (POST /notes): answered 400\n",
     ),
     (
         "C06_too_fast_is_throttled",
@@ -129,13 +137,13 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
     (
         "C07_broken_connections_are_transient_or_ambiguous",
         UNGUARDED,
-        "reset at request 1: raised ConnectionError",
+        "raised ConnectionError(",
     ),
     ("C07_tls_error_is_transient", UNGUARDED, "raised SSLError"),
     (
         "C07_silence_ends_as_transient_or_ambiguous",
         [(FIRST, f"{FIRST[:-1].replace('deadline', 'deadline + 3.5')}\n")],
-        "wrap it in http.within()",
+        "took more than the 1 s of its deadline\n  silence before acting at request 1: ",
     ),
     ("C08_no_redirect_is_followed", UNGUARDED, "a redirect was followed"),
     ("C08_private_addresses_are_left_alone", UNGUARDED, "went to 127.0.0.1"),
@@ -147,7 +155,7 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
     (
         "C09_odd_events_are_delivered_or_refused",
         [("{spoken(event)}", "{event.body.strip()}")],
-        "no text: raised AttributeError",
+        "raised AttributeError('NoneType' object has no attribute 'strip') in __init__.py:",
     ),
     (
         "C10_destinations_share_nothing",
@@ -156,7 +164,7 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
             (FIRST, f"        if key in self.seen: return self.seen[key]\n{FIRST}"),
             ("return _receipt(note)", "return self.seen.setdefault(key, _receipt(note))"),
         ],
-        "in the other: 0 of kind note, wanted 3",
+        "0 of kind note, wanted 3\n  three events to two destinations, in the other",
     ),
     (
         "C10_fifty_threads",
@@ -171,30 +179,31 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
     (
         "C11_slow_answers_end_at_the_deadline",
         [(FIRST, f"{FIRST[:-1].replace('deadline', 'deadline + 3.5')}\n")],
-        "a byte now and then at request 1: took",
+        "took more than the 1 s of its deadline\n  a byte now and then at request 1: ",
     ),
-    ("C13_construction_makes_no_request", [(INIT, f"{INIT}        {ASK}\n")], "__init__ went out"),
+    ("C13_construction_makes_no_request", [(INIT, f"{INIT}        {ASK}\n")],
+     "__init__ makes a request"),
     (
         "C13_construction_has_no_effect",
         [(INIT, f"{INIT}        self._ask('POST', '/notes', json={{'text': ''}})\n")],
-        "left something",
+        "__init__ leaves something",
     ),
     (
         "C14_diagnostics_are_redacted",
         [(RAISE, "            raise type(error)(response.text)\n")],
-        "400 that quotes the request: an error shows a secret",
+        "an error shows a secret\n  400 that quotes the request",
     ),
     (
         "C14_diagnostics_are_redacted",
         [(FIRST, f"        __import__('logging').getLogger('x').debug(event.body)\n{FIRST}")],
-        "undisturbed: the log shows the text",
+        "the log shows the text\n  undisturbed",
     ),
-    ("C15_rate_is_declared", [(RATE, "")], "declare default_rate"),
+    ("C15_rate_is_declared", [(RATE, "")], "default_rate is not declared"),
     ("C15_rate_is_declared", [(RATE, RATE.replace("10/1s", "fast"))], "write such as 4/1s"),
     (
         "C17_a_killed_process_leaves_one_effect_of_each_kind",
         [(REPEAT, "None")],
-        "first event, killed at request 1 and repeated: 2 of kind note, wanted 1",
+        "2 of kind note, wanted 1\n  first event, killed at request 1 and repeated",
     ),
 ]  # fmt: skip
 
@@ -205,7 +214,10 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
 def test_a_broken_rule_is_found(
     broken: Break, check: str, changes: list[tuple[str, str]], words: str
 ) -> None:
-    assert words in complaint(broken(*changes), check)
+    said = complaint(broken(*changes), check)
+
+    assert words in said
+    assert said.endswith(f"\nmend: {MENDS[check[:3]]}")
 
 
 def test_every_check_is_tried() -> None:
@@ -218,21 +230,55 @@ def test_every_check_is_tried() -> None:
 
     assert checks == {each[0] for each in BROKEN} | elsewhere
     assert {each[:3] for each in checks} == {f"C{number:02}" for number in range(1, 18)}
+    assert {each[:3] for each in checks} == set(MENDS)
 
 
 def test_closing_twice_is_tried(broken: Break) -> None:
     suite = broken(("self._session.close()\n", "self._session.close(); del self._session\n"))
 
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError) as raised:
         suite.test_C10_close_may_be_called_twice()
+
+    assert raised.value.__notes__ == [f"mend: {CRASH}"]
+
+
+def test_readme_beside_the_sources_counts_and_not_the_installed_one(
+    broken: Break, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = broken()
+    name = type(suite).connector.__module__
+    site = tmp_path / "site" / f"{name}-0.1.0.dist-info"
+    site.mkdir(parents=True)
+    entry = f"[gofax_relay.connectors]\nold = {name}:Old\n"
+    (site / "entry_points.txt").write_text(entry)
+    (site / "METADATA").write_text(f"Name: {name}\nVersion: 0.1.0\n\n# as it was installed")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    assert suite.docs().startswith(f"# gofax-relay-{name.removeprefix('gofax_relay_')}\n")
+    suite.test_C16_documentation_is_complete()
+
+    # A page of another project above the sources is not the connector's.
+    (site / "METADATA").write_text("Name: somebody-else\nVersion: 0.1.0\n\n# as it was installed")
+    assert suite.docs().endswith("# as it was installed")
+
+
+def test_a_cause_is_told_once_with_some_of_its_places(broken: Break) -> None:
+    suite = broken((RAISE, "            raise DeliveryError(str(error))\n"))
+
+    said = complaint(suite, "C05_refusals_are_told_apart").splitlines()
+
+    causes = [line for line in said if not line.startswith((" ", "mend: "))]
+    assert len(said) <= 5 * len(causes) + 1
+    assert any(line.startswith("  and ") and line.endswith(" more") for line in said)
+    assert len(set(causes)) == len(causes)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("## Limits", "## Else", "the page has no section on limits"),
-        ("token", "key", "the page does not name the option token"),
-        ("## Set-up", "Set-up", "the page has no section on set-up"),
+        ("## Limits", "## Else", "the page lacks a section\n  limits\nmend: give the README"),
+        ("token", "key", "the page does not name an option\n  token\nmend: give the README"),
+        ("## Set-up", "Set-up", "the page lacks a section\n  set-up\nmend: give the README"),
     ],
 )
 def test_gaps_in_the_documentation_are_found(
@@ -244,7 +290,7 @@ def test_gaps_in_the_documentation_are_found(
 
 
 TEMPLATE = [
-    ("    # What a header", '    subject: str = Field(default="SMS", description="x")\n    #'),
+    ("    token: ", '    subject: str = Field(default="SMS", description="x")\n    token: '),
     (FIRST, "        subject = self._subject(event)\n" + FIRST),
     (POST, 'json={"key": key, **_content(event), "title": subject}'),
 ]  # fmt: skip
@@ -262,8 +308,8 @@ RENDER = """
     ("error", "words"),
     [
         ('Refused(f"subject: {event.id}: {error}")', None),
-        ('Refused(f"subject: {error}")', "the error names no evt_"),
-        ("error", "subject: raised ZeroDivisionError"),
+        ('Refused(f"subject: {error}")', "the error names no event\n  subject: evt_"),
+        ("error", "raised ZeroDivisionError("),
     ],
 )
 def test_template_errors_are_judged(broken: Break, error: str, words: str | None) -> None:
