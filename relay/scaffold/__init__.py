@@ -12,14 +12,14 @@ LONGEST = 40
 #: File of the package → file of its text.
 PARTS = {
     "pyproject.toml": "pyproject.toml",
-    "README.md": "README.md",
+    "README.md": "note/README.md",
     ".gitignore": "gitignore",
     ".github/workflows/tests.yml": "tests.yml",
-    "src/@module@/__init__.py": "connector.py",
+    "src/@module@/__init__.py": "note/connector.py",
     "src/@module@/py.typed": None,
-    "src/@module@/stand_in.py": "stand_in.py",
-    "src/@module@/suite.py": "suite.py",
-    "tests/test_@word@.py": "test_connector.py",
+    "src/@module@/stand_in.py": "note/stand_in.py",
+    "src/@module@/suite.py": "note/suite.py",
+    "tests/test_@word@.py": "note/test_connector.py",
 }
 
 
