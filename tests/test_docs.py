@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from connectors import Connector, Event, Receipt
 from connectors.testing import ConnectorSuite
+from connectors.testing.findings import MENDS
 from connectors.testing.hooks import Hooks
 from relay import scaffold
 from relay.config.load import load
@@ -28,7 +31,6 @@ FENCE = re.compile(r"^```(\w+)( \w+)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OFFLINE = {
     "python3 -m venv .venv": "",
     ". .venv/bin/activate": "",
-    "pip install 'gofax-relay[kit]'": "",
     "pip install -e '.[test]'": "python -m pip install -q --no-deps --no-build-isolation "
     '--no-index --target "$SITE" .',
 }
@@ -126,9 +128,10 @@ class TestConnectors:
     def test_from_nothing_to_a_working_connector(self, reader: Reader) -> None:
         shell = [text for kind, text in blocks(self.PAGE, "sh") if not kind]
         stand_in, serve = (text for kind, text in blocks(self.PAGE, "sh") if kind)
-        write, try_it, look, describe = shell
+        environment, write, try_it, look, describe = shell
         config = blocks(self.PAGE, "yaml")[0][1]
 
+        reader.does(environment)
         reader.does(write)
         module = reader.folder / "gofax-relay-acme/src/gofax_relay_acme/stand_in.py"
         reader.save(str(module), module.read_text(encoding="utf-8"))  # with a port that is free
@@ -170,11 +173,26 @@ class TestConnectors:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "C17 a killed process leaves one effect of each kind: passed" in done.stdout
 
-    def test_every_check_is_explained(self) -> None:
+    def test_every_check_is_explained_with_what_mends_it(self) -> None:
         page = (DOCS / self.PAGE).read_text(encoding="utf-8")
-        explained = set(re.findall(r"^\| (C\d\d) \|", page, re.MULTILINE))
+        explained = re.findall(r"^\| (C\d\d) \| .* \| (.*) \|$", page, re.MULTILINE)
 
-        assert explained == {each[5:8] for each in dir(ConnectorSuite) if "test_C" in each}
+        assert dict(explained) == MENDS
+        assert set(MENDS) == {each[5:8] for each in dir(ConnectorSuite) if "test_C" in each}
+
+    def test_every_field_of_the_event_is_explained(self) -> None:
+        page = (DOCS / self.PAGE).read_text(encoding="utf-8")
+        table = page.split("### The event")[1].split("\n\n")[1]
+        explained = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (.*?) \|", table, re.M)))
+
+        assert sorted(explained) == sorted(field.name for field in fields(Event))
+
+    def test_everything_that_a_connector_declares_is_explained(self) -> None:
+        page = (DOCS / self.PAGE).read_text(encoding="utf-8")
+        declared = [name for name in Connector.__annotations__ if name.startswith("default_")]
+        given = [*declared, *(field.name for field in fields(Receipt)), "scope", "detail"]
+
+        assert [name for name in given if f"`{name}`" not in page] == []
 
     def test_every_declaration_is_explained(self) -> None:
         page = (DOCS / self.PAGE).read_text(encoding="utf-8")
@@ -189,6 +207,30 @@ class TestConnectors:
             path.write_text(text.replace("connector: acme", "connector: hubspot").replace(
                 "token: token", "access_token: token"))  # fmt: skip
             assert load(path, find_connector=find, environ={"GOFAX_SIGNING_SECRET": "x" * 32})
+
+
+class TestRecipes:
+    PAGE = (DOCS / "recipes.md").read_text(encoding="utf-8")
+
+    def test_every_kind_has_its_command(self) -> None:
+        commands = re.findall(r"`gofax-relay connectors new [a-z]+ --like ([a-z]+)`", self.PAGE)
+
+        assert set(commands) == set(scaffold.KINDS)
+
+    def test_what_it_says_of_the_templates_is_there(self) -> None:
+        """The left columns quote the template ``ticket``, and the text some names of ``chat``."""
+        written = {
+            kind: "\n".join(scaffold.package("acme", like=kind).values())
+            for kind in ("chat", "ticket")
+        }
+        paths = re.findall(r"^\| `(?:GET|POST) (/\w+)", self.PAGE, re.MULTILINE)
+        names = [*paths, "Bearer", "external_id", 'CLOSED = "closed"']
+
+        assert paths
+        assert [name for name in names if name not in written["ticket"]] == []
+        for name in ("ERRORS", "_messages", "fatal_error", "internal_error", "missing_scope"):
+            assert f"`{name}`" in self.PAGE
+            assert name in written["chat"]
 
 
 @pytest.mark.parametrize("position", range(len(blocks("sandbox.md", "python"))))

@@ -61,18 +61,26 @@ def list_(as_json: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the package; default: gofax-relay-NAME here.",
 )
-def new(name: str, folder: Path | None) -> None:
+@click.option(
+    "--like",
+    type=click.Choice(scaffold.KINDS),
+    default=scaffold.KINDS[0],
+    show_default=True,
+    help="Kind of system to start from.",
+)
+def new(name: str, folder: Path | None, like: str) -> None:
     """Write a package with the connector NAME: code, stand-in, tests, CI and README.
 
     \b
-    Example: gofax-relay connectors new acme
+    Examples: gofax-relay connectors new acme
+              gofax-relay connectors new slack --like chat
     """
     taken = [each.distribution for each in destinations.installed(only=name)]
     if taken:
         raise click.ClickException(f"{taken[0]} has a connector named {name}; choose another name")
     folder = folder or Path(f"gofax-relay-{name}")
     try:
-        written = scaffold.write(name, folder)
+        written = scaffold.write(name, folder, like=like)
     except scaffold.Refusal as error:
         raise click.ClickException(str(error)) from error
     for path in written:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,6 +17,7 @@ from click.testing import CliRunner, Result
 from relay import destinations, scaffold
 from relay.cli import cli
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("gofax-relay")
 
 
@@ -63,8 +66,9 @@ class TestNew:
             destinations.SUITES: {"acme-crm": "gofax_relay_acme_crm.suite:TestAcmeCrm"},
         }
 
-    def test_leaves_no_placeholder(self) -> None:
-        texts = scaffold.package("acme-crm")
+    @pytest.mark.parametrize("like", scaffold.KINDS)
+    def test_leaves_no_placeholder(self, like: str) -> None:
+        texts = scaffold.package("acme-crm", like=like)
 
         assert {path for path, text in {**texts, "": " ".join(texts)}.items() if "@" in text} <= {
             "tests/test_acme_crm.py",
@@ -73,8 +77,7 @@ class TestNew:
             "src/gofax_relay_acme_crm/suite.py",
         }
         for text in texts.values():
-            for placeholder in ("@name@", "@word@", "@module@", "@Class@", "@TOKEN@"):
-                assert placeholder not in text
+            assert re.findall(r"@\w+@", text) == []
 
     def test_workflow_runs_the_tests_and_the_checks(self) -> None:
         text = scaffold.package("acme")[".github/workflows/tests.yml"]
@@ -86,9 +89,10 @@ class TestNew:
             "gofax-relay connectors test acme",
         ]
 
-    def test_code_is_as_tidy_as_ours(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("like", scaffold.KINDS)
+    def test_code_is_as_tidy_as_ours(self, tmp_path: Path, like: str) -> None:
         pytest.importorskip("ruff")
-        scaffold.write("acme-crm", tmp_path)
+        scaffold.write("acme-crm", tmp_path, like=like)
         ruff = [sys.executable, "-m", "ruff"]
         rules = ["--select", "E,F,I,B,UP,W,SIM,RET,PTH", "--line-length", "99", "--isolated"]
 
@@ -106,6 +110,30 @@ class TestNew:
 
         assert linted.returncode == 0, linted.stdout
         assert formatted.returncode == 0, formatted.stderr
+
+    @pytest.mark.parametrize("like", scaffold.KINDS)
+    @pytest.mark.parametrize(
+        "chosen", ["not TestAcme", pytest.param("TestAcme", marks=pytest.mark.slow)]
+    )
+    def test_tests_of_each_kind_pass(self, tmp_path: Path, like: str, chosen: str) -> None:
+        done = run("new", "acme", "--folder", str(tmp_path / "acme"), "--like", like)
+        assert done.exit_code == 0, done.output
+
+        tested = subprocess.run(
+            [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen],
+            capture_output=True, text=True, check=False, cwd=tmp_path / "acme",
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300,
+        )  # fmt: skip
+
+        assert tested.returncode == 0, tested.stdout
+        assert " passed" in tested.stdout
+        assert " skipped" not in tested.stdout or like in ("note", "webhook"), tested.stdout
+
+    def test_refuses_an_unknown_kind(self, tmp_path: Path) -> None:
+        done = run("new", "acme", "--folder", str(tmp_path / "acme"), "--like", "fax")
+
+        assert done.exit_code == 2
+        assert "'note', 'chat', 'ticket', 'webhook'" in done.output
 
     @pytest.mark.parametrize(
         "name",
