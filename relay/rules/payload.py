@@ -8,46 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-import phonenumbers
-
 from connectors.base import Event
 from relay.rules.sentiment import Judge, Sentiment
+from relay.rules.text import Keyword, e164, folded, keyword_of
 
 Format = Literal["json", "form"]
 DedupeField = Literal["messageId", "eventType", "direction", "from", "to"]
-
-#: GoFax is Australian, and so is a number without a country code.
-HOME_REGION = "AU"
 
 #: The type of a signed JSON object that Python cannot read.
 UNREADABLE = "UNREADABLE"
 STATUS = "SMS_STATUS"
 
-#: Words by which customers opt out, opt in and ask for help: the CTIA's five for STOP, the FCC's
-#: seven (47 CFR 64.1200(a)(10)), and those that Twilio and HubSpot add. Carriers also take YES for
-#: START; here it is far more often the answer to a question.
-KEYWORDS = {
-    "STOP": "STOP", "STOPALL": "STOP", "UNSUBSCRIBE": "STOP", "CANCEL": "STOP", "END": "STOP",
-    "QUIT": "STOP", "REVOKE": "STOP", "STOP ALL": "STOP", "OPTOUT": "STOP",
-    "OPT OUT": "STOP", "OPT-OUT": "STOP",
-    "START": "START", "UNSTOP": "START", "OPTIN": "START", "OPT IN": "START", "OPT-IN": "START",
-    "HELP": "HELP", "INFO": "HELP",
-}  # fmt: skip
-
-#: Signs that people, and their phones, put around a word. It may be written all the same.
-_AROUND_KEYWORDS = " .,;:!…'\"\u2018\u2019\u201c\u201d()[]<>*-"
-
 _OUTBOUND = frozenset({"outbound", "outgoing", "out", "sent", "send", "status"})
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_PHONE_SHAPE = re.compile(r"[+(]?[0-9][0-9 ().\-/]{4,30}")
-_NOT_DIGITS = re.compile(r"[^0-9]")
 _DROPPED_CONTROLS = {ord(c): None for c in map(chr, range(32)) if c not in "\t\n\r"}
 
 
@@ -78,7 +56,7 @@ class Payload:
     @property
     def outbound(self) -> bool:
         """Return whether we wrote to the customer, who then is the recipient."""
-        return self.type == STATUS or (self.direction or "").lower() in _OUTBOUND
+        return self.type == STATUS or folded(self.direction or "") in _OUTBOUND
 
     @property
     def customer(self) -> str | None:
@@ -89,11 +67,8 @@ class Payload:
         return self.sender if self.outbound else self.recipient
 
     @property
-    def keyword(self) -> str | None:
-        if not self.body or len(self.body) > 40:
-            return None
-        words = " ".join(self.body.upper().split()).strip(_AROUND_KEYWORDS)
-        return KEYWORDS.get(words)
+    def keyword(self) -> Keyword | None:
+        return keyword_of(self.body) if self.body else None
 
     def _sentiment(self, judge: Judge | None) -> Sentiment | None:
         """Judge a customer's text; a keyword is a command, not an opinion."""
@@ -218,28 +193,8 @@ def number(value: object) -> str | None:
     >>> number("61412345678"), number("0412 345 678"), number("Test Sender")
     ('+61412345678', '+61412345678', 'Test Sender')
     """
-    text = _identifier(value)
-    if text is None or _E164.fullmatch(text):
-        return text
-    if not _PHONE_SHAPE.fullmatch(text):
-        return text
-    digits = _NOT_DIGITS.sub("", text)
-    if text.startswith("+") or digits.startswith("00"):
-        candidates = [("+" + digits.removeprefix("00"), phonenumbers.is_possible_number)]
-    else:
-        candidates = [
-            ("+" + digits, phonenumbers.is_valid_number),
-            (digits, phonenumbers.is_valid_number),
-        ]
-    for candidate, accepts in candidates:
-        try:
-            parsed = phonenumbers.parse(candidate, HOME_REGION)
-        except phonenumbers.NumberParseException:
-            continue
-        if accepts(parsed):
-            written: str = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-            return written
-    return text
+    name = _identifier(value)
+    return name and (e164(name) or name)
 
 
 def moment(value: object) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 import re2
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from connectors.base import Event
 from relay.rules.payload import UNREADABLE, number
 from relay.rules.sentiment import Sentiment
+from relay.rules.text import folded, plain, plain_pattern
 
 T = TypeVar("T")
 
@@ -23,19 +24,20 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _pattern(text: str) -> str:
+def _pattern(pattern: str) -> str:
     try:
-        _compiled(text)
+        compiled(pattern)
     except re2.error as error:
         words = error.args[0].decode()
         raise ValueError(f"not a regular expression of RE2: {words}") from error
-    return text
+    return pattern
 
 
-def _compiled(pattern: str) -> Any:
+def compiled(pattern: str) -> Any:
+    """Compile a ``body:`` pattern, which is to be searched in plain text."""
     # RE2 runs in time linear in the text. A customer's text could keep Python's own engine busy
     # for years while the receiver waits. RE2 caches what it has compiled.
-    return re2.compile(pattern, _RE2)
+    return re2.compile(plain_pattern(pattern), _RE2)
 
 
 #: A value, or a list of values of which any matches.
@@ -115,9 +117,10 @@ def match(event: Event, routes: Sequence[Route]) -> Match:
     """Ask the routes in order; each one that matches adds its destinations."""
     if event.type == UNREADABLE:
         return Match(destinations=(), routes=())
+    seen = event if event.body is None else replace(event, body=plain(event.body))
     checked: list[RouteCheck] = []
     for route in routes:
-        checks = tuple(check(event, route.when))
+        checks = tuple(_checks(seen, route.when))
         matched = all(each.held for each in checks)
         checked.append(RouteCheck(route=route.name, matched=matched, to=route.to, checks=checks))
         if matched and route.stop:
@@ -126,8 +129,8 @@ def match(event: Event, routes: Sequence[Route]) -> Match:
     return Match(destinations=tuple(dict.fromkeys(chosen)), routes=tuple(checked))
 
 
-def check(event: Event, when: When) -> Iterator[Check]:
-    """Check *event* against every condition of *when*."""
+def _checks(event: Event, when: When) -> Iterator[Check]:
+    """Check *event*, whose text is plain, against every condition of *when*."""
     for condition, saw in _values(event).items():
         wanted: tuple[str, ...] | None = getattr(when, condition)
         if wanted is not None:
@@ -135,7 +138,7 @@ def check(event: Event, when: When) -> Iterator[Check]:
                 condition=condition.removesuffix("_"),
                 wanted=" or ".join(wanted),
                 saw=saw,
-                held=saw is not None and saw.casefold() in {w.casefold() for w in wanted},
+                held=saw is not None and _equals_any(saw, wanted, exactly=condition == "account"),
             )
     if when.body is not None:
         yield Check(
@@ -143,7 +146,7 @@ def check(event: Event, when: When) -> Iterator[Check]:
             wanted=" or ".join(when.body),
             # More people see reasons than texts.
             saw=None if event.body is None else "the text",
-            held=any(_compiled(each).search(event.body or "") for each in when.body),
+            held=any(compiled(each).search(event.body or "") for each in when.body),
         )
     if when.has_body is not None:
         has_body = event.body is not None
@@ -154,6 +157,12 @@ def check(event: Event, when: When) -> Iterator[Check]:
             held=has_body is when.has_body,
         )
     yield from _combined(event, when)
+
+
+def _equals_any(saw: str, wanted: Sequence[str], *, exactly: bool) -> bool:
+    if exactly:
+        return saw in wanted
+    return folded(saw) in map(folded, wanted)
 
 
 def describe(routes: Sequence[RouteCheck]) -> list[dict[str, Any]]:
@@ -194,14 +203,14 @@ def _combined(event: Event, when: When) -> Iterator[Check]:
 
 
 def _holds(event: Event, when: When) -> bool:
-    return all(each.held for each in check(event, when))
+    return all(each.held for each in _checks(event, when))
 
 
 def _group(condition: str, event: Event, parts: Sequence[When], *, held: bool) -> Check:
     return Check(
         condition=condition,
         wanted=" | ".join(_phrase(part) for part in parts),
-        saw="; ".join(f"{c.condition}={c.saw}" for part in parts for c in check(event, part)),
+        saw="; ".join(f"{c.condition}={c.saw}" for part in parts for c in _checks(event, part)),
         held=held,
     )
 

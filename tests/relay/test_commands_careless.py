@@ -73,7 +73,10 @@ def test_who_has_nothing_here_is_not_erased(run: Run, number: str) -> None:
 
 @pytest.mark.usefixtures("delivered")
 def test_who_is_here_is_erased_by_any_form_of_the_number(run: Run, queries: Queries) -> None:
-    said = run("erase", customer(0).removeprefix("+"), "--yes", code=0).output
+    national = "0" + customer(0).removeprefix("+61")
+    copied = f"\u202a{national[:4]}\u00a0{national[4:7]}\u2011{national[7:]}\u202c"
+
+    said = run("erase", copied, "--yes", code=0).output
 
     assert "removed: 1 events with 1 deliveries" in said
     assert [view.event.message_id for view in queries.events()] == ["m1"]

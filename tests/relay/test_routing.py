@@ -67,6 +67,9 @@ def test_it_matches() -> None:
         {"direction": "Reply"},
         {"from": "+61412345678"},
         {"from": "0412 345 678"},  # normalised as events are
+        {"from": "\u202a+61\u00a0412\u2011345\u2011678\u202c"},  # as copied from a phone
+        {"event": "sms_reply\u200b"},
+        {"body": "order\u00a0[0-9]+"},
         {"from": 61412345678},  # what YAML makes of a bare number
         {"from": ["+61400000000", 61412345678]},
         {"to": "(07) 3123 4567"},
@@ -104,6 +107,7 @@ def test_it_does_not_match() -> None:
         {"to": "+61412345678"},
         {"from": "+6141234567"},
         {"account": "123456"},
+        {"account": " 12345"},  # an id is compared as it came
         {"body": "CANCEL"},  # the case of a text counts
         {"body": "^order"},
         {"body": ["refund", "return"]},
