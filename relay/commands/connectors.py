@@ -100,7 +100,7 @@ def test(name: str, pytest_options: tuple[str, ...]) -> None:
     """
     suite = _suite_file(name)
     if find_spec("pytest") is None:
-        raise click.ClickException('the checks need pytest: pip install "gofax-relay[kit]"')
+        raise click.ClickException('the checks need pytest: pip install "pytest>=8.3"')
     # The working folder may have its own pytest settings, plug-ins and modules.
     own = ["-p", "connectors.testing.report", "-p", "no:cacheprovider", "-c", "/dev/null"]
     target = [suite, "--no-header", "-q", "-rN", "--tb=no"]

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from zendesk_account import Account, opened
 
 from connectors.zendesk.connector import Zendesk
+
+#: Checks that spoil or kill each request of a delivery in turn.
+LONG = ("test_C03_lost_answers", "test_C17")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Leave the long checks of our own connectors to CI."""
+    for item in items:
+        if item.path.name == "test_suites.py" and item.name.startswith(LONG):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
