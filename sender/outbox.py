@@ -11,6 +11,7 @@ from sender.attempt import Attempt, Retries, Target, attempts
 from sender.log import Log
 from sender.payload import Payload
 from sender.store import Store, StoreError
+from sender.terminal import say, wrapped
 
 
 class Outbox:
@@ -54,13 +55,14 @@ class Outbox:
 
     def _say(self, attempt: Attempt, entry_id: int | None) -> None:
         if self._as_json:
-            click.echo(report.as_json(attempt, entry_id=entry_id))
+            say(report.as_json(attempt, entry_id=entry_id))
         elif attempt.answer is not None:
-            click.echo(report.line(attempt, attempt.answer))
+            say(report.line(attempt, attempt.answer))
         if attempt.error is not None:
             note(f"error: {report.label_of(attempt.payload)}: {attempt.error}")
 
 
 def note(text: str) -> None:
     """Tell the person something on stderr, beside the output."""
-    click.echo(report.clean(text), err=True)
+    lines = (report.harmless(each) for each in text.split("\n"))
+    click.echo("\n".join(wrapped("", each, err=True) for each in lines), err=True)

@@ -17,7 +17,7 @@ from sender import report
 from sender.delivery import shown
 from sender.scenarios import SCENARIOS, Outcome, Scenario
 from sender.scenarios.base import Check, Verdict
-from sender.terminal import wrapped
+from sender.terminal import say, wrapped
 
 SIGNS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "skipped": "·"}
 COLOURS: dict[Verdict, str] = {"passed": "green", "failed": "red", "skipped": "yellow"}
@@ -42,10 +42,9 @@ def show(outcome: Outcome) -> None:
     head = f"{SIGNS[outcome.verdict]} {outcome.scenario.name:22}{outcome.seconds:5.1f} s  "
     said = report.one_line(outcome.skipped) if outcome.skipped else outcome.scenario.title
     line = wrapped(head, said)
-    click.secho(line[:24], fg=COLOURS[outcome.verdict], nl=False)
-    click.echo(line[24:])
+    say(click.style(line[:24], fg=COLOURS[outcome.verdict]) + line[24:])
     if outcome.verdict == "failed":
-        click.echo(_faults(outcome))
+        say(_faults(outcome))
 
 
 def show_end(outcomes: Sequence[Outcome]) -> None:

@@ -16,11 +16,19 @@ def width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
 
 
-def wrapped(head: str, text: str) -> str:
-    """Return *head* and *text* in lines of the terminal's width; *text* stays beside *head*."""
-    if not sys.stdout.isatty():
+def wrapped(head: str, text: str, *, err: bool = False) -> str:
+    """Return *head* and *text* in lines of the terminal's width; *text* stays beside *head*.
+
+    *err*: for stderr instead of stdout. What goes elsewhere stays one line.
+    """
+    if not (sys.stderr if err else sys.stdout).isatty():
         return head + text
-    lines = click.wrap_text(
-        text, max(20, width()), initial_indent=head, subsequent_indent=" " * len(head)
-    )
+    columns = max(20, shutil.get_terminal_size().columns)
+    lines = click.wrap_text(text, columns, initial_indent=head, subsequent_indent=" " * len(head))
     return lines or head
+
+
+def say(text: str) -> None:
+    """Print *text* on stdout, above the progress bar if there is one."""
+    # By default click writes past the stream that rich puts in the place of stdout.
+    click.echo(text, file=sys.stdout)

@@ -24,6 +24,7 @@ from sender.profiles import Profiles
 from sender.scenarios import SCENARIOS, Outcome, Scenario, Setting
 from sender.scenarios.run import confirm, run
 from sender.store import Store
+from sender.terminal import say
 from sender.witness import Records, Relay
 
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
@@ -180,10 +181,10 @@ class _Performance:
     def play(self, chosen: Sequence[Scenario], setting: Setting) -> None:
         """Play *chosen*; Ctrl-C and a witness that gives no answer end it early, with a note."""
         try:
-            with _progress(len(chosen)) as say:
-                self._play(chosen, setting, say)
+            with _progress(len(chosen)) as begin:
+                self._play(chosen, setting, begin)
                 if self._looks_at_end:
-                    say("looking at the effects")
+                    begin("looking at the effects")
                     self._look()
             self.is_complete = True
         except KeyboardInterrupt:
@@ -200,9 +201,9 @@ class _Performance:
                 self._show(each)
 
     def _play(
-        self, chosen: Sequence[Scenario], setting: Setting, say: Callable[[str], None]
+        self, chosen: Sequence[Scenario], setting: Setting, begin: Callable[[str], None]
     ) -> None:
-        for played in run(chosen, setting, began=lambda each: say(each.name)):
+        for played in run(chosen, setting, began=lambda each: begin(each.name)):
             outcome = played
             if self._fail_fast and self._witnesses:
                 outcome = self._witnesses.confirm([played])[0]
@@ -222,7 +223,7 @@ class _Performance:
 
     def _show(self, outcome: Outcome) -> None:
         if self._as_json:
-            click.echo(scorecard.as_json(outcome))
+            say(scorecard.as_json(outcome))
         else:
             scorecard.show(outcome)
 

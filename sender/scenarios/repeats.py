@@ -75,7 +75,7 @@ def reorder(stage: Stage) -> Iterator[Check]:
     now = datetime.now(UTC)
     events = [stage.event(occurred_at=now - timedelta(minutes=age)) for age in range(3)]
     for age, event in enumerate(events):
-        yield accepted(stage.post(stage.once(event)), f"the one of {age} minutes ago")
+        yield accepted(stage.post(stage.once(event)), f"the one of {age} min ago")
 
 
 @scenario(

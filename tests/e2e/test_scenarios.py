@@ -28,13 +28,13 @@ def test_the_relay_passes_every_scenario(relay: Relay, sandbox: Sandbox, tmp_pat
             *("--url", f"{relay.url}/webhooks/gofax"),
             *("--secret", SECRET, "--previous-secret", PREVIOUS),
             *("--relay-config", str(relay.config), "--records", f"{sandbox.url}/records"),
-            *("--burst", "10", "--patience", str(PATIENCE), "--timeout", "20"),
+            *("--burst", "10", "--patience", str(2 * PATIENCE), "--timeout", "20"),
             *("--answer-within", "15"),
         ],
         env=os.environ | {"GOFAX_SENDER_STORE": str(tmp_path / "sender.db")},
         capture_output=True,
         text=True,
-        timeout=3 * PATIENCE,
+        timeout=6 * PATIENCE,
         check=False,
     )
 
@@ -69,7 +69,7 @@ def test_every_event_of_a_load_is_in_the_relay_and_behind_it(
         env=os.environ | {"GOFAX_SENDER_STORE": str(tmp_path / "sender.db")},
         capture_output=True,
         text=True,
-        timeout=3 * PATIENCE,
+        timeout=6 * PATIENCE,
         check=False,
     )
 

@@ -25,6 +25,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret for tests"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+#: What goes back to the beginning of a line and writes it again.
+REWRITE = re.compile(r"\r?\x1b\[2K|\r(?!\n)")
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def scripted(receiver: Receiver) -> Callable[..., Receiver]:
 
 @pytest.fixture
 def run_in_terminal(store_file: Path) -> Callable[..., str]:
-    """Run ``gofax-sender`` in a pseudo-terminal, and return what was on the screen."""
+    """Run ``gofax-sender`` in a pseudo-terminal, and return every line that it wrote."""
 
     def run(*arguments: str, columns: int) -> str:
         controller, terminal = pty.openpty()
@@ -210,7 +212,7 @@ def run_in_terminal(store_file: Path) -> Callable[..., str]:
         with open(controller, "rb", buffering=0) as screen:  # noqa: PTH123
             shown = b"".join(_until_closed(screen))
         assert process.wait(60) == 0, shown
-        return ANSI.sub("", shown.decode())
+        return ANSI.sub("", REWRITE.sub("\n", shown.decode()))
 
     return run
 

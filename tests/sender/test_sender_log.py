@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 
 from sender.attempt import Attempt, Retries
 from sender.cli import main
@@ -147,17 +149,27 @@ def test_filters_that_mean_nothing_exit_2(invoke: Invoke, arguments: tuple[str, 
     assert invoke("log", *arguments).exit_code == 2
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
-def test_the_table_fits_the_terminal(
-    send: Invoke, receiver: Any, columns: int, run_in_terminal: Callable[..., str]
+@pytest.mark.parametrize(
+    ("columns", "head"),
+    [
+        (60, "id time message status ms answer"),
+        (80, "id time message status ms answer"),
+        (120, "id time profile message event try status ms answer"),
+    ],
+)
+def test_an_entry_is_a_line_that_fits_the_terminal(
+    send: Invoke, receiver: Any, columns: int, head: str, run_in_terminal: Callable[..., str]
 ) -> None:
     receiver.answer = ("x" * 300).encode()
-    send("--message-id", "m" * 40)
+    for message_id in ("m" * 40, "a short one", "漢字" * 30):
+        send("--message-id", message_id)
 
-    lines = run_in_terminal("log", columns=columns).splitlines()
+    first, *lines = run_in_terminal("log", columns=columns).splitlines()
 
-    assert len(lines) > 1
-    assert max(map(len, lines)) <= columns
+    assert first.split() == head.split()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert all(re.search(r" \d\d:\d\d:\d\dZ .* 200 .* x+…$", line) for line in lines)
+    assert max(map(cell_len, lines)) <= columns
 
 
 def test_a_resend_has_the_same_bytes_and_id(

@@ -377,6 +377,20 @@ class TestWhileItRuns:
         assert ElementTree.parse(junit).getroot()[0].get("tests") == "1"
         assert "✓ 1 passed" in page.read_text()
 
+    def test_no_line_runs_into_the_progress_bar_or_past_the_edge(
+        self, run_in_terminal: Callable[..., str]
+    ) -> None:
+        with serving(Endpoint()) as endpoint:
+            target = ("--url", endpoint.url, "--secret", SECRETS[0])
+            names = ("duplicate-days-later", "late")
+            screen = run_in_terminal("scenario", "run", *names, *target, columns=80)
+
+        shown = [line for line in screen.splitlines() if "✓" in line]
+        assert [line[:22].rstrip() for line in shown] == [
+            *("✓ duplicate-days-later", "✓ late", "✓ 2 passed"),
+        ]
+        assert max(map(len, screen.splitlines())) <= 80
+
     def test_fail_fast_ends_at_the_first_failure_of_answers_or_effects(self) -> None:
         endpoint = Endpoint(knows_duplicates=False)
         with _cli(endpoint) as invoke:
