@@ -17,7 +17,7 @@ LONG = ("test_C03_lost_answers", "test_C17")
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Leave the long checks of our own connectors to CI."""
     for item in items:
-        if item.path.name == "test_suites.py" and item.name.startswith(LONG):
+        if item.name.startswith(LONG):
             item.add_marker(pytest.mark.slow)
 
 

@@ -318,20 +318,18 @@ class TestTrouble:
         assert place.check()
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize(
-        ("raised", "kind"),
-        [
+    def test_what_a_store_raises(self) -> None:
+        rows: list[tuple[OSError, type[DeliveryError]]] = [
             (PermissionError("no"), Unauthorized),
             (FileNotFoundError("bucket"), Unauthorized),
             (ConnectionError("reset"), Transient),
-        ],
-    )
-    def test_what_a_store_raises(self, raised: OSError, kind: type[DeliveryError]) -> None:
-        kept = archive("memory://trouble")
+        ]
+        for raised, kind in rows:
+            kept = archive("memory://trouble")
 
-        with pytest.raises(kind), kept._place.alone(0):
-            raise raised
-        kept.close()
+            with pytest.raises(kind), kept._place.alone(0):
+                raise raised
+            kept.close()
 
 
 def _at(day: date, hour: int = 12) -> datetime:
@@ -489,12 +487,13 @@ class TestCommand:
         assert "old: nothing to roll" in run("--destination", "old").output
         assert "old: 20" in run("--destination", "old", "--keep", "1").output
 
-    @pytest.mark.parametrize("name", ["flow", "nobody"])
-    def test_what_cannot_be_rolled_is_said(self, run: Callable[..., Any], name: str) -> None:
-        done = run("--destination", name)
+    def test_what_cannot_be_rolled_is_said(self, run: Callable[..., Any]) -> None:
+        rows: list[str] = ["flow", "nobody"]
+        for name in rows:
+            done = run("--destination", name)
 
-        assert done.exit_code == 1
-        assert f'the config has no destination "{name}" that can be rolled' in done.output
+            assert done.exit_code == 1
+            assert f'the config has no destination "{name}" that can be rolled' in done.output
 
     def test_a_day_that_cannot_be_rolled_fails(
         self, run: Callable[..., Any], tmp_path: Path
@@ -511,21 +510,19 @@ class TestCommand:
 
 
 class TestOptions:
-    @pytest.mark.parametrize(
-        ("given", "fault"),
-        [
+    def test_a_wrong_option_is_found(self) -> None:
+        rows: list[tuple[dict[str, Any], str]] = [
             ({"url": ""}, "url"),
             ({"url": "nothing://x"}, "nothing: no file system that fsspec knows"),
             ({"url": "s3://user:pass@bucket/x"}, "must not contain a user name"),
             ({"url": "archive", "storage": {"key": "x"}}, "they belong to a URL"),
             ({"url": "memory://x", "storage": {"key": 1.5}}, "storage"),
-        ],
-    )
-    def test_a_wrong_option_is_found(self, given: dict[str, Any], fault: str) -> None:
-        with pytest.raises(ValidationError) as caught:
-            ArchiveOptions.model_validate(given)
+        ]
+        for wrong, fault in rows:
+            with pytest.raises(ValidationError) as caught:
+                ArchiveOptions.model_validate(wrong)
 
-        assert fault in str(caught.value)
+            assert fault in str(caught.value)
 
     def test_a_missing_driver_is_said_with_its_mend(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "s3fs", None)

@@ -139,7 +139,8 @@ def test_a_stand_in_that_breaks_off_is_a_broken_connection() -> None:
         requests.get(gateway.url, timeout=5)
 
 
-@pytest.mark.parametrize("address", ["https://127.0.0.1:1", "http://127.0.0.1", "/path", ""])
-def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="must be http://host:port"):
-        Gateway(address)
+def test_an_address_that_is_none_is_refused() -> None:
+    rows: list[str] = ["https://127.0.0.1:1", "http://127.0.0.1", "/path", ""]
+    for address in rows:
+        with pytest.raises(ValueError, match="must be http://host:port"):
+            Gateway(address)

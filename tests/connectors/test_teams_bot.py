@@ -200,17 +200,32 @@ class TestTokens:
         assert len(server.requests) == 4
 
     # What the token endpoint answers, what the relay learns.
-    @pytest.mark.parametrize(
-        ("status", "body", "kind", "said"),
-        [
-            (401, {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid …"},
-             Unauthorized, "client_secret is wrong"),
-            (401, {"error": "invalid_client", "error_description": "AADSTS7000222: expired …"},
-             Unauthorized, "has expired"),
-            (400, {"error": "unauthorized_client", "error_description": "AADSTS700016: …"},
-             Unauthorized, "unknown in this tenant"),
-            (400, {"error": "invalid_request", "error_description": "AADSTS90002: …"},
-             Unauthorized, "tenant_id names no tenant"),
+    def test_each_refusal_has_its_meaning(self) -> None:
+        rows: list[tuple[int, Any, type[DeliveryError], str]] = [
+            (
+                401,
+                {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid …"},
+                Unauthorized,
+                "client_secret is wrong",
+            ),
+            (
+                401,
+                {"error": "invalid_client", "error_description": "AADSTS7000222: expired …"},
+                Unauthorized,
+                "has expired",
+            ),
+            (
+                400,
+                {"error": "unauthorized_client", "error_description": "AADSTS700016: …"},
+                Unauthorized,
+                "unknown in this tenant",
+            ),
+            (
+                400,
+                {"error": "invalid_request", "error_description": "AADSTS90002: …"},
+                Unauthorized,
+                "tenant_id names no tenant",
+            ),
             (404, {}, Unauthorized, "no access token"),
             (302, {}, Unauthorized, "redirect"),
             (429, {}, Throttled, "429"),
@@ -219,16 +234,13 @@ class TestTokens:
             (200, {}, Transient, "holds none"),
             (200, {"access_token": 7}, Transient, "holds none"),
             (200, {"access_token": "a\nb"}, Transient, "holds none"),
-        ],
-    )  # fmt: skip
-    def test_each_refusal_has_its_meaning(
-        self, status: int, body: Any, kind: type[DeliveryError], said: str
-    ) -> None:
-        answered = answer(status, body=json.dumps(body).encode())
-        with RawServer(answered) as server, pytest.raises(kind, match=said):
-            deliver(raw_bot(server))
+        ]
+        for status, body, kind, said in rows:
+            answered = answer(status, body=json.dumps(body).encode())
+            with RawServer(answered) as server, pytest.raises(kind, match=said):
+                deliver(raw_bot(server))
 
-        assert len(server.requests) == 1
+            assert len(server.requests) == 1
 
     def test_a_silent_endpoint_is_no_doubt(self) -> None:
         with RawServer(Connection.hang) as server, pytest.raises(Transient):
@@ -252,9 +264,8 @@ class TestTokens:
 
 class TestAnswers:
     # What the service says to a new thread, what the relay learns.
-    @pytest.mark.parametrize(
-        ("status", "named", "kind"),
-        [
+    def test_each_status_has_its_meaning(self, channel: Channel, bot: Teams) -> None:
+        rows: list[tuple[int, str, type[DeliveryError]]] = [
             (400, "BadArgument", Refused),
             (400, "BadSyntax", Unauthorized),
             (403, "BotNotInConversationRoster", Unauthorized),
@@ -273,35 +284,31 @@ class TestAnswers:
             (503, "", Transient),
             (504, "", Ambiguous),
             (302, "", Unauthorized),
-        ],
-    )
-    def test_each_status_has_its_meaning(
-        self, channel: Channel, bot: Teams, status: int, named: str, kind: type[DeliveryError]
-    ) -> None:
-        channel.fault(status=status, body=code(named), path="/v3/conversations")
+        ]
+        for status, named, kind in rows:
+            channel.fault(status=status, body=code(named), path="/v3/conversations")
 
-        with pytest.raises(DeliveryError) as raised:
-            deliver(bot)
-
-        assert type(raised.value) is kind
-        assert raised.value.status == status
-        assert named in str(raised.value)
-        assert "words of the service" not in str(raised.value)
-        assert channel.texts() == []
-
-    @pytest.mark.parametrize("status", [400, 403, 412, 413, 429, 500, 502, 503])
-    def test_in_a_thread_they_mean_the_same(
-        self, channel: Channel, bot: Teams, status: int
-    ) -> None:
-        first = deliver(bot)
-        kinds = []
-        for thread in (None, first.thread):
-            channel.fault(status=status, path="/v3/conversations")
             with pytest.raises(DeliveryError) as raised:
-                deliver(bot, thread=thread)
-            kinds.append(type(raised.value))
+                deliver(bot)
 
-        assert kinds[0] is kinds[1]
+            assert type(raised.value) is kind
+            assert raised.value.status == status
+            assert named in str(raised.value)
+            assert "words of the service" not in str(raised.value)
+            assert channel.texts() == []
+
+    def test_in_a_thread_they_mean_the_same(self, channel: Channel, bot: Teams) -> None:
+        first = deliver(bot)
+        for status in (400, 403, 412, 413, 429, 500, 502, 503):
+            kinds = []
+            for thread in (None, first.thread):
+                channel.fault(status=status, path="/v3/conversations")
+                with pytest.raises(DeliveryError) as raised:
+                    deliver(bot, thread=thread)
+                kinds.append(type(raised.value))
+
+            assert kinds[0] is kinds[1], status
+
         assert len(channel.texts()) == 1
 
     def test_a_remedy_is_named(self, channel: Channel, bot: Teams) -> None:
@@ -368,31 +375,30 @@ class TestCheck:
         assert "the bot is in the team" in bot.check()
         assert channel.texts() == []
 
-    @pytest.mark.parametrize(
-        ("options", "said"),
-        [
+    def test_says_what_to_mend(self, channel: Channel) -> None:
+        rows: list[tuple[Any, str]] = [
             ({"client_secret": "revoked"}, "client_secret is wrong"),
             ({"channel": "19:removed@thread.tacv2"}, "install its app"),
             ({"channel": "19:deleted@thread.tacv2"}, "the channel is gone"),
-        ],
-    )
-    def test_says_what_to_mend(self, channel: Channel, options: Any, said: str) -> None:
-        bot = channel.connector(**options)
+        ]
+        for options, said in rows:
+            bot = channel.connector(**options)
 
-        with pytest.raises(Unauthorized, match=said):
-            bot.check()
-        bot.close()
+            with pytest.raises(Unauthorized, match=said):
+                bot.check()
+            bot.close()
 
-    @pytest.mark.parametrize(
-        ("status", "kind"), [(400, Unauthorized), (500, Transient), (503, Transient)]
-    )
-    def test_tells_trouble_from_refusal(
-        self, channel: Channel, bot: Teams, status: int, kind: type[DeliveryError]
-    ) -> None:
-        channel.fault(status=status, path="pagedmembers")
+    def test_tells_trouble_from_refusal(self, channel: Channel, bot: Teams) -> None:
+        rows: list[tuple[int, type[DeliveryError]]] = [
+            (400, Unauthorized),
+            (500, Transient),
+            (503, Transient),
+        ]
+        for status, kind in rows:
+            channel.fault(status=status, path="pagedmembers")
 
-        with pytest.raises(kind):
-            bot.check()
+            with pytest.raises(kind):
+                bot.check()
 
 
 class TestSecrets:

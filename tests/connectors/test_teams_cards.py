@@ -133,9 +133,8 @@ class TestTheCard:
         assert (action["type"], action["url"]) == ("Action.OpenUrl", url)
         assert "actions" not in card()
 
-    @pytest.mark.parametrize(
-        "text",
-        [
+    def test_keeps_the_text_as_it_was_written(self) -> None:
+        rows: list[str] = [
             "line one\nline two\n\nline four",
             "thumbs up \U0001f44d\U0001f3fd and family \U0001f468\u200d\U0001f469\u200d\U0001f467",
             "\u4f60\u597d \u03b3\u03b5\u03b9\u03ac",
@@ -146,50 +145,53 @@ class TestTheCard:
             '<b>"quoted"</b> & \\ back',
             "a < b at 5 > 3 @someone {curly} {{double}}",
             "  spaces  around\t",
-        ],
-    )
-    def test_keeps_the_text_as_it_was_written(self, text: str) -> None:
-        assert words(card(sample_event(body=text))) == text
+        ]
+        for text in rows:
+            assert words(card(sample_event(body=text))) == text
 
-    @pytest.mark.parametrize("body", [None, ""])
-    def test_says_why_there_is_no_text(self, body: str | None) -> None:
-        assert words(card(sample_event(body=body))) == NO_BODY
+    def test_says_why_there_is_no_text(self) -> None:
+        rows: list[str | None] = [None, ""]
+        for body in rows:
+            assert words(card(sample_event(body=body))) == NO_BODY
 
     def test_cleans_what_cannot_be_sent(self) -> None:
         event = sample_event(body="nul\x00 bell\x07 lone\ud83d end\r\nline\rline")
 
         assert words(card(event)) == "nul bell lone? end\nline\nline"
 
-    @pytest.mark.parametrize(
-        "text", ["<at>Boss</at>", "<AT>Boss</AT>", "< at>Boss</ at>", '<at id="1">Boss</at>']
-    )
-    def test_the_text_mentions_nobody(self, text: str) -> None:
-        shown = words(card(sample_event(body=text)))
+    def test_the_text_mentions_nobody(self) -> None:
+        rows: list[str] = [
+            "<at>Boss</at>",
+            "<AT>Boss</AT>",
+            "< at>Boss</ at>",
+            '<at id="1">Boss</at>',
+        ]
+        for text in rows:
+            shown = words(card(sample_event(body=text)))
 
-        assert "<at" not in shown.lower().replace(" ", "")
-        assert "</at" not in shown.lower().replace(" ", "")
-        assert shown.replace(cards.WORD_JOINER, "") == text
+            assert "<at" not in shown.lower().replace(" ", "")
+            assert "</at" not in shown.lower().replace(" ", "")
+            assert shown.replace(cards.WORD_JOINER, "") == text
 
-    @pytest.mark.parametrize("function", ["{{DATE(2026-01-01T00:00:00Z)}}", "{{TIME(x)}}"])
-    def test_the_text_calls_no_function(self, function: str) -> None:
-        shown = words(card(sample_event(body=function)))
+    def test_the_text_calls_no_function(self) -> None:
+        rows: list[str] = ["{{DATE(2026-01-01T00:00:00Z)}}", "{{TIME(x)}}"]
+        for function in rows:
+            shown = words(card(sample_event(body=function)))
 
-        assert "{{" not in shown
-        assert shown.replace(cards.WORD_JOINER, "") == function
+            assert "{{" not in shown
+            assert shown.replace(cards.WORD_JOINER, "") == function
 
-    @pytest.mark.parametrize(
-        ("number", "shown"),
-        [
+    def test_facts_hold_no_markdown(self) -> None:
+        rows: list[tuple[str, str]] = [
             ("+61400000000", "+61400000000"),
             ("GoFax", "GoFax"),
             ("[x](https://e.example)", r"\[x\]\(https\:\/\/e\.example\)"),
             ("**5**", r"\*\*5\*\*"),
             ("1. list", r"1\. list"),
             ("line\nbreak", "line break"),
-        ],
-    )
-    def test_facts_hold_no_markdown(self, number: str, shown: str) -> None:
-        assert facts(card(sample_event(sender=number)))["From"] == shown
+        ]
+        for number, shown in rows:
+            assert facts(card(sample_event(sender=number)))["From"] == shown
 
     @given(st.text(), st.text(min_size=1), st.text(min_size=1))
     def test_holds_against_any_text(self, body: str, number: str, message_id: str) -> None:
@@ -221,15 +223,16 @@ class TestLongTexts:
 
         assert cards.LIMIT - 8 < size <= cards.LIMIT
 
-    @pytest.mark.parametrize("character", ["x", '"', "\\", "\n", "é", "語", "\U0001f600"])
-    def test_are_measured_as_a_text_within_a_text(self, character: str) -> None:
-        with opened() as channel:
-            flow = channel.connector(url=channel.url)
-            deliver(flow, body=character * 60_000)
-            flow.close()
+    def test_are_measured_as_a_text_within_a_text(self) -> None:
+        rows: list[str] = ["x", '"', "\\", "\n", "é", "語", "\U0001f600"]
+        for character in rows:
+            with opened() as channel:
+                flow = channel.connector(url=channel.url)
+                deliver(flow, body=character * 60_000)
+                flow.close()
 
-            assert "60,000 characters in all" in channel.texts()[0]
-            assert not channel.stand_in.flows.failed
+                assert "60,000 characters in all" in channel.texts()[0]
+                assert not channel.stand_in.flows.failed
 
     def test_that_just_fit_are_whole(self) -> None:
         empty = cards.size(sent(sample_event(body="x"))) - 1
@@ -315,19 +318,21 @@ class TestTemplates:
         assert "](" not in shown["Said"]
         assert "<at" not in shown["Said"]
 
-    @pytest.mark.parametrize("field", ["title", "text"])
-    def test_faults_are_refused_by_name(self, field: str) -> None:
-        with pytest.raises(Refused, match=rf"^{field}: .*evt_0193a0000000sample"):
-            card(**{field: "{{ metadata.missing }}"})
+    def test_faults_are_refused_by_name(self) -> None:
+        rows: list[str] = ["title", "text"]
+        for field in rows:
+            with pytest.raises(Refused, match=rf"^{field}: .*evt_0193a0000000sample"):
+                card(**{field: "{{ metadata.missing }}"})
 
     def test_faults_of_a_fact_name_it(self) -> None:
         with pytest.raises(Refused, match=r"^facts\.Plan: .*evt_0193a0000000sample"):
             card(facts={"Plan": "{{ metadata.plan }}"})
 
-    @pytest.mark.parametrize("field", ["title", "text"])
-    def test_that_cannot_work_are_found_with_the_config(self, field: str) -> None:
-        with pytest.raises(ValidationError, match="nothing is named custommer"):
-            CardOptions.model_validate({field: "{{ custommer }}"})
+    def test_that_cannot_work_are_found_with_the_config(self) -> None:
+        rows: list[str] = ["title", "text"]
+        for field in rows:
+            with pytest.raises(ValidationError, match="nothing is named custommer"):
+                CardOptions.model_validate({field: "{{ custommer }}"})
 
 
 class TestMentions:
@@ -351,10 +356,11 @@ class TestMentions:
         assert json.dumps(shown).lower().count("<at>") == 2  # its block and its entity
         assert "<at>" not in words(shown)
 
-    @pytest.mark.parametrize("name", ["", "<at>", "a\nb", "x" * 101])
-    def test_need_a_plain_name(self, name: str) -> None:
-        with pytest.raises(ValidationError):
-            CardOptions.model_validate({"mentions": [{"id": "a@example.com", "name": name}]})
+    def test_need_a_plain_name(self) -> None:
+        rows: list[str] = ["", "<at>", "a\nb", "x" * 101]
+        for name in rows:
+            with pytest.raises(ValidationError):
+                CardOptions.model_validate({"mentions": [{"id": "a@example.com", "name": name}]})
 
     def test_are_twenty_at_most(self) -> None:
         people = [{"id": f"p{n}@example.com", "name": f"P {n}"} for n in range(21)]

@@ -104,11 +104,11 @@ class TestDelivery:
         assert record["conversation"] == "+61400000000"
         assert "Hello there" in record["text"]
 
-    @pytest.mark.parametrize("path", ["/teams/", f"/teams{FLOW}"])
-    def test_uses_an_address_of_any_form(self, sandbox_url: str, path: str) -> None:
-        deliver(sandbox_url + path)
+    def test_uses_an_address_of_any_form(self, sandbox_url: str) -> None:
+        for path in ("/teams/", f"/teams{FLOW}"):
+            deliver(sandbox_url + path)
 
-        assert len(records(sandbox_url)) == 1
+        assert len(records(sandbox_url)) == 2
 
     def test_sends_the_bare_card_where_the_flow_wants_it(self, sandbox_url: str) -> None:
         deliver(f"{sandbox_url}/teams/bare", shape="card")
@@ -181,9 +181,8 @@ class TestAnswers:
         assert len(server.requests) == 1
 
     # What the Workflow says, what the relay learns.
-    @pytest.mark.parametrize(
-        ("answered", "kind", "status"),
-        [
+    def test_each_failure_has_its_meaning(self) -> None:
+        rows: list[tuple[bytes, type[DeliveryError], int]] = [
             (answer(400), Refused, 400),
             (answer(401), Unauthorized, 401),
             (answer(403), Unauthorized, 403),
@@ -204,28 +203,23 @@ class TestAnswers:
             (answer(200, body=b"endpoint returned HTTP error 410 with"), Unauthorized, 410),
             (answer(200, body=b"endpoint returned HTTP error 502 with"), Transient, 502),
             (answer(200, body=b"endpoint returned HTTP error 413 with"), Refused, 413),
-        ],
-    )
-    def test_each_failure_has_its_meaning(
-        self, answered: bytes, kind: type[DeliveryError], status: int
-    ) -> None:
-        error = failure(answered)
+        ]
+        for answered, kind, status in rows:
+            error = failure(answered)
 
-        assert type(error) is kind
-        assert error.status == status
+            assert type(error) is kind
+            assert error.status == status
 
-    @pytest.mark.parametrize(
-        "body",
-        [
+    def test_a_flow_that_is_off_pauses_the_destination(self) -> None:
+        rows: list[bytes] = [
             b'{"error": {"code": "WorkflowTriggerIsNotEnabled", "message": "state Disabled"}}',
             b'{"code": "WorkflowTriggerIsNotEnabled", "message": "state Deleted"}',
-        ],
-    )
-    def test_a_flow_that_is_off_pauses_the_destination(self, body: bytes) -> None:
-        error = failure(answer(400, body=body))
+        ]
+        for body in rows:
+            error = failure(answer(400, body=body))
 
-        assert type(error) is Unauthorized
-        assert "switched off" in str(error)
+            assert type(error) is Unauthorized
+            assert "switched off" in str(error)
 
     def test_a_refusal_names_the_code_and_where_to_look(self) -> None:
         error = failure(answer(400, body=b'{"error": {"code": "TriggerInputSchemaMismatch"}}'))
@@ -233,14 +227,17 @@ class TestAnswers:
         assert "TriggerInputSchemaMismatch" in str(error)
         assert "run history" in str(error)
 
-    @pytest.mark.parametrize(
-        "body",
-        [b'{"error": "text"}', b'{"error": {"code": 7}}', b"[]", b'{"error": {"code": "a b"}}'],
-    )
-    def test_a_refusal_quotes_nothing_else(self, body: bytes) -> None:
-        said = "answered 400: the flow's run history in Power Automate may say more"
+    def test_a_refusal_quotes_nothing_else(self) -> None:
+        rows: list[bytes] = [
+            b'{"error": "text"}',
+            b'{"error": {"code": 7}}',
+            b"[]",
+            b'{"error": {"code": "a b"}}',
+        ]
+        for body in rows:
+            said = "answered 400: the flow's run history in Power Automate may say more"
 
-        assert str(failure(answer(400, body=body))) == said
+            assert str(failure(answer(400, body=body))) == said
 
     def test_throttling_tells_the_seconds(self) -> None:
         error = failure(answer(429, Retry_After="17"))
@@ -325,9 +322,8 @@ class TestAFlowThatAnswersAfterwards:
 
 
 class TestTheAddress:
-    @pytest.mark.parametrize(
-        "url",
-        [
+    def test_is_refused_if_unusable(self) -> None:
+        rows: list[str] = [
             "",
             "nonsense",
             "ftp://example.com/x",
@@ -342,13 +338,12 @@ class TestTheAddress:
             "https://example.com/caf\u00e9",
             "https://user:word@example.com/",
             "https://user@example.com/",
-        ],
-    )
-    def test_is_refused_if_unusable(self, url: str) -> None:
-        with pytest.raises(ValidationError) as raised:
-            TeamsOptions(url=url)
+        ]
+        for url in rows:
+            with pytest.raises(ValidationError) as raised:
+                TeamsOptions(url=url)
 
-        assert raised.value.errors()[0]["loc"] == ("url",)
+            assert raised.value.errors()[0]["loc"] == ("url",)
 
     def test_is_not_repeated_when_refused(self) -> None:
         with pytest.raises(ValidationError) as raised:
@@ -356,18 +351,16 @@ class TestTheAddress:
 
         assert SIGNATURE not in str(raised.value)
 
-    @pytest.mark.parametrize(
-        "host",
-        [
+    def test_of_any_host_is_accepted(self) -> None:
+        rows: list[str] = [
             "env.18.environment.api.powerplatform.com:443",
             "prod-12.westeurope.logic.azure.com:443",
             "flow.microsoft.com",
             "example.webhook.office.com",
             "some.host.that.microsoft.may.choose",
-        ],
-    )
-    def test_of_any_host_is_accepted(self, host: str) -> None:
-        assert TeamsOptions(url=f"https://{host}{FLOW}").shape == "envelope"
+        ]
+        for host in rows:
+            assert TeamsOptions(url=f"https://{host}{FLOW}").shape == "envelope"
 
     def test_is_never_shown(self, caplog: pytest.LogCaptureFixture) -> None:
         shown = []
@@ -455,45 +448,41 @@ class TestThreadsOfAFlow:
         assert set(posted) == {"type", "attachments"}
         assert receipt.thread is None
 
-    @pytest.mark.parametrize(
-        ("body", "thread"),
-        [
+    def test_only_a_usable_thread_is_kept(self) -> None:
+        rows: list[tuple[bytes, str | None]] = [
             (b"", None),
             (b"{}", None),
             (b'{"thread": 7}', None),
             (b'{"thread": ""}', None),
             (b'{"thread": "a b"}', None),
             (b'{"thread": "1700000000000"}', "1700000000000"),
-        ],
-    )
-    def test_only_a_usable_thread_is_kept(self, body: bytes, thread: str | None) -> None:
-        with RawServer(answer(200, body=body)) as server:
-            receipt = deliver(server.url + FLOW, send_conversation=True)
+        ]
+        for body, thread in rows:
+            with RawServer(answer(200, body=body)) as server:
+                receipt = deliver(server.url + FLOW, send_conversation=True)
 
-        assert receipt.thread == thread
+            assert receipt.thread == thread
 
 
 class TestCheck:
-    @pytest.mark.parametrize(
-        ("host", "warned"),
-        [
+    def test_warns_of_retired_hosts(self) -> None:
+        rows: list[tuple[str, bool]] = [
             ("example.webhook.office.com", True),
             ("outlook.office.com", True),
             ("prod-1.westeurope.logic.azure.com", True),
             ("env.18.environment.api.powerplatform.com", False),
             ("notoffice.com", False),
             ("office.com.example.org", False),
-        ],
-    )
-    def test_warns_of_retired_hosts(self, host: str, warned: bool) -> None:
-        teams = connector(f"https://{host}{FLOW}")
+        ]
+        for host, warned in rows:
+            teams = connector(f"https://{host}{FLOW}")
 
-        sentence = teams.check()
-        teams.close()
+            sentence = teams.check()
+            teams.close()
 
-        assert ("warning" in sentence) is warned
-        assert host in sentence
-        assert "look in Teams" in sentence
+            assert ("warning" in sentence) is warned
+            assert host in sentence
+            assert "look in Teams" in sentence
 
     def test_warns_of_government_clouds_unless_the_flow_posts_as_a_user(self) -> None:
         said = []

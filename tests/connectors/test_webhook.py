@@ -8,6 +8,7 @@ import json
 import time
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from rawserver import RawServer, answer
+from rawserver import Connection, RawServer, answer
 from standardwebhooks import Webhook as Reference
 from standardwebhooks import WebhookVerificationError
 
@@ -192,21 +193,17 @@ class TestTemplate:
             "e": None, "f": 2,
         }  # fmt: skip
 
-    @pytest.mark.parametrize(
-        ("kind", "source", "escaped"),
-        [
+    def test_values_are_escaped_for_the_kind_of_body(self, server: RawServer) -> None:
+        rows: list[tuple[str, str, str]] = [
             ("text/html", "<p>{{ text }}</p>", f"<p>{html.escape(HOSTILE)}</p>"),
             ("application/xml", "<p>{{ text }}</p>", f"<p>{html.escape(HOSTILE)}</p>"),
             ("text/plain; charset=utf-8", "{{ text }}", HOSTILE),
-        ],
-    )
-    def test_values_are_escaped_for_the_kind_of_body(
-        self, server: RawServer, kind: str, source: str, escaped: str
-    ) -> None:
-        event = sample_event(body=HOSTILE)
+        ]
+        for kind, source, escaped in rows:
+            event = sample_event(body=HOSTILE)
 
-        assert self.body(server, event, body=source, content_type=kind) == escaped
-        assert posted(server)[1]["content-type"] == kind
+            assert self.body(server, event, body=source, content_type=kind) == escaped
+            assert posted(server)[1]["content-type"] == kind
 
     def test_values_are_escaped_in_a_form(self, server: RawServer) -> None:
         event = sample_event(body=HOSTILE + "&admin=1")
@@ -216,29 +213,26 @@ class TestTemplate:
 
         assert parse_qs(body) == {"text": [HOSTILE + "&admin=1"], "x": ["1"]}
 
-    @pytest.mark.parametrize(
-        ("source", "fault"),
-        [
+    def test_what_is_no_json_is_refused(self, server: RawServer) -> None:
+        rows: list[tuple[str, str]] = [
             ('{"a": {{ text }}}', "body: the template makes no JSON for event evt_"),
             ('{"a": {{ keyword }}}', "expecting value in line 1"),
             ("{{ text }}", "tojson"),
             ("NaN", "a number or a nesting"),
             ("[" * 5000, "a number or a nesting"),
             ("{{ metadata.nothing }}", "body: the template does not work for event evt_"),
-        ],
-    )
-    def test_what_is_no_json_is_refused(self, server: RawServer, source: str, fault: str) -> None:
-        with pytest.raises(Refused) as caught:
-            self.body(server, body=source)
+        ]
+        for source, fault in rows:
+            with pytest.raises(Refused) as caught:
+                self.body(server, body=source)
 
-        assert fault in str(caught.value)
-        assert "Thanks" not in str(caught.value)
-        assert server.requests == []
+            assert fault in str(caught.value)
+            assert "Thanks" not in str(caught.value)
+            assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
+def test_answers() -> None:
+    rows: list[tuple[int, type[DeliveryError]]] = [
         (302, Unauthorized),
         (400, Refused),
         (401, Unauthorized),
@@ -252,34 +246,34 @@ class TestTemplate:
         (503, Ambiguous),
         (101, Ambiguous),
         (999, Ambiguous),
-    ],
-)
-def test_answers(status: int, kind: type[DeliveryError]) -> None:
-    with RawServer(answer(status, body=THEIRS.encode(), Location="/x")) as server:
-        with pytest.raises(DeliveryError) as caught:
-            deliver(connector(f"{server.url}/?sig={FLOW}"))
+    ]
+    for status, kind in rows:
+        with RawServer(answer(status, body=THEIRS.encode(), Location="/x")) as server:
+            with pytest.raises(DeliveryError) as caught:
+                deliver(connector(f"{server.url}/?sig={FLOW}"))
 
-        assert len(server.requests) == 1
-    assert type(caught.value) is kind
-    assert caught.value.status == status
-    shown = "".join(traceback.format_exception(caught.value))
-    assert THEIRS not in shown and FLOW not in shown
+            assert len(server.requests) == 1
+        assert type(caught.value) is kind
+        assert caught.value.status == status
+        shown = "".join(traceback.format_exception(caught.value))
+        assert THEIRS not in shown and FLOW not in shown
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
+def test_a_2xx_is_a_delivery_whatever_surrounds_it() -> None:
+    rows: list[bytes] = [
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes!",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-    ],
-    ids=["cut", "no gzip", "after an interim answer"],
-)
-def test_a_2xx_is_a_delivery_whatever_surrounds_it(said: bytes) -> None:
-    with RawServer(lambda connection: connection.say(said)) as server:
-        deliver(connector(server.url))
+    ]
+    for said in rows:
 
-    assert len(server.requests) == 1
+        def end(connection: Connection, said: bytes = said) -> None:
+            connection.say(said)
+
+        with RawServer(end) as server:
+            deliver(connector(server.url))
+
+        assert len(server.requests) == 1, said
 
 
 def test_check_posts_nothing(server: RawServer) -> None:
@@ -291,9 +285,8 @@ def test_check_posts_nothing(server: RawServer) -> None:
 
 
 class TestOptions:
-    @pytest.mark.parametrize(
-        ("given", "fault"),
-        [
+    def test_a_wrong_option_is_found(self) -> None:
+        rows: list[tuple[dict[str, Any], str]] = [
             ({"url": "ftp://example.com"}, "must be an http(s) address"),
             ({"url": "https://"}, "must be an http(s) address"),
             ({"url": "https://example.com/ä"}, "copy it again"),
@@ -312,21 +305,23 @@ class TestOptions:
             ({"body": "{{ bdy }}"}, "did you mean body?"),
             ({"content_type": "json"}, "content_type"),
             ({"content_type": "text/plain\r\nx: y"}, "content_type"),
-        ],
-    )
-    def test_a_wrong_option_is_found(self, given: dict[str, Any], fault: str) -> None:
-        with pytest.raises(ValidationError) as caught:
-            WebhookOptions.model_validate({"url": "https://example.com/", **given})
+        ]
+        for wrong, fault in rows:
+            with pytest.raises(ValidationError) as caught:
+                WebhookOptions.model_validate({"url": "https://example.com/", **wrong})
 
-        assert fault in str(caught.value)
-        for value in ("a:b@", "hush", "a\r\nb"):
-            assert value not in str(caught.value)
+            assert fault in str(caught.value)
+            for value in ("a:b@", "hush", "a\r\nb"):
+                assert value not in str(caught.value)
 
-    @pytest.mark.parametrize("size", [24, 32, 64])
-    def test_a_secret_may_come_without_its_padding(self, size: int) -> None:
-        given = secret(1, size).rstrip("=")
+    def test_a_secret_may_come_without_its_padding(self) -> None:
+        rows: list[int] = [24, 32, 64]
+        for size in rows:
+            given = secret(1, size).rstrip("=")
 
-        assert WebhookOptions.model_validate({"url": "https://example.com/", "secrets": [given]})
+            assert WebhookOptions.model_validate(
+                {"url": "https://example.com/", "secrets": [given]}
+            )
 
     def test_secrets_are_hidden(self) -> None:
         headers = {"Authorization": "Bearer of-the-test"}
@@ -335,6 +330,10 @@ class TestOptions:
 
         for shown in (repr(options), str(options), options.model_dump_json()):
             assert not [each for each in ("sig", NEW, "of-the-test") if each in shown]
+
+
+def later(seconds: float) -> float:
+    return time.time() + seconds
 
 
 class TestStandIn:
@@ -361,19 +360,21 @@ class TestStandIn:
         page = client.get("/").get_data(as_text=True)
         assert "Thanks for your message" in page and "msg_1" in page
 
-    @pytest.mark.parametrize(
-        ("changed", "late"),
-        [({"webhook-signature": "v1,AAAA"}, 0), ({"webhook-signature": ""}, 0),
-         ({"webhook-id": "msg_2"}, 0), ({"webhook-timestamp": "x"}, 0), ({}, 301), ({}, -301)],
-    )  # fmt: skip
-    def test_it_refuses_what_is_not_signed_by_the_secret(
-        self, changed: dict[str, str], late: int
-    ) -> None:
-        key = bytes([1]) * 32
-        stand_in = StandIn(Records(), secret=key, clock=lambda: time.time() + late)
-        client = create_app(Records(), webhook=stand_in).test_client()
-        webhook = connector("https://example.com", secrets=[NEW])
-        headers = webhook._signed(b"{}", id="msg_1") | changed
-        webhook.close()
+    def test_it_refuses_what_is_not_signed_by_the_secret(self) -> None:
+        rows: list[tuple[dict[str, str], int]] = [
+            ({"webhook-signature": "v1,AAAA"}, 0),
+            ({"webhook-signature": ""}, 0),
+            ({"webhook-id": "msg_2"}, 0),
+            ({"webhook-timestamp": "x"}, 0),
+            ({}, 301),
+            ({}, -301),
+        ]
+        for changed, late in rows:
+            key = bytes([1]) * 32
+            stand_in = StandIn(Records(), secret=key, clock=partial(later, late))
+            client = create_app(Records(), webhook=stand_in).test_client()
+            webhook = connector("https://example.com", secrets=[NEW])
+            headers = webhook._signed(b"{}", id="msg_1") | changed
+            webhook.close()
 
-        assert client.post("/webhook", data=b"{}", headers=headers).status_code == 401
+            assert client.post("/webhook", data=b"{}", headers=headers).status_code == 401
