@@ -7,7 +7,8 @@
     ├── Refused        this event can never work here; the delivery is dead
     └── Unauthorized   no event can work here now; the relay pauses the destination
 
-Anything else that a connector raises counts as :class:`Ambiguous` and is logged as a bug.
+Anything else that a connector raises counts as :class:`Ambiguous` and is logged as a bug. That
+includes :class:`ContractError`, raised by receipts and errors that are given a wrong value.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from connectors.http import Http
+
+Scope = Literal["conversation", "destination"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +78,19 @@ class Event:
     sentiment: Literal["positive", "neutral", "negative"] | None = None
 
 
+class ContractError(TypeError):
+    """A connector handed over what the contract has no place for: a bug of the connector.
+
+    The message names the field and the type of its value, never the value.
+    """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
-    """What a successful delivery left in the destination."""
+    """What a successful delivery left in the destination. Ids may be numbers: they become texts.
+
+    Raises :class:`ContractError`.
+    """
 
     #: The remote id of what was made, for people and logs.
     reference: str
@@ -86,17 +99,38 @@ class Receipt:
     #: The remote ticket or contact to hand to this conversation's next delivery.
     thread: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("reference", "url", "thread"):
+            value = getattr(self, name)
+            if value is not None or name == "reference":
+                object.__setattr__(self, name, _text(f"Receipt.{name}", value))
+
 
 class DeliveryError(Exception):
-    """Why a delivery did not succeed. The message is shown to people: no secrets, no bodies."""
+    """Why a delivery did not succeed. The message is shown to people: no secrets, no bodies.
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    Raises :class:`ContractError`.
+    """
+
+    #: HTTP status of the answer, if there was one.
+    status: int | None = None
+    #: Shortest wait that the destination asked for (Retry-After); None if it did not say.
+    retry_after: timedelta | None = None
+    #: A part of the delivery is done: the next attempt comes with ``repeat=True``, whatever
+    #: kind of error this is.
+    acted: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: timedelta | float | None = None,
+    ) -> None:
+        """*retry_after*: a timedelta, or seconds."""
         super().__init__(message)
-        #: HTTP status of the answer, if there was one.
-        self.status = status
-        #: A part of the delivery is done: the next attempt comes with ``repeat=True``, whatever
-        #: kind of error this is.
-        self.acted = False
+        self.status = _status(status)
+        self.retry_after = _wait(retry_after)
 
 
 class Transient(DeliveryError):
@@ -106,19 +140,19 @@ class Transient(DeliveryError):
 class Throttled(DeliveryError):
     """The destination asks us to slow down; nothing happened."""
 
+    #: What has to wait: this conversation, or everything for this destination.
+    scope: Scope = "destination"
+
     def __init__(
         self,
         message: str,
         *,
-        retry_after: timedelta | None = None,
-        scope: Literal["conversation", "destination"] = "destination",
+        retry_after: timedelta | float | None = None,
+        scope: Scope = "destination",
         status: int | None = None,
     ) -> None:
-        super().__init__(message, status=status)
-        #: Shortest wait the destination asked for (Retry-After); None if it did not say.
-        self.retry_after = retry_after
-        #: What has to wait: this conversation, or everything for this destination.
-        self.scope = scope
+        super().__init__(message, status=status, retry_after=retry_after)
+        self.scope = _scope(scope)
 
 
 class Ambiguous(DeliveryError):
@@ -131,6 +165,59 @@ class Refused(DeliveryError):
 
 class Unauthorized(DeliveryError):
     """No event can work here until a person mends credentials, scopes or addresses."""
+
+
+def checked_receipt(value: object) -> Receipt:
+    """Return what ``deliver`` returned, as the relay reads it. Raises :class:`ContractError`."""
+    if not isinstance(value, Receipt):
+        raise ContractError(f"deliver() returned {type(value).__name__}, not a Receipt")
+    return Receipt(reference=value.reference, url=value.url, thread=value.thread)
+
+
+def checked_error(error: DeliveryError) -> DeliveryError:
+    """Return *error* as the relay reads it. Raises :class:`ContractError`.
+
+    Its attributes may have been set after it was made, or by a class of the connector's own.
+    """
+    error.status, error.retry_after = _status(error.status), _wait(error.retry_after)
+    if isinstance(error, Throttled):
+        error.scope = _scope(error.scope)
+    return error
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ContractError(f"{name} takes text or a number, not {type(value).__name__}")
+
+
+def _status(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 999:
+        return int(value)
+    kind = "another number" if isinstance(value, int) else type(value).__name__
+    raise ContractError(f"status takes a number of three digits, not {kind}")
+
+
+def _wait(value: object) -> timedelta | None:
+    if value is None or isinstance(value, timedelta):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        kind = "NaN" if isinstance(value, float) else type(value).__name__
+        raise ContractError(f"retry_after takes seconds or a timedelta, not {kind}")
+    try:
+        return timedelta(seconds=value)
+    except OverflowError:
+        return timedelta.max if value > 0 else timedelta.min
+
+
+def _scope(value: object) -> Scope:
+    if value == "conversation" or value == "destination":
+        return value
+    raise ContractError('scope takes "conversation" or "destination"')
 
 
 class Options(BaseModel):

@@ -161,13 +161,14 @@ def error_for(
     if status in (401, 403):
         return Unauthorized(message, status=status)
     if status in (408, 425):
-        return Transient(message, status=status)
+        return Transient(message, status=status, retry_after=retry_after(headers))
     if status == 429:
         return Throttled(message, retry_after=retry_after(headers), status=status)
     if 400 <= status < 500:
         return Refused(message, status=status)
     # A 5xx, or a class that HTTP does not have: nobody knows what it stands for.
-    return (Transient if safe else Ambiguous)(message, status=status)
+    kind = Transient if safe else Ambiguous
+    return kind(message, status=status, retry_after=retry_after(headers))
 
 
 def json_object(response: requests.Response) -> dict[str, Any] | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import datetime
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import structlog
 
-from connectors.base import DeliveryError
+from connectors import base
+from connectors.base import Connector, DeliveryError
 from relay.destinations import Destination
-from relay.rules.delivery import Outcome, OutcomeKind, decide, delivered, outcome_of
+from relay.rules.delivery import Outcome, OutcomeKind, bug, decide, delivered, outcome_of
 from relay.store.values import Claim, Record
 
 log = structlog.get_logger()
@@ -21,7 +25,7 @@ NOT_BEGUN = Outcome(
 
 
 def attempt(destination: Destination, claim: Claim) -> Outcome:
-    """Call the connector once and say how that ended."""
+    """Call the connector once and say how that ended, whatever it does."""
     try:
         receipt = destination.connector.deliver(
             claim.event,
@@ -31,12 +35,41 @@ def attempt(destination: Destination, claim: Claim) -> Outcome:
             deadline=destination.settings.deadline.total_seconds(),
         )
         return delivered(receipt)
-    except DeliveryError as error:
-        return outcome_of(error)
-    except Exception as error:
-        # A connector is other people's code: whatever it raises, we cannot know what it did.
-        log.exception("connector.failed", event_id=claim.event.id, destination=claim.destination)
-        return outcome_of(error)
+    except BaseException as error:
+        # Other people's code: it may even call sys.exit(), and the delivery must be recorded.
+        return _failed(destination, claim, error)
+
+
+def _failed(destination: Destination, claim: Claim, error: BaseException) -> Outcome:
+    broken = error
+    if isinstance(error, DeliveryError):
+        try:
+            return outcome_of(error)
+        except Exception as wrong:
+            broken = wrong
+    where = _where(error, destination.connector)
+    log.error(
+        "connector.failed",
+        event_id=claim.event.id,
+        delivery_id=claim.delivery_id,
+        destination=claim.destination,
+        where=where,
+        exc_info=broken,
+    )
+    return bug(broken, where=where)
+
+
+def _where(error: BaseException, connector: Connector[Any]) -> str:
+    """Return file and line at which the connector raised *error*, or else those of its deliver."""
+    package = type(connector).__module__.partition(".")[0]
+    code = type(connector).deliver.__code__
+    place = code.co_filename, code.co_firstlineno
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__", "")
+        if module != base.__name__ and module.partition(".")[0] == package:
+            place = frame.f_code.co_filename, line
+    file, line = place
+    return f"{'/'.join(Path(file).parts[-2:])}:{line}"
 
 
 def conclude(

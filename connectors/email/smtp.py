@@ -114,11 +114,11 @@ class Server:
         # Without the server's words, which may quote the text.
         words = f"{self.host}: the message: {_coded(reply)}"
         if _is_lasting(reply):
-            raise Refused(words, status=reply[0])
+            raise Refused(words, status=_status(reply))
         if _is_temporary(reply) or not session.is_sent:
             raise _not_now(reply, words)
         if not _is_good(reply):
-            raise Ambiguous(words, status=reply[0])
+            raise Ambiguous(words, status=_status(reply))
 
     def _turned_down(self, reply: Reply, what: str) -> DeliveryError:
         """Read a refusal of what is the same for every event."""
@@ -126,7 +126,7 @@ class Server:
         if not _is_lasting(reply):
             return _not_now(reply, words)
         kind = Refused if reply[0] == _TOO_LARGE else Unauthorized
-        return kind(words, status=reply[0])
+        return kind(words, status=_status(reply))
 
     @contextmanager
     def _told(self, session: _Dialogue) -> Iterator[None]:
@@ -157,7 +157,7 @@ class Server:
         words = f"{self.host}: signing in: {_coded(reply)}"
         if not _is_lasting(reply):
             return _not_now(reply, words)
-        return Unauthorized(words, status=reply[0])
+        return Unauthorized(words, status=_status(reply))
 
 
 class _Dialogue(smtplib.SMTP):
@@ -297,10 +297,14 @@ def _is_temporary(reply: Reply) -> bool:
 
 
 def _not_now(reply: Reply, words: str) -> DeliveryError:
-    code, said = reply
-    if _TOO_FAST.search(said):
-        return Throttled(words, status=code)
-    return Transient(words, status=code)
+    if _TOO_FAST.search(reply[1]):
+        return Throttled(words, status=_status(reply))
+    return Transient(words, status=_status(reply))
+
+
+def _status(reply: Reply) -> int | None:
+    """Return the code, unless it is smtplib's -1 for an answer without one."""
+    return reply[0] if reply[0] >= 100 else None
 
 
 def _coded(reply: Reply) -> str:

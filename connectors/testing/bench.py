@@ -15,10 +15,13 @@ from typing import Any
 from connectors.base import (
     Ambiguous,
     Connector,
+    DeliveryError,
     Event,
     Receipt,
     Throttled,
     Transient,
+    checked_error,
+    checked_receipt,
 )
 from connectors.http import Http
 from connectors.testing.events import sample_event
@@ -154,14 +157,19 @@ class Bench:
         repeat: bool = False,
         deadline: float | None = None,
     ) -> Receipt:
-        """Make one attempt at *case*."""
-        return connector.deliver(
-            case.event,
-            key=case.key,
-            thread=case.thread,
-            repeat=repeat,
-            deadline=deadline or self.deadline,
-        )
+        """Make one attempt at *case*, and read what comes of it as the relay does."""
+        try:
+            receipt = connector.deliver(
+                case.event,
+                key=case.key,
+                thread=case.thread,
+                repeat=repeat,
+                deadline=deadline or self.deadline,
+            )
+        except DeliveryError as error:
+            checked_error(error)
+            raise
+        return checked_receipt(receipt)
 
     def attempt(self, connector: Connector[Any], case: Case, **how: Any) -> Receipt | Exception:
         """Make one attempt at *case*, and return what came of it, whatever that is."""

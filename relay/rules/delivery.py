@@ -19,12 +19,15 @@ from typing import Literal
 
 from connectors.base import (
     Ambiguous,
+    ContractError,
     DeliveryError,
     Receipt,
     Refused,
     Throttled,
     Transient,
     Unauthorized,
+    checked_error,
+    checked_receipt,
 )
 from relay.rules.payload import clean
 
@@ -62,6 +65,15 @@ class OutcomeKind(StrEnum):
     UNAUTHORIZED = "unauthorized"
 
 
+_KINDS = {
+    Throttled: OutcomeKind.THROTTLED,
+    Transient: OutcomeKind.TRANSIENT,
+    Refused: OutcomeKind.REFUSED,
+    Unauthorized: OutcomeKind.UNAUTHORIZED,
+    Ambiguous: OutcomeKind.AMBIGUOUS,
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """How one attempt ended."""
@@ -71,7 +83,7 @@ class Outcome:
     detail: str = ""
     #: HTTP status of the answer, if there was one.
     status: int | None = None
-    #: The wait that a throttling destination asked for.
+    #: The wait that the destination asked for.
     retry_after: timedelta | None = None
     scope: Literal["conversation", "destination"] = "destination"
     receipt: Receipt | None = None
@@ -137,8 +149,12 @@ class Decision:
         return self.state in (State.DELIVERED, State.DEAD, State.HELD)
 
 
-def delivered(receipt: Receipt) -> Outcome:
-    """Return the outcome of a successful attempt, its receipt cleaned for the store."""
+def delivered(receipt: object) -> Outcome:
+    """Return the outcome of a successful attempt, its receipt cleaned for the store.
+
+    Raises ContractError if it is not a receipt.
+    """
+    receipt = checked_receipt(receipt)
     kept = replace(
         receipt,
         reference=clean(receipt.reference),
@@ -148,35 +164,29 @@ def delivered(receipt: Receipt) -> Outcome:
     return Outcome(kind=OutcomeKind.DELIVERED, receipt=kept)
 
 
-def outcome_of(error: BaseException) -> Outcome:
-    """Translate what a connector raised; anything outside the contract counts as ambiguous."""
-    name = type(error).__name__
-    if not isinstance(error, DeliveryError):
-        # Its text was not written for people, and may hold a secret.
-        return Outcome(kind=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {name}")
-    # Other systems' words may hold characters that no database takes.
-    detail, status = clean(str(error)) or name, error.status
-    match error:
-        case Throttled():
-            return Outcome(
-                kind=OutcomeKind.THROTTLED,
-                detail=detail,
-                status=status,
-                retry_after=error.retry_after,
-                scope=error.scope,
-                acted=error.acted,
-            )
-        case Transient():
-            kind = OutcomeKind.TRANSIENT
-        case Refused():
-            kind = OutcomeKind.REFUSED
-        case Unauthorized():
-            kind = OutcomeKind.UNAUTHORIZED
-        case Ambiguous():
-            kind = OutcomeKind.AMBIGUOUS
-        case _:
-            return Outcome(kind=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {name}")
-    return Outcome(kind=kind, detail=detail, status=status, acted=error.acted)
+def outcome_of(error: DeliveryError) -> Outcome:
+    """Translate what a connector raised. Raises ContractError if that breaks the contract."""
+    error = checked_error(error)
+    kind = next((kind for class_, kind in _KINDS.items() if isinstance(error, class_)), None)
+    if kind is None:
+        raise ContractError(f"raised {type(error).__name__}, which does not say what happened")
+    return Outcome(
+        kind=kind,
+        # Other systems' words may hold characters that no database takes.
+        detail=clean(str(error)) or type(error).__name__,
+        status=error.status,
+        retry_after=error.retry_after,
+        scope=error.scope if isinstance(error, Throttled) else "destination",
+        acted=bool(error.acted),
+    )
+
+
+def bug(error: BaseException, *, where: str) -> Outcome:
+    """Return the outcome of an attempt in which the connector broke the contract, at *where*."""
+    # The text of other errors was not written for people, and may hold a secret.
+    said = str(error) if isinstance(error, ContractError) else type(error).__name__
+    detail = clean(f"bug in the connector ({where}): {said}")
+    return Outcome(kind=OutcomeKind.AMBIGUOUS, detail=detail)
 
 
 def decide(
@@ -211,9 +221,12 @@ def _retry(
         reason = f"exhausted after {tries.attempts} attempts: {outcome.detail}"
         return _dead(tries, policy, reason)
     doubtful = outcome.kind is OutcomeKind.AMBIGUOUS
+    wait = policy.backoff(tries.attempts, rng, doubtful=doubtful)
+    if outcome.retry_after:
+        wait = max(wait, asked_for(outcome))
     return Decision(
         state=State.PENDING,
-        due_at=now + policy.backoff(tries.attempts, rng, doubtful=doubtful),
+        due_at=now + wait,
         attempts=tries.attempts,
         repeat=tries.repeat,
         failing_since=since,
@@ -225,7 +238,7 @@ def _wait(tries: Tries, outcome: Outcome, *, now: datetime) -> Decision:
 
 
 def asked_for(outcome: Outcome) -> timedelta:
-    """Return the wait that a throttling destination asked for, within bounds."""
+    """Return the wait that a destination asked for, within bounds."""
     return min(max(outcome.retry_after or DEFAULT_WAIT, SHORTEST_WAIT), LONGEST_WAIT)
 
 

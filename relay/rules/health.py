@@ -59,20 +59,20 @@ def health_after(
         case OutcomeKind.THROTTLED:
             if outcome.scope == "conversation":
                 return health
-            if pause is not None and pause.cause == "unauthorized" and is_earlier:
-                return health
-            wait = asked_for(outcome)
-            if pause is not None and pause.cause == "throttled" and is_earlier and pause.until:
-                wait = max(wait, pause.until - now)
-            return _paused(health, "throttled", outcome, now=now, wait=wait)
-    if is_earlier:
-        return health
-    failing = replace(health, failures=health.failures + 1)
-    if failing.failures < BREAKS_AFTER:
-        return failing
+            return _throttled(health, outcome, is_earlier=is_earlier, now=now)
+    failing = health if is_earlier else replace(health, failures=health.failures + 1)
     if pause is not None and pause.cause == "unauthorized":
         return failing
+    if failing.failures < BREAKS_AFTER:
+        if not outcome.retry_after:
+            return failing
+        # A 503 that says how long it lasts: nobody is served meanwhile, as after a 429.
+        return _throttled(failing, outcome, is_earlier=is_earlier, now=now)
+    if is_earlier:
+        return health
     wait = _break_of(failing.failures)
+    if outcome.retry_after:
+        wait = max(wait, asked_for(outcome))
     return _paused(failing, "failing", outcome, now=now, wait=wait)
 
 
@@ -90,6 +90,16 @@ def granted(health: Health, *, now: datetime) -> tuple[int | None, Health]:
         return None, replace(health, pause=None)
     wait = PROBE_EVERY if pause.cause == "unauthorized" else LONGEST_PROBE
     return 1, replace(health, pause=replace(pause, until=now + wait))
+
+
+def _throttled(health: Health, outcome: Outcome, *, is_earlier: bool, now: datetime) -> Health:
+    pause = health.pause
+    if pause is not None and pause.cause == "unauthorized" and is_earlier:
+        return health
+    wait = asked_for(outcome)
+    if pause is not None and pause.cause == "throttled" and is_earlier and pause.until:
+        wait = max(wait, pause.until - now)
+    return _paused(health, "throttled", outcome, now=now, wait=wait)
 
 
 def _break_of(failures: int) -> timedelta:

@@ -794,6 +794,14 @@ class TestErrorFor:
         assert error.retry_after == timedelta(seconds=7)
         assert error.scope == "destination"
 
+    @pytest.mark.parametrize("status", [408, 500, 503])
+    @pytest.mark.parametrize("safe", [False, True])
+    def test_a_failure_carries_the_wait_too(self, status: int, safe: bool) -> None:
+        error = error_for(status, headers={"Retry-After": "7"}, safe=safe)
+
+        assert error is not None
+        assert error.retry_after == timedelta(seconds=7)
+
     @given(st.integers(100, 999), st.booleans())
     def test_knows_every_status(self, status: int, safe: bool) -> None:
         error = error_for(status, headers={}, safe=safe)

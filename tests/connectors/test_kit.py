@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.base import ContractError
 from connectors.testing import ConnectorSuite, Effect
 from connectors.testing.findings import CRASH, MENDS
 from relay import scaffold
@@ -218,6 +219,20 @@ def test_a_broken_rule_is_found(
 
     assert words in said
     assert said.endswith(f"\nmend: {MENDS[check[:3]]}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (("return _receipt(note)", "return 'note'"), r"deliver\(\) returned str, not a Receipt"),
+        (('reference=note["id"]', 'reference=[note["id"]]'), "Receipt.reference takes text"),
+    ],
+)
+def test_what_breaks_the_contract_is_found_wherever_it_is_delivered(
+    broken: Break, changes: tuple[str, str], words: str
+) -> None:
+    with pytest.raises(ContractError, match=words):
+        broken(changes).test_C03_same_key_twice_has_one_effect()
 
 
 def test_every_check_is_tried() -> None:

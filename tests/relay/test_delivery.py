@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from connectors.base import (
     Ambiguous,
+    ContractError,
     DeliveryError,
     Receipt,
     Refused,
@@ -33,6 +34,7 @@ from relay.rules.delivery import (
     Policy,
     State,
     Tries,
+    bug,
     decide,
     delivered,
     outcome_of,
@@ -135,26 +137,29 @@ class TestOutcome:
 
         assert outcome_of(error).detail == "vendor said ?!"
 
-    def test_anything_else_is_ambiguous_and_its_text_is_hidden(self) -> None:
-        rows = [
-            ValueError("hidden text"),
-            KeyError("hidden text"),
-            TimeoutError("hidden text"),
-            KeyboardInterrupt("hidden text"),
-            DeliveryError("hidden text", status=500),  # the root of the tree says nothing
-        ]
+    def test_every_error_may_say_how_long_to_wait(self) -> None:
+        for kind in (Transient, Ambiguous, Refused, Unauthorized):
+            assert outcome_of(kind("why", retry_after=60)).retry_after == MINUTE
 
-        for error in rows:
-            assert outcome_of(error) == Outcome(
-                kind=OutcomeKind.AMBIGUOUS, detail=f"bug in the connector: {type(error).__name__}"
+    def test_the_root_of_the_tree_does_not_say_what_happened(self) -> None:
+        with pytest.raises(ContractError, match="raised DeliveryError"):
+            outcome_of(DeliveryError("hidden text", status=500))
+
+
+class TestBug:
+    def test_it_is_ambiguous_and_the_text_is_hidden(self) -> None:
+        for error in (ValueError("hidden"), TimeoutError("hidden"), KeyboardInterrupt("hidden")):
+            assert bug(error, where="acme/chat.py:7") == Outcome(
+                kind=OutcomeKind.AMBIGUOUS,
+                detail=f"bug in the connector (acme/chat.py:7): {type(error).__name__}",
             )
 
-    def test_an_error_that_cannot_even_be_written_is_ambiguous_too(self) -> None:
-        class Broken(Exception):
-            def __str__(self) -> str:
-                raise RuntimeError
+    def test_the_contracts_own_words_are_shown(self) -> None:
+        error = ContractError("Receipt.url takes text or a number, not list")
 
-        assert outcome_of(Broken()).detail == "bug in the connector: Broken"
+        assert bug(error, where="chat.py:7").detail == (
+            "bug in the connector (chat.py:7): Receipt.url takes text or a number, not list"
+        )
 
 
 class TestDelivered:
@@ -204,6 +209,19 @@ class TestEveryPolicy:
                 reason="refused: why",
                 parks=held,
             )
+
+    def test_a_wait_that_a_failing_system_asks_for_is_kept_and_costs_an_attempt(self) -> None:
+        waits = [(48 * HOUR, LONGEST_WAIT), (2 * HOUR, 2 * HOUR), (SECOND / 2, None)]
+        for tries, policy in EVERY_POLICY:
+            for kind in (OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS):
+                for asked, wait in waits:
+                    failed = Outcome(kind=kind, detail="why")
+                    usual = decided(failed, tries, policy)
+                    decision = decided(replace(failed, retry_after=asked), tries, policy)
+
+                    if usual.due_at is not None and wait is not None:
+                        usual = replace(usual, due_at=NOW + wait)
+                    assert decision == usual
 
     def test_a_transient_failure_is_tried_again(self) -> None:
         for tries, policy in EVERY_POLICY:

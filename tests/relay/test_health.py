@@ -150,6 +150,29 @@ def test_a_throttled_destination_is_left_alone_as_long_as_it_asks() -> None:
     assert unasked.until == NOW + DEFAULT_WAIT
 
 
+@pytest.mark.parametrize("result", FAILING)
+def test_a_failing_destination_that_says_for_how_long_is_left_alone_for_that_long(
+    result: OutcomeKind,
+) -> None:
+    asked = outcome(result, retry_after=7 * SECOND)
+    pause = Pause(cause="throttled", reason="why", since=NOW, until=NOW + 7 * SECOND)
+
+    assert after(Health(failures=2), asked) == Health(failures=3, pause=pause)
+    # What was under way meanwhile says no more than that, unless it asks for a longer wait.
+    under_way = after(Health(failures=3, pause=pause), asked, claimed_at=NOW - SECOND)
+    assert under_way == Health(failures=3, pause=pause)
+
+
+def test_a_break_is_as_long_as_a_failing_destination_asks_for() -> None:
+    asked = outcome(OutcomeKind.TRANSIENT, retry_after=LONGEST_WAIT / 2)
+
+    broken = after(Health(failures=BREAKS_AFTER - 1), asked).pause
+
+    assert broken is not None
+    assert (broken.cause, broken.until) == ("failing", NOW + LONGEST_WAIT / 2)
+    assert after(paused("unauthorized"), asked).pause == paused("unauthorized").pause
+
+
 @pytest.mark.parametrize(("asked", "until"), [(1, 60), (90, 90)])
 def test_an_answer_that_was_under_way_does_not_shorten_the_wait(asked: int, until: int) -> None:
     pause = Pause(cause="throttled", reason="why", since=NOW, until=NOW + 60 * SECOND)

@@ -243,8 +243,8 @@ def test_a_failed_delivery_is_due_again_after_its_wait(
     assert delivery().due_at == NOON + SECOND
     assert take(queue, now=NOON + SECOND / 2) == []
     again = take_one(queue, now=NOON + SECOND)
-    assert (again.standing.attempts, again.standing.failing_since) == (2, NOON)
-    assert not again.standing.repeat
+    assert (again.tries.attempts, again.tries.failing_since) == (2, NOON)
+    assert not again.tries.repeat
 
 
 def test_after_doubt_the_next_attempt_is_a_repetition(
@@ -256,7 +256,7 @@ def test_after_doubt_the_next_attempt_is_a_repetition(
     finish(queue, first, failed(OutcomeKind.AMBIGUOUS))
 
     again = take_one(queue, now=NOON + timedelta(minutes=1))
-    assert again.standing.repeat
+    assert again.tries.repeat
     assert again.key == first.key
     assert [attempt.repeat for attempt in delivery().history] == [False, True]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fakes import (
     NOON,
+    Act,
     Clock,
     Hang,
     LongestWaits,
@@ -29,7 +32,15 @@ from fakes import (
 from hinted import Hinted
 from structlog.testing import capture_logs
 
-from connectors.base import Ambiguous, Receipt, Refused, Throttled, Transient, Unauthorized
+from connectors.base import (
+    Ambiguous,
+    DeliveryError,
+    Receipt,
+    Refused,
+    Throttled,
+    Transient,
+    Unauthorized,
+)
 from relay.destinations import Destination
 from relay.leases import LEASE, Intervals
 from relay.rules.delivery import DEFAULT_SCHEDULE, State
@@ -294,23 +305,95 @@ def test_an_error_outside_of_the_contract_is_doubt_and_its_text_is_not_stored(
 
     assert delivery().state == State.PENDING
     (attempt,) = delivery().history
-    assert (attempt.outcome, attempt.detail) == ("ambiguous", "bug in the connector: KeyError")
+    assert attempt.outcome == "ambiguous"
+    # In the line of deliver() that raised it.
+    assert re.fullmatch(
+        r"bug in the connector \(relay/fakes\.py:\d+\): KeyError", attempt.detail or ""
+    )
     assert hidden.encode() not in _everything_in(path)
     assert logs[0]["event"] == "connector.failed"
     assert logs[0]["log_level"] == logging.getLevelName(logging.ERROR).lower()
 
 
-@pytest.mark.parametrize("answer", [None, "ticket 7", Receipt(reference=7)])  # type: ignore[arg-type]  # the fault
-def test_an_answer_outside_of_the_contract_is_doubt(
-    inbox: Inbox, new_worker: NewWorker, crm: Scripted, delivery: FindDelivery, answer: object
+class Later(Throttled):
+    """Sets what the contract does not take after it was made."""
+
+    def __init__(self) -> None:
+        super().__init__("slow down")
+        self.retry_after = "5 s"  # type: ignore[assignment]  # the fault
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda _: "ticket 7", "deliver() returned str, not a Receipt"),
+        (lambda _: Receipt(reference=None), "Receipt.reference takes text or a number, not None"),  # type: ignore[arg-type]
+        (lambda _: Throttled("why", retry_after="5"), "retry_after takes seconds or a timedelta"),  # type: ignore[arg-type]
+        (Later(), "retry_after takes seconds or a timedelta, not str"),
+        (DeliveryError("why"), "raised DeliveryError, which does not say what happened"),
+        (SystemExit(1), "SystemExit"),
+    ],
+)
+def test_what_breaks_the_contract_is_doubt_at_once_and_is_named_with_file_and_line(
+    inbox: Inbox,
+    new_worker: NewWorker,
+    crm: Scripted,
+    delivery: FindDelivery,
+    act: Act,
+    said: str,
 ) -> None:
     accept(inbox, "m1")
-    crm.script = [lambda call: answer]
+    crm.script = [act]
 
-    _step(new_worker(destination("crm", crm)))
+    with capture_logs() as logs:
+        _step(new_worker(destination("crm", crm)))
 
     assert delivery().state == State.PENDING
-    assert [attempt.outcome for attempt in delivery().history] == ["ambiguous"]
+    (attempt,) = delivery().history
+    assert attempt.outcome == "ambiguous"
+    assert re.match(
+        r"bug in the connector \(relay/(fakes|test_worker)\.py:\d+\): ", attempt.detail or ""
+    )
+    assert said in (attempt.detail or "")
+    assert [line["event"] for line in logs] == ["connector.failed", "delivery.attempted"]
+    assert logs[0]["delivery_id"] == delivery().id
+
+
+def test_ids_that_are_numbers_and_waits_in_seconds_are_taken(
+    inbox: Inbox, new_worker: NewWorker, crm: Scripted, clock: Clock, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1", "m2")
+    number: Any = 7
+    crm.script = [Throttled("why", retry_after=2), Receipt(reference=number, thread=number)]
+    worker = new_worker(destination("crm", crm))
+
+    _step(worker)
+    assert delivery("m1").due_at == NOON + timedelta(seconds=2)
+    clock.advance(2)
+    _step(worker)
+    _step(worker)
+
+    assert (delivery("m1").state, delivery("m1").reference) == (State.DELIVERED, "7")
+    assert crm.calls[-1].thread == "7"
+
+
+def test_an_attempt_that_cannot_be_recorded_is_named(
+    inbox: Inbox, new_worker: NewWorker, crm: Scripted, database: Database, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    worker = new_worker(destination("crm", crm))
+    with database.writing() as db:
+        fail = "BEGIN SELECT RAISE(ABORT, 'a bug'); END"
+        db.execute(sa.text(f"CREATE TRIGGER t BEFORE UPDATE ON attempts {fail}"))
+
+    with capture_logs() as logs:
+        _step(worker)
+
+    line = logs[-1]
+    assert (line["event"], line["log_level"]) == ("attempt.not_recorded", "error")
+    assert (line["event_id"], line["delivery_id"], line["destination"]) == (
+        crm.calls[0].event.id, delivery().id, "crm",
+    )  # fmt: skip
 
 
 def test_text_that_cannot_be_stored_does_not_keep_a_success_from_being_recorded(
