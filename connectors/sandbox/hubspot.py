@@ -1,7 +1,7 @@
-"""A stand-in of one HubSpot account, in memory: its CRM, its conversations inbox, its limits.
+"""A stand-in of one HubSpot account, in memory: CRM, conversations inbox, limits, rules.
 
 Any Bearer token works, except ``revoked`` (401) and ``unscoped`` (403); ``scopes:a,b`` may do what
-the scopes named allow. ``PATCH …/sandbox`` sets search lag and limits while it runs.
+these scopes allow. ``PATCH …/sandbox`` changes search lag, limits and required properties.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -17,17 +17,16 @@ from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
 
 from connectors.sandbox import hubspot_page as shown
+from connectors.sandbox.hubspot_access import TOKEN_PATH, Access
+from connectors.sandbox.hubspot_definitions import OFFSET, Definitions
 from connectors.sandbox.hubspot_inbox import Inbox
-from connectors.sandbox.hubspot_limits import Limits, Settings
+from connectors.sandbox.hubspot_limits import Limits
 from connectors.sandbox.hubspot_objects import Object, Objects
 from connectors.sandbox.hubspot_rules import (
     ASSOCIATIONS,
     KINDS,
-    STAGES,
     Problem,
-    Property,
     asked_for,
-    authorize,
     batch,
     definitions,
     filter_of,
@@ -38,19 +37,16 @@ from connectors.sandbox.hubspot_rules import (
     validate,
     values_of,
 )
+from connectors.sandbox.hubspot_settings import Settings
 from connectors.sandbox.records import Records
 
-ACCOUNT_ID = 12345678
-#: Where the account is; clocks never change there.
-ZONE, OFFSET = "Australia/Brisbane", timezone(timedelta(hours=10))
-MAX_UNIQUE = 10
-#: Kinds whose making is an effect that people see, with the property that says it.
+#: Kinds of objects that count as effects, with the property that people read.
 TEXTS = {
     "communications": "hs_communication_body",
     "tickets": "subject",
     "tasks": "hs_task_subject",
 }
-#: Paths that do not count as calls of HubSpot.
+#: Our own path, which HubSpot does not have.
 OWN = "/sandbox"
 
 
@@ -67,9 +63,10 @@ class StandIn:
         country: str = "AU",
         prepared: bool = True,
     ) -> None:
-        """*search_lag*: how far the search index comes behind; *country*: of the account;
-        *prepared*: it has what ``gofax-relay connectors setup hubspot`` makes.
+        """*search_lag*: of the search index; *country*: of the account; *prepared*: the account
+        has what ``gofax-relay connectors setup`` makes.
         """
+        self.access = Access()
         self.settings = Settings(search_lag=search_lag.total_seconds())
         self._records = records
         self._associations_a_page = associations_a_page
@@ -83,6 +80,9 @@ class StandIn:
             )
             for kind in KINDS
         }
+        self._definitions = Definitions(
+            {kind: objects.known for kind, objects in self._objects.items()}, self.settings
+        )
         self._links: dict[tuple[str, str, str], list[str]] = {}
         self.inbox = Inbox(new_id=self._new_id, accounts_a_page=accounts_a_page)
 
@@ -97,20 +97,24 @@ class StandIn:
         channel = "/conversations/custom-channels/2026-09/<channel>"
         views: list[tuple[str, str, Callable[..., ResponseReturnValue]]] = [
             ("PATCH", OWN, self._configure),
-            ("GET", "/account-info/2026-09/details", self._account),
+            ("POST", TOKEN_PATH, self.access.grant),
+            ("GET", "/account-info/2026-09/details", self._definitions.account),
             ("GET", objects, self._list),
             ("POST", objects, self._create),
             ("GET", f"{objects}/<given>", self._read),
             ("PATCH", f"{objects}/<given>", self._update),
             ("DELETE", f"{objects}/<given>", self._delete),
+            ("PUT", f"{objects}/<given>/associations/default/<to>/<other>", self._associate),
             ("POST", f"{objects}/search", self._search),
             ("POST", f"{objects}/batch/read", self._read_batch),
             ("POST", f"{objects}/batch/update", self._update_batch),
             ("POST", f"{objects}/batch/upsert", self._upsert_batch),
             ("POST", "/crm/associations/2026-09/<kind>/<to>/batch/read", self._associations),
-            ("GET", f"{defined}/<name>", self._read_property),
-            ("POST", defined, self._create_property),
-            ("GET", "/crm/pipelines/2026-09/tickets/<pipeline>", self._pipeline),
+            ("GET", f"{defined}/<name>", self._definitions.read),
+            ("POST", defined, self._definitions.create),
+            ("DELETE", f"{defined}/<name>", self._definitions.delete),
+            ("GET", "/crm-object-schemas/2026-09/schemas/<kind>", self._definitions.schema),
+            ("GET", "/crm/pipelines/2026-09/tickets/<pipeline>", self._definitions.pipeline),
             ("GET", f"{channel}/channel-accounts", self._channel_accounts),
             ("POST", f"{channel}/channel-accounts", self._connect),
             ("POST", f"{channel}/messages", self._publish),
@@ -120,12 +124,12 @@ class StandIn:
         return routes
 
     def page(self) -> tuple[shown.Timeline, ...]:
-        """Return every contact with what happened to it, oldest contact first."""
+        """Return every contact with its entries, oldest contact first."""
         with self._lock:
             return tuple(self._timeline(each) for each in self._objects["contacts"].all())
 
     def linked(self, kind: str, given: str, to: str) -> list[str]:
-        """Return the ids of what an object is associated with, in the order of association."""
+        """Return the ids of an object's associations, in the order in which they were made."""
         with self._lock:
             return list(self._links.get((kind, given, to), []))
 
@@ -144,12 +148,12 @@ class StandIn:
         )
 
     def _admit(self) -> None:
-        if not request.path.endswith(OWN):
-            authorize()
+        if not request.path.endswith((OWN, TOKEN_PATH)):
+            self.access.admit()
             self._limits.admit(search=request.path.endswith("/search"))
 
     def _limited(self, response: Response) -> Response:
-        if not request.path.endswith(("/search", OWN)):
+        if not request.path.endswith(("/search", OWN, TOKEN_PATH)):
             response.headers.extend(self._limits.headers())
         return response
 
@@ -169,18 +173,8 @@ class StandIn:
             return {"error": error.errors(include_context=False, include_url=False)}, 400
         for name, value in changed:
             setattr(self.settings, name, value)
+        self._definitions.add(changed.named())
         return self.settings.model_dump()
-
-    def _account(self) -> ResponseReturnValue:
-        return {
-            "portalId": ACCOUNT_ID,
-            "accountType": "DEVELOPER_TEST",
-            "timeZone": ZONE,
-            "companyCurrency": "AUD",
-            "additionalCurrencies": [],
-            "dataHostingLocation": "ap1",
-            "uiDomain": "app-ap1.hubspot.com",
-        }
 
     def _list(self, kind: str) -> ResponseReturnValue:
         limit = min(request.args.get("limit", default=10, type=int), 100)
@@ -191,6 +185,7 @@ class StandIn:
         required(asked, "properties", "associations")
         values = values_of(asked, objects.known)
         validate(kind, values)
+        self.settings.enforce(kind, values, new=True)
         others = [self._associated(kind, each) for each in asked["associations"]]
         made = objects.add(values)
         for other_kind, other in others:
@@ -221,9 +216,21 @@ class StandIn:
             raise invalid(f"One or more associations are not valid: no {pair[1]} have id {given}")
         return pair[1], other
 
+    def _associate(self, kind: str, given: str, to: str, other: str) -> ResponseReturnValue:
+        one, found = self._objects[kind].find(given), self._objects[to].find(other)
+        if one is None or found is None:
+            raise not_found()
+        self._link(kind, one, to, found)
+        return batch([{"from": {"id": given}, "to": {"id": other}}])
+
     def _link(self, kind: str, one: Object, other_kind: str, other: Object) -> None:
-        self._links.setdefault((kind, one.id, other_kind), []).append(other.id)
-        self._links.setdefault((other_kind, other.id, kind), []).append(one.id)
+        for key, id in (
+            ((kind, one.id, other_kind), other.id),
+            ((other_kind, other.id, kind), one.id),
+        ):
+            linked = self._links.setdefault(key, [])
+            if id not in linked:
+                linked.append(id)
 
     def _read(self, kind: str, given: str) -> ResponseReturnValue:
         names = [each for each in request.args.get("properties", "").split(",") if each]
@@ -233,6 +240,7 @@ class StandIn:
         objects, found = self._objects[kind], self._found(kind, given)
         values = values_of(asked_for(), objects.known)
         validate(kind, found.properties | values)
+        self.settings.enforce(kind, found.properties | values, new=False)
         objects.write(found, values)
         return found.shown()
 
@@ -274,7 +282,9 @@ class StandIn:
             if found is None:
                 missing.append(each.get("id", ""))
                 continue
-            objects.write(found, values_of(each, objects.known))
+            values = values_of(each, objects.known)
+            self.settings.enforce(kind, found.properties | values, new=False)
+            objects.write(found, values)
             results.append(found.shown())
         return batch(results, missing=missing)
 
@@ -283,8 +293,11 @@ class StandIn:
         for each in inputs_of(asked_for()):
             found = objects.find(each.get("id", ""), by=each.get("idProperty"))
             new, values = found is None, values_of(each, objects.known)
+            values = {**values, each["idProperty"]: each["id"]}
+            self.settings.enforce(kind, (found.properties if found else {}) | values, new=new)
             if found is None:
-                found = objects.add(values | {each["idProperty"]: each["id"]})
+                validate(kind, values)
+                found = objects.add(values)
             else:
                 objects.write(found, values)
             results.append(found.shown() | {"new": new})
@@ -307,46 +320,6 @@ class StandIn:
             "to": [{"toObjectId": each, "associationTypes": []} for each in linked[start:end]],
         }
         return row | ({"paging": {"next": {"after": str(end)}}} if end < len(linked) else {})
-
-    def _read_property(self, kind: str, name: str) -> ResponseReturnValue:
-        definition = self._objects[kind].known.get(name)
-        if definition is None:
-            raise not_found(f"Property named {name} doesn't exist")
-        return definition.shown()
-
-    def _create_property(self, kind: str) -> ResponseReturnValue:
-        asked, known = asked_for(), self._objects[kind].known
-        required(asked, "fieldType", "groupName", "label", "name", "type")
-        if asked["name"] in known:
-            message = f"A property named '{asked['name']}' already exists"
-            raise Problem(409, "OBJECT_ALREADY_EXISTS", message)
-        unique = bool(asked.get("hasUniqueValue"))
-        if unique and sum(each.unique for each in known.values()) >= MAX_UNIQUE:
-            raise invalid(f"At most {MAX_UNIQUE} properties can have unique values")
-        made = known[asked["name"]] = Property(
-            name=asked["name"],
-            label=asked["label"],
-            type=asked["type"],
-            field_type=asked["fieldType"],
-            group=asked["groupName"],
-            unique=unique,
-        )
-        return made.shown(), 201
-
-    def _pipeline(self, pipeline: str) -> ResponseReturnValue:
-        if pipeline != "0":
-            raise not_found()
-        stages = [
-            {
-                "id": id,
-                "label": label,
-                "displayOrder": int(id),
-                "archived": False,
-                "metadata": {"ticketState": "CLOSED" if closed else "OPEN"},
-            }
-            for id, (label, closed) in STAGES.items()
-        ]
-        return {"id": pipeline, "label": "Support Pipeline", "stages": stages}
 
     def _channel_accounts(self, channel: str) -> ResponseReturnValue:
         return self.inbox.accounts(channel, after=request.args.get("after", default=0, type=int))

@@ -1,4 +1,4 @@
-"""How often HubSpot lets itself be called, and what it answers above that."""
+"""HubSpot's rate limits, and its answers above them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, date, datetime, tzinfo
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from connectors.sandbox.hubspot_rules import Problem
-
-
-class Settings(BaseModel):
-    """What can be changed while the stand-in runs: ``PATCH …/sandbox``. None is no limit."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-    search_lag: float = Field(default=0.0, ge=0)
-    ten_secondly: int | None = Field(default=None, ge=0)
-    searches_a_second: int | None = Field(default=None, ge=0)
-    daily: int | None = Field(default=None, ge=0)
+from connectors.sandbox.hubspot_settings import Settings
 
 
 class TooMany(Problem):
-    """429; HubSpot names the policy, and an ``errorType`` where others have a ``category``."""
+    """A 429: it names the policy, and has an ``errorType`` instead of a ``category``."""
 
     def __init__(self, policy: str) -> None:
         message = f"You have reached your {policy.lower()} limit."
@@ -37,7 +25,7 @@ class TooMany(Problem):
 
 
 class Limits:
-    """Counts the calls of one account."""
+    """Counts the requests of one account."""
 
     def __init__(
         self,
@@ -56,7 +44,7 @@ class Limits:
         self._today = 0
 
     def admit(self, *, search: bool) -> None:
-        """Count a call, or raise :class:`TooMany`; searches have a limit of their own."""
+        """Count a request, or raise :class:`TooMany`; searches have a limit of their own."""
         with self._lock:
             now, today = self._clock(), datetime.now(UTC).astimezone(self._zone).date()
             if today != self._day:
@@ -72,7 +60,7 @@ class Limits:
             self._today += 1
 
     def headers(self) -> dict[str, str]:
-        """Return what HubSpot says of its limits with each answer but those of searches."""
+        """Return the rate headers of every answer, except those of searches."""
         said: dict[str, int] = {}
         with self._lock:
             most, daily = self.settings.ten_secondly, self.settings.daily

@@ -1,4 +1,4 @@
-"""What HubSpot's API accepts, and how it says no."""
+"""Which requests HubSpot's API accepts, and the form of its errors."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from typing import Any
 import phonenumbers
 from flask import request
 
-REVOKED, UNSCOPED = "revoked", "unscoped"
-#: A token that begins so may do what the scopes behind it allow, and no more.
-SCOPED = "scopes:"
-#: The owner that the account has.
+#: The account's one owner.
 OWNER_ID = "501"
 KINDS = ("contacts", "communications", "tickets", "tasks")
 CALCULATED = {
     "phone": ("hs_calculated_phone_number", "hs_searchable_calculated_phone_number"),
     "mobilephone": ("hs_calculated_mobile_number", "hs_searchable_calculated_mobile_number"),
 }
-#: From and to of the associations that may be made together with an object.
+#: From and to of the associations that a new object may come with.
 ASSOCIATIONS = {
     81: ("communications", "contacts"),
     83: ("communications", "tickets"),
     204: ("tasks", "contacts"),
     230: ("tasks", "tickets"),
     16: ("tickets", "contacts"),
+    84: ("tickets", "communications"),
 }
-#: The stages of the account's one ticket pipeline, ``0``: label, and whether tickets are closed.
+#: Stages of the account's one ticket pipeline, ``0``: label, and whether its tickets are closed.
 STAGES = {
     "1": ("New", False),
     "2": ("Waiting on contact", False),
@@ -40,12 +38,10 @@ STAGES = {
 }
 TASK_STATUSES = {"NOT_STARTED", "IN_PROGRESS", "WAITING", "COMPLETED", "DEFERRED"}
 MAX_BODY = 65_536
-_CONTACTS = "crm.objects.contacts"
-_CHANNELS = "conversations.custom_channels"
 
 
 class Problem(Exception):
-    """An answer that is an error, in HubSpot's form."""
+    """An error answer in HubSpot's form."""
 
     def __init__(self, status: int, category: str, message: str, **more: object) -> None:
         super().__init__(message)
@@ -99,7 +95,7 @@ _WRITABLE = {
         *("hs_task_priority", "hubspot_owner_id"),
     ),
 }
-#: What ``gofax-relay connectors setup`` makes in a real account.
+#: The properties that ``gofax-relay connectors setup`` makes in a real account.
 PREPARED = {
     "contacts": (
         Property(name="sms_relay_phone", unique=True),
@@ -110,7 +106,7 @@ PREPARED = {
 
 
 def definitions(kind: str, *, prepared: bool) -> dict[str, Property]:
-    """Return the properties that objects of *kind* have in the account."""
+    """Return the account's properties for objects of *kind*."""
     found = [Property(name=name) for name in _WRITABLE[kind]]
     if kind == "contacts":
         computed = [name for pair in CALCULATED.values() for name in pair]
@@ -120,39 +116,8 @@ def definitions(kind: str, *, prepared: bool) -> dict[str, Property]:
     return {each.name: each for each in found}
 
 
-def authorize() -> None:
-    """Turn away whoever has no valid token, or one without the scope for this call."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer" or not token or token == REVOKED:
-        message = "Authentication credentials not found. This API supports OAuth 2.0"
-        raise Problem(401, "INVALID_AUTHENTICATION", message)
-    needed = _scope_for(request.method, request.path)
-    if token == UNSCOPED:
-        token = SCOPED
-    if needed and token.startswith(SCOPED) and needed not in token[len(SCOPED) :].split(","):
-        required = {
-            "message": "One or more of the following scopes are required.",
-            "context": {"requiredGranularScopes": [needed]},
-        }
-        message = "This app hasn't been granted all required scopes to make this call."
-        raise Problem(403, "MISSING_SCOPES", message, errors=[required])
-
-
-def _scope_for(method: str, path: str) -> str:
-    reads = method == "GET" or path.endswith(("/search", "/batch/read"))
-    if "/custom-channels/" in path:
-        return f"{_CHANNELS}.{'read' if reads else 'write'}"
-    if re.search(r"/(tickets|pipelines)\b", path) and "/associations/" not in path:
-        return "tickets"
-    if "/properties/" in path and not reads:
-        return "crm.schemas.contacts.write"
-    if "/crm/" in path:
-        return f"{_CONTACTS}.{'read' if reads else 'write'}"
-    return ""
-
-
 def asked_for() -> dict[str, Any]:
-    """Return the JSON object that was sent."""
+    """Return the request's JSON object."""
     asked = request.get_json(silent=True)
     if not isinstance(asked, dict):
         raise invalid("Invalid input JSON")
@@ -160,14 +125,14 @@ def asked_for() -> dict[str, Any]:
 
 
 def required(asked: Mapping[str, Any], *names: str) -> None:
-    """Refuse what lacks a field that the API's description calls required."""
+    """Refuse a request without the fields that the API's description requires."""
     missing = [name for name in names if name not in asked]
     if missing:
         raise invalid(f"Some required fields were not set: [{', '.join(missing)}]")
 
 
 def inputs_of(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the inputs of a batch."""
+    """Return the inputs of a batch, 1 to 100."""
     inputs: list[dict[str, Any]] = asked.get("inputs", [])
     if not 0 < len(inputs) <= 100:
         raise invalid("A batch takes 1 to 100 inputs")
@@ -175,7 +140,7 @@ def inputs_of(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def values_of(asked: Mapping[str, Any], known: Mapping[str, Property]) -> dict[str, str]:
-    """Return the property values to write, if they may be written."""
+    """Return the property values to write; refuse unknown and read-only ones."""
     values: dict[str, str] = asked.get("properties", {})
     for name, value in values.items():
         definition = known.get(name)
@@ -192,14 +157,22 @@ def values_of(asked: Mapping[str, Any], known: Mapping[str, Property]) -> dict[s
 
 
 def validate(kind: str, values: Mapping[str, str]) -> None:
-    """Refuse values that an object of *kind* cannot be made with."""
+    """Refuse values that no object of *kind* can have."""
     checks = {
+        "contacts": _validate_contact,
         "communications": _validate_communication,
         "tickets": _validate_ticket,
         "tasks": _validate_task,
     }
     if kind in checks:
         checks[kind](values)
+
+
+def _validate_contact(values: Mapping[str, str]) -> None:
+    names = ("firstname", "email", "lastname")
+    if not any(values.get(name) for name in names):
+        one = f"One of [{', '.join(names)}]"
+        raise invalid(f"Some required properties for CONTACT creates are missing: [{one}]")
 
 
 def _validate_communication(values: Mapping[str, str]) -> None:
@@ -244,12 +217,12 @@ def _expect_length(values: Mapping[str, str], name: str) -> None:
 
 
 def invalid(message: str) -> Problem:
-    """Make the refusal of a whole request."""
+    """Return the error for a whole request."""
     return Problem(400, "VALIDATION_ERROR", message)
 
 
 def invalid_value(name: str, code: str, said: str) -> Problem:
-    """Make the refusal of one property's value."""
+    """Return the error for one property's value."""
     detail = {"isValid": False, "message": said, "error": code, "name": name}
     error = {"message": said, "code": code, "context": {"propertyName": [name]}}
     message = f"Property values were not valid: {json.dumps([detail])}"
@@ -257,12 +230,12 @@ def invalid_value(name: str, code: str, said: str) -> Problem:
 
 
 def not_found(what: str = "resource not found") -> Problem:
-    """Make the answer to an id that nothing has."""
+    """Return the error for an unknown id."""
     return Problem(404, "OBJECT_NOT_FOUND", what)
 
 
 def batch(results: list[Any], *, missing: Iterable[str] = ()) -> tuple[dict[str, Any], int]:
-    """Answer a batch, with what was not there as errors of its own."""
+    """Answer a batch; unknown ids become errors beside the results."""
     errors = [
         {
             "status": "error",
@@ -279,7 +252,7 @@ def batch(results: list[Any], *, missing: Iterable[str] = ()) -> tuple[dict[str,
 
 
 def filter_of(asked: Mapping[str, Any], known: Mapping[str, Property]) -> Mapping[str, Any]:
-    """Return a filter of a search, if HubSpot could use it."""
+    """Return a filter of a search; refuse one that HubSpot does not know."""
     if asked.get("propertyName") not in known:
         raise invalid(f'There was a problem with the request: no "{asked.get("propertyName")}"')
     if asked.get("operator") not in {"EQ", "IN", "CONTAINS_TOKEN"}:
@@ -288,7 +261,7 @@ def filter_of(asked: Mapping[str, Any], known: Mapping[str, Property]) -> Mappin
 
 
 def is_found(values: Mapping[str, str], groups: Iterable[Mapping[str, Any]]) -> bool:
-    """Say whether one of the *groups* fits."""
+    """Return whether *values* match one of the *groups*."""
     return any(all(_matches(values, each) for each in group["filters"]) for group in groups)
 
 
@@ -305,7 +278,7 @@ def _matches(values: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
 
 
 def calculated(name: str, written: str, *, country: str) -> dict[str, str]:
-    """Fill in what HubSpot makes of a phone number, or nothing if it cannot read it."""
+    """Return the properties that HubSpot calculates from a phone number, empty if unreadable."""
     full, searchable = CALCULATED[name]
     try:
         number = phonenumbers.parse(written, country)

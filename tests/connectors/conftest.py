@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
+import hubspot_portal
 import pytest
+from hubspot_portal import Open, Portal
 from zendesk_account import Account, opened
 
 from connectors.zendesk.connector import Zendesk
@@ -34,3 +37,16 @@ def zendesk(account: Account) -> Iterator[Zendesk]:
     connector = account.connector()
     yield connector
     connector.close()
+
+
+@pytest.fixture
+def open_portal() -> Iterator[Open]:
+    """Start HubSpot stand-ins with special settings."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(hubspot_portal.opened(**settings))
+
+
+@pytest.fixture
+def portal(open_portal: Open) -> Portal:
+    """A HubSpot account that is set up, on a socket of its own."""
+    return open_portal()

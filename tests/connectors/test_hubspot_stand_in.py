@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import requests
@@ -20,19 +18,20 @@ from hubspot_portal import (
     TICKETS,
     TOKEN,
     UPSERT,
+    Open,
     Portal,
     deliver,
-    opened,
 )
 
 from connectors import Throttled
 from connectors.sandbox import create_app
-from connectors.sandbox.hubspot_limits import Limits, Settings, TooMany
+from connectors.sandbox.hubspot_access import TOKEN_PATH
+from connectors.sandbox.hubspot_limits import Limits, TooMany
 from connectors.sandbox.hubspot_objects import Objects
 from connectors.sandbox.hubspot_rules import definitions
+from connectors.sandbox.hubspot_settings import Settings
 from connectors.testing import sample_event
 
-Open = Callable[..., Portal]
 SMS = {
     "hs_communication_channel_type": "SMS",
     "hs_communication_logged_from": "CRM",
@@ -40,18 +39,8 @@ SMS = {
     "hs_timestamp": "2026-01-01T00:00:00Z",
 }
 TICKET = {"subject": "Kettle", "hs_pipeline": "0", "hs_pipeline_stage": "1"}
+CONTACT = {"lastname": "Miller"}
 TASK = {"hs_timestamp": "2026-01-01T00:00:00Z", "hs_task_status": "NOT_STARTED"}
-
-
-@pytest.fixture
-def open_portal() -> Iterator[Open]:
-    with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(opened(**settings))
-
-
-@pytest.fixture
-def portal(open_portal: Open) -> Portal:
-    return open_portal()
 
 
 class TestObjects:
@@ -70,7 +59,8 @@ class TestObjects:
         assert answer["errors"][0]["code"] == "CONFLICTING_UNIQUE_VALUE"
 
     def test_says_whether_an_upsert_made_something_new(self, portal: Portal) -> None:
-        one = {"idProperty": "sms_relay_phone", "id": NUMBER, "properties": {"phone": NUMBER}}
+        values = {"phone": NUMBER, "firstname": "Ann"}
+        one = {"idProperty": "sms_relay_phone", "id": NUMBER, "properties": values}
 
         answers = [portal.ask("POST", UPSERT, {"inputs": [one]}) for _ in range(2)]
 
@@ -93,9 +83,8 @@ class TestObjects:
 
         assert [each["id"] for each in answer["results"]] == [contact]
 
-    @pytest.mark.parametrize(
-        ("path", "values", "change"),
-        [
+    def test_refuses_what_hubspot_would(self, portal: Portal) -> None:
+        wrong: list[tuple[str, dict[str, str], dict[str, str]]] = [
             (COMMUNICATIONS, SMS, {"hs_communication_channel_type": "PIGEON"}),
             (COMMUNICATIONS, SMS, {"hs_communication_logged_from": "SMS"}),
             (COMMUNICATIONS, SMS, {"hs_communication_body": "x" * 65_537}),
@@ -106,18 +95,15 @@ class TestObjects:
             (TICKETS, TICKET, {"hs_pipeline_stage": "5"}),
             (TASKS, TASK, {"hs_task_status": "DONE"}),
             (TASKS, TASK, {"hs_timestamp": "tomorrow"}),
-            (CONTACTS, {}, {"sms_opted_out": "yes"}),
-            (CONTACTS, {}, {"hs_calculated_phone_number": NUMBER}),
-            (CONTACTS, {}, {"hubspot_owner_id": "7"}),
-        ],
-    )
-    def test_refuses_what_hubspot_would(
-        self, portal: Portal, path: str, values: dict[str, str], change: dict[str, str]
-    ) -> None:
-        answer = portal.ask("POST", path, {"properties": values | change, "associations": []})
+            (CONTACTS, CONTACT, {"sms_opted_out": "yes"}),
+            (CONTACTS, CONTACT, {"hs_calculated_phone_number": NUMBER}),
+            (CONTACTS, CONTACT, {"hubspot_owner_id": "7"}),
+        ]
+        for path, values, change in wrong:
+            answer = portal.ask("POST", path, {"properties": values | change, "associations": []})
 
-        assert answer["category"] == "VALIDATION_ERROR"
-        assert answer["errors"][0]["context"]["propertyName"] == list(change)
+            assert answer["category"] == "VALIDATION_ERROR"
+            assert answer["errors"][0]["context"]["propertyName"] == list(change)
         assert portal.records.listing() == []
 
     def test_wants_the_associations_of_a_new_object(self, portal: Portal) -> None:
@@ -125,14 +111,25 @@ class TestObjects:
 
         assert answer["message"] == "Some required fields were not set: [associations]"
 
-    @pytest.mark.parametrize(("kind", "given"), [(204, "1"), (999, "1"), (81, "1")])
-    def test_associates_only_what_belongs_together(
-        self, portal: Portal, kind: int, given: str
-    ) -> None:
-        types = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": kind}]
-        asked = {"properties": SMS, "associations": [{"to": {"id": given}, "types": types}]}
+    def test_associates_only_what_belongs_together(self, portal: Portal) -> None:
+        for kind in (204, 999, 81):
+            types = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": kind}]
+            asked = {"properties": SMS, "associations": [{"to": {"id": "1"}, "types": types}]}
 
-        assert "associations are not valid" in portal.ask("POST", COMMUNICATIONS, asked)["message"]
+            answer = portal.ask("POST", COMMUNICATIONS, asked)
+
+            assert "associations are not valid" in answer["message"]
+
+    def test_associates_what_is_there_once(self, portal: Portal) -> None:
+        links = {"associations": []}
+        entry = portal.ask("POST", COMMUNICATIONS, {"properties": SMS} | links)["id"]
+        ticket = portal.ask("POST", TICKETS, {"properties": TICKET} | links)["id"]
+        for other in (ticket, ticket, "7"):
+            path = f"{COMMUNICATIONS}/{entry}/associations/default/tickets/{other}"
+            answer = portal.ask("PUT", path)
+
+        assert answer["category"] == "OBJECT_NOT_FOUND"
+        assert portal.stand_in.linked("tickets", ticket, "communications") == [entry]
 
     def test_knows_no_other_objects(self, portal: Portal) -> None:
         answer = portal.ask("GET", f"{OBJECTS}/kettles")
@@ -146,6 +143,66 @@ class TestObjects:
         answer = portal.ask("PATCH", f"{TICKETS}/{made['id']}", wanted)
 
         assert answer["errors"][0]["code"] == "INVALID_OPTION"
+
+
+class TestRules:
+    RULES: ClassVar[dict[str, Any]] = {
+        "required": {"contacts": ["city"]},
+        "conditional": {"contacts": [{"when": {"lastname": "Miller"}, "require": ["source"]}]},
+    }
+
+    def test_a_create_without_a_required_property_has_its_code(self, portal: Portal) -> None:
+        portal.ask("PATCH", "/sandbox", self.RULES)
+        one = {"idProperty": "sms_relay_phone", "id": NUMBER, "properties": {"lastname": "Smith"}}
+        wanted = {"properties": {"lastname": "Smith"}, "associations": []}
+
+        answers = [
+            portal.ask("POST", CONTACTS, wanted),
+            portal.ask("POST", UPSERT, {"inputs": [one]}),
+        ]
+
+        for answer in answers:
+            [error] = answer["errors"]
+            assert (answer["category"], error["code"]) == (
+                "VALIDATION_ERROR",
+                "MISSING_REQUIRED_PROPERTY",
+            )
+            assert error["context"] == {"propertyName": ["city"]}
+            assert "city" not in answer["message"]
+        assert portal.stand_in.page() == ()
+
+    def test_conditional_logic_holds_for_every_write(self, portal: Portal) -> None:
+        contact = portal.contact()
+        portal.ask("PATCH", "/sandbox", self.RULES)
+        change = {"properties": {"phone": NUMBER}}
+        new = {"lastname": "Miller", "city": "Perth"}
+
+        answers = [
+            portal.ask("PATCH", f"{CONTACTS}/{contact}", change),
+            portal.ask(
+                "POST", CONTACTS + "/batch/update", {"inputs": [{"id": contact, **change}]}
+            ),
+            portal.ask("POST", CONTACTS, {"properties": new, "associations": []}),
+        ]
+
+        for answer in answers:
+            [error] = answer["errors"]
+            assert error["code"] == "MISSING_CONDITIONAL_REQUIRED_PROPERTY"
+            assert error["context"] == {"propertyName": ["source"]}
+
+    def test_a_contact_needs_a_name_or_an_address(self, portal: Portal) -> None:
+        wanted = {"properties": {"phone": NUMBER}, "associations": []}
+
+        answer = portal.ask("POST", CONTACTS, wanted)
+
+        assert "One of [firstname, email, lastname]" in answer["message"]
+
+    def test_the_schema_shows_what_is_required(self, portal: Portal) -> None:
+        portal.ask("PATCH", "/sandbox", self.RULES)
+
+        schema = portal.ask("GET", "/crm-object-schemas/2026-09/schemas/contacts")
+
+        assert schema["requiredProperties"] == ["city"]
 
 
 class TestSearch:
@@ -188,6 +245,20 @@ class TestAccess:
             assert answer.json()["category"] == "MISSING_SCOPES"
             [error] = answer.json()["errors"]
             assert error["context"] == {"requiredGranularScopes": ["tickets"]}
+
+    def test_an_app_is_granted_tokens_that_expire(self, portal: Portal) -> None:
+        form = {"grant_type": "refresh_token", "client_secret": "s", "refresh_token": "r"}
+        with requests.post(portal.url + TOKEN_PATH, data=form, timeout=5) as answer:
+            granted = answer.json()
+        headers = {"Authorization": f"Bearer {granted['access_token']}"}
+        statuses = []
+        for _ in range(2):
+            with requests.get(portal.url + CONTACTS, headers=headers, timeout=5) as answer:
+                statuses.append(answer.status_code)
+            portal.stand_in.access.expire()
+
+        assert (granted["expires_in"], statuses) == (1800, [200, 401])
+        assert answer.json()["category"] == "EXPIRED_AUTHENTICATION"
 
 
 class TestLimits:
@@ -235,7 +306,9 @@ class TestLimits:
 
         assert limits.headers()["X-HubSpot-RateLimit-Remaining"] == "0"
 
-    @pytest.mark.parametrize("asked", [{"daily": -1}, {"speed": 1}, {"search_lag": "long"}])
+    @pytest.mark.parametrize(
+        "asked", [{"daily": -1}, {"speed": 1}, {"required": {"communications": ["x"]}}]
+    )
     def test_settings_that_make_no_sense_are_refused(
         self, portal: Portal, asked: dict[str, Any]
     ) -> None:
