@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 from zoneinfo import ZoneInfo
+
+import requests
 
 from connectors.base import (
     Connector,
@@ -19,53 +22,59 @@ from connectors.base import (
     Unauthorized,
 )
 from connectors.http import Http
-from connectors.hubspot.api import Api, is_id, text
-from connectors.hubspot.contacts import CONTACTS, Contacts, e164
+from connectors.hubspot.answers import is_id, parsed, text
+from connectors.hubspot.api import Api
+from connectors.hubspot.contacts import CONTACTS, Contact, Contacts, e164
+from connectors.hubspot.errors import Invalid, after_acting, blamed
 from connectors.hubspot.inbox import Inbox
-from connectors.hubspot.options import HubSpotOptions, TaskOptions, TicketOptions
+from connectors.hubspot.options import SETUP, HubSpotOptions, Properties
 from connectors.hubspot.setup import Setup
-from connectors.hubspot.sms import Sms, is_from_customer, subject, wants_answer
+from connectors.hubspot.sms import Sms, cleaned, is_from_customer, subject, wants_answer
 from connectors.hubspot.tasks import Tasks
 from connectors.hubspot.tickets import Tickets
 from connectors.hubspot.timeline import Timeline
+from connectors.oauth import AccessToken
 from connectors.templates import render
 
 ACCOUNT = "/account-info/2026-09/details"
+TOKENS = "/oauth/2026-03/token"
 #: Characters by which a quotation is known; shorter texts, such as "ok", stand everywhere.
 QUOTE, SHORTEST_QUOTE = 8, 4
 
 
 class HubSpot(Connector[HubSpotOptions]):
-    """Finds or creates the contact by phone number, and logs the SMS there once."""
+    """Finds or creates the contact by phone number, and logs the SMS there once.
+
+    The SMS is logged before anything else that HubSpot might refuse: what comes after it, a
+    ticket, a task, an opt-out, is reported by an error that says so.
+    """
 
     Options = HubSpotOptions
-    default_rate: ClassVar[str | None] = "100/10s"
+    # HubSpot counts requests, of which a delivery makes one to ten: see allowance.py.
+    default_rate: ClassVar[str | None] = None
 
     def __init__(self, options: HubSpotOptions, *, http: Http) -> None:
         super().__init__(options, http=http)
         self._api = Api(
             base_url=options.base_url,
-            token=options.access_token.get_secret_value(),
-            unique_property=options.unique_property,
+            token=_token(options, http=http),
             http=http,
-            blame=options.blame(),
             zone=ZoneInfo(options.time_zone) if options.time_zone else None,
         )
         self._contacts = Contacts(
             self._api,
             unique_property=options.unique_property,
             phones=options.phone_properties,
-            may_create=options.unknown_contact == "create",
             owner=options.owner_id,
         )
-        self._timeline = Timeline(self._api, owner=options.owner_id)
+        self._timeline = timeline = Timeline(self._api, owner=options.owner_id)
         self._tickets: Tickets | None = None
         self._tasks: Tasks | None = None
         self._inbox: Inbox | None = None
         if options.ticket:
-            self._tickets = Tickets(self._api, options.ticket, contacts=self._contacts)
+            self._tickets = Tickets(self._api, timeline, options.ticket, contacts=self._contacts)
         if options.task:
-            self._tasks = Tasks(self._timeline, options.task, contacts=self._contacts)
+            self._tasks = Tasks(timeline, options.task, contacts=self._contacts)
         if options.inbox:
             self._inbox = Inbox(self._api, options.inbox)
 
@@ -76,7 +85,7 @@ class HubSpot(Connector[HubSpotOptions]):
         sms = self._written(event, key=key, repeat=repeat)
         with self.http.within(deadline), _unquoted(event):
             if thread is not None and is_id(thread):
-                receipt = self._bring(sms, contact=thread)
+                receipt = self._bring(sms, Contact(thread))
                 if receipt is not None:
                     return receipt
             return self._bring_to_found(sms)
@@ -88,7 +97,8 @@ class HubSpot(Connector[HubSpotOptions]):
             try:
                 self._api.rows("GET", CONTACTS, query={"limit": 1})
                 faults = list(setup.faults())
-                said = f"{self._account()}: the service key may read contacts{setup.caution()}"
+                who = "the service key" if self.options.access_token else "the app"
+                said = f"{self._account()}: {who} may read contacts{setup.caution()}"
             except Refused as error:
                 raise Unauthorized(f"{error} (is base_url right?)", status=error.status) from error
             except Throttled as error:
@@ -119,80 +129,144 @@ class HubSpot(Connector[HubSpotOptions]):
         return f"HubSpot account {text(details, 'portalId') or '(unnamed)'}{advice}"
 
     def _written(self, event: Event, *, key: str, repeat: bool) -> Sms:
-        """Fill in every template before the first request: one that fails leaves nothing."""
-        ticket, task = self.options.ticket, self.options.task
-        if not wants_answer(event):
-            ticket = task = None
-        return Sms(
-            event=event,
-            key=key,
-            repeat=repeat,
-            words=render(self.options.text, event, field="text"),
-            ticket=_subject(ticket, event, field="ticket.subject"),
-            task=_subject(task, event, field="task.subject"),
-        )
+        """Fill in the templates before the first request, so that a faulty one leaves nothing."""
+        words = render(self.options.text, event, field="text")
+        ticket: dict[str, str] = {}
+        task: dict[str, str] = {}
+        if (wanted := self.options.ticket) and wants_answer(event):
+            ticket = _filled(wanted.properties, event, field="ticket.properties")
+            ticket["subject"] = subject(render(wanted.subject, event, field="ticket.subject"))
+        if (reminder := self.options.task) and wants_answer(event):
+            task = _filled(reminder.properties, event, field="task.properties")
+            task["hs_task_subject"] = subject(
+                render(reminder.subject, event, field="task.subject")
+            )
+        return Sms(event=event, key=key, repeat=repeat, words=words, ticket=ticket, task=task)
 
     def _bring_to_found(self, sms: Sms) -> Receipt:
-        number = e164(sms.event.customer)
-        if number is None and self.options.unknown_contact == "skip":
-            return Receipt(reference="skipped: the event names no phone number of a customer")
+        number, may_create = e164(sms.event.customer), self.options.unknown_contact == "create"
         if number is None:
-            raise Refused("the event names no international phone number to find a contact by")
-        contact = self._contacts.find(number)
-        if contact is None:
+            if may_create:
+                raise Refused("the event names no international phone number to find a contact by")
+            return Receipt(reference="skipped: the event names no phone number of a customer")
+        for contact in self._contacts.known(number):
+            receipt = self._bring(sms, contact)
+            if receipt is not None:
+                return receipt
+        if not may_create:
             return Receipt(reference="skipped: no contact has the customer's number")
-        receipt = self._bring(sms, contact=contact)
+        receipt = self._bring(sms, self._contacts.make(number, self._values_of(sms.event, number)))
         if receipt is None:
-            raise Transient(f"contact {contact} disappeared while the entry was made")
+            raise Transient("the contact disappeared while the entry was made")
         return receipt
 
-    def _bring(self, sms: Sms, *, contact: str) -> Receipt | None:
+    def _values_of(self, event: Event, number: str) -> dict[str, str]:
+        """Fill in the templates of a new contact, which only new contacts need."""
+        options = self.options.contact
+        first = cleaned(render(options.firstname, event, field="contact.firstname")).strip()
+        own = _filled(options.properties, event, field="contact.properties")
+        return {"firstname": first or number, **own}
+
+    def _bring(self, sms: Sms, contact: Contact) -> Receipt | None:
         """Bring the SMS to *contact*; None if there is no such contact (any more)."""
+        # An inbox knows conversations of a number of ours, which status events do not name.
+        inbox = self._inbox if sms.event.ours is not None else None
         try:
-            # An inbox knows conversations of a number of ours, which status events do not name.
-            if self._inbox is not None and sms.event.ours is not None:
-                return self._published(self._inbox, sms, contact=contact)
-            return self._logged(sms, contact=contact)
+            if inbox is not None:
+                receipt = Receipt(reference=inbox.publish(sms, contact=contact.id))
+            else:
+                receipt = self._logged(sms, contact)
         except Refused as error:
-            if error.status not in (400, 404) or self._contacts.exists(contact):
+            gone = error.status in (400, 404) and not error.acted
+            if not gone or self._contacts.exists(contact):
                 raise
             return None
+        with after_acting(f"the SMS is in HubSpot ({receipt.reference})"):
+            note = self._adopted(sms, contact)
+            self._follow_up(sms, contact, entry=None if inbox else receipt.reference)
+        return Receipt(reference=f"{receipt.reference}{note}", url=receipt.url, thread=contact.id)
 
-    def _published(self, inbox: Inbox, sms: Sms, *, contact: str) -> Receipt:
-        self._mark_opt_out(sms.event, contact=contact)
-        return Receipt(reference=inbox.publish(sms, contact=contact), thread=contact)
-
-    def _logged(self, sms: Sms, *, contact: str) -> Receipt:
-        """Log the SMS; last of all, so that who finds the entry knows that the rest was done."""
+    def _logged(self, sms: Sms, contact: Contact) -> Receipt:
+        """Log the SMS, unless an earlier attempt has done so."""
         row = None
         if sms.repeat:
-            row = self._timeline.find(contact, mark=sms.mark, since=sms.event.received_at)
+            row = self._timeline.find(contact.id, mark=sms.mark, since=sms.event.received_at)
         if row is None:
-            self._mark_opt_out(sms.event, contact=contact)
-            ticket = self._ticket(sms, contact=contact)
-            if self._tasks is not None and wants_answer(sms.event):
+            row = self._timeline.log(sms, contact=contact.id)
+        return Receipt(reference=str(row["id"]), url=_link(row))
+
+    def _follow_up(self, sms: Sms, contact: Contact, *, entry: str | None) -> None:
+        """Do what comes after the log; a step that is refused keeps nobody from the next."""
+        refusals: list[Refused] = []
+        ticket = None
+        with _collected(refusals):
+            self._mark_opt_out(sms.event, contact)
+        if self._tickets is not None and entry is not None:
+            with _collected(refusals):
+                ticket = self._tickets.attach(sms, entry=entry, contact=contact)
+        if self._tasks is not None and wants_answer(sms.event):
+            with _collected(refusals):
                 self._tasks.remind(sms, contact=contact, ticket=ticket)
-            row = self._timeline.log(sms, contact=contact, ticket=ticket)
-        return Receipt(reference=str(row["id"]), url=_link(row), thread=contact)
+        if refusals:
+            message = "; ".join(str(each) for each in refusals)
+            raise Refused(message, status=refusals[0].status) from refusals[0]
 
-    def _ticket(self, sms: Sms, *, contact: str) -> str | None:
-        if self._tickets is None:
-            return None
-        if not wants_answer(sms.event):
-            return self._tickets.current(sms)
-        return self._tickets.open(sms, contact=contact)
+    def _adopted(self, sms: Sms, contact: Contact) -> str:
+        """Mark a contact that was found by search, and return a note if HubSpot refuses that."""
+        number = e164(sms.event.customer)
+        if not contact.unmarked or number is None:
+            return ""
+        refusal = self._contacts.adopt(contact, number)
+        name = self.options.unique_property
+        return f" (contact {contact.id} keeps an empty {name}: {refusal})" if refusal else ""
 
-    def _mark_opt_out(self, event: Event, *, contact: str) -> None:
+    def _mark_opt_out(self, event: Event, contact: Contact) -> None:
         """Say on every contact with the number whether its owner wants no more SMS."""
         name, keyword = self.options.opt_out_property, event.keyword
         if name is None or keyword not in ("STOP", "START") or not is_from_customer(event):
             return
         values = {name: "true" if keyword == "STOP" else "false"}
-        self._contacts.mark(e164(event.customer), contact=contact, values=values)
+        try:
+            self._contacts.mark(e164(event.customer), contact=contact.id, values=values)
+        except Invalid as error:
+            raise blamed(error, {name: SETUP}) from error
 
 
-def _subject(options: TicketOptions | TaskOptions | None, event: Event, *, field: str) -> str:
-    return subject(render(options.subject, event, field=field)) if options else ""
+def _token(options: HubSpotOptions, *, http: Http) -> str | AccessToken:
+    if options.access_token is not None:
+        return options.access_token.get_secret_value()
+    grant = {
+        "grant_type": "refresh_token",
+        "client_id": options.client_id,
+        "client_secret": options.client_secret,
+        "refresh_token": options.refresh_token,
+    }
+    url = options.base_url.rstrip("/") + TOKENS
+    return AccessToken(url, grant, http=http, detail=_described_grant)
+
+
+def _described_grant(response: requests.Response) -> str:
+    """Name the code of a refused grant."""
+    answer = parsed(response.content)
+    code = text(answer, "error") or text(answer, "status") or ""
+    return code if re.fullmatch(r"[A-Za-z_]{1,40}", code) else ""
+
+
+def _filled(properties: Properties, event: Event, *, field: str) -> dict[str, str]:
+    """Fill in the templates of properties; one that makes nothing leaves its property out."""
+    made = {
+        name: cleaned(render(template, event, field=f"{field}.{name}")).strip()
+        for name, template in properties.items()
+    }
+    return {name: value for name, value in made.items() if value}
+
+
+@contextmanager
+def _collected(refusals: list[Refused]) -> Iterator[None]:
+    try:
+        yield
+    except Refused as error:
+        refusals.append(error)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from connectors.base import Ambiguous, Refused, Transient, Unauthorized
-from connectors.hubspot.api import Api, dicts, text
+from connectors.hubspot.answers import dicts, text
+from connectors.hubspot.api import Api
 from connectors.hubspot.options import InboxOptions
 from connectors.hubspot.sms import Sms, cleaned, digest, is_from_customer, moment, stamp
 from connectors.plain import spoken
@@ -40,17 +41,22 @@ class Inbox:
             "integrationIdempotencyId": digest(sms.key),
             "associateWithContactId": int(contact),
         }
+        made = self._published(asked, repeat=sms.repeat)
+        # One idempotency id makes one message: to send it again is to look it up.
+        made = made or self._published(asked, repeat=True)
+        if made is None:
+            raise Ambiguous("a message was published, but no answer names it")
+        return made
+
+    def _published(self, asked: Json, *, repeat: bool) -> str | None:
+        """Return the id of the message, or words if a repetition is refused as one."""
         try:
-            # HubSpot lets one idempotency id make one message, so a lost answer may be repeated.
             made = self.api.call("POST", CHANNELS + "/messages", ids=self._channel, body=asked)
         except Refused as error:
-            if not (sms.repeat and error.status == 409):
+            if not (repeat and error.status == 409):
                 raise
             return "published by an earlier attempt"
-        published = text(made, "id")
-        if published is None:
-            raise Ambiguous("a message was published, but the answer names none")
-        return published
+        return text(made, "id")
 
     def accounts(self) -> list[Json]:
         """Return the channel's accounts: our numbers that are connected to an inbox."""
@@ -101,12 +107,12 @@ class Inbox:
 
 
 def connected(account: Json) -> str | None:
-    """Return the number that a channel account stands for."""
+    """Return the number of a channel account."""
     return text(account.get("deliveryIdentifier"), "value")
 
 
 def is_usable(account: Json) -> bool:
-    """Say whether messages can be published through a channel account."""
+    """Return whether messages can be published through a channel account."""
     return bool(account.get("active", True)) and not account.get("archived")
 
 

@@ -1,9 +1,9 @@
-"""What a HubSpot destination can be told, and what it then relies on in the account."""
+"""The options of a HubSpot destination, and what each relies on in the account."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -14,14 +14,22 @@ from connectors.templates import Template
 
 PropertyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 RecordId = Annotated[str, Field(pattern=r"^[0-9]+$")]
-#: Unique ticket property that says which conversation a ticket belongs to.
+Properties = dict[PropertyName, Template]
+#: What mends an account that lacks what the options rely on.
+SETUP = "run gofax-relay connectors setup"
+#: Ways to sign in: the options of one of them.
+WAYS_IN = (("access_token",), ("client_id", "client_secret", "refresh_token"))
+#: Unique ticket property that names the conversation of a ticket.
 TICKET_PROPERTY = "sms_relay_conversation"
-#: Phone properties that every account has; for some HubSpot works out the number as E.164.
+#: Properties that have options of their own, or that only the connector writes.
+TICKET_VALUES = (TICKET_PROPERTY, "hs_pipeline", "hs_pipeline_stage", "subject", "content")
+TASK_VALUES = ("hs_task_subject", "hs_task_body", "hs_task_status", "hs_task_type", "hs_timestamp")
+#: Phone properties of most accounts; of the first two HubSpot works out the number as E.164.
 PHONES = ("phone", "mobilephone", "hs_whatsapp_phone_number")
 
 
 def _fit_for_a_header(token: SecretStr) -> SecretStr:
-    # What a header cannot carry would be quoted in the error of the HTTP library.
+    # The HTTP library would quote a token that no header can carry in its error.
     if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
         raise ValueError("must be one word of printable ASCII characters")
     return token
@@ -31,8 +39,26 @@ def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:
-        raise ValueError("write a time zone that is known here, as Australia/Sydney") from error
+        raise ValueError("write a known time zone, such as Australia/Sydney") from error
     return name
+
+
+def _expect_free(properties: Iterable[str], taken: Iterable[str], *, of: str) -> None:
+    for name in sorted(set(properties) & set(taken)):
+        raise ValueError(f"{of}: the connector fills in {name} by itself")
+
+
+class ContactOptions(Options):
+    """Properties of new contacts."""
+
+    firstname: Template = Field(
+        default=Template("{{ customer }}"),
+        description="Template of a new contact's first name; HubSpot wants a name or an e-mail "
+        "address.",
+    )
+    properties: Properties = Field(
+        default={}, description="Further properties of a new contact: a template for each name."
+    )
 
 
 class TicketOptions(Options):
@@ -56,6 +82,15 @@ class TicketOptions(Options):
         description="When the customer writes and the ticket is closed: reopen it, or start "
         "a new one.",
     )
+    properties: Properties = Field(
+        default={}, description="Further properties of a new ticket: a template for each name."
+    )
+
+    @model_validator(mode="after")
+    def _own_properties(self) -> Self:
+        taken = (*TICKET_VALUES, "hs_ticket_priority")
+        _expect_free(self.properties, taken, of="properties")
+        return self
 
 
 class TaskOptions(Options):
@@ -68,6 +103,14 @@ class TaskOptions(Options):
     due_in_hours: int = Field(
         default=4, ge=0, le=8760, description="Hours from the message to the task's due date."
     )
+    properties: Properties = Field(
+        default={}, description="Further properties of a task: a template for each name."
+    )
+
+    @model_validator(mode="after")
+    def _own_properties(self) -> Self:
+        _expect_free(self.properties, TASK_VALUES, of="properties")
+        return self
 
 
 class InboxOptions(Options):
@@ -89,11 +132,25 @@ class InboxOptions(Options):
 
 
 class HubSpotOptions(Options):
-    """What a HubSpot destination can be told."""
+    """The options of a HubSpot destination."""
 
-    access_token: Annotated[SecretStr, AfterValidator(_fit_for_a_header)] = Field(
-        description="Service key (Settings > Integrations > Service Keys) with the scopes "
-        "crm.objects.contacts.read and crm.objects.contacts.write."
+    access_token: Annotated[SecretStr, AfterValidator(_fit_for_a_header)] | None = Field(
+        default=None,
+        description="Service key with the scopes crm.objects.contacts.read and "
+        "crm.objects.contacts.write, or another token that does not expire.",
+    )
+    client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Client id of an OAuth app, instead of access_token; goes with client_secret "
+        "and refresh_token.",
+    )
+    client_secret: SecretStr | None = Field(
+        default=None, description="Client secret of the OAuth app."
+    )
+    refresh_token: SecretStr | None = Field(
+        default=None,
+        description="Refresh token that HubSpot gave when the app was installed in the account.",
     )
     base_url: str = Field(
         default="https://api.hubapi.com",
@@ -123,6 +180,9 @@ class HubSpotOptions(Options):
         default=Template("{{ title }} · {{ parties }}\n\n{{ text }}"),
         description="Template of the timeline entry: plain text, whose line breaks are kept.",
     )
+    contact: ContactOptions = Field(
+        default=ContactOptions(), description="What a new contact is made with."
+    )
     ticket: TicketOptions | None = Field(
         default=None, description="Keep one ticket per conversation. Needs the scope tickets."
     )
@@ -144,6 +204,20 @@ class HubSpotOptions(Options):
     )
 
     @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        given = {name for way in WAYS_IN for name in way if getattr(self, name) is not None}
+        if given not in [set(way) for way in WAYS_IN]:
+            ways = " or ".join(", ".join(way) for way in WAYS_IN)
+            raise ValueError(f"give the options of one way to sign in: {ways}")
+        return self
+
+    @model_validator(mode="after")
+    def _own_properties(self) -> Self:
+        taken = ("phone", self.unique_property)
+        _expect_free(self.contact.properties, taken, of="contact.properties")
+        return self
+
+    @model_validator(mode="after")
     def _one_mode(self) -> Self:
         if self.inbox and (self.ticket or self.task):
             raise ValueError(
@@ -151,19 +225,17 @@ class HubSpotOptions(Options):
             )
         return self
 
-    def blame(self) -> Mapping[str, str]:
-        """Say for names in HubSpot's refusals which option is at fault for every event."""
-        setup = "run gofax-relay connectors setup hubspot"
-        # The first two can be at fault for one event: they are written, too.
-        searched = set(self.phone_properties) - {"phone", "mobilephone"}
-        blamed = dict.fromkeys(searched, "are phone_properties right?")
+    def filled_in(self) -> Mapping[str, set[str]]:
+        """Return the properties that new objects are given, by kind of object."""
+        filled = {"contacts": {"firstname", "phone", self.unique_property}}
+        filled["contacts"] |= self.contact.properties.keys()
+        owned = {"hubspot_owner_id"} if self.owner_id else set()
         if self.ticket:
-            blamed["hs_pipeline"] = "is ticket.pipeline right?"
-            blamed["hs_pipeline_stage"] = "is ticket.stage right?"
-            blamed[TICKET_PROPERTY] = setup
-        if self.opt_out_property:
-            blamed[self.opt_out_property] = setup
-        return blamed
+            priority = {"hs_ticket_priority"} if self.ticket.priority else set()
+            filled["tickets"] = {*TICKET_VALUES, *self.ticket.properties, *owned, *priority}
+        if self.task:
+            filled["tasks"] = {*TASK_VALUES, *self.task.properties, *owned}
+        return filled
 
     def relied_on(self) -> tuple[tuple[str, dict[str, Any]], ...]:
         """Return the properties that the account needs: kind of object, and definition."""

@@ -1,18 +1,18 @@
-"""What a HubSpot account must have before deliveries: looked at, and made where it lacks."""
+"""What a HubSpot account needs before deliveries: checked, and made where it is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from connectors.base import Refused, Unauthorized
-from connectors.hubspot.api import Api, text
+from connectors.base import DeliveryError, Refused, Unauthorized
+from connectors.hubspot.answers import text
+from connectors.hubspot.api import PROPERTIES, Api
 from connectors.hubspot.inbox import Inbox, connected, is_usable
-from connectors.hubspot.options import HubSpotOptions
+from connectors.hubspot.options import PHONES, SETUP, HubSpotOptions
 from connectors.hubspot.tickets import Tickets
 
-SETUP = "run gofax-relay connectors setup"
-PROPERTIES = "/crm/properties/2026-09/{kind}"
+SCHEMA = "/crm-object-schemas/2026-09/schemas/{kind}"
 
 
 class Setup:
@@ -32,10 +32,11 @@ class Setup:
         return "; ".join([*said, *self._connected()])
 
     def caution(self) -> str:
-        """Say what deliveries can do without, at a price; empty if there is nothing."""
+        """Say what deliveries can do without, and at which price; empty if nothing is missing."""
         kind, wanted = self.options.relied_on()[0]
         fault = self._fault(kind, wanted)
-        return f"; but {fault}, so one customer may get two contacts ({SETUP})" if fault else ""
+        said = [f"{fault}, so one customer may get two contacts ({SETUP})"] if fault else []
+        return "".join(f"; but {each}" for each in [*said, *self._rules()])
 
     def faults(self) -> Iterator[str]:
         """Say what is missing or wrong, so that deliveries cannot work."""
@@ -43,6 +44,10 @@ class Setup:
             fault = self._fault(kind, wanted)
             if fault:
                 yield f"{fault} ({SETUP})"
+        for name in self.options.phone_properties:
+            # An account need not have all of the default ones.
+            if name not in PHONES and self.api.property("contacts", name) is None:
+                yield f"contact property {name} is missing (are phone_properties right?)"
         if self.tickets:
             yield from self._stage_faults(self.tickets)
         if self.inbox and not any(map(is_usable, self.inbox.accounts())):
@@ -50,12 +55,31 @@ class Setup:
             yield f"channel {channel} has no account for any number of ours ({SETUP})"
 
     def _fault(self, kind: str, wanted: dict[str, Any]) -> str:
-        there = self._property(kind, wanted["name"])
+        there = self.api.property(kind, wanted["name"])
         if there is None:
             return f"{_called(kind, wanted)} is missing"
         if wanted.get("hasUniqueValue") and there.get("hasUniqueValue") is False:
             return f"{_called(kind, wanted)} has no unique values"
         return ""
+
+    def _rules(self) -> Iterator[str]:
+        """Say which required properties the options do not fill in, as far as HubSpot shows it.
+
+        It shows them with the scope crm.schemas.custom.read, and conditional logic never.
+        """
+        for kind, filled in self.options.filled_in().items():
+            try:
+                schema = self.api.call("GET", SCHEMA, ids={"kind": kind})
+            except DeliveryError:
+                continue
+            names = schema.get("requiredProperties") if isinstance(schema, dict) else None
+            missing = sorted(set(map(str, names)) - filled) if isinstance(names, list) else []
+            if missing:
+                one = kind.removesuffix("s")
+                yield (
+                    f"HubSpot refuses a new {one} without {', '.join(missing)}: "
+                    f"give values in {one}.properties"
+                )
 
     def _stage_faults(self, tickets: Tickets) -> Iterator[str]:
         pipeline, stage = tickets.options.pipeline, tickets.options.stage
@@ -67,7 +91,7 @@ class Setup:
             yield f"ticket pipeline {pipeline} has no stage {stage} (have: {have})"
 
     def _ensured(self, kind: str, wanted: dict[str, Any]) -> str:
-        there = self._property(kind, wanted["name"])
+        there = self.api.property(kind, wanted["name"])
         if there is None:
             return self._made(kind, wanted)
         if wanted.get("hasUniqueValue") and there.get("hasUniqueValue") is False:
@@ -82,20 +106,10 @@ class Setup:
             self.api.call("POST", PROPERTIES, ids={"kind": kind}, body=wanted)
         except Refused as error:
             # Somebody else may have been quicker, or our first answer was lost.
-            if error.status != 409 or self._property(kind, wanted["name"]) is None:
+            if error.status != 409 or self.api.property(kind, wanted["name"]) is None:
                 raise
             return f"{_called(kind, wanted)} is there"
         return f"{_called(kind, wanted)} made"
-
-    def _property(self, kind: str, name: str) -> dict[str, Any] | None:
-        ids = {"kind": kind, "name": name}
-        try:
-            found = self.api.call("GET", PROPERTIES + "/{name}", ids=ids)
-        except Refused as error:
-            if error.status != 404:
-                raise
-            return None
-        return found if isinstance(found, dict) else {}
 
     def _connected(self) -> Iterator[str]:
         if not self.inbox:

@@ -1,4 +1,4 @@
-"""What HubSpot is told of an SMS, written so that HubSpot takes it and can be asked for it."""
+"""The texts of an SMS for HubSpot, in a form that HubSpot takes and that is found again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import html
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import accumulate
 
@@ -33,41 +34,41 @@ class Sms:
     repeat: bool
     #: What the timeline entry says.
     words: str
-    #: Subjects of a ticket and a task, as far as there are to be any.
-    ticket: str = ""
-    task: str = ""
+    #: Properties of its ticket and its task that templates make.
+    ticket: Mapping[str, str] = field(default_factory=dict)
+    task: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mark(self) -> str:
-        """The words by which an entry is found again."""
+        """The reference by which an entry is found again."""
         return f"gofax-relay {digest(self.key)}"
 
     @property
     def conversation(self) -> str:
-        """What HubSpot knows the conversation by: its numbers, or a word for what is none."""
+        """The conversation's name in HubSpot: its numbers, or a digest of anything else."""
         said = self.event.conversation
         return said if _NUMBERS.fullmatch(said) else digest(said)
 
 
 def wants_answer(event: Event) -> bool:
-    """Say whether somebody should look: nobody need for receipts, STOP, or our own texts."""
+    """Return whether somebody should look: not at receipts, STOP and START, or our own texts."""
     if event.type == "SMS_STATUS" or event.keyword in ("STOP", "START"):
         return False
     return is_from_customer(event)
 
 
 def is_from_customer(event: Event) -> bool:
-    """Say whether the customer wrote it."""
+    """Return whether the customer wrote it."""
     return event.customer is not None and event.sender == event.customer
 
 
 def digest(words: str) -> str:
-    """Return a short word that stands for *words*."""
+    """Return sixteen hexadecimal digits of the SHA-256 of *words*."""
     return hashlib.sha256(words.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def entry_body(words: str, *, mark: str) -> str:
-    """Write *words*, or as many as HubSpot takes, and *mark* as HTML."""
+    """Write as many of *words* as HubSpot takes, and then *mark*, as HTML."""
     after = _html(f"\n\n{mark}")
     return _fitted(words, room=MAX_BODY - size(after)) + after
 
@@ -79,7 +80,7 @@ def subject(words: str) -> str:
 
 
 def moment(event: Event) -> datetime:
-    """Return when it happened; a sender's clock that is plainly wrong does not count."""
+    """Return when it happened, or when it came if the sender's clock cannot be right."""
     happened = event.occurred_at
     if happened is None or happened.year < 2000 or happened > event.received_at:
         happened = event.received_at
@@ -87,18 +88,18 @@ def moment(event: Event) -> datetime:
 
 
 def stamp(when: datetime) -> str:
-    """Write a time as HubSpot does."""
+    """Write a time in HubSpot's form."""
     return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def size(words: str) -> int:
     """Return the length of *words* as HubSpot may count it."""
-    # UTF-16 units: the count of most JVM systems, and never less than that of characters.
+    # UTF-16 units, as most JVM systems count: never less than the number of characters.
     return len(words.encode("utf-16-le", "replace")) // 2
 
 
 def _fitted(words: str, *, room: int) -> str:
-    """Write as many *words* as fit, and say so if these are not all."""
+    """Write as many *words* as fit, with a note if some are left out."""
     written = _html(words)
     if size(written) <= room:
         return written
@@ -112,6 +113,6 @@ def _html(words: str) -> str:
 
 
 def cleaned(words: str) -> str:
-    """Replace what HubSpot may not take."""
+    """Replace characters that HubSpot may not take."""
     words = words.replace("\r\n", "\n").replace("\r", "\n")
     return _NOT_IN_TEXT.sub("\N{REPLACEMENT CHARACTER}", words)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from connectors.hubspot.api import properties, text
-from connectors.hubspot.contacts import Contacts
+from connectors.base import Ambiguous
+from connectors.hubspot.answers import properties, text
+from connectors.hubspot.contacts import OWNER, Contact, Contacts
 from connectors.hubspot.options import TaskOptions
 from connectors.hubspot.sms import Sms, digest, entry_body, moment, stamp
-from connectors.hubspot.timeline import Timeline
+from connectors.hubspot.timeline import TASK_TO_TICKET, TO_CONTACT, Timeline, associated
 from connectors.plain import parties, spoken
 
 FINISHED = "COMPLETED"
@@ -23,33 +25,35 @@ class Tasks:
         self.options = options
         self.contacts = contacts
 
-    def remind(self, sms: Sms, *, contact: str, ticket: str | None) -> None:
-        """Make a task for the SMS, unless an earlier one of its conversation still waits."""
-        event = sms.event
-        conversation = f"conversation {digest(event.conversation)}"
+    def remind(self, sms: Sms, *, contact: Contact, ticket: str | None) -> None:
+        """Make a task for the SMS, unless its conversation has an unfinished one."""
+        conversation = f"conversation {digest(sms.event.conversation)}"
         if self._is_there(contact, mark=sms.mark, conversation=conversation):
             return
-        words = f"{parties(event)}\n\n{spoken(event)}"
-        due = moment(event) + timedelta(hours=self.options.due_in_hours)
+        words = f"{parties(sms.event)}\n\n{spoken(sms.event)}"
+        due = moment(sms.event) + timedelta(hours=self.options.due_in_hours)
         values = {
-            "hs_task_subject": sms.task,
             "hs_task_body": entry_body(words, mark=f"{sms.mark}, {conversation}"),
             "hs_task_status": "NOT_STARTED",
             "hs_task_type": "TODO",
             "hs_timestamp": stamp(due),
+            **sms.task,
         }
-        self.contacts.owned(
-            contact,
-            lambda owner: self.timeline.add(
-                "tasks", {**values, **owner}, contact=contact, ticket=ticket
-            ),
-        )
+        links = [associated(contact.id, TO_CONTACT["tasks"])]
+        links += [associated(ticket, TASK_TO_TICKET)] if ticket else []
 
-    def _is_there(self, contact: str, *, mark: str, conversation: str) -> bool:
+        def make(owner: Mapping[str, str]) -> Any:
+            return self.timeline.add("tasks", {**values, **owner}, links)
+
+        made = make({}) if OWNER in values else self.contacts.owned(contact, make)
+        if not made and not self._is_there(contact, mark=sms.mark, conversation=conversation):
+            raise Ambiguous("a task was sent, but neither the answer nor a look-up names it")
+
+    def _is_there(self, contact: Contact, *, mark: str, conversation: str) -> bool:
         """Look at the contact's newest tasks; always, because only that makes one of them."""
         names = ["hs_task_body", "hs_task_status"]
         rows: list[dict[str, Any]] = next(
-            self.timeline.newest("tasks", contact=contact, names=names), []
+            self.timeline.newest("tasks", contact=contact.id, names=names), []
         )
         for row in map(properties, rows):
             body = text(row, "hs_task_body") or ""

@@ -7,16 +7,19 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from connectors.base import Ambiguous
-from connectors.hubspot.api import Api, dicts, is_id, properties, text
+from connectors.hubspot.answers import dicts, is_id, new_id, properties, text
+from connectors.hubspot.api import Api
+from connectors.hubspot.contacts import OWNER
+from connectors.hubspot.errors import Invalid, after_acting, blamed
 from connectors.hubspot.sms import Sms, entry_body, moment, stamp
 
 OBJECTS = "/crm/objects/2026-09"
-ASSOCIATIONS = "/crm/associations/2026-09/contacts"
+ASSOCIATIONS = "/crm/associations/2026-09"
 Kind = Literal["communications", "tasks"]
 
 #: HubSpot's ids of the associations from an entry to its contact and its ticket.
 TO_CONTACT: Mapping[Kind, int] = {"communications": 81, "tasks": 204}
-TO_TICKET: Mapping[Kind, int] = {"communications": 83, "tasks": 230}
+TASK_TO_TICKET = 230
 #: Most records in one batch read.
 BATCH = 100
 #: How far HubSpot's clock and ours may differ while we look for an entry made since an event.
@@ -24,14 +27,14 @@ CLOCK_SLACK = timedelta(days=1)
 
 
 class Timeline:
-    """Reads and writes what stands on contacts' timelines."""
+    """Reads and writes the entries on contacts' timelines."""
 
     def __init__(self, api: Api, *, owner: str | None) -> None:
         self.api = api
         self.owner = owner
 
     def find(self, contact: str, *, mark: str, since: datetime) -> dict[str, Any] | None:
-        """Find the communication that an earlier attempt made, newest first."""
+        """Return the communication that an earlier attempt made, if there is one."""
         names = ["hs_communication_body", "hs_timestamp"]
         for rows in self.newest("communications", contact=contact, names=names):
             for row in rows:
@@ -41,21 +44,40 @@ class Timeline:
                 break
         return None
 
-    def log(self, sms: Sms, *, contact: str, ticket: str | None) -> dict[str, Any]:
+    def log(self, sms: Sms, *, contact: str) -> dict[str, Any]:
         """Make the communication; HubSpot has no fields for direction and numbers."""
         values = {
             "hs_communication_channel_type": "SMS",
             "hs_communication_logged_from": "CRM",
             "hs_communication_body": entry_body(sms.words, mark=sms.mark),
             "hs_timestamp": stamp(moment(sms.event)),
-        } | ({"hubspot_owner_id": self.owner} if self.owner else {})
-        return self.add("communications", values, contact=contact, ticket=ticket)
+        } | ({OWNER: self.owner} if self.owner else {})
+        links = [associated(contact, TO_CONTACT["communications"])]
+        try:
+            row = self.add("communications", values, links)
+        except Invalid as error:
+            raise blamed(error, {OWNER: "is owner_id right?"}) from error
+        if row is None:
+            # The status says that it is there, even if the rest of the answer says nothing.
+            with after_acting("the SMS is in HubSpot"):
+                row = self.find(contact, mark=sms.mark, since=sms.event.received_at)
+        if row is None:
+            raise Ambiguous("the SMS was sent, but neither the answer nor the timeline names it")
+        return row
+
+    def add(
+        self, kind: Kind, values: Mapping[str, str], links: list[dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """Make an entry and return it; None if the answer does not name it."""
+        body = {"properties": dict(values), "associations": links}
+        row = self.api.call("POST", f"{OBJECTS}/{kind}", body=body, once=True)
+        return row if isinstance(row, dict) and new_id(row) else None
 
     def newest(
         self, kind: Kind, *, contact: str, names: list[str]
     ) -> Iterator[list[dict[str, Any]]]:
         """Read the entries of *contact*, the newest hundred first."""
-        ids = sorted(self._ids(kind, contact), key=int, reverse=True)
+        ids = sorted(self.linked("contacts", contact, kind), key=int, reverse=True)
         for start in range(0, len(ids), BATCH):
             asked = {
                 "inputs": [{"id": each} for each in ids[start : start + BATCH]],
@@ -64,23 +86,12 @@ class Timeline:
             }
             yield self.api.rows("POST", f"{OBJECTS}/{kind}/batch/read", body=asked)
 
-    def add(
-        self, kind: Kind, values: Mapping[str, str], *, contact: str, ticket: str | None
-    ) -> dict[str, Any]:
-        """Make an entry; who cannot bear two of them looks first."""
-        links = [associated(contact, TO_CONTACT[kind])]
-        links += [associated(ticket, TO_TICKET[kind])] if ticket else []
-        body = {"properties": dict(values), "associations": links}
-        row = self.api.call("POST", f"{OBJECTS}/{kind}", body=body, once=True)
-        if not isinstance(row, dict) or text(row, "id") is None:
-            raise Ambiguous(f"one of {kind} was sent, but the answer names none")
-        return row
-
-    def _ids(self, kind: Kind, contact: str) -> Iterator[str]:
+    def linked(self, kind: str, record: str, to: str) -> Iterator[str]:
+        """Yield the ids of what a record is associated with."""
         after: str | None = None
         while True:
-            wanted = {"id": contact} | ({"after": after} if after else {})
-            path = f"{ASSOCIATIONS}/{kind}/batch/read"
+            wanted = {"id": record} | ({"after": after} if after else {})
+            path = f"{ASSOCIATIONS}/{kind}/{to}/batch/read"
             rows = self.api.rows("POST", path, body={"inputs": [wanted]})
             for row in rows:
                 found = (text(each, "toObjectId") for each in dicts(row, "to"))

@@ -21,7 +21,11 @@ class TestHubSpot(ConnectorSuite):
     connector = HubSpot
     # A contact may disappear while its entry is made; then a later attempt finds another.
     verdicts: ClassVar[Mapping[int, Any]] = {404: (Refused, Transient)}
-    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {"text": {"text": BROKEN}}
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "text": {"text": BROKEN},
+        "contact.firstname": {"contact": {"firstname": BROKEN}},
+        "contact.properties.company": {"contact": {"properties": {"company": BROKEN}}},
+    }
 
     def options(self, url: str) -> Mapping[str, Any]:
         return {"base_url": url, "access_token": "pat-of-the-suite"}
@@ -40,7 +44,9 @@ class TestHubSpotTickets(TestHubSpot):
 
     templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "ticket.subject": {"ticket": {"subject": BROKEN}},
+        "ticket.properties.category": {"ticket": {"properties": {"category": BROKEN}}},
         "task.subject": {"task": {"subject": BROKEN}},
+        "task.properties.hs_task_priority": {"task": {"properties": {"hs_task_priority": BROKEN}}},
     }
 
     def options(self, url: str) -> Mapping[str, Any]:
@@ -53,14 +59,21 @@ class TestHubSpotTickets(TestHubSpot):
 
 
 class TestHubSpotInbox(TestHubSpot):
-    """An account where messages come into the conversations inbox."""
+    """An account where the messages of an OAuth app come into the conversations inbox."""
 
+    token_paths = ("/oauth/",)
     # A channel that is not there is a fault of the configuration.
     verdicts: ClassVar[Mapping[int, Any]] = {404: (Refused, Transient, Unauthorized)}
     templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def options(self, url: str) -> Mapping[str, Any]:
-        return {**super().options(url), "inbox": {"channel_id": CHANNEL_ID}}
+        return {
+            "base_url": url,
+            "client_id": "app-of-the-suite",
+            "client_secret": "client-secret-of-the-suite",
+            "refresh_token": "refresh-token-of-the-suite",
+            "inbox": {"channel_id": CHANNEL_ID},
+        }
 
     @contextmanager
     def stand_in(self) -> Iterator[StandIn]:

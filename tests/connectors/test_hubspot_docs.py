@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import UnionType
 from typing import Any, get_args
 
 import yaml
+from hubspot_portal import Portal, deliver
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from connectors.hubspot.options import HubSpotOptions
+from connectors.testing import sample_event
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "hubspot.md"
@@ -22,14 +23,9 @@ def options(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, Fie
     """Yield every option with its full name, those of nested mappings behind their own."""
     for name, field in model.model_fields.items():
         yield f"{before}{name}", field
-        inner = get_args(field.annotation) if _is_union(field.annotation) else ()
-        for each in inner:
+        for each in (field.annotation, *get_args(field.annotation)):
             if isinstance(each, type) and issubclass(each, BaseModel):
                 yield from options(each, f"{before}{name}.")
-
-
-def _is_union(annotation: Any) -> bool:
-    return isinstance(annotation, UnionType)
 
 
 def table() -> str:
@@ -44,11 +40,53 @@ def table() -> str:
 def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default in (None, ()):
+    if field.default in (None, (), {}) or isinstance(field.default, BaseModel):
         return "none"
     said = field.default
     words = ", ".join(said) if isinstance(said, tuple) else str(said)
     return "`" + words.replace("\n", "\\n").replace("|", "\\|") + "`"
+
+
+#: What the page says of a delivery, the options that it needs, and its requests and searches.
+DELIVERIES = [
+    ("known conversation", {}, "known", (1, 0)),
+    ("new customer", {}, "new", (3, 1)),
+    ("known conversation, open ticket", {"ticket": {}}, "known", (3, 0)),
+    ("new customer, new ticket", {"ticket": {}}, "new", (6, 1)),
+    ("known conversation, open ticket and task", {"ticket": {}, "task": {}}, "known", (5, 0)),
+    ("new customer, new ticket and task", {"ticket": {}, "task": {}}, "new", (8, 1)),
+]
+
+
+def requests_table(deliveries: list[tuple[str, dict[str, Any], str, tuple[int, int]]]) -> str:
+    """Write what deliveries cost as the page does."""
+    rows = ["| delivery | requests | searches |", "|---|---|---|"]
+    for name, _, _, (requests, searches) in deliveries:
+        rows.append(f"| {name} | {requests} | {searches} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_requests_is_what_deliveries_make(portal: Portal) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    measured = []
+    for number, (name, options, kind, _) in enumerate(DELIVERIES):
+        connector = portal.connector(**options)
+        customer = f"+6140000000{number}"
+        event = sample_event(
+            customer=customer, sender=customer, conversation=f"{customer}~+61700000000"
+        )
+        thread = None
+        if kind == "known":
+            thread = deliver(connector, event).thread
+            # Once in ten minutes the stages of the pipeline are read.
+            deliver(connector, event, key="key-2", thread=thread)
+        portal.calls.clear()
+        deliver(connector, event, key="key-3", thread=thread)
+        searches = sum(call.endswith("/search") for call in portal.calls)
+        measured.append((name, options, kind, (len(portal.calls) - searches, searches)))
+
+    assert requests_table(measured) in page
+    assert measured == DELIVERIES
 
 
 def test_the_table_of_options_is_that_of_the_model() -> None:

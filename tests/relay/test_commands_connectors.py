@@ -33,7 +33,7 @@ class TestList:
         assert teams.startswith("0.1.0  from gofax-relay\n")
         assert '\n  shape (default "envelope")  ' in teams
         assert "\n  client_secret (secret)  " in teams
-        assert "\n  access_token (required, secret)  Service key" in shown
+        assert "\n  access_token (secret)  Service key" in shown
 
     def test_as_json_is_one_object_a_line(self) -> None:
         lines = [json.loads(line) for line in run("list", "--json").output.splitlines()]

@@ -971,7 +971,7 @@ class TestExample:
 
         assert crm.policy == Policy()
         assert crm.deadline == DestinationConfig.model_fields["deadline"].default
-        assert (str(crm.rate), crm.concurrency) == (
+        assert (crm.rate, crm.concurrency) == (
             connector.default_rate,
             connector.default_concurrency,
         )
@@ -990,7 +990,7 @@ class TestExample:
         self, example: Config, name: str
     ) -> None:
         destination = example.destinations[name]
-        credentials = {"subdomain", "client_id", "client_secret", "url"}
+        credentials = {"subdomain", "client_id", "client_secret", "access_token", "url"}
 
         for key, field in destinations.find(destination.connector).Options.model_fields.items():
             if not field.is_required() and key not in credentials:
