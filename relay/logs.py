@@ -1,17 +1,22 @@
-"""Log lines: JSON for machines, one fact each, to standard error."""
+"""Log lines: one fact each, JSON for machines, to standard error, and never in anybody's way.
+
+Lines go through a bounded queue (the standard library's ``QueueHandler``) to a thread that writes
+them. A reader that stops, or a full disk, costs lines, which are counted, and no request's time.
+"""
 
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
+import queue
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import MutableMapping
-from contextlib import suppress
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
 from typing import Any, TextIO
 
 import structlog
@@ -21,18 +26,24 @@ from relay import jsontext
 #: Foreign loggers whose DEBUG and INFO lines hold bodies and addresses.
 NOISY = ("urllib3", "hubspot", "zenpy", "alembic", "werkzeug")
 
-#: Seconds for which lines are gathered before they are written.
-GATHER = 0.05
+#: Lines that wait for the writer; more are counted and dropped.
+WAITING = 10_000
+#: Seconds for which lines are gathered before they are written, and how many go at once.
+GATHER, TOGETHER = 0.05, 256
+#: Characters of the longest line, and of the longest value in one that had to be shortened.
+LONGEST_LINE, LONGEST_VALUE = 8192, 512
+#: Seconds that a process waits at its end for the writer.
+LONGEST_FLUSH = 1.0
 
 Fields = MutableMapping[str, Any]
 
-_sinks: list[_Sink] = []
+_outputs: list[_Output] = []
 
 
 def configure(*, level: int = logging.INFO) -> None:
     """Send our lines to standard error as JSON, and keep foreign loggers quiet."""
-    sink = _Sink(sys.stderr)
-    _sinks[:] = [sink]
+    output = _Output(sys.stderr)
+    _outputs[:] = [output]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -40,7 +51,7 @@ def configure(*, level: int = logging.INFO) -> None:
             _hand_over,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: sink,
+        logger_factory=lambda *_: output,
         cache_logger_on_first_use=True,
     )
     for name in NOISY:
@@ -48,9 +59,9 @@ def configure(*, level: int = logging.INFO) -> None:
 
 
 def flush() -> None:
-    """Write what has gathered: before a process ends without ceremony."""
-    for sink in _sinks:
-        sink.flush()
+    """Write what has gathered, for at most :data:`LONGEST_FLUSH`, before a process ends."""
+    for output in _outputs:
+        output.flush()
 
 
 def adopt(*names: str, level: int) -> None:
@@ -72,57 +83,117 @@ class _Adopted(logging.Handler):
         say.log(record.levelno, "log")
 
 
-class _Sink:
-    """Renders and writes lines in a thread of its own, many at once.
-
-    A line that is rendered and written by the thread that has something to say costs a request a
-    fifth of its time: a write lets go of the interpreter, and dozens of threads queue up for it.
-    """
+class _Output:
+    """structlog's way to a stream: a bounded queue, and a listener of its own after each fork."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lines: deque[tuple[float, Fields]] = deque()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._guard = threading.Lock()
+        self._open()
         atexit.register(self.flush)
         # Threads do not survive a fork; the child starts its own at its first line.
-        os.register_at_fork(after_in_child=self._forget)
+        os.register_at_fork(after_in_child=self._open)
 
     def msg(self, fields: Fields) -> None:
         """Have a line with *fields* written soon."""
-        self._lines.append((time.time(), fields))
-        if not self._wake.is_set():
-            self._wake.set()
-        if self._thread is None:
+        if not self._started:
             self._start()
+        self._handler.enqueue(logging.makeLogRecord({"msg": fields, "created": time.time()}))
 
     debug = info = warning = error = exception = critical = msg
 
     def flush(self) -> None:
-        """Write what has gathered."""
-        lines = []
-        # The thread and somebody who is in a hurry may both be at it.
-        with suppress(IndexError):
-            while True:
-                lines.append(_rendered(*self._lines.popleft()))
-        self._stream.write("".join(lines))
-        self._stream.flush()
+        """Wait until everything is written, a second at most: the reader may have stopped."""
+        if self._started:
+            done = threading.Event()
+            self._handler.waiting.put_nowait(logging.makeLogRecord({"msg": done}))
+            done.wait(LONGEST_FLUSH)
+
+    def _open(self) -> None:
+        self._started = False
+        self._handler = _Bounded()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        with self._guard:
+            if not self._started:
+                _Writer(self._handler, self._stream).start()
+                self._started = True
 
-    def _forget(self) -> None:
-        self._thread = None
-        self._lines.clear()
-        self._wake = threading.Event()
 
-    def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            time.sleep(GATHER)
-            self._wake.clear()
-            self.flush()
+class _Bounded(QueueHandler):
+    """Puts records into a queue that takes so many, and counts the others."""
+
+    def __init__(self) -> None:
+        self.waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        super().__init__(self.waiting)
+        #: Lines that were dropped, and not yet reported.
+        self.dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        if self.waiting.qsize() >= WAITING:
+            self.dropped += 1
+            return
+        self.waiting.put_nowait(record)
+
+
+class _Writer(QueueListener):
+    """Lets lines gather, and writes them together.
+
+    A write lets go of the interpreter, and dozens of threads queue up for it: line by line it cost
+    a request a fifth of its time. A write that fails (a full disk, a reader that went away) loses
+    its lines, and the next is tried all the same.
+    """
+
+    def __init__(self, source: _Bounded, stream: TextIO) -> None:
+        # No handler of logging's: at its end the interpreter waits for the lock of each.
+        super().__init__(source.waiting)
+        self._source = source
+        self._stream = stream
+        self._lines: list[str] = []
+
+    def dequeue(self, block: bool) -> logging.LogRecord:
+        try:
+            return self._source.waiting.get_nowait()
+        except queue.Empty:
+            self._flush()
+        record = self._source.waiting.get(block)
+        time.sleep(GATHER)
+        return record
+
+    def handle(self, record: logging.LogRecord) -> None:
+        if isinstance(record.msg, threading.Event):
+            self._flush()
+            record.msg.set()
+            return
+        self._lines.append(_rendered(record.created, record.msg))  # type: ignore[arg-type]
+        if len(self._lines) >= TOGETHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        dropped, self._source.dropped = self._source.dropped, 0
+        if dropped:
+            said = {"event": "log.dropped", "count": dropped, "level": "warning"}
+            lines.append(_rendered(time.time(), said))
+        try:
+            _write(self._stream, "".join(lines))
+        except OSError:
+            self._source.dropped += dropped + len(lines) - bool(dropped)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write past the stream's buffer, which keeps what could not be written for ever."""
+    try:
+        file = stream.fileno()
+    except io.UnsupportedOperation:
+        stream.write(text)
+        stream.flush()
+        return
+    left = memoryview(text.encode())
+    while left:
+        left = left[os.write(file, left) :]
 
 
 def _hand_over(_: object, __: str, fields: Fields) -> tuple[tuple[Fields], dict[str, Any]]:
@@ -131,4 +202,13 @@ def _hand_over(_: object, __: str, fields: Fields) -> tuple[tuple[Fields], dict[
 
 def _rendered(at: float, fields: Fields) -> str:
     moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return jsontext.dumps({"timestamp": moment, **fields}) + "\n"
+    line = jsontext.printable({"timestamp": moment, **fields})
+    if len(line) > LONGEST_LINE:
+        short = {name: _shortened(value) for name, value in fields.items()}
+        line = jsontext.printable({"timestamp": moment, **short})[:LONGEST_LINE]
+    return line + "\n"
+
+
+def _shortened(value: Any) -> Any:
+    text = value if isinstance(value, str) else jsontext.dumps(value)
+    return value if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

@@ -1,0 +1,162 @@
+"""Log lines: what they look like, and what a failing disk or reader does to all else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from relay import logs
+
+#: Logs as the command line of each test says, and says on standard output what it found.
+PROGRAM = """
+import os, resource, sys, threading, time
+import structlog
+from relay import logs
+
+logs.configure()
+log = structlog.get_logger()
+
+def say(*words):
+    print(*words, flush=True)
+
+def flood(count):
+    began = time.monotonic()
+    for number in range(count):
+        log.info("flood.line", number=number, text="x" * 100)
+    return time.monotonic() - began
+"""
+
+
+def _run(code: str, *, stderr: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
+def _events(text: str) -> list[str]:
+    return [json.loads(line)["event"] for line in text.splitlines()]
+
+
+def _logged(code: str) -> list[dict[str, Any]]:
+    process = _run(code, stderr=subprocess.PIPE)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return [json.loads(line) for line in err.splitlines()]
+
+
+def test_a_line_is_json_and_nothing_in_it_is_obeyed_by_a_terminal() -> None:
+    process = _run(
+        r'log.info("a.b", text="one\u2028two\x85\x9b31m\u202e", id=2**70)', stderr=subprocess.PIPE
+    )
+    _, err = process.communicate(timeout=60)
+
+    [line] = err.splitlines()
+    assert line.isascii()
+    assert json.loads(line)["text"] == "one\u2028two\x85\x9b31m\u202e"
+
+
+def test_a_line_is_no_longer_than_its_limit_and_still_json() -> None:
+    [line] = _logged('log.info("a.b", short="s", long="y" * 50_000, deep=["z" * 9000] * 9)')
+
+    assert (line["short"], line["event"]) == ("s", "a.b")
+    assert len(line["long"]) < 1000
+    assert len(json.dumps(line)) <= logs.LONGEST_LINE
+
+
+def test_a_forked_child_logs_too() -> None:
+    lines = _logged(
+        'log.info("parent.before"); logs.flush()\n'
+        "pid = os.fork()\n"
+        'log.info("child.said" if pid == 0 else "parent.after")\n'
+        "logs.flush()\n"
+        "os._exit(0) if pid == 0 else os.waitpid(pid, 0)\n"
+    )
+
+    assert sorted(line["event"] for line in lines) == [
+        "child.said", "parent.after", "parent.before",
+    ]  # fmt: skip
+
+
+def test_lines_come_again_when_a_full_disk_has_room(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    with file.open("a") as stderr:
+        process = _run(
+            # A limit of the file's size fails as a full disk does, for this process alone.
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+            "flood(200); logs.flush(); say('full')\n"
+            "sys.stdin.readline()\n"
+            'log.info("room.again"); logs.flush()\n'
+            'log.info("room.still"); logs.flush()\n',
+            stderr=stderr,
+        )
+    assert process.stdout and process.stdout.readline() == "full\n"
+    assert file.stat().st_size <= 4096
+    file.write_text("")
+
+    process.communicate("go\n", timeout=60)
+
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["room.again", "log.dropped", "room.still"]
+    assert 100 < lines[1]["count"] <= 200
+
+
+def test_a_reader_that_goes_away_costs_lines_and_no_memory() -> None:
+    process = _run(
+        "sys.stdin.readline()\n"
+        "for _ in range(5):\n"
+        "    flood(5_000); logs.flush()\n"
+        "[output] = logs._outputs\n"
+        "say(output._handler.waiting.qsize(), output._handler.dropped)\n",
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr
+    process.stderr.close()
+
+    out, _ = process.communicate("go\n", timeout=60)
+
+    assert out.split() == ["0", "25000"]
+
+
+def test_a_reader_that_stops_delays_nobody_and_hears_what_was_dropped() -> None:
+    count = 3 * logs.WAITING
+    process = _run(
+        f"seconds = flood({count})\n"
+        "began = time.monotonic(); logs.flush()\n"
+        "say(seconds, time.monotonic() - began)\n"
+        "sys.stdin.readline()\n"
+        "time.sleep(0.2); log.info('last.line')\n",
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    flooding, flushing = map(float, process.stdout.readline().split())
+    assert flooding < 30 * count / 10_000, "a full pipe held the caller up"
+    assert flushing < 2 * logs.LONGEST_FLUSH
+
+    _, err = process.communicate("go\n", timeout=60)
+
+    lines = [json.loads(line) for line in err.splitlines()]
+    dropped = sum(line["count"] for line in lines if line["event"] == "log.dropped")
+    written = sum(line["event"] == "flood.line" for line in lines)
+    assert dropped > 0
+    assert written + dropped == count
+
+
+def test_a_stopped_reader_does_not_hold_up_the_end() -> None:
+    process = _run(f"flood({logs.WAITING}); say('done')\n", stderr=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == "done\n"
+
+    began = time.monotonic()
+    code = process.wait(20)
+
+    assert code == 0
+    assert time.monotonic() - began < 10
+    assert process.stderr
+    process.stderr.close()
