@@ -1,0 +1,78 @@
+"""Which headers of a request are kept, and which of them may carry a signature?
+
+Strangers write headers, so what is kept is bounded. It is no allow-list: a signature may stand
+under any name, and a person must be able to find it later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from relay.rules.payload import clean
+
+#: Characters of one value, and of all names and values together.
+LONGEST_VALUE, LONGEST_TOGETHER = 1024, 8192
+
+#: Credentials by name; HTTP_PROXY is what a server that puts its own environment into WSGI's
+#: would give us.
+_CREDENTIALS = frozenset({"authorization", "cookie", "set-cookie", "proxy", "proxy-authorization"})
+#: Credentials by kind.
+_CREDENTIAL = re.compile(
+    r"token|secret|password|passwd|credential|session|(?:api|access|auth)-?key"
+)
+#: Names that are kept when there is no room for all.
+_SIGNED = re.compile(r"sign|hmac|hash|digest|time")
+_HEX = re.compile(r"(?:[A-Za-z0-9_-]{1,12}=)?(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})")
+# Base64 of 20, 32 and 64 bytes, with and without its padding.
+_BASE64 = re.compile(
+    r"(?:[A-Za-z0-9_-]{1,12}[=,])?(?:[A-Za-z0-9+/_-]{27}=?|[A-Za-z0-9+/_-]{43}=?|[A-Za-z0-9+/_-]{86}(?:==)?)"
+)
+
+
+def kept(headers: Iterable[tuple[str, str]], *, signature: str) -> dict[str, str]:
+    """Return names in lower case and values, credentials removed, bounded in size.
+
+    *signature*: the header that the endpoint takes its signature from.
+    """
+    wanted = signature.lower()
+    found = [
+        (name, clean(value)[:LONGEST_VALUE])
+        for name, value in headers
+        if name == wanted or not _is_credential(name)
+    ]
+    if sum(len(name) + len(value) for name, value in found) > LONGEST_TOGETHER:
+        # Sorting is stable: the sender's order stays within each kind.
+        found.sort(key=lambda pair: (pair[0] != wanted, not looks_signed(*pair)))
+        found = _within(found, LONGEST_TOGETHER)
+    return dict(found)
+
+
+def _within(pairs: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]]:
+    """Return those of *pairs* that fit, the first ones first."""
+    found = []
+    for name, value in pairs:
+        size = len(name) + len(value)
+        if size <= room:
+            room -= size
+            found.append((name, value))
+    return found
+
+
+def looks_signed(name: str, value: str) -> bool:
+    """Return whether a header may be a signature, or the time that is signed."""
+    return bool(_SIGNED.search(name) or _HEX.fullmatch(value) or _BASE64.fullmatch(value))
+
+
+def carries_signature(headers: Mapping[str, str], *, signature: str) -> bool:
+    """Return whether a request has the configured header, or anything that looks like one."""
+    return signature.lower() in headers or any(
+        "sign" in name or "hmac" in name or bool(_HEX.fullmatch(value) or _BASE64.fullmatch(value))
+        for name, value in headers.items()
+    )
+
+
+def _is_credential(name: str) -> bool:
+    if name in _CREDENTIALS:
+        return True
+    return bool(_CREDENTIAL.search(name)) and not _SIGNED.search(name)
