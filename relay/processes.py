@@ -63,14 +63,16 @@ def settle_port(config: Config) -> Config:
     Raises :class:`PortTaken` if the address cannot be had.
     """
     host, port = config.server.host, config.server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortTaken(f"server.listen: {host}:{port}: {error.strerror}") from error
-        listen = f"{config.server.listen.rpartition(':')[0]}:{probe.getsockname()[1]}"
+    try:
+        # Names like localhost are resolved here: the server takes addresses only.
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            host, port = probe.getsockname()[:2]
+    except OSError as error:
+        raise PortTaken(f"server.listen: {host}:{port}: {error.strerror}") from error
+    listen = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
     server = config.server.model_copy(update={"listen": listen})
     return config.model_copy(update={"server": server})
 

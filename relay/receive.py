@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +23,7 @@ from connectors.base import Event
 from relay.config.model import Config, Endpoint
 from relay.ids import new_id
 from relay.refused import Refusals
-from relay.rules import payload, routing, sentiment, signature
+from relay.rules import headers, payload, routing, sentiment, signature
 from relay.rules.payload import Unreadable
 from relay.rules.routing import Route
 from relay.rules.sentiment import Judge
@@ -30,32 +32,43 @@ from relay.store import Inbox, StoreUnavailable
 from relay.store.values import Arrival, Request
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
-#: Headers that are never kept: credentials, and HTTP_PROXY, which a server that puts its own
-#: environment into WSGI's would give us.
-DROPPED = frozenset(
-    {
-        "HTTP_AUTHORIZATION",
-        "HTTP_COOKIE",
-        "HTTP_PROXY",
-        "HTTP_PROXY_AUTHORIZATION",
-        "HTTP_X_API_KEY",
-    }
-)
+#: Labels that say JSON too.
+JSON_LIKE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json|text/json")
 #: How much of a refused body is kept.
 REFUSED_BODY = 4096
 #: Seconds after which a sender may try again when the store is away.
 RETRY_AFTER_STORE = 10
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """The answer to a request that the store took: its event is on disk."""
+
+    #: The standing of the event: accepted, duplicate, conflict or stale.
+    outcome: str
+    event_id: str
+    message_id: str | None
+    status: int = 200
+
+    @property
+    def logged(self) -> dict[str, str]:
+        return {"event_id": self.event_id}
+
+    def response(self, *, close: bool) -> Response:
+        return _json(200, {"status": self.outcome, "messageId": self.message_id})
+
+
 class Refusal(Exception):
-    """The request is not accepted: what the caller is told, and what we know."""
+    """The answer to a request that is not accepted; *reason* is for the request log alone."""
+
+    outcome = "refused"
 
     def __init__(
         self,
         status: int,
         reason: str,
         *,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> None:
         super().__init__(reason)
@@ -64,12 +77,25 @@ class Refusal(Exception):
         self.headers = headers or {}
         self.body = body
 
+    @property
+    def logged(self) -> dict[str, str]:
+        return {"reason": self.reason}
+
+    def response(self, *, close: bool) -> Response:
+        """Return it for the caller; *close*: the rest of the body is not worth waiting for."""
+        answer = _json(self.status, {"error": TOLD[self.status]})
+        answer.headers.update(self.headers)
+        if close:
+            answer.headers["Connection"] = "close"
+        return answer
+
 
 #: What the caller is told; why exactly is in the request log.
 TOLD = {
     400: "the body is not what this endpoint takes",
     401: "not authorized",
     408: "the body did not arrive whole",
+    411: "send a Content-Length",
     413: "the body is too long",
     415: "this content type or encoding is not taken here",
     429: "too many requests",
@@ -128,63 +154,46 @@ class Receiver:
 
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
-        incoming = _Incoming(environ=request.environ, at=self.clock())
         started = time.monotonic()
+        call = Call(request.environ, signature_header=self.endpoint.signature.header)
+        noted = Request(
+            id=new_id("req"),
+            at=self.clock(),
+            endpoint=self.endpoint.name,
+            method="POST",
+            remote=call.remote,
+            headers=call.headers,
+        )
         try:
-            answer = self._accepted(incoming)
+            self._check_rate(call)
+            self._check_head(call)
+            raw = self._read_body(call)
+            reason = self._check_genuine(call, raw)
+            read, query = self._parse(call, raw)
+            noted = replace(noted, status=200, reason=reason, message_id=read.message_id)
+            arrival = self._arrival(noted, read, raw, query=query, charset=call.charset)
+            answer: Accepted | Refusal = self._accept(arrival)
         except Refusal as refusal:
-            return self._refused(incoming, refusal, started)
-        self._log(incoming, 200, answer.status, started, event_id=answer.event_id)
-        return _json(200, {"status": answer.status, "messageId": answer.message_id})
-
-    def _accepted(self, incoming: _Incoming) -> _Answer:
-        self._check_rate(incoming)
-        self._check_head(incoming)
-        raw = self._read_body(incoming)
-        reason = self._check_genuine(incoming, raw)
-        query = incoming.query if self._fields_in_url(incoming) else ""
-        try:
-            read = payload.read(raw, format=self.endpoint.format, query=query)
-        except Unreadable as error:
-            raise Refusal(400, str(error), body=raw) from error
-        noted = self._noted(incoming, status=200, reason=reason, message_id=read.message_id)
-        try:
-            acceptance = self.inbox.accept(self._arrival(noted, read, raw, query))
-        except StoreUnavailable as error:
-            retry = {"Retry-After": str(RETRY_AFTER_STORE)}
-            raise Refusal(503, f"store: {error}", headers=retry) from error
-        return _Answer(acceptance.standing, acceptance.event_id, read.message_id)
-
-    def _arrival(self, noted: Request, read: payload.Payload, raw: bytes, query: str) -> Arrival:
-        endpoint = self.endpoint
-        event = read.event(
-            id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at, judge=self.judge
+            body = refusal.body and refusal.body[:REFUSED_BODY]
+            noted = replace(
+                noted, status=refusal.status, outcome="refused", reason=refusal.reason, body=body
+            )
+            self.refusals.note(noted)
+            answer = refusal
+        self.log.info(
+            "request.received",
+            request_id=noted.id,
+            remote=noted.remote,
+            status=answer.status,
+            outcome=answer.outcome,
+            ms=round((time.monotonic() - started) * 1000, 1),
+            **answer.logged,
         )
-        key = payload.key(
-            read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
-        )
-        return Arrival(
-            event=event,
-            request=noted,
-            raw=raw,
-            query=query,
-            format=endpoint.format,
-            key=key,
-            meaning=payload.meaning(read),
-            match=routing.match(event, self.routes),
-            standing="stale" if self._is_stale(event) else "accepted",
-            on_duplicate=endpoint.on_duplicate,
-        )
+        return answer.response(close=not call.is_read)
 
-    def _is_stale(self, event: Event) -> bool:
-        """Return whether *event* is so old that its key may have been forgotten."""
-        if self.dedupe_horizon is None or event.occurred_at is None:
-            return False
-        return event.received_at - event.occurred_at > self.dedupe_horizon
-
-    def _check_rate(self, incoming: _Incoming) -> None:
+    def _check_rate(self, call: Call) -> None:
         for limit, who in (
-            (self.rate_per_address, f"address {incoming.remote}"),
+            (self.rate_per_address, f"address {call.remote}"),
             (self.endpoint.rate, f"endpoint {self.endpoint.name}"),
         ):
             wait = self.rates.over(limit, who) if limit else 0
@@ -192,21 +201,31 @@ class Receiver:
                 retry = {"Retry-After": str(wait)}
                 raise Refusal(429, f"{who}: more than {limit}", headers=retry)
 
-    def _check_head(self, incoming: _Incoming) -> None:
+    def _check_head(self, call: Call) -> None:
         """Refuse what can be refused without reading the body."""
-        wanted = CONTENT_TYPES[self.endpoint.format]
-        if incoming.content_type != wanted and not self._fields_in_url(incoming):
-            given = incoming.content_type[:80] or "missing"
+        scheme = self.endpoint.signature
+        signed = bool(self.secrets) and bool(call.header(scheme.header))
+        # A label alone refuses nothing that a signature proves genuine.
+        if not (signed or self._is_labelled(call) or self._fields_in_url(call)):
+            given = call.content_type[:80] or "missing"
+            wanted = CONTENT_TYPES[self.endpoint.format]
             raise Refusal(415, f"content type {given}, not {wanted}")
-        encoding = incoming.header("Content-Encoding") or "identity"
+        encoding = call.header("Content-Encoding") or "identity"
         if encoding.lower() != "identity":
             raise Refusal(415, f"content encoding {encoding[:40]}")
-        if (incoming.content_length or 0) > self.max_body:
-            raise Refusal(413, f"{incoming.content_length} bytes, more than {self.max_body}")
-        signature_header = self.endpoint.signature.header
-        if self.secrets and not incoming.header(signature_header):
-            raise Refusal(401, f"no {signature_header} header")
+        if (call.content_length or 0) > self.max_body:
+            raise Refusal(413, f"{call.content_length} bytes, more than {self.max_body}")
+        if self.secrets and not signed:
+            raise Refusal(401, f"no {scheme.header} header")
+        if not self.secrets and call.is_chunked:
+            # The server passes a chunked body that was cut off for a whole one.
+            raise Refusal(411, "chunked, and no signature to tell whether it is whole")
         self._check_basic_auth()
+
+    def _is_labelled(self, call: Call) -> bool:
+        if self.endpoint.format == "json":
+            return bool(JSON_LIKE.fullmatch(call.content_type))
+        return call.content_type == CONTENT_TYPES["form"]
 
     def _check_basic_auth(self) -> None:
         wanted = self.endpoint.basic_auth
@@ -222,97 +241,113 @@ class Receiver:
         if not (name and password):
             raise Refusal(401, "wrong name or password", headers=challenge)
 
-    def _read_body(self, incoming: _Incoming) -> bytes:
+    def _read_body(self, call: Call) -> bytes:
         """Read the body up to the cap, however it is framed."""
-        body = incoming.read(self.max_body + 1)
+        body = call.read(self.max_body + 1)
         if len(body) > self.max_body:
             raise Refusal(413, f"more than {self.max_body} bytes")
-        announced = incoming.content_length
+        announced = call.content_length
         if announced is not None and len(body) < announced:
             raise Refusal(408, f"{len(body)} of {announced} bytes came", body=body)
         return body
 
-    def _check_genuine(self, incoming: _Incoming, raw: bytes) -> str:
+    def _check_genuine(self, call: Call, raw: bytes) -> str:
         """Return why *raw* is genuine."""
         if not self.secrets:
             return "Basic authentication" if self.endpoint.basic_auth else "unsigned, as allowed"
         scheme = self.endpoint.signature
-        header = incoming.header(scheme.header)
-        verdict = signature.verify(raw, header, self.secrets, encoding=scheme.encoding)
-        if not verdict.good:
-            raise Refusal(401, f"signature {verdict.reason}", body=raw)
-        return f"signature {verdict.reason}"
+        found = signature.verify(
+            raw, call.header(scheme.header), self.secrets, encoding=scheme.encoding
+        )
+        if not found.good:
+            raise Refusal(401, f"signature {found.reason}", body=raw)
+        return f"signature {found.reason}"
 
-    def _fields_in_url(self, incoming: _Incoming) -> bool:
+    def _fields_in_url(self, call: Call) -> bool:
         """Return whether fields in the URL count: a signature would not cover them."""
-        return self.endpoint.format == "form" and not self.secrets and bool(incoming.query)
+        return self.endpoint.format == "form" and not self.secrets and bool(call.query)
 
-    def _noted(
+    def _parse(self, call: Call, raw: bytes) -> tuple[payload.Payload, str]:
+        """Return what the request says, and the query string if its fields count."""
+        query = call.query if self._fields_in_url(call) else ""
+        try:
+            read = payload.read(
+                raw, format=self.endpoint.format, query=query, charset=call.charset
+            )
+        except Unreadable as error:
+            raise Refusal(400, str(error), body=raw) from error
+        return read, query
+
+    def _arrival(
         self,
-        incoming: _Incoming,
+        noted: Request,
+        read: payload.Payload,
+        raw: bytes,
         *,
-        status: int,
-        reason: str,
-        outcome: str = "",
-        message_id: str | None = None,
-        body: bytes | None = None,
-    ) -> Request:
-        return Request(
-            id=incoming.id,
-            at=incoming.at,
-            endpoint=self.endpoint.name,
-            method="POST",
-            remote=incoming.remote,
-            status=status,
-            outcome=outcome,
-            reason=reason,
-            headers=incoming.kept_headers(),
-            message_id=message_id,
-            body=body,
+        query: str,
+        charset: str | None,
+    ) -> Arrival:
+        endpoint = self.endpoint
+        event = read.event(
+            id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at, judge=self.judge
+        )
+        key = payload.key(
+            read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
+        )
+        return Arrival(
+            event=event,
+            request=noted,
+            raw=raw,
+            query=query,
+            format=endpoint.format,
+            charset=charset,
+            key=key,
+            meaning=payload.meaning(read),
+            match=routing.match(event, self.routes),
+            standing="stale" if self._is_stale(event) else "accepted",
+            on_duplicate=endpoint.on_duplicate,
         )
 
-    def _refused(self, incoming: _Incoming, refusal: Refusal, started: float) -> Response:
-        status, reason = refusal.status, refusal.reason
-        body = refusal.body and refusal.body[:REFUSED_BODY]
-        self.refusals.note(
-            self._noted(incoming, status=status, reason=reason, outcome="refused", body=body)
-        )
-        self._log(incoming, status, "refused", started, reason=reason)
-        answer = _json(status, {"error": TOLD[status]})
-        answer.headers.update(refusal.headers)
-        if not incoming.is_read:
-            # The rest of the body is not worth waiting for.
-            answer.headers["Connection"] = "close"
-        return answer
+    def _is_stale(self, event: Event) -> bool:
+        """Return whether *event* is so old that its key may have been forgotten."""
+        if self.dedupe_horizon is None or event.occurred_at is None:
+            return False
+        return event.received_at - event.occurred_at > self.dedupe_horizon
 
-    def _log(
-        self, incoming: _Incoming, status: int, outcome: str, started: float, **fields: Any
-    ) -> None:
-        self.log.info(
-            "request.received",
-            request_id=incoming.id,
-            remote=incoming.remote,
-            status=status,
-            outcome=outcome,
-            ms=round((time.monotonic() - started) * 1000, 1),
-            **fields,
+    def _accept(self, arrival: Arrival) -> Accepted:
+        try:
+            acceptance = self.inbox.accept(arrival)
+        except StoreUnavailable as error:
+            retry = {"Retry-After": str(RETRY_AFTER_STORE)}
+            raise Refusal(503, f"store: {error}", headers=retry) from error
+        return Accepted(
+            outcome=acceptance.standing,
+            event_id=acceptance.event_id,
+            message_id=arrival.request.message_id,
         )
 
 
-class _Incoming:
-    """What an endpoint needs of a WSGI environment."""
+class Call:
+    """A request as its WSGI environment has it: only what an endpoint needs."""
 
-    def __init__(self, *, environ: Mapping[str, Any], at: datetime) -> None:
+    def __init__(self, environ: Mapping[str, Any], *, signature_header: str) -> None:
         self._environ = environ
-        self.at = at
-        self.id = new_id("req")
+        self._signature_header = signature_header
+        #: Whether the whole body was read.
         self.is_read = False
         self.remote: str | None = environ.get("REMOTE_ADDR")
         self.query: str = environ.get("QUERY_STRING", "")
-        self.content_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        label, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
+        self.content_type: str = label.strip().lower()
+        #: The charset that the content type states.
+        self.charset = _charset(parameters) if parameters else None
         length = environ.get("CONTENT_LENGTH") or ""
         #: None if the body is chunked.
         self.content_length = int(length) if length.isascii() and length.isdigit() else None
+
+    @property
+    def is_chunked(self) -> bool:
+        return self.content_length is None and "HTTP_TRANSFER_ENCODING" in self._environ
 
     def header(self, name: str) -> str | None:
         return self._environ.get("HTTP_" + name.upper().replace("-", "_"))
@@ -326,21 +361,24 @@ class _Incoming:
         self.is_read = len(body) < limit
         return body
 
-    def kept_headers(self) -> dict[str, str]:
-        """Return names and values, credentials removed."""
-        headers = {
-            key[5:].replace("_", "-").lower(): payload.clean(value)
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers to keep, by lower-case name."""
+        named = (
+            (key[5:].replace("_", "-").lower(), value)
             for key, value in self._environ.items()
-            if key.startswith("HTTP_") and key not in DROPPED
-        }
-        return headers | {"content-type": self._environ.get("CONTENT_TYPE", "")}
+            if key.startswith("HTTP_")
+        )
+        kept = headers.kept(named, signature=self._signature_header)
+        return kept | {"content-type": self._environ.get("CONTENT_TYPE", "")[:256]}
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: str
-    event_id: str
-    message_id: str | None
+def _charset(parameters: str) -> str | None:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"').lower() or None
+    return None
 
 
 class _Rates:
@@ -351,10 +389,27 @@ class _Rates:
 
     def over(self, limit: RateLimit, who: str) -> int:
         """Count one request of *who*; return the seconds to wait if it is one too many."""
-        item = RateLimitItemPerSecond(limit.count, max(1, round(limit.period.total_seconds())))
+        item = _Window(limit)
         if self._limiter.hit(item, who):
             return 0
-        return max(1, round(self._limiter.get_window_stats(item, who).reset_time - time.time()))
+        reset_time = self._limiter.get_window_stats(item, who).reset_time
+        return max(1, math.ceil(reset_time - time.time()))
+
+
+class _Window(RateLimitItemPerSecond):
+    """So many requests in any span so long, which may be less than a second."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, limit: RateLimit) -> None:
+        super().__init__(limit.count)
+        self._seconds = limit.period.total_seconds()
+
+    def get_expiry(self) -> int:
+        return self._seconds  # type: ignore[return-value]  # the storage compares times with it
+
+    def key_for(self, *identifiers: bytes | str | int | float) -> str:
+        return f"{super().key_for(*identifiers)}/{self._seconds}"
 
 
 def _same(given: str | None, wanted: str) -> bool:

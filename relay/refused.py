@@ -27,7 +27,8 @@ class Refusals:
     def __init__(self, keep: Callable[[Sequence[Request]], None]) -> None:
         self._keep = keep
         self._waiting: deque[Request] = deque(maxlen=KEPT_PER_WRITE)
-        self._dropped: Counter[str] = Counter()
+        #: By status: reasons repeat what strangers write.
+        self._dropped: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._loop = Every("refusals", math.inf, self._write_and_rest)
 
@@ -35,7 +36,7 @@ class Refusals:
         """Have *request* written soon; in a flood perhaps not at all, only counted."""
         with self._lock:
             if len(self._waiting) == KEPT_PER_WRITE:
-                self._dropped[request.reason] += 1
+                self._dropped[request.status] += 1
             else:
                 self._waiting.append(request)
         self._loop.wake()
@@ -55,7 +56,8 @@ class Refusals:
             self._waiting.clear()
             dropped, self._dropped = self._dropped, Counter()
         if dropped:
-            log.warning("requests.not_kept", count=dropped.total(), reasons=dict(dropped))
+            statuses = {str(status): count for status, count in dropped.items()}
+            log.warning("requests.not_kept", count=dropped.total(), statuses=statuses)
         if not requests:
             return
         try:

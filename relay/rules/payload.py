@@ -6,8 +6,10 @@ Both formats are described on GoFax's help pages "SMS Webhooks" and "Using Webho
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +28,12 @@ UNREADABLE = "UNREADABLE"
 STATUS = "SMS_STATUS"
 
 _OUTBOUND = frozenset({"outbound", "outgoing", "out", "sent", "send", "status"})
+#: Charsets that senders state. Python knows more codecs, some of which take very long.
+_CHARSET = re.compile(
+    r"iso-?8859-?\d{1,2}|latin-?\d|(?:windows-|cp)125\d|us-ascii|utf-(?:16|32)(?:le|be)?"
+    r"|shift_jis|gb(?:2312|k|18030)|big5|euc-(?:jp|kr)|koi8-[ru]",
+    re.IGNORECASE,
+)
 _DROPPED_CONTROLS = {ord(c): None for c in map(chr, range(32)) if c not in "\t\n\r"}
 
 
@@ -103,19 +111,23 @@ class Payload:
         )
 
 
-def read(raw: bytes, *, format: Format, query: str = "") -> Payload:
+def read(raw: bytes, *, format: Format, query: str = "", charset: str | None = None) -> Payload:
     """Read a request's body; *query* is the query string, if its fields count too.
 
     Raises :class:`Unreadable` if the body is not a JSON object, or has no form field.
     """
-    return read_form(raw, query=query) if format == "form" else read_json(raw)
+    if format == "form":
+        return read_form(raw, query=query, charset=charset)
+    return read_json(raw, charset=charset)
 
 
-def contents(raw: bytes, *, format: Format, query: str = "") -> Mapping[str, Any]:
+def contents(
+    raw: bytes, *, format: Format, query: str = "", charset: str | None = None
+) -> Mapping[str, Any]:
     """Return the fields of a body as they came; :func:`read` has read it before."""
     if format == "form":
-        return dict(_form_pairs(raw, query=query))
-    return _json_object(raw) or {}
+        return dict(_form_pairs(raw, query=query, charset=charset))
+    return _json_object(raw, charset=charset) or {}
 
 
 def metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -124,9 +136,9 @@ def metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def read_json(raw: bytes) -> Payload:
+def read_json(raw: bytes, *, charset: str | None = None) -> Payload:
     """Read GoFax's native JSON webhook."""
-    fields = _json_object(raw)
+    fields = _json_object(raw, charset=charset)
     if fields is None:
         return Payload(type=UNREADABLE)
     metadata = metadata_of(fields)
@@ -144,9 +156,9 @@ def read_json(raw: bytes) -> Payload:
     )
 
 
-def read_form(raw: bytes, *, query: str = "") -> Payload:
+def read_form(raw: bytes, *, query: str = "", charset: str | None = None) -> Payload:
     """Read a legacy status notification; its keys may have any case, in the body or the URL."""
-    pairs = _form_pairs(raw, query=query)
+    pairs = _form_pairs(raw, query=query, charset=charset)
     if not pairs:
         raise Unreadable("no form fields")
     known = {name.lower(): value for name, value in pairs}
@@ -215,9 +227,9 @@ def clean(text: str) -> str:
     return text.translate(_DROPPED_CONTROLS).encode("utf-8", "replace").decode()
 
 
-def _json_object(raw: bytes) -> dict[str, Any] | None:
+def _json_object(raw: bytes, *, charset: str | None) -> dict[str, Any] | None:
     """Parse a JSON object; None if Python cannot hold it."""
-    text = raw.decode(json.detect_encoding(raw), "replace")
+    text = _decoded(raw, charset, standard=json.detect_encoding(raw))
     try:
         parsed = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -240,13 +252,36 @@ def _integer(digits: str) -> int | str:
 _DECODER = json.JSONDecoder(parse_int=_integer, strict=False)
 
 
-def _form_pairs(raw: bytes, *, query: str) -> list[tuple[str, str]]:
-    text = raw.decode("utf-8", "replace")
-    return [pair for part in (query, text) if "=" in part for pair in _pairs(part)]
+def _form_pairs(raw: bytes, *, query: str, charset: str | None) -> list[tuple[str, str]]:
+    text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return [
+        pair for part in (query, text) if "=" in part for pair in _pairs(part, charset=charset)
+    ]
 
 
-def _pairs(part: str) -> list[tuple[str, str]]:
-    return parse_qsl(part, keep_blank_values=True, encoding="utf-8", errors="replace")
+def _pairs(part: str, *, charset: str | None) -> list[tuple[str, str]]:
+    pairs = parse_qsl(part, keep_blank_values=True, encoding="utf-8", errors="surrogateescape")
+    return [(_unescaped(name, charset), _unescaped(value, charset)) for name, value in pairs]
+
+
+def _unescaped(text: str, charset: str | None) -> str:
+    if text.isascii():
+        return text
+    return _decoded(text.encode("utf-8", "surrogateescape"), charset, standard="utf-8")
+
+
+def _decoded(raw: bytes, charset: str | None, *, standard: str) -> str:
+    """Decode *raw*: the standard's encoding if it is that, otherwise the *charset* it states."""
+    try:
+        return raw.decode(standard)
+    except UnicodeDecodeError:
+        pass
+    if charset is not None and _CHARSET.fullmatch(charset):
+        try:
+            return raw.decode(charset)
+        except (LookupError, UnicodeDecodeError):
+            pass
+    return raw.decode(standard, "replace")
 
 
 def _text(value: object) -> str | None:

@@ -95,6 +95,7 @@ events = Table(
     Column("standing", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
     Column("format", Text, nullable=False),
+    Column("charset", Text),
     Column("key", LargeBinary, nullable=False),
     Column("message_id", Text, index=True),
     Column("type", Text, nullable=False),

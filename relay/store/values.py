@@ -33,13 +33,14 @@ class Request:
     endpoint: str
     method: str
     remote: str | None
-    status: int
-    #: accepted, duplicate, conflict, stale or refused.
-    outcome: str
-    #: What the signature check or the refusal came down to.
-    reason: str
     #: Names and values, credentials removed.
     headers: Mapping[str, str]
+    #: 0 until it was answered.
+    status: int = 0
+    #: accepted, duplicate, conflict, stale or refused.
+    outcome: str = ""
+    #: What the signature check or the refusal came down to.
+    reason: str = ""
     event_id: str | None = None
     message_id: str | None = None
     #: The beginning of a refused body.
@@ -55,6 +56,8 @@ class Arrival:
     raw: bytes
     query: str
     format: Format
+    #: The charset that the request states, for a body that is not UTF-8.
+    charset: str | None = None
     #: What a resend of this event is known by, 32 bytes.
     key: bytes
     #: What a duplicate must have in common with the event, the text apart.
@@ -231,7 +234,7 @@ _SHARED = (
 )  # fmt: skip
 _shared = attrgetter(*_SHARED)
 EVENT_COLUMNS = (
-    *_SHARED, "standing", "format", "key", "raw", "query", "routing",
+    *_SHARED, "standing", "format", "charset", "key", "raw", "query", "routing",
     "request_id", "remote", "reason", "headers",
 )  # fmt: skip
 
@@ -246,6 +249,7 @@ def event_row(arrival: Arrival) -> dict[str, Any]:
     row: dict[str, Any] = dict(zip(_SHARED, _shared(arrival.event), strict=True))
     row["standing"] = arrival.standing
     row["format"] = arrival.format
+    row["charset"] = arrival.charset
     row["key"] = arrival.key
     row["raw"] = arrival.raw
     row["query"] = arrival.query
@@ -265,14 +269,16 @@ def request_row(request: Request) -> dict[str, Any]:
 
 
 #: What :func:`load_event` needs of an event's row.
-LOADED = tuple(schema.events.c[name] for name in (*_SHARED, "raw", "format", "query"))
+LOADED = tuple(schema.events.c[name] for name in (*_SHARED, "raw", "format", "charset", "query"))
 
 
 def load_event(row: sa.RowMapping) -> Event:
     """Make the event of a row that has at least the columns :data:`LOADED`."""
     columns: Mapping[str, Any] = {name: row[name] for name in _SHARED}
     # What is not in columns is read again: what could be read once can be read now.
-    fields = payload.contents(row["raw"], format=row["format"], query=row["query"])
+    fields = payload.contents(
+        row["raw"], format=row["format"], query=row["query"], charset=row["charset"]
+    )
     return Event(**columns, metadata=payload.metadata_of(fields), payload=fields)
 
 

@@ -16,11 +16,12 @@ from fakes import eventually, locked
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from relay import every
+from relay import every, receive
 from relay.app import create_app
 from relay.config.load import load
 from relay.every import Every
 from relay.refused import Refusals
+from relay.rules import units
 from relay.store import Database, Inbox, Queries
 from relay.store.values import Request
 
@@ -88,8 +89,14 @@ def test_every_secret_is_tried_and_the_log_says_which_one_it_was(
     [
         ("/signed", {}, 401),
         ("/signed", {"X-GoFax-Signature": "0" * 64}, 401),
-        ("/signed", {"X-GoFax-Signature": sign(), "Content-Type": "text/plain"}, 415),
-        ("/signed", {"X-GoFax-Signature": sign(), "Content-Type": ""}, 415),
+        # A label refuses nothing that a signature proves genuine.
+        ("/signed", {"X-GoFax-Signature": sign(), "Content-Type": "text/plain"}, 200),
+        ("/signed", {"X-GoFax-Signature": sign(), "Content-Type": ""}, 200),
+        ("/signed", {"X-GoFax-Signature": "0" * 64, "Content-Type": "text/plain"}, 401),
+        ("/signed", {"Content-Type": "text/plain"}, 415),
+        ("/open", {"Content-Type": "application/vnd.gofax+json; charset=utf-8"}, 200),
+        ("/open", {"Content-Type": "text/json"}, 200),
+        ("/open", {"Content-Type": "text/plain"}, 415),
         ("/signed", {"X-GoFax-Signature": sign(), "Content-Encoding": "br"}, 415),
         ("/hex", {"X-Other": sign()}, 200),
         ("/hex", {"X-Other": base64.b64encode(bytes.fromhex(sign())).decode()}, 401),
@@ -230,3 +237,10 @@ def test_unknown_paths_and_methods_are_answered_in_json(client: FlaskClient) -> 
     }
     assert answers["method"].json == {"error": "method not allowed"}
     assert answers["method"].headers["Allow"] == "POST"
+
+
+def test_a_rate_may_span_less_than_a_second() -> None:
+    rates, limit = receive._Rates(), units.rate("3/300ms")
+
+    assert [rates.over(limit, "a") > 0 for _ in range(5)] == [False, False, False, True, True]
+    eventually(lambda: rates.over(limit, "a") == 0, seconds=0.9)

@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column("standing", sa.Text(), nullable=False),
         sa.Column("endpoint", sa.Text(), nullable=False),
         sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("charset", sa.Text(), nullable=True),
         sa.Column("key", sa.LargeBinary(), nullable=False),
         sa.Column("message_id", sa.Text(), nullable=True),
         sa.Column("type", sa.Text(), nullable=False),
