@@ -76,6 +76,19 @@ def test_refusal_of_a_comment_is_sent_once(account: Account, zendesk: Zendesk) -
     assert wrong == []
 
 
+def test_wait_that_a_failing_account_asks_for_is_kept(account: Account, zendesk: Zendesk) -> None:
+    thread = deliver(zendesk).thread
+    failing = {"status": 503, "headers": {"Retry-After": "120"}}
+
+    account.expect("GET", f"/{thread}", **failing)
+    read = fails(zendesk, thread=thread)
+    account.expect("PUT", f"/{thread}", **failing)
+    written = fails(zendesk, thread=thread)
+
+    assert (type(read), type(written)) == (Transient, Ambiguous)
+    assert read.retry_after == written.retry_after == timedelta(minutes=2)
+
+
 def test_slow_comment_is_sent_once(account: Account, zendesk: Zendesk) -> None:
     thread = deliver(zendesk).thread
     account.expect("PUT", f"/{thread}", act=True, wait=0.8, times=9)
