@@ -17,6 +17,8 @@ RESEND = "GoFax's Resend delivers an event again; receivers recognise it by its 
 COPIES = 8
 #: Longest wait before a resend in seconds, whatever the receiver asks for.
 MAX_WAIT = 2.0
+#: Seconds in which a receiver notices that a connection was cut.
+NOTICED = 0.5
 NEEDS_FAULTS = (
     "needs a receiver that fails on request: --records URL, with /faults beside it as the "
     "sandbox has it (docs/testing.md)"
@@ -113,6 +115,7 @@ def cut_before_the_answer(stage: Stage) -> Iterator[Check]:
     with stage.wire() as wire:
         wire.open(stage.signed(body) | {"Content-Length": str(len(body))})
         wire.send([body])
+    time.sleep(NOTICED)
     yield accepted(stage.post(event), "the resend")
 
 
@@ -128,6 +131,7 @@ def cut_in_the_body(stage: Stage) -> Iterator[Check]:
     with stage.wire() as wire:
         wire.open(stage.signed(body) | {"Content-Length": str(len(body))})
         wire.send([body[: len(body) // 2]])
+    time.sleep(NOTICED)
     yield accepted(stage.post(event), "the whole event")
 
 

@@ -108,30 +108,22 @@ def test_an_entry_cannot_steer_the_terminal(invoke: Invoke, send: Invoke, receiv
     assert "\x07" not in outputs
 
 
-@pytest.mark.parametrize(
-    ("arguments", "ids"),
-    [
-        ((), [1, 2, 3, 4]),
-        (("--failed",), [2, 3]),
-        (("--unanswered",), [3]),
-        (("--status", "5xx"), [2]),
-        (("--status", "200"), [1]),
-        (("--message-id", "m1"), [1]),
-        (("--profile", "nobody"), []),
-        (("--limit", "2"), [3, 4]),
-        (("--since", "1h"), [1, 2, 3, 4]),
-        (("--since", "2999-01-01"), []),
-        (("--failed", "--limit", "1"), [3]),
-    ],
-)
-def test_filters(
-    invoke: Invoke,
-    send: Invoke,
-    receiver: Any,
-    unreachable_url: str,
-    arguments: tuple[str, ...],
-    ids: list[int],
-) -> None:
+FILTERS: dict[tuple[str, ...], list[int]] = {
+    (): [1, 2, 3, 4],
+    ("--failed",): [2, 3],
+    ("--unanswered",): [3],
+    ("--status", "5xx"): [2],
+    ("--status", "200"): [1],
+    ("--message-id", "m1"): [1],
+    ("--profile", "nobody"): [],
+    ("--limit", "2"): [3, 4],
+    ("--since", "1h"): [1, 2, 3, 4],
+    ("--since", "2999-01-01"): [],
+    ("--failed", "--limit", "1"): [3],
+}
+
+
+def test_filters(invoke: Invoke, send: Invoke, receiver: Any, unreachable_url: str) -> None:
     send("--message-id", "m1")
     receiver.status = 503
     send("--message-id", "m2")
@@ -139,14 +131,9 @@ def test_filters(
     receiver.status = 204
     send("--message-id", "m4")
 
-    assert [each["id"] for each in _entries(invoke, *arguments)] == ids
+    found = {each: [entry["id"] for entry in _entries(invoke, *each)] for each in FILTERS}
 
-
-@pytest.mark.parametrize(
-    "arguments", [("--since", "soon"), ("--status", "600"), ("--status", "ok"), ("--limit", "0")]
-)
-def test_filters_that_mean_nothing_exit_2(invoke: Invoke, arguments: tuple[str, ...]) -> None:
-    assert invoke("log", *arguments).exit_code == 2
+    assert found == FILTERS
 
 
 @pytest.mark.parametrize(
@@ -265,26 +252,27 @@ def test_retries_come_from_the_environment_too(run: Run, receiver: Any, secret: 
     assert len(receiver.received) == 3
 
 
-@pytest.mark.parametrize(
-    ("retries", "attempt", "expected"),
-    [
-        # None are made unless asked for: GoFax documents none.
-        (Retries(), _attempt(answer=_answer(500)), None),
-        (Retries(count=1), _attempt(answer=_answer(500)), 1.0),
-        (Retries(count=1), _attempt(answer=_answer(500), number=2), None),
-        (Retries(count=9, wait=0.5), _attempt(number=3), 2.0),
-        # What was accepted or refused for good is not tried again.
-        (Retries(count=9), _attempt(answer=_answer(200)), None),
-        (Retries(count=9), _attempt(answer=_answer(401)), None),
-        (Retries(count=9), _attempt(answer=_answer(302)), None),
-        # The receiver may ask for more time, up to an hour.
-        (Retries(count=9), _attempt(answer=_answer(429, **{"Retry-After": "7"})), 7.0),
-        (Retries(count=9), _attempt(answer=_answer(503, **{"Retry-After": "99999"})), 3600.0),
-        (Retries(count=9), _attempt(answer=_answer(503, **{"Retry-After": "soon"})), 1.0),
-    ],
-)
-def test_when_the_next_try_is(retries: Retries, attempt: Attempt, expected: float | None) -> None:
-    assert retries.delay(attempt) == expected
+DELAYS = [
+    # None are made unless asked for: GoFax documents none.
+    (Retries(), _attempt(answer=_answer(500)), None),
+    (Retries(count=1), _attempt(answer=_answer(500)), 1.0),
+    (Retries(count=1), _attempt(answer=_answer(500), number=2), None),
+    (Retries(count=9, wait=0.5), _attempt(number=3), 2.0),
+    # What was accepted or refused for good is not tried again.
+    (Retries(count=9), _attempt(answer=_answer(200)), None),
+    (Retries(count=9), _attempt(answer=_answer(401)), None),
+    (Retries(count=9), _attempt(answer=_answer(302)), None),
+    # The receiver may ask for more time, up to an hour.
+    (Retries(count=9), _attempt(answer=_answer(429, **{"Retry-After": "7"})), 7.0),
+    (Retries(count=9), _attempt(answer=_answer(503, **{"Retry-After": "99999"})), 3600.0),
+    (Retries(count=9), _attempt(answer=_answer(503, **{"Retry-After": "soon"})), 1.0),
+]
+
+
+def test_when_the_next_try_is() -> None:
+    found = [retries.delay(attempt) for retries, attempt, _ in DELAYS]
+
+    assert found == [expected for _, _, expected in DELAYS]
 
 
 def test_the_log_of_another_command_is_seen(

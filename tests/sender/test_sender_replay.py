@@ -78,31 +78,29 @@ def test_a_form_loses_the_line_end_that_an_editor_added(tmp_path: Path) -> None:
     assert [(each.kind, each.body) for each in read([path])] == [("form", b"ID=1&Message=ok")]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "fault"),
-    [
-        ("a.json", b'{\n"a": "\xe4"}', "a.json:2: not UTF-8 (byte 0xe4)"),
-        ("a.json", b'{\n"a": 1,\n}', "a.json:3: not JSON"),
-        ("a.json", b"", "a.json:1: not JSON"),
-        ("a.json", b'{"a": 1} {"b": 2}', "a.json:1: not JSON: extra data (column 10)"),
-        ("a.json", b'[{"a": 1}]', "a.json:1: not a JSON object"),
-        ("a.json", b"\xef\xbb\xbf{}", "a.json:1: starts with a byte order mark"),
-        ("a.json", b'{"a":' * 100_000, "a.json:1: nested too deeply"),
-        ("a.jsonl", b'{"a": 1}\n\n{"a": \xff}\n', "a.jsonl:3: not UTF-8"),
-        ("a.jsonl", b'{"a": 1}\nnull\n', "a.jsonl:2: not a JSON object"),
-        ("a.jsonl", b"\n\n", "a.jsonl: holds no payloads"),
-        ("a.form", b"", "a.form:1: not form data"),
-        ("a.form", b"ID=1\nID=2\n", "a.form:2: not form data"),
-        ("a.form", "Message=größer".encode(), "a.form:1: not form data"),
-        ("a.txt", b"{}", "a.txt: not a .json, .jsonl or .form file"),
-    ],
-)
-def test_a_bad_file_is_named_with_its_line(
-    tmp_path: Path, name: str, content: bytes, fault: str
-) -> None:
-    path = _write(tmp_path / name, content)
+BAD_FILES = [
+    ("a.json", b'{\n"a": "\xe4"}', "a.json:2: not UTF-8 (byte 0xe4)"),
+    ("a.json", b'{\n"a": 1,\n}', "a.json:3: not JSON"),
+    ("a.json", b"", "a.json:1: not JSON"),
+    ("a.json", b'{"a": 1} {"b": 2}', "a.json:1: not JSON: extra data (column 10)"),
+    ("a.json", b'[{"a": 1}]', "a.json:1: not a JSON object"),
+    ("a.json", b"\xef\xbb\xbf{}", "a.json:1: starts with a byte order mark"),
+    ("a.json", b'{"a":' * 100_000, "a.json:1: nested too deeply"),
+    ("a.jsonl", b'{"a": 1}\n\n{"a": \xff}\n', "a.jsonl:3: not UTF-8"),
+    ("a.jsonl", b'{"a": 1}\nnull\n', "a.jsonl:2: not a JSON object"),
+    ("a.jsonl", b"\n\n", "a.jsonl: holds no payloads"),
+    ("a.form", b"", "a.form:1: not form data"),
+    ("a.form", b"ID=1\nID=2\n", "a.form:2: not form data"),
+    ("a.form", "Message=größer".encode(), "a.form:1: not form data"),
+    ("a.txt", b"{}", "a.txt: not a .json, .jsonl or .form file"),
+]
 
-    assert _fault(path).startswith(f"{tmp_path}{os.sep}{fault}")
+
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path) -> None:
+    for name, content, fault in BAD_FILES:
+        path = _write(tmp_path / name, content)
+
+        assert _fault(path).startswith(f"{tmp_path}{os.sep}{fault}")
 
 
 def test_every_bad_file_is_named_at_once(tmp_path: Path) -> None:
@@ -123,27 +121,27 @@ def test_an_empty_folder_is_a_fault(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        # Whitespace, escapes, number forms, key order.
-        b'\t{"z": 1.00, "messageId" :\n"@", "a": "\\u00e4\\/", "b": 1e5}\r\n',
-        # The same name elsewhere, and the same text.
-        b'{"metadata":{"messageId":"x"},"messageBody":"\\"messageId\\": 1","messageId":"@"}',
-        # Only the last of a repeated key counts.
-        b'{"messageId":"first","messageId":"@"}',
-        # A number that is too long for int().
-        b'{"n":' + b"9" * 20_000 + b',"messageId":"@"}',
-        # A key that is only spelled differently.
-        b'{"message\\u0049d":"@"}',
-        b'{"messageId":"@","a":"\\ud83d"}',
-    ],
-)
-def test_renewing_changes_only_the_id(body: bytes) -> None:
-    payload = renewed(parse_json(body.replace(b"@", b"old \xc3\xa4"), source="x"))
+BODIES = [
+    # Whitespace, escapes, number forms, key order.
+    b'\t{"z": 1.00, "messageId" :\n"@", "a": "\\u00e4\\/", "b": 1e5}\r\n',
+    # The same name elsewhere, and the same text.
+    b'{"metadata":{"messageId":"x"},"messageBody":"\\"messageId\\": 1","messageId":"@"}',
+    # Only the last of a repeated key counts.
+    b'{"messageId":"first","messageId":"@"}',
+    # A number that is too long for int().
+    b'{"n":' + b"9" * 20_000 + b',"messageId":"@"}',
+    # A key that is only spelled differently.
+    b'{"message\\u0049d":"@"}',
+    b'{"messageId":"@","a":"\\ud83d"}',
+]
 
-    assert payload.message_id not in (None, "old ä")
-    assert payload.body == body.replace(b"@", str(payload.message_id).encode())
+
+def test_renewing_changes_only_the_id() -> None:
+    for body in BODIES:
+        payload = renewed(parse_json(body.replace(b"@", b"old \xc3\xa4"), source="x"))
+
+        assert payload.message_id not in (None, "old ä")
+        assert payload.body == body.replace(b"@", str(payload.message_id).encode())
 
 
 @given(before=st.dictionaries(st.text(), VALUES), after=st.dictionaries(st.text(), VALUES))
@@ -166,18 +164,13 @@ def test_a_renewed_integer_stays_an_integer() -> None:
     assert str(payload.message_id).isdigit()
 
 
-@pytest.mark.parametrize("value", ["null", '""', "{}", "1.5", "true"])
-def test_what_is_no_usable_id_is_not_renewed(value: str) -> None:
-    payload = parse_json(f'{{"messageId": {value}}}'.encode(), source="x")
+def test_a_payload_without_a_usable_id_is_not_renewed() -> None:
+    values = ("null", '""', "{}", "1.5", "true")
+    for text in (*(f'{{"messageId": {each}}}' for each in values), '{"a": [{"messageId": "x"}]}'):
+        payload = parse_json(text.encode(), source="x")
 
-    assert payload.message_id is None
-    assert renewed(payload) == payload
-
-
-def test_a_payload_without_id_is_not_renewed() -> None:
-    payload = parse_json(b'{"a": [1, {"messageId": "x"}]}', source="x")
-
-    assert renewed(payload) == payload
+        assert payload.message_id is None
+        assert renewed(payload) == payload
 
 
 def test_a_renewed_form_changes_only_its_id() -> None:
