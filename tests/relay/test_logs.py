@@ -150,13 +150,11 @@ def test_a_reader_that_stops_delays_nobody_and_hears_what_was_dropped() -> None:
 
 
 def test_a_stopped_reader_does_not_hold_up_the_end() -> None:
-    process = _run(f"flood({logs.WAITING}); say('done')\n", stderr=subprocess.PIPE)
-    assert process.stdout and process.stdout.readline() == "done\n"
+    with _run(f"flood({logs.WAITING}); say('done')\n", stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == "done\n"
 
-    began = time.monotonic()
-    code = process.wait(20)
+        began = time.monotonic()
+        code = process.wait(20)
 
     assert code == 0
     assert time.monotonic() - began < 10
-    assert process.stderr
-    process.stderr.close()
