@@ -6,12 +6,14 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -20,13 +22,16 @@ from multiprocessing.context import ForkProcess
 from types import FrameType
 from typing import Any
 
+import requests
 import structlog
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server import Server
 
 from relay import destinations, logs
 from relay.app import create_app
 from relay.config.model import Config
+from relay.every import Every
 from relay.leases import Intervals
 from relay.node import Heartbeat, NodeSlot, Pruner, leave, new_name
 from relay.refused import Refusals
@@ -50,7 +55,17 @@ KILL_AFTER = 9.5
 #: Seconds between the death of a child and its next start.
 RESTART_AFTER = 1.0
 
-_PR_SET_PDEATHSIG = 1
+#: Signals that end a process, after what runs has ended.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: Seconds and bytes that the head of a request may take.
+LONGEST_HEAD, LARGEST_HEAD = 10, 16_384
+#: Connections that the receiver holds at the most, if the system allows as many files.
+CONNECTIONS = 8192
+#: Seconds between looks at the receiver, after which its silence ends it, and that it may take
+#: to start.
+LOOK_AT_RECEIVER, SILENT_AFTER, LONGEST_START = 2.0, 8.0, 60.0
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
 class PortTaken(Exception):
@@ -78,7 +93,9 @@ def settle_port(config: Config) -> Config:
 
 
 def run_web(config: Config) -> None:
-    """Serve HTTP in this process and one child until SIGTERM or SIGINT."""
+    """Serve HTTP in this process and one child until SIGTERM, SIGINT or SIGHUP."""
+    write_no_core_files()
+    _allow_connections()
     log.info("web.started", listen=config.server.listen)
     # Not connected to before the fork.
     database = connect(config.store)
@@ -90,8 +107,14 @@ def run_web(config: Config) -> None:
         address=config.server.host,
         port=config.server.port,
         interface=Interfaces.WSGI,
+        # HTTP/2 by prior knowledge lets requests without an end hold threads for good.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=LONGEST_HEAD * 1000, max_buffer_size=LARGEST_HEAD
+        ),
         blocking_threads=config.server.threads,
-        backpressure=config.server.threads * 2,
+        # Connections, silent ones included, which a thread is not needed for.
+        backpressure=max(CONNECTIONS, config.server.threads * 2),
         backlog=1024,
         workers_kill_timeout=DRAIN,
         websockets=False,
@@ -99,8 +122,13 @@ def run_web(config: Config) -> None:
         respawn_failed_workers=True,
         respawn_interval=RESTART_AFTER,
     )
+    # There is no reload yet: a terminal that closes ends the receiver as SIGTERM does.
+    server.signal_handler_reload = server.signal_handler_interrupt  # type: ignore[method-assign]
     # Its process keeps the list up to date, and is gone by then.
     server.on_shutdown(partial(leave, database, node))
+    watch = ReceiverWatch(config, lambda: [_pid(worker) for worker in server.wrks])
+    server.on_startup(watch.start)
+    server.on_shutdown(watch.close)
     try:
         # Granian's default loader imports a module; ours builds the app from the config.
         server.serve(
@@ -113,8 +141,55 @@ def run_web(config: Config) -> None:
         raise
 
 
+def _pid(worker: Any) -> int | None:
+    return worker.inner.pid  # type: ignore[no-any-return]  # granian's process of this platform
+
+
+class ReceiverWatch:
+    """Kills a receiver that no longer answers, so that the server starts a new one.
+
+    *processes* returns the ids of the processes that receive now.
+    """
+
+    def __init__(self, config: Config, processes: Callable[[], Sequence[int | None]]) -> None:
+        host = config.server.host
+        self._url = f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}/livez"
+        self._processes = processes
+        self._answered_at = time.monotonic()
+        self._has_answered = False
+        self._loop = Every("receiver watch", LOOK_AT_RECEIVER, self._look)
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def close(self) -> None:
+        self._loop.close(0)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        patience = SILENT_AFTER if self._has_answered else LONGEST_START
+        if self._answers():
+            self._answered_at, self._has_answered = time.monotonic(), True
+        elif now - self._answered_at > patience:
+            for pid in self._processes():
+                if pid is not None:
+                    log.error("receiver.silent", pid=pid, seconds=round(now - self._answered_at))
+                    os.kill(pid, signal.SIGKILL)
+            self._answered_at, self._has_answered = time.monotonic(), False
+
+    def _answers(self) -> bool:
+        try:
+            # Past any proxy of the environment: this is our own port.
+            with requests.Session() as session:
+                session.trust_env = False
+                return session.get(self._url, timeout=LOOK_AT_RECEIVER).status_code == 200
+        except requests.RequestException:
+            return False
+
+
 def run_worker(config: Config) -> None:
-    """Deliver in this process until SIGTERM or SIGINT."""
+    """Deliver in this process until SIGTERM, SIGINT or SIGHUP."""
+    write_no_core_files()
     if config.engine.celery:
         code = _cluster().work(config)
         logs.flush()
@@ -127,7 +202,7 @@ def run_worker(config: Config) -> None:
     intervals = Intervals() if database.file else Intervals(poll=WOKEN_POLL)
     worker = Worker(destinations.build(config), queue, clock=database.clock, intervals=intervals)
     listener = database.listen(worker.wake)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, lambda *_: worker.stop())
     pruner = Pruner(
         Pruning(database),
@@ -156,6 +231,7 @@ def run_worker(config: Config) -> None:
 
 def serve(config: Config) -> int:
     """Run web and worker as two processes of this one; return the exit code."""
+    write_no_core_files()
     roles = {"web": partial(run_web, config), "worker": partial(run_worker, config)}
     return Supervisor(roles).run()
 
@@ -169,8 +245,8 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> int:
-        """Start the roles, restart what dies, and stop all on SIGTERM or SIGINT."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Start the roles, restart what dies, and stop all on SIGTERM, SIGINT or SIGHUP."""
+        for number in ENDING:
             signal.signal(number, self._stop)
         gc.freeze()
         for role in self._roles:
@@ -229,7 +305,7 @@ class _Child:
 
 
 def _child(role: Callable[[], None], parent: int) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
     end_with(parent)
     role()
@@ -243,6 +319,19 @@ def end_with(parent: int) -> None:
     watch.start()
 
 
+def write_no_core_files() -> None:
+    """Keep secrets and texts in memory out of the files that a crash leaves."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _allow_connections() -> None:
+    """Let this process open as many files as the system allows: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
@@ -252,6 +341,8 @@ def _watch(parent: int) -> None:
 def _load_app(config: Config, node: str, parent: int) -> Any:
     """Build the application in Granian's worker process."""
     end_with(parent)
+    # The parent is told as well, and lets requests end first.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
     inbox = Inbox(database, tell=_cluster().hints(config).give if config.engine.celery else None)

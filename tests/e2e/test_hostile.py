@@ -1,0 +1,121 @@
+"""What strangers and failing processes do to a receiver that has no proxy in front of it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+
+import psutil
+import pytest
+from conftest import EXAMPLE, Relay, wait_for
+
+HEAD = b"POST /webhooks/gofax HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+#: HTTP/2 by prior knowledge: preface, no SETTINGS, and a POST's HEADERS without END_STREAM.
+HTTP2 = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    b"\x00\x00\x15\x01\x04\x00\x00\x00\x01"
+    b"\x83\x86\x04\x0f/webhooks/gofax\x01\x01a"
+)
+
+
+def _connect(relay: Relay, stack: ExitStack, sent: bytes) -> socket.socket:
+    address = relay.url.removeprefix("http://").split(":")
+    made = stack.enter_context(socket.create_connection((address[0], int(address[1])), 10))
+    made.sendall(sent)
+    return made
+
+
+def _post_takes(relay: Relay, name: str) -> float:
+    began = time.monotonic()
+    answer = relay.post({**EXAMPLE, "messageId": name})
+    assert answer.status_code == 200
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(HTTP2, id="HTTP/2 without an end"),
+        pytest.param(b"", id="silence"),
+        pytest.param(b"POST /webhooks/gofax HT", id="half a head"),
+    ],
+)
+def test_more_connections_than_threads_hold_nobody_up(
+    relay: Relay, stack: ExitStack, sent: bytes
+) -> None:
+    relay.start()
+    _post_takes(relay, "before")
+
+    for _ in range(1100):
+        _connect(relay, stack, sent)
+
+    assert _post_takes(relay, "meanwhile") < 5
+
+
+def test_a_head_that_is_too_large_is_refused(relay: Relay, stack: ExitStack) -> None:
+    relay.start()
+
+    made = _connect(relay, stack, HEAD + b"X-Filler: " + b"f" * 40_000 + b"\r\n\r\n")
+
+    assert b" 431 " in made.recv(200)
+
+
+@pytest.mark.parametrize("chunks", [b'5\r\n{"mes', b'11\r\n{"messageId":"m"}'])
+def test_a_chunked_body_is_not_taken_where_nothing_is_signed(
+    relay: Relay, stack: ExitStack, chunks: bytes
+) -> None:
+    config = relay.config.read_text()
+    unsigned = "  - {path: /open, allow_unsigned: true}\n"
+    relay.config.write_text(config.replace("destinations:\n", unsigned + "destinations:\n", 1))
+    relay.start()
+    head = HEAD.replace(b"/webhooks/gofax", b"/open")
+
+    made = _connect(relay, stack, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    made.shutdown(socket.SHUT_WR)
+
+    assert b" 411 " in made.recv(200)
+    assert relay.listed("events") == []
+
+
+@pytest.mark.slow
+def test_a_receiver_that_answers_no_more_is_replaced(relay: Relay) -> None:
+    process = relay.start()
+    _post_takes(relay, "before")
+    [receiver] = [
+        each
+        for each in psutil.Process(process.pid).children(recursive=True)
+        if len(each.parents()) == len(psutil.Process(process.pid).parents()) + 2
+    ]
+
+    receiver.send_signal(signal.SIGSTOP)
+
+    wait_for(lambda: "receiver.silent" in process.said())
+    wait_for(relay.answers)
+    _post_takes(relay, "after")
+
+
+def test_a_terminal_that_closes_lets_attempts_end(relay: Relay) -> None:
+    process = relay.start()
+    _post_takes(relay, "before")
+    relay.settled()
+
+    process.signal(signal.SIGHUP)
+
+    assert process.wait() == 0
+    assert '"event":"worker.stopped"' in process.said()
+
+
+def test_no_core_file_is_written() -> None:
+    code = (
+        "import ctypes; from relay.processes import write_no_core_files\n"
+        "write_no_core_files(); print(ctypes.CDLL(None).prctl(3))"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert said.stdout == "0\n"
