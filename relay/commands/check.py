@@ -8,10 +8,12 @@ import sys
 import click
 
 from relay import destinations
-from relay.commands.options import FAILED, config_option
+from relay.commands.options import FAILED, loaded_option
 from relay.commands.output import all_say
 from relay.config import json_schema
+from relay.config.document import Document
 from relay.config.model import Config, Endpoint, without_password
+from relay.config.warnings import warnings
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -27,7 +29,7 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> No
 
 
 @click.command()
-@config_option
+@loaded_option
 @click.option("--live", is_flag=True, help="Ask each destination whether its credentials work.")
 @click.option(
     "--schema",
@@ -37,7 +39,7 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> No
     callback=_print_schema,
     help="Print the JSON Schema of the file, for editors.",
 )
-def check(config: Config, live: bool) -> None:
+def check(loaded: tuple[Config, Document], live: bool) -> None:
     """Validate the config and print what each route would do.
 
     \b
@@ -45,7 +47,10 @@ def check(config: Config, live: bool) -> None:
               gofax-relay check --live
               gofax-relay check --schema > config.schema.json
     """
+    config, document = loaded
     click.echo(plan(config))
+    for warning in warnings(config, document):
+        click.echo(f"warning: {document.path}:{warning.line}: {warning}")
     if live and not all_say(destinations.build(config), lambda connector: connector.check()):
         sys.exit(FAILED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import click
 
 from relay import destinations, migrations
 from relay.clock import wall
-from relay.config.document import FILE, VARIABLE, ConfigError
-from relay.config.load import load
+from relay.config.document import FILE, VARIABLE, ConfigError, Document
+from relay.config.load import load_document
 from relay.config.model import LONGEST_AGE, Config
 from relay.migrations import Unusable
 from relay.rules import payload, units
@@ -23,19 +24,27 @@ from relay.store import Database, Queries, StoreUnavailable
 FAILED, USAGE = 1, 2
 
 
-class ConfigFile(click.ParamType[Config]):
+class LoadedFile(click.ParamType[tuple[Config, Document]]):
     """A path to a config file, which is read and validated as soon as it is given."""
 
     name = "file"
 
-    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Config:
-        if isinstance(value, Config):
-            return value
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
         try:
-            return load(Path(value), find_connector=destinations.find)
+            return load_document(Path(value), find_connector=destinations.find)
         except ConfigError as error:
             click.echo(error, err=True)
             raise click.exceptions.Exit(USAGE) from error
+
+
+class ConfigFile(LoadedFile):
+    """A path to a config file, without the document in which it is written."""
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
+        if isinstance(value, Config):
+            return value
+        config, _ = super().convert(value, param, ctx)
+        return config
 
 
 class Moment(click.ParamType[datetime]):
@@ -104,15 +113,17 @@ class Number(Text):
         return payload.number(text) or text
 
 
-config_option = click.option(
+_config_option = partial(
+    click.option,
     "--config",
-    type=ConfigFile(),
     default=FILE,
     envvar=VARIABLE,
     show_default=True,
     show_envvar=True,
     help="YAML file with endpoints, destinations and routes.",
 )
+config_option = _config_option(type=ConfigFile())
+loaded_option = _config_option("loaded", type=LoadedFile())
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 2**31 - 1), help="Show only the newest of them."

@@ -30,6 +30,9 @@ def config_path() -> Path:
     return Path(os.environ.get(VARIABLE) or FILE)
 
 
+HALF = "half of a surrogate pair: write the character itself, or both halves"
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Fault:
     """One thing wrong with a file, and where."""
@@ -59,6 +62,8 @@ class Document:
     values: Any = None
     lines: dict[Where, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    #: Values that came from a variable (None) or a file, and not from the document itself.
+    references: dict[Where, Path | None] = field(default_factory=dict)
     _unfilled: set[Where] = field(default_factory=set)
 
     def fault(self, where: Where, message: str) -> None:
@@ -74,11 +79,15 @@ class Document:
     def is_filled(self, where: Where) -> bool:
         return where not in self._unfilled
 
-    def _note(self, where: Where, message: str) -> None:
+    def at(self, where: Where, message: str) -> Fault:
+        """Return a remark about *where* with its line."""
         known = where
         while known and known not in self.lines:
             known = known[:-1]
-        self.faults.append(Fault(self.lines.get(known, 1), where, message))
+        return Fault(self.lines.get(known, 1), where, message)
+
+    def _note(self, where: Where, message: str) -> None:
+        self.faults.append(self.at(where, message))
 
 
 def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
@@ -116,6 +125,10 @@ def _text(path: Path) -> str:
         raise ConfigError(path, [fault]) from error
 
 
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= each <= "\udfff" for each in text)
+
+
 def _reason(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or "not UTF-8 text"
 
@@ -145,7 +158,20 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self.value(each, (*where, i)) for i, each in enumerate(node.value)]
         value = self._scalar(node, where)
-        return self._filled_in(value, where) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        joined = self._joined(value, where)
+        return None if joined is None else self._filled_in(joined, where)
+
+    def _joined(self, text: str, where: Where) -> str | None:
+        """Join pairs of surrogates, in which JSON writes characters such as emoji."""
+        if _is_unicode(text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.document.unfilled(where, HALF)
+            return None
 
     def _scalar(self, node: yaml.Node, where: Where) -> Any:
         if node.tag == "tag:yaml.org,2002:int" and _NO_QUANTITY.fullmatch(node.value):
@@ -164,7 +190,7 @@ class _Reader:
         self.loader.flatten_mapping(node)
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(key_node.value)
+            key = self._key(key_node, where)
             place = (*where, key)
             if own.count(key) > 1 and key in found:
                 self.document.faults.append(
@@ -173,6 +199,12 @@ class _Reader:
             self.document.lines[place] = key_node.start_mark.line + 1
             found[key] = self.value(value_node, place)
         return found
+
+    def _key(self, node: yaml.Node, where: Where) -> str:
+        key = str(node.value)
+        shown = key.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        self.document.lines.setdefault((*where, shown), node.start_mark.line + 1)
+        return self._joined(key, (*where, shown)) or shown
 
     def _filled_in(self, text: str, where: Where) -> str:
         if text.startswith("file:") and not text.startswith("file://"):
@@ -190,6 +222,10 @@ class _Reader:
             )
             return ""
         value = self.environ.get(name)
+        self.document.references[where] = None
+        if value is not None and not _is_unicode(value):
+            self.document.unfilled(where, f"environment variable {name} is not UTF-8 text")
+            return ""
         if value is None and default is None:
             self.document.unfilled(where, f"environment variable {name} is not set")
             return ""
@@ -200,6 +236,7 @@ class _Reader:
         if not self.document.is_filled(where):
             return ""
         path = self.document.path.parent / name.strip()
+        self.document.references[where] = path
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, ValueError) as error:

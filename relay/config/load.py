@@ -5,25 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from connectors.base import Connector, Options
 from relay.config.document import ConfigError, Document, Where, read
-from relay.config.model import (
-    BasicAuth,
-    Celery,
-    Config,
-    DestinationConfig,
-    Endpoint,
-    Engine,
-    Outbound,
-    Retry,
-    Server,
-    SignatureScheme,
-)
-from relay.rules.routing import Route, When
+from relay.config.model import Config, DestinationConfig
 
 #: Bytes of a destination's name that fit into the name of a queue.
 LONGEST_NAME = 200
@@ -38,6 +26,14 @@ def load(
     path: Path, *, find_connector: FindConnector, environ: Mapping[str, str] | None = None
 ) -> Config:
     """Read and check the file. Raises :class:`ConfigError` with every fault."""
+    config, _ = load_document(path, find_connector=find_connector, environ=environ)
+    return config
+
+
+def load_document(
+    path: Path, *, find_connector: FindConnector, environ: Mapping[str, str] | None = None
+) -> tuple[Config, Document]:
+    """Read and check the file as :func:`load` does; return its lines and references, too."""
     document = read(path, environ=environ)
     if not isinstance(document.values, dict):
         document.fault((), "this is not a mapping of keys; config.example.yaml shows one")
@@ -55,7 +51,7 @@ def load(
     _refer(document, values)
     if document.faults or config is None:
         raise ConfigError(path, document.faults)
-    return config
+    return config, document
 
 
 def _destinations(
@@ -219,7 +215,10 @@ def _checked(
             if each["type"] == "too_short" and each["loc"] in outer:
                 continue  # its items exist, but have faults of their own
             where = (*at, *each["loc"])
-            document.fault(where, _words(each["type"], each["msg"], where, model, also or set()))
+            words = _words(
+                each["type"], each["msg"], where, model, depth=len(at), also=also or set()
+            )
+            document.fault(where, words)
     return None
 
 
@@ -235,10 +234,12 @@ _WORDS = {
 }
 
 
-def _words(kind: str, message: str, where: Where, model: type[BaseModel], also: set[str]) -> str:
+def _words(
+    kind: str, message: str, where: Where, model: type[BaseModel], *, depth: int, also: set[str]
+) -> str:
     """Describe a fault in words that name its mend."""
     if kind == "extra_forbidden":
-        known = also | set(_keys(model))
+        known = _keys_at(model, where[depth:-1]) | (also if len(where) == depth + 1 else set())
         close = difflib.get_close_matches(str(where[-1]), sorted(known), n=1)
         return f"unknown key; did you mean {close[0]}?" if close else "unknown key"
     if kind in _WORDS:
@@ -248,15 +249,24 @@ def _words(kind: str, message: str, where: Where, model: type[BaseModel], also: 
     return message[:1].lower() + message[1:]
 
 
-_PARTS: Mapping[type[BaseModel], tuple[type[BaseModel], ...]] = {
-    Config: (Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Route, When, Engine, Celery),
-    DestinationConfig: (Retry,),
-}
+def _keys_at(model: type[BaseModel], where: Sequence[str | int]) -> set[str]:
+    """Return the keys that *model* knows at *where*, a place inside it."""
+    models = {model}
+    for part in where:
+        fields = [
+            field.annotation
+            for each in models
+            for name, field in each.model_fields.items()
+            if part == (field.alias or name)
+        ]
+        # Positions in a list, and names of destinations, lead to no other model.
+        models = {inner for each in fields for inner in _models_in(each)} if fields else models
+    return {field.alias or name for each in models for name, field in each.model_fields.items()}
 
 
-def _keys(model: type[BaseModel]) -> Iterator[str]:
-    """Yield every key that *model* and the models inside it know."""
-    for name, field in model.model_fields.items():
-        yield field.alias or name
-    for part in _PARTS.get(model, ()):
-        yield from _keys(part)
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that values of *annotation* may be, or hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models_in(each)

@@ -26,8 +26,12 @@ DedupeField = Literal["messageId", "eventType", "direction", "from", "to"]
 #: The type of a signed JSON object that Python cannot read.
 UNREADABLE = "UNREADABLE"
 STATUS = "SMS_STATUS"
+#: Types of events that are documented or assumed; others are taken all the same.
+EVENT_TYPES = ("SMS_REPLY", "SMS_RECEIVED", STATUS)
 
-_OUTBOUND = frozenset({"outbound", "outgoing", "out", "sent", "send", "status"})
+_OUTBOUND = ("outbound", "outgoing", "out", "sent", "send", "status")
+#: Directions that are documented or assumed.
+DIRECTIONS = ("reply", "inbound", *_OUTBOUND)
 #: Charsets that senders state. Python knows more codecs, some of which take very long.
 _CHARSET = re.compile(
     r"iso-?8859-?\d{1,2}|latin-?\d|(?:windows-|cp)125\d|us-ascii|utf-(?:16|32)(?:le|be)?"

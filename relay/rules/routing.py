@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import re2
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from connectors.base import Event
 from relay.rules.payload import UNREADABLE, number
 from relay.rules.sentiment import Sentiment
-from relay.rules.text import folded, plain, plain_pattern
+from relay.rules.text import Keyword, folded, keyword_of, plain, plain_pattern
 
 T = TypeVar("T")
 
@@ -40,12 +48,42 @@ def compiled(pattern: str) -> Any:
     return re2.compile(plain_pattern(pattern), _RE2)
 
 
+def _visible(name: str) -> str:
+    if not folded(name):
+        raise ValueError("empty: nothing in it can be seen")
+    return name
+
+
+def _event_type(name: str) -> str:
+    if folded(name) == folded(UNREADABLE):
+        raise ValueError("an event that cannot be read matches no route")
+    return name
+
+
+def _keyword(name: str) -> str:
+    word = folded(name).upper()
+    if word in get_args(Keyword):
+        return word
+    meant = keyword_of(name)
+    mend = f"; {name} counts as {meant}" if meant else ""
+    raise ValueError(f"the keywords are {', '.join(get_args(Keyword))}{mend}")
+
+
 #: A value, or a list of values of which any matches.
 OneOrMore = Annotated[tuple[T, ...] | None, BeforeValidator(_listed)]
 # YAML reads an unquoted phone number or account id as an integer.
-Word = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
+Word = Annotated[
+    str, BeforeValidator(lambda v: str(v) if type(v) is int else v), AfterValidator(_visible)
+]
+EventType = Annotated[Word, AfterValidator(_event_type)]
+KeywordName = Annotated[Word, AfterValidator(_keyword)]
 Number = Annotated[Word, AfterValidator(lambda text: number(text) or text)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+def _finds_nothing(patterns: Sequence[str]) -> bool:
+    """Return whether one of *patterns* is found in an empty text."""
+    return any(compiled(each).search("") for each in patterns)
 
 
 class When(BaseModel):
@@ -53,13 +91,17 @@ class When(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=False)
 
-    event: OneOrMore[Word] = Field(None, description="Event type, such as SMS_REPLY")
+    event: OneOrMore[Annotated[Word, AfterValidator(_event_type)]] = Field(
+        None, description="Event type, such as SMS_REPLY"
+    )
     direction: OneOrMore[Word] = Field(None, description="Direction, such as reply")
     from_: OneOrMore[Number] = Field(None, alias="from", description="Number that wrote")
     to: OneOrMore[Number] = Field(None, description="Number that was written to")
     account: OneOrMore[Word] = Field(None, description="metadata.accountId")
     body: OneOrMore[Pattern] = Field(None, description="Regular expression found in the text")
-    keyword: OneOrMore[Word] = Field(None, description="STOP, START or HELP")
+    keyword: OneOrMore[Annotated[Word, AfterValidator(_keyword)]] = Field(
+        None, description="STOP, START or HELP"
+    )
     sentiment: OneOrMore[Sentiment] = Field(None, description="How the text sounds")
     has_body: bool | None = Field(None, description="Whether the text was sent along")
     any_: tuple[When, ...] | None = Field(None, alias="any", description="One of these holds")
@@ -72,6 +114,16 @@ class When(BaseModel):
         if value in (None, [], (), {}):
             raise ValueError("empty: give a value, or leave the condition out")
         return value
+
+    @model_validator(mode="after")
+    def _can_hold(self) -> When:
+        if self.has_body is False and (self.keyword or self.sentiment):
+            raise ValueError("never holds: an event without a text has no keyword or sentiment")
+        if self.has_body is False and self.body and not _finds_nothing(self.body):
+            raise ValueError("never holds: an event without a text has none to search")
+        if self.keyword and self.sentiment:
+            raise ValueError("never holds: a keyword has no sentiment")
+        return self
 
 
 class Route(BaseModel):

@@ -58,7 +58,18 @@ def verify(
                 return Verification(
                     good=True, reason=f"matches secret {position + 1}", secret=position
                 )
-    return Verification(good=False, reason=f"matches none of {len(secrets)} secrets")
+    one = len(secrets) == 1
+    count = "does not match the secret" if one else f"matches none of {len(secrets)} secrets"
+    return Verification(good=False, reason=count + _mistyped(body, claimed, secrets))
+
+
+def stray_signs(secret: str) -> Iterator[tuple[str, str]]:
+    """Yield what *secret* was probably meant to be, and what stands around it, in words."""
+    stray = ""
+    while step := next(_steps(secret), None):
+        sign, secret = step
+        stray = f"{stray} and {sign}" if stray else sign
+        yield secret, stray
 
 
 def digests(header: str, *, encoding: Encoding) -> Iterator[bytes]:
@@ -72,4 +83,28 @@ def digests(header: str, *, encoding: Encoding) -> Iterator[bytes]:
             yield base64.urlsafe_b64decode(found[1].translate(_URL_SAFE) + "=")
 
 
+def _mistyped(body: bytes, claimed: Sequence[bytes], secrets: Sequence[bytes]) -> str:
+    """Say which secret would match without the signs around it; nothing if none would."""
+    for position, secret in enumerate(secrets, 1):
+        # Signs that are not text stay as they are.
+        for meant, stray in stray_signs(secret.decode("utf-8", "surrogateescape")):
+            key = meant.encode("utf-8", "surrogateescape")
+            if any(_HMAC_SHA256.verify_signature(key, body, digest) for digest in claimed):
+                return f"; secret {position} would match without the {stray}"
+    return ""
+
+
+def _steps(secret: str) -> Iterator[tuple[str, str]]:
+    """Yield each sign that can be taken off *secret*, and what is left then."""
+    shorter = {
+        "byte order mark": secret.removeprefix("\ufeff"),
+        "trailing newline": secret.rstrip("\r\n"),
+        "trailing blank": secret.rstrip(),
+        "leading blank": secret.lstrip(),
+        "quotes": secret[1:-1] if secret[:1] + secret[-1:] in _QUOTES else secret,
+    }
+    yield from ((sign, left) for sign, left in shorter.items() if left and left != secret)
+
+
+_QUOTES = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019")
 _URL_SAFE = str.maketrans("+/", "-_")

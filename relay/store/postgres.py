@@ -5,13 +5,16 @@ PostgreSQL locks rows; a transaction that locks several takes them in the order 
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -179,7 +182,7 @@ class _Listener:
         """Listen for a moment."""
         try:
             if self._connection is None:
-                self._connection = _connect(url, autocommit=True)
+                self._connection = _connect(_options(url), autocommit=True)
                 self._connection.execute(f"LISTEN {CHANNEL}")
                 # A notification may have come while nobody listened.
                 self._wake()
@@ -222,7 +225,7 @@ def _engine(url: str, clock: Clock) -> sa.Engine:
     """Make an engine for *url*, which libpq reads: several hosts, TLS and all its options."""
     made = sa.create_engine(
         "postgresql+psycopg://",
-        creator=partial(psycopg.connect, **_options(url)),
+        creator=partial(_connect, _options(url)),
         pool_size=KEPT,
         max_overflow=MORE,
         pool_timeout=PATIENCE,
@@ -235,9 +238,12 @@ def _engine(url: str, clock: Clock) -> sa.Engine:
     return made
 
 
-def _connect(url: str, **options: Any) -> psycopg.Connection[Any]:
-    """Connect to the first host of *url* that can be written to."""
-    return psycopg.connect(**_options(url), **options)
+def _connect(options: Mapping[str, Any], **more: Any) -> psycopg.Connection[Any]:
+    """Connect to the first host that can be written to."""
+    try:
+        return psycopg.connect(**options, **more)
+    except psycopg.ProgrammingError as error:  # an option whose value is none
+        raise StoreUnavailable(f"the URL has a bad option: {error}") from error
 
 
 def _options(url: str) -> dict[str, Any]:
@@ -247,7 +253,18 @@ def _options(url: str) -> dict[str, Any]:
     try:
         return {**DEFAULTS, **conninfo_to_dict(url)}
     except Error:
-        raise StoreUnavailable(UNREADABLE) from None
+        raise StoreUnavailable(_unknown_option(url) or UNREADABLE) from None
+
+
+def _unknown_option(url: str) -> str | None:
+    """Say what to write instead of an unknown option, which may be a piece of a password."""
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if name not in known and re.fullmatch(r"[a-z_]+", name):
+            close = difflib.get_close_matches(name, sorted(known), n=1)
+            mend = f"; did you mean {close[0]}?" if close else ""
+            return f"this URL has an option that PostgreSQL does not know{mend}"
+    return None
 
 
 def _settle(connection: psycopg.Connection[Any], clock: Clock) -> None:

@@ -46,7 +46,7 @@ def body_of(message_id: object, **changes: object) -> bytes:
     [
         (None, "no X-GoFax-Signature header"),
         ("", "no X-GoFax-Signature header"),
-        ("0" * 64, "signature matches none of 1 secrets"),
+        ("0" * 64, "signature does not match the secret"),
         ("abc", "signature not a SHA-256 value in hex or base64 (3 characters)"),
         ("zz" * 32, "signature not a SHA-256 value in hex or base64 (64 characters)"),
         # The web server drops header values that are no ASCII.

@@ -73,7 +73,7 @@ def test_a_wrong_signature_delivers_nothing_and_is_in_the_request_log(relay, san
     assert refused.json() == {"error": "not authorized"}
     [request] = wait_for(lambda: relay.listed("requests"))
     assert request["status"] == 401
-    assert "matches none of 1 secrets" in request["reason"]
+    assert "does not match the secret" in request["reason"]
     assert relay.listed("events") == []
     assert sandbox.records() == []
 
@@ -221,7 +221,7 @@ def test_events_and_requests_are_listed_for_people_and_for_programs(relay):
     assert "abc123" in table
     assert "SMS_REPLY" in table
     assert relay.command("events", "--limit", "0").returncode == 2
-    assert "matches none of 1 secrets" in " ".join(relay.command("requests").stdout.split())
+    assert "does not match the secret" in " ".join(relay.command("requests").stdout.split())
 
 
 def test_explain_tells_rules_attempts_and_what_is_next(relay, sandbox):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -20,7 +21,7 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 from connectors.base import Connector, Event, Options, Receipt
 from relay import destinations
 from relay.commands.check import plan
-from relay.config.document import ConfigError, written
+from relay.config.document import HALF, ConfigError, written
 from relay.config.load import load
 from relay.config.model import (
     THREADS,
@@ -316,6 +317,8 @@ ONE_FAULT = [
     ("server: {rate_per_address: fast}",
      "2: server.rate_per_address: write a rate such as 100/10s or 4/1s"),
     ("server: {thread: 9}", "2: server.thread: unknown key; did you mean threads?"),
+    ("server: {encodin: x}", "2: server.encodin: unknown key"),  # a key of another place
+    ("encoding: x", "2: encoding: unknown key"),
     ("server:", "2: server: write a mapping of keys"),
     ("server: [a]", "2: server: write a mapping of keys"),
     ("sever: {}", "2: sever: unknown key; did you mean server?"),
@@ -404,6 +407,10 @@ ONE_FAULT = [
      "3: routes[0].when.event: empty: give a value, or leave the condition out"),
     ("destinations: {a: {connector: plain}}\nroutes: [{to: [a], when: {body: '('}}]",
      "3: routes[0].when.body[0]: not a regular expression of RE2: missing ): ("),
+    ("destinations: {a: {connector: plain}}\nroutes: [{to: [a], when: {event: [A, []]}}]",
+     "3: routes[0].when.event[1]: input should be a valid string"),
+    ('"\\ud83d": 1', f"2: \ufffd: {HALF}"),
+    ('server: {listen: "x\\udcf1"}', f"2: server.listen: {HALF}"),
 ]  # fmt: skip
 
 
@@ -629,6 +636,11 @@ class TestReferences:
 
         assert config.endpoints[0].signing_secrets[0].get_secret_value() == "${Y} file:z"
 
+    def test_a_variable_that_is_no_text_is_a_fault(self, faults: Faults) -> None:
+        assert faults(ENDPOINT + "retention: '${X}'", X="\udcff") == [
+            "2: retention: environment variable X is not UTF-8 text"
+        ]
+
     def test_only_values_are_filled_in(self, faults: Faults) -> None:
         assert faults(ENDPOINT + '"${X}": 1', X="retention") == ["2: ${X}: unknown key"]
 
@@ -817,6 +829,20 @@ destinations:
         assert rates == {"a": "1/1s", "b": "2/1s", "c": "2/1s", "d": "4/1s"}
         assert {each.options.model_dump()["port"] for each in config.destinations.values()} == {26}
 
+    def test_pairs_of_surrogates_are_joined_as_json_writes_them(self, file: Path) -> None:
+        values = {
+            "endpoints": [{"path": "/hook", "signing_secrets": ["\U0001f511"]}],
+            "destinations": {"\U0001f4f1": {"connector": "plain"}},
+            "routes": [{"name": "\U0001f4f1 all", "to": ["\U0001f4f1"]}],
+        }
+        file.write_text(json.dumps(values, indent=1))  # "\ud83d\udcf1"
+
+        config = load(file, find_connector=find_connector, environ={})
+
+        assert list(config.destinations) == ["\U0001f4f1"] == list(config.routes[0].to)
+        assert config.routes[0].name == "\U0001f4f1 all"
+        assert config.endpoints[0].signing_secrets[0].get_secret_value() == "\U0001f511"
+
     def test_a_fault_in_what_was_merged_has_the_line_of_its_origin(self, faults: Faults) -> None:
         text = """\
 destinations:
@@ -1001,7 +1027,8 @@ class TestExample:
         assert everything.endpoints[0].rate is not None
         assert everything.sentiment == "vader"
         when = everything.routes[1].when
-        assert None not in [getattr(when, key) for key in When.model_fields]
+        assert [key for key in When.model_fields if not getattr(when, key)] == ["keyword"]
+        assert when.not_ == When(keyword="STOP")  # a keyword has no sentiment
 
     def test_it_shows_every_key(self, text: str, everything: Config) -> None:
         models: list[type[BaseModel]] = [

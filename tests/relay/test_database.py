@@ -260,3 +260,21 @@ def test_a_store_whose_lock_cannot_be_made_is_unavailable(tmp_path: Path) -> Non
 
     with pytest.raises(StoreUnavailable, match=r"relay\.db\.lock"):
         connect(f"sqlite:///{tmp_path}/relay.db")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("sslmoed=require", "an option that PostgreSQL does not know; did you mean sslmode?"),
+        ("xyzzy=1", "an option that PostgreSQL does not know"),
+        ("connect_timeout=soon", "a bad option: bad value for connect_timeout"),
+    ],
+)
+def test_a_bad_option_of_a_servers_url_is_named(option: str, words: str) -> None:
+    url = f"postgresql://relay:hush@db/relay?{option}"
+
+    with pytest.raises(StoreUnavailable) as caught, connect(url).reading():
+        pass
+
+    assert words in str(caught.value)
+    assert "hush" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -128,7 +129,7 @@ def test_it_does_not_match() -> None:
 
 
 def test_a_value_that_is_missing_equals_nothing() -> None:
-    for condition in ("direction", "from", "to", "account", "keyword"):
+    for condition in ("direction", "from", "to", "account"):
         for wanted in ("None", "null", "~", "-"):
             assert not holds({condition: wanted}, SILENT)
             assert holds({"not": {condition: wanted}}, SILENT)
@@ -198,7 +199,7 @@ class TestMatch:
     def test_an_event_that_could_not_be_read_matches_nothing(self) -> None:
         odd = replace(EVENT, type=UNREADABLE)
 
-        found = match(odd, [route(), route({"event": UNREADABLE})])
+        found = match(odd, [route(), route({"not": {"has_body": True}})])
 
         assert (found.destinations, found.routes) == ((), ())
 
@@ -274,7 +275,7 @@ class TestReasons:
             "account": 7,
             "keyword": "STOP",
             "body": ["refund", "order"],
-            "has_body": False,
+            "has_body": True,
         }
 
         said = {c.condition: (c.wanted, c.saw, c.held) for c in checks(when)}
@@ -287,7 +288,7 @@ class TestReasons:
             "account": ("7", "12345", False),
             "keyword": ("STOP", "STOP", True),
             "body": ("refund or order", "the text", True),
-            "has_body": ("false", "true", False),
+            "has_body": ("true", "true", True),
         }
 
     def test_what_is_missing_is_seen_as_nothing(self) -> None:
@@ -424,6 +425,27 @@ class TestRoute:
         assert said == f"Value error, not a regular expression of RE2: {fault}"
         # Its library would write to the terminal, past all logs.
         assert capfd.readouterr() == ("", "")
+
+    def test_what_can_never_hold_is_a_fault(self) -> None:
+        rows = [
+            ({"keyword": "unsubscribe"}, "STOP, START, HELP; unsubscribe counts as STOP"),
+            ({"keyword": ["STOP", "PAUSE"]}, "the keywords are STOP, START, HELP"),
+            ({"event": "unreadable"}, "an event that cannot be read matches no route"),
+            ({"from": "\u200b"}, "empty: nothing in it can be seen"),
+            ({"direction": " "}, "empty: nothing in it can be seen"),
+            ({"keyword": "STOP", "has_body": False}, "never holds: an event without a text"),
+            ({"sentiment": "neutral", "has_body": False}, "never holds: an event without a text"),
+            ({"body": ["a", "b+"], "has_body": False}, "never holds: an event without a text"),
+            ({"keyword": "STOP", "sentiment": "neutral"}, "never holds: a keyword has no sentim"),
+        ]
+        for when, words in rows:
+            for whole in (when, {"not": when}, {"any": [{"event": "x"}, when]}):
+                with pytest.raises(ValidationError, match=re.escape(words)):
+                    route(whole)
+
+    def test_what_may_hold_is_none(self) -> None:
+        assert holds({"body": "^$", "has_body": False}, SILENT)
+        assert route({"keyword": "stop\u200b"}).when.keyword == ("STOP",)
 
     def test_routes_do_not_change(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):

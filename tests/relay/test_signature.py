@@ -94,7 +94,7 @@ def test_a_published_vector_is_good_for_its_key_and_body_alone(
     key: bytes, signed: bytes, header: str
 ) -> None:
     good = Verification(good=True, reason="matches secret 1", secret=0)
-    bad = Verification(good=False, reason="matches none of 1 secrets")
+    bad = Verification(good=False, reason="does not match the secret")
 
     assert verify(signed, header, [key]) == good
     assert verify(signed + b" ", header, [key]) == bad
@@ -248,6 +248,36 @@ def test_a_list_signed_with_a_new_and_an_old_secret_reports_the_newest() -> None
     new = hmac.new(b"new", BODY, hashlib.sha256).hexdigest()
 
     assert verify(BODY, f"{old} {new}", [b"new", b"old"]).secret == 0
+
+
+def test_the_reason_says_what_stands_around_a_secret() -> None:
+    good = hmac.new(b"se cret", BODY, hashlib.sha256).hexdigest()
+    rows = [
+        (b"se cret\n", "trailing newline"),
+        (b"se cret\r\n", "trailing newline"),
+        (b"se cret ", "trailing blank"),
+        (b"\tse cret", "leading blank"),
+        (b'"se cret"', "quotes"),
+        ("\u201cse cret\u201d".encode(), "quotes"),
+        (b"\xef\xbb\xbfse cret", "byte order mark"),
+        (
+            b"\xef\xbb\xbf 'se cret' \n",
+            "byte order mark and trailing newline and trailing blank and leading blank and quotes",
+        ),
+    ]
+    for secret, stray in rows:
+        found = verify(BODY, good, [b"other", secret])
+
+        said = f"matches none of 2 secrets; secret 2 would match without the {stray}"
+        assert found == Verification(good=False, reason=said)
+
+
+def test_a_secret_that_was_meant_so_is_not_talked_about() -> None:
+    for secret in (b"se cret\n", b'"', b'""', b"\n", b"\xff\n"):
+        meant = hmac.new(secret, BODY, hashlib.sha256).hexdigest()
+
+        assert verify(BODY, OTHER.hex(), [secret]).reason == "does not match the secret"
+        assert verify(BODY, meant, [secret]).good
 
 
 def test_a_removed_secret_is_bad() -> None:

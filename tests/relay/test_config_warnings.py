@@ -1,0 +1,126 @@
+"""What check points out although the config can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from relay import destinations
+from relay.cli import cli
+from relay.config.load import load_document
+from relay.config.warnings import warnings
+
+Warned = Callable[..., list[str]]
+
+ENDPOINT = "endpoints: [{path: /hook, signing_secrets: ['${SECRET}']}]\n"
+ROUTE = "destinations: {a: {connector: teams, url: 'https://example.com'}}\nroutes:\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "config.yaml"
+    file.touch(mode=0o640)
+    return file
+
+
+@pytest.fixture
+def warned(file: Path) -> Warned:
+    """Load a text, and return the warnings about it."""
+
+    def warned(text: str, secret: str = "x" * 32) -> list[str]:
+        file.write_text(text, encoding="utf-8")
+        environ = {"SECRET": secret}
+        config, document = load_document(file, find_connector=destinations.find, environ=environ)
+        return [f"{each.line}: {each}" for each in warnings(config, document)]
+
+    return warned
+
+
+def test_conditions_that_are_probably_mistaken(warned: Warned) -> None:
+    rows = [
+        ("event: sms_replyy",
+         'event: no event type "sms_replyy" is known; did you mean SMS_REPLY?'),
+        ("event: [SMS_REPLY, FAX]", 'event[1]: no event type "FAX" is known'),
+        ("direction: replly", 'direction: no direction "replly" is known; did you mean reply?'),
+        ("from: Acme", 'from: "Acme" is not a phone number: only a sender of that name matches'),
+        ("to: '0412 345'",
+         'to: "0412 345" is not a phone number: only a sender of that name matches'),
+        ("body: 'order [0-9]+'",
+         'body: misses "ORDER": (?i) before it ignores case, (?-i) says that it is meant'),
+        ("body: ['(?i)x', 'STOP it']",
+         'body[1]: misses "stop": (?i) before it ignores case, (?-i) says that it is meant'),
+        ("not: {any: [{event: SMS}]}",
+         'not.any[0].event: no event type "SMS" is known'),
+    ]  # fmt: skip
+    for when, words in rows:
+        text = f"{ENDPOINT}{ROUTE}  - to: [a]\n    when: {{{when}}}\n"
+
+        assert warned(text) == [f"5: routes[0].when.{words}"]
+
+
+def test_conditions_that_are_right(warned: Warned) -> None:
+    for when in (
+        "event: [sms_reply, SMS_RECEIVED, SMS_STATUS], direction: [Reply, inbound, outbound]",
+        "from: 0412 345 678, to: ['+61 7 3123 4567', 0011 61 412 345 678]",
+        "body: ['(?i)order', '(?-i)Order', '[A-Z]{2}', '(order|ORDER|Order)']",
+        "body: ['\\p{Lu}\\bx', '日本']",
+    ):
+        assert warned(f"{ENDPOINT}{ROUTE}  - to: [a]\n    when: {{{when}}}\n") == []
+
+
+def test_a_route_that_is_never_asked(warned: Warned) -> None:
+    routes = "  - {to: [a], name: first, stop: true}\n  - {to: [a]}\n"
+
+    assert warned(ENDPOINT + ROUTE + routes) == [
+        "5: routes[1]: never asked: first takes every event, and stops"
+    ]
+    assert (
+        warned(ENDPOINT + ROUTE + routes.replace("first", "first, when: {has_body: true}")) == []
+    )
+
+
+def test_signs_around_a_secret(warned: Warned, file: Path) -> None:
+    assert warned(ENDPOINT, secret="'abc' ") == [
+        "1: endpoints[0].signing_secrets[0]: this secret includes the trailing blank and quotes "
+        "around it: remove what is not meant"
+    ]
+
+    (file.parent / "secret").write_text("\ufeffabc\n")
+    (file.parent / "secret").chmod(0o640)
+    [warning] = warned(ENDPOINT.replace("${SECRET}", "file:secret"))
+    assert "includes the byte order mark around it" in warning
+
+
+def test_files_that_everybody_can_read(warned: Warned, file: Path) -> None:
+    secret = file.parent / "secret"
+    secret.write_text("abc")
+    secret.chmod(0o644)
+    referring, own = (
+        ENDPOINT.replace("${SECRET}", "file:secret"),
+        ENDPOINT.replace("${SECRET}", "x"),
+    )
+
+    assert warned(referring) == [
+        f"1: endpoints[0].signing_secrets[0]: every user of this machine can read {secret}: "
+        "chmod 640 it"
+    ]
+    assert warned(own) == []
+    file.chmod(0o644)
+    assert warned(ENDPOINT) == []
+    for text in (own, f"{ENDPOINT}store: postgresql://relay:abc@db/relay\n"):
+        assert warned(text) == [
+            f"1: every user of this machine can read {file}, which holds secrets: "
+            "chmod 640 it, or write ${NAME} or file: for them"
+        ]
+
+
+def test_check_shows_them_and_is_content(file: Path) -> None:
+    file.write_text(f"{ENDPOINT}{ROUTE}  - to: [a]\n    when: {{event: SMS}}\n")
+
+    done = CliRunner(env={"SECRET": "x"}).invoke(cli, ["check", "--config", str(file)])
+
+    assert done.exit_code == 0
+    assert f"warning: {file}:5: routes[0].when.event: no event type" in done.output
