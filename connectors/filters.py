@@ -1,4 +1,4 @@
-"""The filters of templates: each takes time and room in proportion to what it is given."""
+"""The filters of templates; the time and memory of each grow with its input alone."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import jinja2
 
 Value = TypeVar("Value")
 
-#: Longest text that one filter may make of several.
+#: Longest text that a filter may put together.
 LONGEST = 1_000_000
 
 _TIME_FORMAT = re.compile(r"(?:[^%]|%[aAbBdeHIjmMpSyYZz%]|%-[dHIjmMS])*")
-#: How times look unless told otherwise.
+#: Default form of times.
 READABLE = "%Y-%m-%d %H:%M:%S %Z"
 
 
 class Fault(jinja2.TemplateRuntimeError):
-    """A template cannot do what it asks for; the message holds nothing of the event."""
+    """A template asks for something impossible; the message holds nothing of the event."""
 
 
 class Json(str):
-    """A text that is JSON already: where the whole becomes JSON, it stays as it is."""
+    """Text that is JSON already: inside a JSON body it stays as it is."""
 
 
 def written(value: Any) -> str:
-    """Write any value of an event for people; None is nothing."""
+    """Write any value of an event for people; None becomes an empty text."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -45,7 +45,7 @@ def written(value: Any) -> str:
 
 
 def default(value: Any, fallback: Any = "", empty: bool = False) -> Any:
-    """Stand in for what is not there; with *empty* for an empty text too."""
+    """Replace a missing value; with *empty*, an empty text too."""
     missing = value is None or isinstance(value, jinja2.Undefined)
     return fallback if missing or (empty and not value) else value
 

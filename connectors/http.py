@@ -1,11 +1,11 @@
-"""The guarded HTTP client that connectors go out through.
+"""The guarded HTTP client of every connector.
 
-A session from here keeps one deadline over connect, headers and body together, reads no more than
-a cap, follows no redirect, repeats nothing by itself, ignores proxies and ``.netrc``, and reaches
-private addresses (and plain http) only where ``outbound.allow`` says so. What goes wrong comes out
-as the contract's own errors; the rule is exact, because the connection notes when it starts to
-send: before that nothing can have happened (Transient), after it nobody knows (Ambiguous). Once
-the status is read, it decides: an answer whose rest is broken, late or too long is an answer.
+A session keeps one deadline over connect, headers and body together, caps the body, follows no
+redirect, never retries, ignores proxies and ``.netrc``, and reaches private addresses and plain
+http only where ``outbound.allow`` permits. Failures become the contract's errors by an exact rule,
+because the connection notes when it starts to send: before that nothing can have happened
+(Transient); after it the outcome is unknown (Ambiguous). Once the status line is read, the status
+decides, even if the rest of the answer is broken, late or too long.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ class Http:
         self.max_answer = max_answer
 
     def session(self, *, pool_size: int = 64) -> Session:
-        """Make a session that keeps up to *pool_size* connections to each host."""
+        """Return a session that keeps up to *pool_size* connections to each host."""
         return Session(self, pool_size=pool_size)
 
     def ends_at(self) -> float:
-        """Return the monotonic time at which the call under way, or one from now, must be over."""
+        """Return the monotonic deadline of the current call, or of one that starts now."""
         call = current.get()
         return call.ends_at if call else time.monotonic() + self.default_deadline
 
     @contextmanager
     def within(self, deadline: float) -> Iterator[None]:
-        """Let everything inside take *deadline* seconds together."""
+        """Give everything inside *deadline* seconds in total."""
         token = current.set(Call(ends_at=time.monotonic() + deadline))
         try:
             yield
@@ -172,7 +172,7 @@ def error_for(
 
 
 def json_object(response: requests.Response) -> dict[str, Any] | None:
-    """Return the JSON object that was answered, if it is one."""
+    """Return the JSON object in the body; None if the body is anything else."""
     try:
         answer = json.loads(response.content)
     except (ValueError, RecursionError):
@@ -195,7 +195,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> t
 
 
 def _innermost(error: BaseException, *, outer: BaseException | None) -> BaseException:
-    """Find the cause that says most; *outer*, which the caller was handling, is none of ours."""
+    """Find the root cause; *outer* is an exception the caller was already handling."""
     while True:
         inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
         if inner is None or inner is outer:
@@ -241,7 +241,7 @@ def _host(request: requests.PreparedRequest) -> str:
 
 
 def _read_body(response: requests.Response, *, limit: int) -> None:
-    """Read the body up to *limit*; the rest is thrown away with the connection."""
+    """Read the body up to *limit*, and drop the rest with the connection."""
     body = bytearray()
     try:
         for chunk in response.iter_content(65536):

@@ -18,7 +18,7 @@ PRINTABLE = re.compile(r"[!-~]+")
 MARGIN = 60.0
 
 _ENTRA_CODE = re.compile(r"AADSTS\d+")
-#: What a person has to mend, by the codes of Microsoft Entra.
+#: Advice by the codes of Microsoft Entra.
 ENTRA_REMEDIES = {
     "AADSTS7000215": "client_secret is wrong: it takes the secret's value, not its id",
     "AADSTS7000222": "client_secret has expired: make a new one in the app registration",
@@ -29,22 +29,22 @@ ENTRA_REMEDIES = {
 
 
 class ClientCredentials(Options):
-    """An application that gets its tokens by itself (RFC 6749, 4.4)."""
+    """The client credentials of an application (RFC 6749, 4.4)."""
 
     token_url: str = Field(
         pattern=r"^https?://[!-~]+$",
-        description="Where tokens are, such as "
+        description="Address of the token endpoint, such as "
         "https://login.microsoftonline.com/TENANT/oauth2/v2.0/token.",
     )
     client_id: str = Field(min_length=1, description="The application's id.")
     client_secret: SecretStr = Field(description="The value of its secret.")
     scope: str = Field(
-        default="https://outlook.office365.com/.default", description="What the tokens are for."
+        default="https://outlook.office365.com/.default", description="Scope of the tokens."
     )
 
     @property
     def grant(self) -> dict[str, object]:
-        """What a token is asked for with."""
+        """The fields of the request for a token."""
         return {
             "grant_type": "client_credentials",
             "client_id": self.client_id,
@@ -54,7 +54,7 @@ class ClientCredentials(Options):
 
 
 def described(response: requests.Response) -> str:
-    """Say what was wrong with a grant by its codes; the sentences beside them name ids and traces.
+    """Name a refused grant by its error codes; the sentences beside them quote ids and traces.
 
     Knows the codes of RFC 6749 (5.2) and those of Microsoft Entra.
     """
@@ -69,8 +69,8 @@ def described(response: requests.Response) -> str:
 class AccessToken:
     """The access token of one application; safe to use from many threads.
 
-    A token is replaced *margin* seconds before its end, a short-lived one after half of its life;
-    one that names no end is kept until the system refuses it.
+    A token is replaced *margin* seconds before its end, or after half of its life if that is
+    shorter. A token without an end is kept until the system refuses it.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class AccessToken:
     ) -> None:
         """*grant*: the fields to post to *url*, as a form or *as_json*; secrets are ``SecretStr``.
 
-        *detail* says what is wrong, from an answer that grants nothing.
+        *detail* reads the fault from an answer that grants nothing.
         """
         self._url = url
         self._grant = dict(grant)
@@ -114,7 +114,7 @@ class AccessToken:
             self._lock.release()
 
     def signed_in(self, send: Callable[[str], requests.Response]) -> requests.Response:
-        """Return what *send* is answered with our token, or with a new one if that gave a 401."""
+        """Call *send* with our token, and again with a new token if the answer is 401."""
         token = self.get()
         response = send(token)
         return send(self.get(refused=token)) if response.status_code == 401 else response
@@ -152,7 +152,7 @@ class AccessToken:
 
 
 def _seconds(life: object) -> float | None:
-    """Read a life, which some write as a string; None if it is no time that ends."""
+    """Read a lifetime, which some servers write as a string; None if it has no end."""
     try:
         seconds = float(str(life))
     except ValueError:

@@ -19,12 +19,12 @@ _UNPRINTABLE = re.compile(
     rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
 )
 
-#: Stands where a text should be when GoFax was told not to send it.
+#: Stands in for the text when GoFax is set not to send it.
 NO_BODY = "(no text: Include Message body is off for this webhook in GoFax)"
 
 
 def spoken(event: Event) -> str:
-    """Return the text of the SMS, or words that say why there is none."""
+    """Return the text of the SMS, or the reason why there is none."""
     if event.type == "SMS_STATUS":
         return event.body or "(no status text)"
     return event.body or NO_BODY
@@ -58,7 +58,7 @@ def values(event: Event) -> dict[str, Any]:
 
 
 def encode(value: Any) -> bytes:
-    """Write *value* as JSON in UTF-8: one line to every program, and harmless in a terminal."""
+    """Write *value* as JSON in UTF-8, on one line for every program and harmless in a terminal."""
     try:
         written = orjson.dumps(value)
     except TypeError:
@@ -71,13 +71,13 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def _encode_slowly(value: Any) -> bytes:
-    """Write what has half a surrogate pair, or an integer of more than 64 bits."""
+    """Write values that orjson refuses: half a surrogate pair, an integer above 64 bits."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")  # half a surrogate pair is no text
 
 
 def _writable(value: Mapping[str, Any]) -> Any:
-    """Leave out what JSON has no word for, or cannot be written because it is too deep."""
+    """Drop values that JSON cannot express, and a structure too deep to write."""
     try:
         return orjson.loads(orjson.dumps(value))
     except TypeError:

@@ -1,9 +1,9 @@
-"""Texts that an operator writes and an event fills in: a small, bounded part of Jinja.
+"""Operators' texts, filled in from an event: a small, bounded part of Jinja.
 
-Whatever stands in a template, it ends soon and stays small: there are no calls, no powers and no
-ranges; loops, joined texts and what filters make are paid from one budget; the output has a limit.
-What the values say is text and nothing else: a connector whose destination reads markup passes
-*escape*, which is applied to every value and to nothing that the operator wrote.
+Every template ends soon and stays small: it has no calls, powers or ranges; one budget pays for
+loops, joined texts and the results of filters; the output has a limit. Values are text and nothing
+else: a connector whose destination reads markup passes *escape*, which applies to every value and
+to nothing that the operator wrote.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from connectors.filters import FILTERS, Fault, Value, written
 
 #: Longest template, in characters.
 LONGEST_SOURCE = 20_000
-#: Longest text that a template may make, in characters.
+#: Longest output, in characters.
 LONGEST_OUTPUT = 200_000
-#: What one rendering may spend: a character that is made costs 1, a turn of a loop 1,000.
+#: Budget of one rendering: a character costs 1, a turn of a loop 1,000.
 BUDGET = 1_000_000
 TURN = 1_000
-#: Numbers with which templates may reckon.
+#: Largest number in a template's arithmetic.
 LARGEST_NUMBER = 2**63
 
 #: Names that every template may use.
@@ -66,7 +66,7 @@ _MENDS: Mapping[type[nodes.Node], str] = {
     nodes.NSRef: "attributes cannot be set",
 }
 
-#: What a template can do wrong when it meets an event.
+#: Errors that a template can raise when it meets an event.
 _FAULTS = (
     jinja2.TemplateError,
     TypeError,
@@ -78,16 +78,16 @@ _FAULTS = (
 
 
 class Template:
-    """A template that was found good when the config was read; a pydantic type for options.
+    """A template, checked when the config is read; a pydantic type for options.
 
-    A connector that gives further names lists them in *extra* of a subclass of its own.
+    A connector with further names lists them in *extra* of its own subclass.
     """
 
     #: Names beside :data:`NAMES` that this kind of template may use.
     extra: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, source: str) -> None:
-        """Raises ValueError that says what is wrong, and where."""
+        """Raises ValueError that names the fault and its line."""
         self.source = source
         self._compiled = _compiled(source, names=(*NAMES, *self.extra))
 
@@ -133,7 +133,7 @@ class Template:
 def render(
     template: Template, event: Event, *, field: str, escape: Escape | None = None, **extra: Any
 ) -> str:
-    """Fill *template* in with *event*; *field* is the option that it stands in.
+    """Fill *template* in with *event*; *field* names the template's option.
 
     *escape* makes a value harmless where the text goes; without it, escape the whole afterwards,
     or send it where nothing is markup. *extra*: values for the template's further names.
@@ -150,7 +150,7 @@ def render(
 
 
 def variables(event: Event) -> dict[str, Any]:
-    """Return what templates may name: the fields of *event*, and words for people."""
+    """Return the values of a template: the fields of *event*, and words for people."""
     return {
         **{field.name: getattr(event, field.name) for field in fields(event)},
         "text": plain.spoken(event),
@@ -162,7 +162,7 @@ def variables(event: Event) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Work:
-    """What is left of one rendering's budget."""
+    """The rest of one rendering's budget."""
 
     left: int = BUDGET
 
@@ -206,7 +206,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Bounding(NodeTransformer):
-    """Puts what can grow under the budget."""
+    """Puts everything that can grow under the budget."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         parts = [self.visit(each) for each in node.nodes]
@@ -237,7 +237,7 @@ def _through(name: str, node: nodes.Expr) -> nodes.Filter:
 
 @jinja2.pass_context
 def _finalized(context: Context, value: Any) -> str:
-    """Write a value into the output; it is text, whatever it looks like."""
+    """Write a value into the output, as text whatever it looks like."""
     words = written(value)
     context[_WORK].spend(len(words))
     escape: Escape | None = context[_ESCAPE]
@@ -253,7 +253,7 @@ def _joined(context: Context, parts: Iterable[Any]) -> str:
 
 @jinja2.pass_context
 def _listed(context: Context, parts: Iterable[Any]) -> list[Any]:
-    """Let a list hold no lists: a few that hold each other twice are soon without end."""
+    """Refuse lists in lists: a few that hold each other twice grow without end."""
     listed = list(parts)
     if any(isinstance(part, list | tuple | Mapping) for part in listed):
         raise Fault("a list in a template holds texts and numbers only")
@@ -269,7 +269,7 @@ def _turns(context: Context, items: Iterable[Any]) -> Iterator[Any]:
 
 
 def _paid(filter_: Callable[..., Value]) -> Callable[..., Value]:
-    """Let what *filter_* makes be paid for."""
+    """Charge the budget for the result of *filter_*."""
 
     @jinja2.pass_context
     def paid(context: Context, value: Any, *args: Any, **options: Any) -> Value:
@@ -314,7 +314,7 @@ def _compiled(source: str, *, names: tuple[str, ...]) -> jinja2.Template:
 
 
 def _check(tree: nodes.Template, names: tuple[str, ...]) -> None:
-    """Raise for what this part of Jinja does not have."""
+    """Raise TemplateSyntaxError for anything outside this part of Jinja."""
     for node in tree.find_all(nodes.Node):
         if isinstance(node, nodes.Filter) and node.name not in FILTERS:
             fault = f"no filter named {node.name}{_meant(node.name or '', FILTERS)}"
@@ -325,7 +325,7 @@ def _check(tree: nodes.Template, names: tuple[str, ...]) -> None:
             kind = type(node)
             fault = _MENDS.get(kind, f"{kind.__name__.lower()} is not available here")
             raise jinja2.TemplateSyntaxError(fault, node.lineno)
-    # Jinja knows self by itself: a way to what is inside.
+    # Jinja declares self by itself, and it leads to the template's insides.
     mentioned = {node.name: node.lineno for node in tree.find_all(nodes.Name)}
     unknown = meta.find_undeclared_variables(tree) - set(names) | {"self"} & set(mentioned)
     for name in sorted(unknown):
@@ -339,7 +339,7 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 
 def _collected(pieces: Iterable[str]) -> str:
-    """Join the output while it is short enough, as text that can be sent."""
+    """Join the output up to its limit, without characters that cannot be sent."""
     kept, length = [], 0
     for piece in pieces:
         length += len(piece)
@@ -350,7 +350,7 @@ def _collected(pieces: Iterable[str]) -> str:
 
 
 def _said(error: Exception) -> str:
-    """Say what went wrong, without words of the customer."""
+    """Name the fault without the customer's words."""
     if isinstance(error, jinja2.TemplateError):
         return _lowered(error.message or type(error).__name__)
     if isinstance(error, TypeError):

@@ -1,7 +1,7 @@
-"""A signed POST for whatever takes one: approval flows, Power Automate, n8n, Zapier.
+"""Signed POSTs to any receiver: approval flows, Power Automate, n8n, Zapier.
 
-Signed as Standard Webhooks 1.0.0 says. ``webhook-id`` is the same at each attempt, so that
-receivers which remember it act once.
+Signatures follow Standard Webhooks 1.0.0. ``webhook-id`` is the same at every attempt, so a
+receiver that remembers ids acts once.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ SHORTEST, LONGEST = 24, 64
 GONE = (404, 410)
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: Headers that are ours to write.
+#: Headers that the relay writes itself.
 _OURS = re.compile(
     r"content-(length|type|encoding)|host|connection|transfer-encoding|webhook-.*|expect|te"
 )
 
 
 def _address(url: SecretStr) -> SecretStr:
-    """Say what keeps an address from being used, without repeating it."""
+    """Check an address; the error never repeats it."""
     given = url.get_secret_value()
     if not re.fullmatch(r"[!-~]+", given):
         raise ValueError(
@@ -87,7 +87,7 @@ SigningSecret = Annotated[SecretStr, AfterValidator(_signing)]
 
 
 class WebhookOptions(Options):
-    """What a destination of connector ``webhook`` may say."""
+    """Options of the connector ``webhook``."""
 
     url: Address = Field(
         description="Where to post, whole and unchanged; many such addresses are credentials."
@@ -115,7 +115,7 @@ class Webhook(Connector[WebhookOptions]):
     """Posts each event to one address; see docs/webhook.md."""
 
     Options = WebhookOptions
-    #: Below what Zapier takes of one address (20,000 in 5 min, 30/s).
+    #: Below Zapier's limit for one address (20,000 in 5 min, 30/s).
     default_rate = "20/1s"
     default_concurrency = 8
 
@@ -158,7 +158,7 @@ class Webhook(Connector[WebhookOptions]):
 
     @cached_property
     def _same_for_all(self) -> requests.PreparedRequest:
-        """What the requests have in common: preparing it took as long as half of a call."""
+        """The common part of all requests; preparing it took half as long as a call."""
         url = self.options.url.get_secret_value()
         given = {name: value.get_secret_value() for name, value in self.options.headers.items()}
         ours = {"Content-Type": self.options.content_type}
@@ -192,7 +192,7 @@ class Webhook(Connector[WebhookOptions]):
 
 
 def default_body(event: Event) -> bytes:
-    """Write what is posted unless there is a template: the standard's envelope, and the event."""
+    """Write the default body: the standard's envelope around the event."""
     moment = event.occurred_at or event.received_at
     words = {"title": plain.title(event), "text": plain.spoken(event)}
     return plain.encode(
@@ -205,7 +205,7 @@ def default_body(event: Event) -> bytes:
 
 
 def _key(secret: SecretStr) -> bytes:
-    """Read the bytes of a secret; nothing if it is none."""
+    """Return the bytes of a secret; none if it is malformed."""
     prefix, _, encoded = secret.get_secret_value().partition("_")
     if prefix != "whsec":
         return b""
@@ -221,7 +221,7 @@ def _signature(key: bytes, content: bytes) -> str:
 
 
 def _escape(content_type: str) -> Escape | None:
-    """Return what keeps a customer's words from meaning anything in such a body."""
+    """Return the escape that keeps customers' words inert in a body of this type."""
     if _is_json(content_type):
         return in_json
     if "form-urlencoded" in content_type:

@@ -1,8 +1,8 @@
 """The connections underneath :mod:`connectors.http`.
 
-Addresses are checked as they are connected to, so that no later look-up can change them; every
-wait is bounded by what is left of the whole call; and the call learns when its first byte leaves,
-and which status came back.
+Addresses are checked at the moment of connecting, so no later look-up can change them; every wait
+is bounded by the time left for the whole call; and the call records when its first byte leaves and
+which status comes back.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ NOT_PUBLIC = tuple(
 
 @dataclass(slots=True)
 class Call:
-    """What the connection underneath has to know of the call that it serves."""
+    """The state that a connection shares with the call it serves."""
 
-    #: Monotonic time at which everything must be over.
+    #: Monotonic deadline of the whole call.
     ends_at: float
     #: True inside :meth:`Http.repeatable`.
     repeatable: bool = False
@@ -66,10 +66,10 @@ class Blocked(urllib3.exceptions.HTTPError):
 
 
 class Addresses:
-    """Which addresses may be connected to: public ones over TLS, and those of *allow*."""
+    """The addresses that may be reached: public ones over TLS, and those in *allow*."""
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
-        """*allow*: networks such as ``127.0.0.0/8``. Raises ValueError for what is none."""
+        """*allow*: networks such as ``127.0.0.0/8``. Raises ValueError for anything else."""
         self.allow: tuple[Network, ...] = tuple(ipaddress.ip_network(each) for each in allow)
 
     def permits(self, address: Address, *, tls: bool) -> bool:
@@ -102,7 +102,7 @@ def connect(
 ) -> socket.socket:
     """Connect to the first permitted address of *host*; the name is looked up once, here.
 
-    Each address may take *timeout* seconds, and no more than what is left of the whole call.
+    Each address gets *timeout* seconds, and no more than the time left for the whole call.
     Raises :class:`Blocked`, gaierror if there is no such host, and OSError.
     """
     try:
@@ -146,13 +146,13 @@ def _open(connection: HTTPConnection, addresses: Addresses, *, tls: bool) -> soc
 
 
 def _patience(allowed: float) -> float:
-    """Return the seconds that connecting may take, of what is allowed and what is left."""
+    """Return the seconds that connecting may take."""
     call = current.get()
     return min(allowed, call.remaining()) if call else allowed
 
 
 class DeadlineReader(io.RawIOBase):
-    """Reads a socket; each wait is bounded by what is left of the whole call."""
+    """Reads a socket; each wait is bounded by the time left for the whole call."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -196,7 +196,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
 
 class _GuardedConnection(HTTPConnection):
-    """What both kinds of connection add: the guard, the deadline, and the note that bytes left."""
+    """The common part of both connections: guard, deadline, and the note that bytes have left."""
 
     addresses: Addresses
     tls: ClassVar[bool] = False
@@ -250,7 +250,7 @@ class _GuardedPoolManager(PoolManager):
 
 
 class GuardedAdapter(HTTPAdapter):
-    """Gives ``requests`` connections that go only where *addresses* permits."""
+    """Gives ``requests`` connections that reach only what *addresses* permits."""
 
     def __init__(self, addresses: Addresses, *, pool_size: int) -> None:
         self.addresses = addresses

@@ -1,7 +1,7 @@
 """An archive: every event as a line of JSON in the folder of its day, on disk before it counts.
 
-The day is that of the receipt, in UTC: it is the same at each attempt, so that a repetition looks
-in one folder. Closed days can be rolled: their lines become one Parquet file.
+The day is the day of receipt, in UTC. It is the same at every attempt, so a repetition looks in
+one folder. Closed days can be rolled: their lines become one Parquet file.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from connectors.base import Connector, Event, Options, Receipt, Refused, Unautho
 from connectors.http import Http
 
 EXTRA = 'pip install "gofax-relay[archive]"'
-#: Seconds that rolling waits for writers, day by day.
+#: Seconds that rolling a day waits for writers.
 ROLL_PATIENCE = 60.0
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)")
 
-#: A text is a secret, for keys and tokens stand here.
+#: Texts are secrets, because keys and tokens stand here.
 Setting = SecretStr | bool | int | Mapping[str, SecretStr | bool | int]
 
 
 class ArchiveOptions(Options):
-    """What a destination of connector ``archive`` may say."""
+    """Options of the connector ``archive``."""
 
     url: str = Field(
         min_length=1,
@@ -69,7 +69,7 @@ class ArchiveOptions(Options):
 
 
 class Place(Protocol):
-    """Where the rows are; see :class:`Folder`."""
+    """A place for rows; see :class:`Folder`."""
 
     def add(
         self,
@@ -125,8 +125,8 @@ class Archive(Connector[ArchiveOptions]):
     def roll(self, *, before: date) -> Iterator[str]:
         """Make one Parquet file of each day *before* that has lines, and say so day by day.
 
-        Raises :class:`DeliveryError`; nothing is removed of a day that cannot be read or does not
-        come out whole.
+        Raises :class:`DeliveryError`. A day that cannot be read, or does not come out whole, stays
+        as it is.
         """
         for day in self._place.days():
             if day < before:
@@ -163,7 +163,7 @@ def _rows(content: bytes, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _usable(scheme: str, url: str) -> None:
-    """Raise ValueError with the mend for what fsspec cannot reach."""
+    """Raise ValueError, with advice, if fsspec cannot reach *url*."""
     if find_spec("fsspec") is None:
         raise ValueError(f"{scheme}: needs fsspec: {EXTRA}")
     if "@" in urlsplit(url).netloc:

@@ -1,7 +1,7 @@
-"""An archive in a local folder: rows are appended under a lock, and on disk before it is said.
+"""An archive in a local folder: rows are appended under a lock and synced before they count.
 
-Several processes of one machine may write to it. A line that a crash cut off was acknowledged to
-nobody; the next writer removes it, and the relay sends its event again.
+Several processes of one machine may write to it. A line cut off by a crash was never acknowledged:
+the next writer removes it, and the relay sends its event again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROLLED = "events.parquet"
 
 #: Faults that last until a person mends them.
 _LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-#: Seconds between two looks at a lock that somebody else has.
+#: Seconds between two attempts to take a lock.
 _POLL = 0.01
 
 
@@ -36,7 +36,7 @@ class Folder:
         self.root = root
         self._full = full
         self._mutex = threading.Lock()
-        #: The part that this process made sure will be found after a power cut.
+        #: The part whose name this process has synced already.
         self._lasting: Path | None = None
 
     def add(
@@ -49,7 +49,7 @@ class Folder:
         is_rolled: Callable[[bytes], bool],
         deadline: float,
     ) -> str:
-        """Append *row*, unless *repeat* and there is one of *key*, and return where it is.
+        """Append *row* and return its place; with *repeat*, keep an existing row of *key*.
 
         *is_rolled* says whether a Parquet file has the row. Raises :class:`DeliveryError`.
         """
@@ -63,7 +63,7 @@ class Folder:
                 _repair(parts[-1])
             part = repeat and self._find(folder, parts, key, is_rolled)
             if part:
-                _sync(part)  # who wrote it may not have come so far
+                _sync(part)  # its writer may have died before that
             else:
                 part = self._open_part(folder, parts)
                 _append(part, row)
@@ -72,17 +72,17 @@ class Folder:
 
     @contextmanager
     def alone(self, ends_at: float) -> Iterator[None]:
-        """Keep every other writer out, in this process and in others of this machine.
+        """Keep every other writer of this machine out.
 
-        Raises :class:`Transient` when *ends_at* has come first, and what the system says inside
-        as :class:`DeliveryError`.
+        Raises :class:`Transient` if *ends_at* comes first; errors of the system inside become
+        :class:`DeliveryError`.
         """
         with _told(self.root), self._locked(ends_at):
             yield
 
     @contextmanager
     def _locked(self, ends_at: float) -> Iterator[None]:
-        late = Transient(f"{self.root}: somebody else has been writing for too long")
+        late = Transient(f"{self.root}: another writer has held the lock for too long")
         if not self._mutex.acquire(timeout=max(0.0, ends_at - time.monotonic())):
             raise late
         try:
@@ -118,7 +118,7 @@ class Folder:
         return sorted(day for day in days if day)
 
     def lines(self, day: date) -> list[tuple[str, bytes]]:
-        """Return the parts of a day by name; a line that was cut off is none."""
+        """Return the parts of a day by name, without a line that was cut off."""
         parts = self._parts(self._folder(day))
         if parts:
             _repair(parts[-1])
@@ -167,7 +167,7 @@ class Folder:
         return next((part for part in reversed(parts) if _has(part, key)), None)
 
     def _make_last(self, part: Path) -> None:
-        """Let the names on the way to *part* be on disk too, once."""
+        """Sync the names on the way to *part* too, once."""
         if part == self._lasting:
             return
         for folder in part.parents:
@@ -192,7 +192,7 @@ def _has(part: Path, key: str) -> bool:
 
 
 def _repair(part: Path) -> None:
-    """Cut off a last line that has no end: a crash left it, and nobody was told of it."""
+    """Cut off a last line without an end: a crash left it, and it was never acknowledged."""
     with _opened(part, os.O_RDWR) as file:
         end = os.fstat(file).st_size
         if not end or os.pread(file, 1, end - 1) == b"\n":
@@ -209,7 +209,7 @@ def _append(part: Path, row: bytes) -> None:
         try:
             _write(file, row + b"\n")
         except OSError:
-            # What the next writer would do; it fails where the disk is worse than full.
+            # The next writer would do the same; this fails if the disk is worse than full.
             with suppress(OSError):
                 os.ftruncate(file, before)
             raise
@@ -235,7 +235,7 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def _sync(path: Path) -> None:
-    """Bring to the disk what a file holds, or the names in a folder."""
+    """Sync the content of a file, or the names in a folder."""
     with _opened(path, os.O_RDONLY) as file:
         os.fsync(file)
 
@@ -249,7 +249,7 @@ def _try_lock(lock: int) -> bool:
 
 
 def _make(folder: Path) -> None:
-    # With parents=True the mode would be that of the last one only.
+    # With parents=True, mode would apply to the last folder only.
     for each in reversed((folder, *folder.parents)):
         if not each.exists():
             each.mkdir(mode=0o700, exist_ok=True)
@@ -265,7 +265,7 @@ def day_of(path: str) -> date | None:
 
 @contextmanager
 def _told(root: Path) -> Iterator[None]:
-    """Turn what the system says into the contract's errors."""
+    """Turn errors of the system into the contract's."""
     try:
         yield
     except OSError as error:

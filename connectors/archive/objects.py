@@ -1,7 +1,7 @@
-"""An archive in whatever fsspec reaches: object stores, which know no appending and no locks.
+"""An archive anywhere that fsspec reaches: object stores, without appending and without locks.
 
-Each event is an object of its own, named by its key. Writing it again writes the same: there are
-no rows twice, no lines cut off, and nobody has to wait for anybody.
+Each event is an object of its own, named by its key. Writing it again writes the same object: no
+row comes twice, no line is cut off, and no writer waits for another.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _LINES = re.compile(r"(\d{4}/\d{2}/\d{2})/([^/]+\.jsonl)")
 
 
 class Objects:
-    """What is below *url*, by fsspec with the options *storage*; shared by threads."""
+    """The objects below *url*, by fsspec with the options *storage*; shared by threads."""
 
     def __init__(self, url: str, *, storage: Mapping[str, Any], threads: int) -> None:
-        # Listings that are remembered miss what other machines write.
+        # Cached listings miss what other machines write.
         self._fs, self._root = fsspec.core.url_to_fs(
             url, **{"use_listings_cache": False, **storage}
         )
         self.root = url
-        # fsspec has no deadline; who waits for it can have one.
+        # fsspec has no deadline, but waiting for a future has.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="archive")
 
     def add(
@@ -65,13 +65,13 @@ class Objects:
             return self._pool.submit(write).result(deadline)
 
     def check(self) -> str:
-        """Say whether the store answers us; raises :class:`DeliveryError`."""
+        """Say whether the store answers; raises :class:`DeliveryError`."""
         with self.alone():
             found = self._pool.submit(self._fs.exists, self._root).result(CHECK)
         return f"{self.root}: {'there' if found else 'answers; nothing is there yet'}"
 
     def close(self) -> None:
-        """Wait for nobody."""
+        """Stop without waiting for running calls."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def days(self) -> list[date]:
@@ -117,9 +117,9 @@ class Objects:
 
     @contextmanager
     def alone(self, ends_at: float = 0.0) -> Iterator[None]:
-        """Turn what stores raise into the contract's errors; others may write meanwhile.
+        """Turn errors of stores into the contract's; other writers may go on.
 
-        Writing again writes the same: whatever happened, no harm is done.
+        Writing again writes the same object, so a doubt does no harm.
         """
         try:
             yield

@@ -17,7 +17,7 @@ _TEXTS = (
     "recipient", "body", "keyword", "sentiment", "account_id", "conversation", "url",
 )  # fmt: skip
 _TIMES = ("occurred_at", "received_at")
-#: What may have any shape stays JSON; "more" holds what a later version has added.
+#: Columns of any shape, which stay JSON; "more" holds fields of later versions.
 _JSON = ("metadata", "payload", "more")
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in _TEXTS]

@@ -1,7 +1,7 @@
 """A shared inbox: an e-mail per event, threaded by conversation, handed to an SMTP server.
 
-A message is the same however often it is sent, its Message-ID included, so that mail systems which
-know a message again keep one. SMTP itself has no means to ask what has arrived.
+Every attempt sends the same message, down to its Message-ID, so mail systems that recognise a
+repeated message keep one. SMTP itself has no way to ask what has arrived.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Mailbox = Annotated[str, AfterValidator(_address)]
 
 
 class EmailOptions(Options):
-    """What a destination of connector ``email`` may say."""
+    """Options of the connector ``email``."""
 
     host: str = Field(
         pattern=r"^[A-Za-z0-9.:-]+$", description="The SMTP server, such as smtp.example.com."
@@ -86,8 +86,10 @@ class EmailOptions(Options):
         default=None,
         description="PEM certificates to trust instead of the system's: `file:ca.pem`.",
     )
-    username: str | None = Field(default=None, description="Who signs in; nobody if not given.")
-    password: SecretStr | None = Field(default=None, description="The password for it.")
+    username: str | None = Field(
+        default=None, description="User name; without it nobody signs in."
+    )
+    password: SecretStr | None = Field(default=None, description="Its password.")
     oauth: ClientCredentials | None = Field(
         default=None,
         description="Instead of a password: `token_url`, `client_id`, `client_secret` and `scope` "
@@ -95,10 +97,10 @@ class EmailOptions(Options):
     )
     from_: Mailbox = Field(alias="from", description="The sender's address.")
     to: tuple[Mailbox, ...] = Field(min_length=1, description="The shared inbox, or several.")
-    cc: tuple[Mailbox, ...] = Field(default=(), description="Who gets a copy.")
+    cc: tuple[Mailbox, ...] = Field(default=(), description="Addresses that get a copy.")
     subject: Template = Field(
         default=Template(SUBJECT),
-        description="Template of the subject; Gmail threads only what has one subject.",
+        description="Template of the subject; Gmail threads only messages with one subject.",
     )
     body: Template = Field(default=Template(BODY), description="Template of the text.")
 
@@ -129,7 +131,7 @@ class Email(Connector[EmailOptions]):
     """Sends an e-mail per event; see docs/email.md."""
 
     Options = EmailOptions
-    #: What Microsoft 365 takes of one mailbox; other servers take more.
+    #: Microsoft 365's limit for one mailbox; other servers take more.
     default_rate = "30/1m"
     default_concurrency = 3
 
@@ -191,11 +193,11 @@ class Email(Connector[EmailOptions]):
         if options.cc:
             message["Cc"] = ", ".join(options.cc)
         message["Subject"] = _line(subject)
-        # When we accepted it: the same at each attempt.
+        # The time of acceptance is the same at every attempt.
         message["Date"] = event.received_at
         message["Message-ID"] = id
-        # A message that nobody has seen, the same for the whole conversation, ties together even
-        # those of which the relay has forgotten what came before.
+        # A root of the whole conversation, which is no message, ties messages together even when
+        # the relay no longer knows the one before.
         root = self._id(f"conversation {event.conversation}")
         message["References"] = " ".join(dict.fromkeys([root, *before]))
         if before:
@@ -211,14 +213,14 @@ class Email(Connector[EmailOptions]):
 
 
 def _parsed(text: str) -> tuple[Address, ...]:
-    """Read a header of addresses; nothing if it is none."""
+    """Read a header of addresses; return nothing if it is malformed."""
     if re.search(r"[\x00-\x1f\x7f]", text):
         return ()
     try:
         header = HeaderRegistry()("To", text)
     except (HeaderParseError, IndexError):
         return ()
-    # Its class is put together when it is called, so nobody can know of its addresses.
+    # The registry builds the header's class at run time.
     return () if header.defects else tuple(header.addresses)  # type: ignore[attr-defined]
 
 
@@ -228,6 +230,6 @@ def _only(addresses: Iterable[Address]) -> Address:
 
 
 def _line(words: str) -> str:
-    """Make one line: a header ends where its line does."""
+    """Make one line, because a header ends with its line."""
     line = " ".join(words.split())
     return line if len(line) <= LONGEST_SUBJECT else f"{line[: LONGEST_SUBJECT - 1]}…"

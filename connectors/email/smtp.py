@@ -1,10 +1,10 @@
 """One message handed to an SMTP server, under the guard and the deadline of connectors.http.
 
-What a server says before it has the content is about our credentials and addresses, which are the
-same for every event: a lasting refusal there is Unauthorized. What it says of the content is about
-the event. As long as the dot that ends the content has not been sent, nothing can have happened.
+Replies before the content concern credentials and addresses, which are the same for every event:
+a lasting refusal there is Unauthorized. Replies to the content concern the event. Until the dot
+that ends the content is sent, nothing can have happened.
 
-A reply counts by the first digit of its code (RFC 5321, 4.2.1): servers make codes of their own.
+A reply counts by the first digit of its code (RFC 5321, 4.2.1), because servers invent codes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Login:
 
 
 class Server:
-    """An SMTP server and how it wants to be spoken to; shared by threads."""
+    """An SMTP server with its security and login; shared by threads."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Server:
         self._tls = None if security == "none" else ssl.create_default_context(cadata=authorities)
 
     def send(self, content: bytes, *, sender: str, recipients: Sequence[str]) -> None:
-        """Hand over a message with CRLF line ends; the call ends at the deadline around it.
+        """Hand over a message with CRLF line ends, within the caller's deadline.
 
         Raises :class:`DeliveryError`.
         """
@@ -75,7 +75,7 @@ class Server:
             self._hand_over(session, content)
 
     def probe(self, *, sender: str, recipients: Sequence[str]) -> str:
-        """Go as far as the addresses, send nothing, and say as whom.
+        """Go as far as the addresses, send nothing, and say who signed in.
 
         Raises :class:`DeliveryError`.
         """
@@ -87,13 +87,13 @@ class Server:
 
     @contextmanager
     def _session(self) -> Iterator[_Dialogue]:
-        """Connect, secure and sign in; what goes wrong on the way is the contract's error."""
+        """Connect, secure and sign in; failures become the contract's errors."""
         session = _Dialogue(self, tls=self._tls)
         try:
             with self._told(session):
                 session.start()
                 yield session
-            # What was to be done is done: a farewell that fails changes nothing.
+            # The message is handed over: a farewell that fails changes nothing.
             with suppress(smtplib.SMTPException, OSError):
                 session.putcmd("QUIT")
         finally:
@@ -121,7 +121,7 @@ class Server:
             raise Ambiguous(words, status=_status(reply))
 
     def _turned_down(self, reply: Reply, what: str) -> DeliveryError:
-        """Read a refusal of what is the same for every event."""
+        """Read a refusal that would meet every event."""
         words = f"{self.host}: {what}: {_coded(reply)} {_quoted(reply[1])}".rstrip()
         if not _is_lasting(reply):
             return _not_now(reply, words)
@@ -130,7 +130,7 @@ class Server:
 
     @contextmanager
     def _told(self, session: _Dialogue) -> Iterator[None]:
-        """Turn what smtplib and sockets raise into the contract's errors."""
+        """Turn errors of smtplib and sockets into the contract's."""
         try:
             yield
         except Blocked as error:
@@ -164,7 +164,7 @@ class _Dialogue(smtplib.SMTP):
     """An SMTP session over a guarded connection, each wait bounded by the whole call."""
 
     def __init__(self, server: Server, *, tls: ssl.SSLContext | None) -> None:
-        # Without a host smtplib connects to nothing yet, and asks no name server for our name.
+        # Without a host smtplib does not connect yet; with a name it looks ours up nowhere.
         super().__init__(local_hostname="localhost")
         self._host = server.host  # what a certificate is checked against after STARTTLS
         self._server = server
@@ -185,7 +185,7 @@ class _Dialogue(smtplib.SMTP):
             self._sign_in(self._server.login)
 
     def content(self, content: bytes) -> Reply:
-        """Send the content; until its last line is sent, the server cannot have taken it."""
+        """Send the content; the server cannot take it before its last line is sent."""
         reply = self.docmd("DATA")
         if not 300 <= reply[0] < 400:
             return reply
@@ -259,12 +259,12 @@ class _Dialogue(smtplib.SMTP):
     def _show(self, username: str, token: str) -> None:
         """Sign in by a token, as Google and Microsoft have it (XOAUTH2)."""
         said = f"user={username}\1auth=Bearer {token}\1\1"
-        # A challenge means that it failed; it wants an empty answer.
+        # A challenge means failure, and wants an empty answer.
         self.auth("XOAUTH2", lambda challenge=None: "" if challenge else said)
 
 
 class _CappedReader(DeadlineReader):
-    """Reads so much and no more: a reply may have any number of lines."""
+    """Reads up to a limit, because a reply may have any number of lines."""
 
     def __init__(self, sock: socket.socket, *, limit: int) -> None:
         super().__init__(sock)
@@ -279,7 +279,7 @@ class _CappedReader(DeadlineReader):
 
 
 def _literal(connected: socket.socket) -> str:
-    """Name ourselves by our address, as hosts without a public name do (RFC 5321, 4.1.3)."""
+    """Return our address literal, the name of a host without a public one (RFC 5321, 4.1.3)."""
     address = str(connected.getsockname()[0]).partition("%")[0]
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 

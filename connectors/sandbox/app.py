@@ -18,7 +18,7 @@ from connectors.sandbox import hubspot, teams, webhook, zendesk
 from connectors.sandbox.records import Fault, Records
 
 STAND_INS = {"hubspot": hubspot, "zendesk": zendesk, "teams": teams, "webhook": webhook}
-#: The page has a stylesheet of its own and nothing else: no script can run in it.
+#: The page has a stylesheet and nothing else, so no script can run in it.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -26,7 +26,7 @@ POLICY = (
 
 
 class Trouble(BaseModel):
-    """What a request may bring along in the header ``X-Sandbox-Fault``: what befalls it."""
+    """A fault that a request brings along in the header ``X-Sandbox-Fault``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,7 +42,7 @@ class Trouble(BaseModel):
 
 
 class FaultOrder(Trouble):
-    """What ``POST /faults`` takes: a fault, and whom it meets how often."""
+    """The body of ``POST /faults``: a fault, and which requests it meets."""
 
     system: Literal["hubspot", "zendesk", "teams", "webhook"]
     times: int = Field(default=1, ge=1, le=10_000)
@@ -102,17 +102,17 @@ def serve(*, host: str = "127.0.0.1", port: int = 8090) -> BaseWSGIServer:
     Raises OSError if the port is taken, or the host is none of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Bound here, because the server would end the process if that does not work.
+    # Bound here, because the server would end the process on failure.
     with socket.create_server((host, port), family=family) as bound:
         server = make_server(host, port, create_app(), threaded=True, fd=bound.fileno())
-    # Which binding would have set.
+    # Binding would have set these.
     server.server_name, server.server_port = host, server.port
     return server
 
 
 class _Quiet(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log nothing: what a caller asked for may hold secrets."""
+        """Log nothing, because a path may hold secrets."""
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def serving(app: Flask | None = None) -> Iterator[str]:
 def meet_faults(blueprint: Blueprint, records: Records, *, system: str) -> None:
     @blueprint.before_request
     def before() -> ResponseReturnValue | None:
-        # Here, where nothing is locked: who sends half a request holds up nobody else.
+        # Read where nothing is locked, so half a request holds up no other.
         request.get_data()
         try:
             fault = _brought_along() or records.next_fault(

@@ -1,4 +1,4 @@
-"""What the stand-ins were given, in one ordered list that a test or a person can read."""
+"""The effects of all stand-ins, in one ordered list for tests and people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Record:
     system: str
     #: ``communication``, ``ticket``, ``comment``, ``tag``, ``card``, ``reply`` or ``event``.
     kind: str
-    #: What a person reads there.
+    #: The words that a person reads there.
     text: str
     #: The customer's number.
     conversation: str
@@ -32,7 +32,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """What a stand-in does instead of, or after, answering properly."""
+    """A fault that a stand-in shows instead of its answer, or after acting."""
 
     #: HTTP status to answer with; None: leave the answer as it is.
     status: int | None = None
@@ -48,7 +48,7 @@ class Fault:
     method: str = ""
 
     def meets(self, method: str, path: str) -> bool:
-        """Say whether a request is one of those that the fault is for."""
+        """Say whether the fault is for such a request."""
         return self.path in path and self.method in ("", method)
 
 
@@ -88,7 +88,7 @@ class Records:
             return [asdict(record) for record in self._records]
 
     def inject(self, system: str, fault: Fault, *, times: int = 1) -> None:
-        """Let the next *times* matching requests to *system* meet *fault*."""
+        """Put *fault* in the way of the next *times* matching requests to *system*."""
         with self._lock:
             self._faults.setdefault(system, []).extend([fault] * times)
 
@@ -108,6 +108,6 @@ class Records:
             return [{"system": name, **asdict(each)} for name, them in waiting for each in them]
 
     def forget_faults(self) -> None:
-        """Let nothing more go wrong that has not gone wrong yet."""
+        """Take back all faults that still wait."""
         with self._lock:
             self._faults.clear()

@@ -39,7 +39,7 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thread:
-    """A card that somebody posted, and the cards that answer it."""
+    """A post and the cards that answer it."""
 
     id: str
     cards: list[Card] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Thread:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """What a person sees of Teams: the channel, and how many cards never came there."""
+    """The sandbox's view of Teams: the channel, and the runs whose cards were lost."""
 
     threads: Sequence[Thread]
     failed: Sequence[FailedRun]
@@ -63,13 +63,13 @@ class StandIn:
         self._last_id = 0
         #: Whether Microsoft's limits apply.
         self.limited = True
-        #: The flows, with the runs of theirs that failed.
+        #: The flows, and their failed runs.
         self.flows = Flows(self, clock=clock)
         #: The service for bots, whose tokens and rosters a test may change.
         self.service = Service(self, clock=clock)
 
     def blueprint(self) -> Blueprint:
-        """Build the routes: those of the service, and all others for Workflows."""
+        """Return the routes: those of the service, and all others for flows."""
         routes = Blueprint("teams", __name__)
         self.service.add_to(routes)
         for rule in ("", "/", "/<path:rest>"):
@@ -77,7 +77,7 @@ class StandIn:
         return routes
 
     def threads(self) -> Sequence[Thread]:
-        """Return the channel's threads, that with the newest card first."""
+        """Return the channel's threads, the one with the newest card first."""
         with self._lock:
             found = [Thread(id=each.id, cards=[*each.cards]) for each in self._threads.values()]
         return sorted(found, key=lambda each: each.cards[-1].record.number, reverse=True)
@@ -87,7 +87,7 @@ class StandIn:
         return Page(threads=self.threads(), failed=self.flows.failed)
 
     def delete_thread(self, thread: str) -> None:
-        """Let a thread be gone, as somebody who deletes it does."""
+        """Delete a thread, as a person may."""
         with self._lock:
             del self._threads[thread]
 

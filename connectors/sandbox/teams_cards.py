@@ -1,4 +1,4 @@
-"""Adaptive Cards as the stand-in of Teams reads them, and what a person sees of them."""
+"""Adaptive Cards as the stand-in of Teams reads and shows them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fact(BaseModel):
 
 
 class Element(BaseModel):
-    """What stands in a card, of any kind; what is not shown here is not read."""
+    """An element of any kind; properties that are not shown here are not read."""
 
     type: str
     text: str = ""
@@ -64,13 +64,13 @@ class Attachment(BaseModel):
 
 
 class Conversation(BaseModel):
-    """What the relay says of the conversation to a flow that answers in threads."""
+    """The conversation, as the relay tells it to a flow that keeps threads."""
 
     thread: str | None = None
 
 
 class Message(BaseModel):
-    """What the templates of Workflows loop over, and what a bot posts."""
+    """A message: the envelope of Workflows, and the activity of a bot."""
 
     type: Literal["message"]
     attachments: list[Attachment] = Field(min_length=1)
@@ -78,7 +78,7 @@ class Message(BaseModel):
 
 
 class Board(Protocol):
-    """Where cards are shown."""
+    """A place that shows cards."""
 
     limited: bool
 
@@ -99,7 +99,7 @@ class Block:
 
 
 def blocks(card: AdaptiveCard) -> tuple[Block, ...]:
-    """Read what a person would see; of kinds that are not drawn here, the name."""
+    """Return a card as a person sees it; elements that are not drawn appear by name."""
     return tuple(_block(element) for element in card.body)
 
 
@@ -122,7 +122,7 @@ def written(shown: Sequence[Block]) -> str:
 
 
 def customer(shown: Sequence[Block]) -> str:
-    """Find the customer among the parties: the one whom the title names too."""
+    """Return the customer: the party that the title names too."""
     facts = [fact for block in shown for fact in block.facts]
     parties = [value for title, value in facts if title in ("From", "To")]
     named = [value for value in parties if value in shown[0].text]

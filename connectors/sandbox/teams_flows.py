@@ -1,6 +1,6 @@
-"""A stand-in of flows in Power Automate: the trigger says 202, and what follows may fail unseen.
+"""A stand-in of flows in Power Automate: the trigger answers 202, and the run may fail unseen.
 
-A flow may have any path. What it does is told by words in the path:
+A flow may have any path. Words in the path choose its behaviour:
 
 ``bare``       it wants the bare card
 ``threads``    it answers in threads, and names them when Teams has the card
@@ -28,19 +28,19 @@ from connectors.sandbox.teams_limits import LARGEST, Limit, Meter
 
 #: Calls that a trigger takes.
 TRIGGER = (Limit(calls=4500, seconds=300),)
-#: What a connection to Teams may do in all, and post as the Flow bot or as a user.
+#: Limits of a connection to Teams: for all calls, and for posts as the Flow bot or as a user.
 CONNECTION = Limit(calls=100, seconds=60)
 POSTS: Mapping[str, tuple[Limit, ...]] = {
     "flow bot": (Limit(calls=25, seconds=300), CONNECTION),
     "user": (Limit(calls=300, seconds=300), CONNECTION),
 }
-#: People whom one message may mention.
+#: Most people that one message may mention.
 MENTIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedRun:
-    """A run that the trigger accepted, and whose card Teams did not take."""
+    """A run that the trigger accepted and Teams refused."""
 
     status: int
     code: str
@@ -49,7 +49,7 @@ class FailedRun:
 
 
 class Flows:
-    """Takes what is posted to triggers; safe to use from many threads."""
+    """The triggers and runs of all flows; safe to use from many threads."""
 
     def __init__(self, board: Board, *, clock: Callable[[], float]) -> None:
         self._board = board
@@ -59,7 +59,7 @@ class Flows:
 
     @property
     def failed(self) -> list[FailedRun]:
-        """The part of the run history that nobody is told of."""
+        """The failed runs, which only the run history shows."""
         with self._lock:
             return [*self._failed]
 
@@ -85,7 +85,7 @@ class Flows:
         return ({"thread": posted_in}, 200) if answers else ("", 202)
 
     def _failure(self, posted: Any, path: str, *, limited: bool) -> FailedRun | None:
-        """Say why Teams does not take what was *posted*; None if it does."""
+        """Return why Teams refuses the cards *posted*; None if it takes them."""
         attachments = posted.get("attachments", [{"content": posted}])
         for card in (attachment["content"] for attachment in attachments):
             if len(card.get("msteams", {}).get("entities", [])) > MENTIONS:
@@ -99,7 +99,7 @@ class Flows:
 
 
 def _posted(path: str) -> tuple[list[AdaptiveCard], str | None]:
-    """Read the cards and the thread that a request names. Raises ValidationError."""
+    """Return the cards and the thread of a request. Raises ValidationError."""
     posted = request.get_data()
     if "bare" in path:
         return [AdaptiveCard.model_validate_json(posted)], None
@@ -109,7 +109,7 @@ def _posted(path: str) -> tuple[list[AdaptiveCard], str | None]:
 
 
 def _size(card: object) -> int:
-    """Measure a card as a flow hands it on: as a text, with JSON inside JSON."""
+    """Return the bytes of a card as a flow hands it on: a text, JSON inside JSON."""
     return len(json.dumps(json.dumps(card, ensure_ascii=False), ensure_ascii=False).encode())
 
 

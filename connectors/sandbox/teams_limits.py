@@ -1,4 +1,4 @@
-"""How many requests in which time: the limits that Microsoft documents, measured as they come."""
+"""Microsoft's limits: so many calls in so many seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-#: Bytes of a message: what Microsoft documents as 28 KB.
+#: Most bytes of a message, documented as 28 KB.
 LARGEST = 28 * 1024
 
 
@@ -21,7 +21,7 @@ class Limit:
 
 
 class Meter:
-    """Counts calls by subject; a call that is turned away does not count."""
+    """Counts calls by subject; refused calls do not count."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -29,7 +29,7 @@ class Meter:
         self._calls: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=5000))
 
     def take(self, subject: str, limits: Sequence[Limit]) -> int:
-        """Count a call; or return the whole seconds after which it may be made."""
+        """Count a call and return 0, or return the whole seconds to wait before it."""
         with self._lock:
             calls, now = self._calls[subject], self._clock()
             waits = [

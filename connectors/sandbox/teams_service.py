@@ -1,4 +1,4 @@
-"""A stand-in of what bots talk to: Entra's token endpoint and the Bot Framework's connector.
+"""A stand-in of the services for bots: Entra's token endpoint and the Bot Framework's connector.
 
 Any client may sign in, except with the secret ``revoked``. The bot is in every channel, except in
 one whose id contains ``removed`` (403) or ``deleted`` (404).
@@ -20,31 +20,31 @@ from connectors.sandbox.teams_limits import LARGEST, Limit, Meter
 
 SCOPE = "https://api.botframework.com/.default"
 TOKEN_LIFE = 3599
-#: What one bot may post in one channel.
+#: Limits of one bot's posts in one channel.
 POSTS = (
     Limit(calls=7, seconds=1),
     Limit(calls=8, seconds=2),
     Limit(calls=60, seconds=30),
     Limit(calls=1800, seconds=3600),
 )
-#: What one bot may ask about the members of one channel.
+#: Limits of one bot's questions about the members of one channel.
 LOOKS = (Limit(calls=14, seconds=1), Limit(calls=120, seconds=30))
 
 
 class Named(BaseModel):
-    """Something that has an id."""
+    """A thing with an id."""
 
     id: str
 
 
 class ChannelData(BaseModel):
-    """Which channel of Teams."""
+    """A channel of Teams."""
 
     channel: Named
 
 
 class NewConversation(BaseModel):
-    """What starts a thread; Teams takes no other kind in a channel."""
+    """The request that starts a thread; Teams takes no other kind in a channel."""
 
     isGroup: Literal[True]
     tenantId: str
@@ -53,7 +53,7 @@ class NewConversation(BaseModel):
 
 
 class Problem(Exception):
-    """An answer of the service that is an error."""
+    """An error that the service answers."""
 
     def __init__(self, status: int, code: str, *, wait: int = 0) -> None:
         super().__init__(code)
@@ -71,7 +71,7 @@ class Problem(Exception):
 
 
 class Service:
-    """Signs bots in and takes what they post; safe to use from many threads."""
+    """Signs bots in and takes their posts; safe to use from many threads."""
 
     def __init__(self, board: Board, *, clock: Callable[[], float]) -> None:
         self._board = board
@@ -143,7 +143,7 @@ class Service:
         return {"members": [{"id": "29:somebody", "name": "Sandbox agent"}]}
 
     def _admit(self) -> None:
-        """Turn away who has no token, and what is too large."""
+        """Refuse requests without a token, and too large ones."""
         given = request.authorization
         with self._lock:
             ends_at = self._tokens.get((given.token if given else None) or "", 0.0)
@@ -153,7 +153,7 @@ class Service:
             raise Problem(413, "MessageSizeTooBig")
 
     def _enter(self, channel: str, limits: tuple[Limit, ...]) -> None:
-        """Turn away who may not be in *channel*, or comes too often."""
+        """Refuse bots that are not in *channel*, or post too often."""
         subject = f"{'look' if limits is LOOKS else 'post'} {channel}"
         if self._board.limited and (wait := self._meter.take(subject, limits)):
             raise Problem(429, "Throttled", wait=wait)

@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 
 from connectors.sandbox.records import Record, Records
 
-#: Seconds that a signed time may be away from now.
+#: Most seconds between a signed time and now.
 TOLERANCE = 300
 
 
@@ -56,7 +56,7 @@ class StandIn:
         if self._secret is not None and not self._is_genuine(id, body, self._secret):
             return jsonify(error="the signature is wrong, missing or too old"), 401
         with self._lock:
-            # Who sends twice has not heard of the first time.
+            # A sender repeats itself when it has not heard the first answer.
             if not id or id not in self._taken:
                 record = self._record(body, id)
                 self._taken[id or record.reference] = record
@@ -85,7 +85,7 @@ class StandIn:
 
 
 def _event(body: str) -> dict[str, Any]:
-    """Find the event in a body of any form; nothing if there is none."""
+    """Return the event in a body of any form; nothing if there is none."""
     try:
         read = json.loads(body)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ PAGES = Path(__file__).parents[2] / "docs"
 
 
 def page(name: str) -> str:
-    """Return the page docs/*name*.md; installed without the sources, the check is left out."""
+    """Return the page docs/*name*.md, or skip the check if the sources are not there."""
     path = PAGES / f"{name}.md"
     if not path.exists():
         pytest.skip("the pages in docs/ are part of the sources only")
@@ -31,7 +31,7 @@ def served(
     *,
     more: Callable[[Any], list[Effect]] = lambda _: [],
 ) -> Iterator[StandIn]:
-    """Serve the stand-in of *system* that *make* makes; *more*: effects beside its records."""
+    """Serve the stand-in from *make* for *system*; *more* adds effects to its records."""
     records = Records()
     stand_in = make(records)
 

@@ -36,7 +36,7 @@ class TestArchive(ConnectorSuite):
 
 
 def rows(root: Path) -> list[Effect]:
-    """Return what is archived below *root*; every line has to be whole."""
+    """Return the rows below *root*; every line has to be whole."""
     found = []
     for part in sorted(root.rglob("*.jsonl")):
         lines = part.read_text(encoding="utf-8").split("\n")

@@ -1,4 +1,4 @@
-"""A real SMTP server with one mailbox, which keeps a message once, as mail systems do."""
+"""A real SMTP server with one mailbox that keeps a repeated message once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-#: Says what the server answers at ``MAIL``, ``RCPT`` or ``DATA``; None: as usual. The text is the
-#: address or the content. It may end the connection through the server that it is given.
+#: Chooses the server's answer at ``MAIL``, ``RCPT`` or ``DATA``; None: as usual. Its arguments are
+#: the stage, the address or content, and the server, whose connection it may end.
 Verdict = Callable[[str, str, SMTP], str | None]
 
 
@@ -50,7 +50,7 @@ class Mailbox:
 
     @property
     def messages(self) -> list[EmailMessage]:
-        """What a person finds: each Message-ID once, however often it came."""
+        """The messages in the mailbox: each Message-ID once, however often it came."""
         read = [_read(each) for each in list(self.taken)]
         return list({name: message for name, message in reversed(read)}.values())[::-1]
 
@@ -116,7 +116,7 @@ class Mailbox:
             *self._login
         )
         if not known:
-            # A challenge that says why comes before the refusal.
+            # A challenge with the reason comes before the refusal.
             await server.challenge_auth('{"status": "401"}')
         return AuthResult(success=known, handled=False)
 
@@ -142,7 +142,7 @@ class Mailbox:
         return self._verdict("TAKEN", "", server) or "250 2.0.0 OK"
 
 
-# The suite asks after every delivery for all that were made so far.
+# The suite asks for all messages after every delivery.
 @lru_cache(maxsize=4096)
 def _read(content: bytes) -> tuple[str, EmailMessage]:
     """Return a message with its Message-ID."""

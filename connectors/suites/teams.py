@@ -21,7 +21,7 @@ class _Suite(ConnectorSuite):
     connector = Teams
     # Nothing can be read back, so the status decides.
     takes_any_2xx = True
-    # The addresses name a flow or a channel and nothing of the event: all events fail alike.
+    # Addresses name a flow or a channel and nothing of the event, so all events fail alike.
     verdicts = {404: Unauthorized, 410: Unauthorized}
     exempt = {
         "C03_same_key_twice_has_one_effect": NO_KEY,
@@ -74,7 +74,7 @@ class TestTeams:
 
 
 def _unlimited(records: Records) -> Channel:
-    """Make a channel without limits of speed, which have tests of their own."""
+    """Return a channel without rate limits, which have tests of their own."""
     channel = Channel(records)
     channel.limited = False
     return channel

@@ -17,7 +17,7 @@ KEY = bytes(range(32))
 
 
 class TestWebhook(ConnectorSuite):
-    """A receiver that checks signatures, and takes each id once, as the standard asks of it."""
+    """A receiver that checks signatures and takes each id once, as the standard asks."""
 
     connector = Webhook
     # The address names the receiver and nothing of the event.

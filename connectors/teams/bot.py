@@ -1,7 +1,7 @@
 """A bot in a Teams channel: starts threads there and answers in them (Bot Framework REST).
 
-The connector service gives ids, so a conversation keeps its thread; but it knows no idempotency
-key and lets nothing be read back, so a lost answer stays a doubt.
+The connector service returns ids, so a conversation keeps its thread. It takes no idempotency key
+and lets nothing be read back, so a lost answer stays ambiguous.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from connectors.teams.options import TeamsOptions
 
 Json = dict[str, Any]
 
-#: What a token is for, in Microsoft's public cloud, and the seconds before its end at which it is
+#: Scope of a token in Microsoft's public cloud, and the seconds before its end at which it is
 #: replaced.
 SCOPE = "https://api.botframework.com/.default"
 MARGIN = 300.0
 
-#: What the service did not do, and lets be tried again.
+#: Statuses after which nothing was done and a retry is welcome.
 NOT_DONE = frozenset({412, 503})
 GONE = frozenset({404, 410})
 _NUMBER = re.compile(r"[0-9]{1,30}")
 _PRINTABLE = re.compile(r"[!-~]{1,300}")
 _CODE = re.compile(r"[A-Za-z0-9]{1,60}")
-#: What a person has to mend, by the service's own codes.
+#: Advice by the service's own codes.
 REMEDIES = {
     "BotNotRegistered": "no registration of this bot: check client_id, and that the Azure Bot "
     "has the channel Microsoft Teams",
@@ -71,11 +71,11 @@ class Bot:
         self._token = AccessToken(token_url, grant, http=http, margin=MARGIN)
 
     def post(self, event: Event, *, thread: str | None, repeat: bool) -> Receipt:
-        """Answer in *thread* with a card for *event*, or start one if there is none (any more).
+        """Post a card for *event* in *thread*, or start a thread if there is none or it is gone.
 
         Raises :class:`DeliveryError`.
         """
-        # A thread of another channel: the destination has moved since.
+        # A thread of another channel stays alone: the destination has moved since.
         if thread is not None and thread.startswith(f"{self._channel};messageid="):
             receipt = self._reply(self._activity(event, repeat, in_thread=True), thread=thread)
             if receipt is not None:
@@ -83,7 +83,7 @@ class Bot:
         return self._start(self._activity(event, repeat, in_thread=False))
 
     def check(self) -> str:
-        """Look the channel up, change nothing, and say what was found."""
+        """Look the channel up, change nothing, and say whether the bot is there."""
         url = f"{self._url}/{quote(self._channel, safe='')}/pagedmembers?pageSize=50"
         error = _fault(self._call("GET", url), safe=True)
         if isinstance(error, Refused):
@@ -108,7 +108,7 @@ class Bot:
         }
         response = self._call("POST", self._url, asked)
         if response.status_code == 400 and error_code(response) == "BadSyntax":
-            # What can be wrong with its syntax is the same for every event.
+            # A wrong channel or tenant is wrong for every event.
             said = "answered 400: BadSyntax: check channel and tenant_id"
             raise Unauthorized(said, status=400)
         _raise_fault(response)
@@ -138,7 +138,7 @@ class Bot:
 
 
 def error_code(response: requests.Response) -> str:
-    """Name the vendor's error code, if any; the message beside it may quote the address."""
+    """Return the vendor's error code, or nothing; the message beside it may quote the address."""
     answer = json_object(response) or {}
     inner = answer.get("error")
     code = (inner if isinstance(inner, dict) else answer).get("code")

@@ -1,7 +1,7 @@
-"""The Adaptive Card of an event: safe against what strangers write, and small enough for Teams.
+"""The Adaptive Card of an event: safe against strangers' texts, and small enough for Teams.
 
-Version 1.4 is shown by every client of Teams. What others wrote stands in TextRuns, which know no
-Markdown, or is escaped: a text can make no link, no mention and no heading.
+Every client of Teams shows version 1.4. Strangers' texts stand in TextRuns, which have no
+Markdown, or are escaped: they can make no link, mention or heading.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Json = dict[str, Any]
 #: ``envelope`` is what the templates of Workflows loop over; some flows want the bare card.
 Shape = Literal["envelope", "card"]
 
-#: Bytes of a message as a flow hands it on, see :func:`size`. Microsoft documents 28 KB of a text
-#: that it does not show; what is larger is lost inside the flow.
+#: Most bytes of a message by :func:`size`. Microsoft documents 28 KB, of a text that it does not
+#: show; a larger card is lost inside the flow.
 LIMIT = 20_000
 #: People whom Teams lets one message mention.
 MOST_MENTIONS = 20
-#: Longest title, value in a fact, or id; what is longer is no phone number.
+#: Longest title, value in a fact, or id; no phone number is longer.
 LONGEST_VALUE = 120
-#: Joins without a visible gap, so that what follows loses its meaning and keeps its look.
+#: Joins without a visible gap: markup behind it loses its meaning and keeps its look.
 WORD_JOINER = "\u2060"
-#: What stands between these has its own direction, and changes that of nothing else.
+#: Text between these has a direction of its own and affects no other.
 ISOLATE, END_OF_ISOLATE = "\u2068", "\u2069"
 
 _ACCENTS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
@@ -67,7 +67,7 @@ class Facts(dict[str, CardTemplate]):
 
 
 class Person(Options):
-    """Somebody to mention."""
+    """A person to mention."""
 
     id: str = Field(min_length=1, description="Sign-in name (UPN) or Entra object id.")
     name: str = Field(description="The name that the card shows.")
@@ -81,7 +81,7 @@ class Person(Options):
 
 
 class CardOptions(Options):
-    """What a destination may say about its cards."""
+    """Options for the cards of a destination."""
 
     title: CardTemplate = Field(
         default=CardTemplate("{{ title }}"), description="Template of the first line."
@@ -117,7 +117,7 @@ class CardOptions(Options):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Parts:
-    """Everything that a card says, ready to be put together."""
+    """The content of a card, ready to assemble."""
 
     title: str
     words: str
@@ -136,7 +136,7 @@ def message(
     in_thread: bool = False,
     beside: Mapping[str, Any] | None = None,
 ) -> Json:
-    """Build what a Workflow is given for *event*, with *beside* next to the card.
+    """Build the body of a request to a Workflow for *event*; *beside* stands next to the card.
 
     The text is shortened if the whole would be too large. Raises :class:`Refused`.
     """
@@ -151,7 +151,7 @@ def message(
 def activity(event: Event, *, options: CardOptions, repeat: bool, in_thread: bool) -> Json:
     """Build the message that a bot posts for *event*. Raises :class:`Refused`."""
     parts = _parts(event, options, repeat=repeat, in_thread=in_thread)
-    # The summary is what notifications say instead of "sent a card".
+    # Notifications show the summary instead of "sent a card".
     return _fitted(parts, lambda card: _envelope(card) | {"summary": parts.title}, event=event)
 
 
@@ -261,14 +261,14 @@ def _small_print(event: Event, *, repeat: bool) -> str:
 
 
 def _clean(words: str) -> str:
-    """Keep what JSON and a card can show, with meaning for people only."""
+    """Drop characters that JSON or a card cannot show, and make markup inert."""
     words = words.replace("\r\n", "\n").replace("\r", "\n")
     words = _UNSENDABLE.sub("", words).encode("utf-8", "replace").decode()
     return _MEANINGFUL.sub(rf"\1{WORD_JOINER}", _STACKED.sub(r"\1", words))
 
 
 def _isolated(words: str) -> str:
-    """Give a line its own direction if it is written from the right, or would turn others."""
+    """Isolate lines that run from right to left or override directions."""
     if not _DIRECTED.search(words):
         return words
     lines = (
@@ -284,7 +284,7 @@ def _brief(words: str) -> str:
 
 
 def _harmless(words: str) -> str:
-    """Shorten and escape a value for a fact, where Teams reads Markdown."""
+    """Shorten and escape a value for a fact, because Teams reads Markdown there."""
     line = _brief(words)
     return line if _PLAIN.fullmatch(line) else _PUNCTUATION.sub(r"\\\1", line)
 

@@ -16,15 +16,15 @@ class Teams(Connector[TeamsOptions]):
     """Posts a card per event into one channel; see docs/teams.md."""
 
     Options = TeamsOptions
-    #: What a flow may post as the Flow bot, for each connection. Above that the cards are lost:
-    #: the trigger says 202 all the same.
+    #: Microsoft's limit for the Flow bot on one connection. Cards above it are lost, although the
+    #: trigger answers 202.
     default_rate = "25/5m"
     default_burst = 5
     default_concurrency = 4
 
     @classmethod
     def rate_for(cls, options: TeamsOptions) -> str:
-        """Return what Microsoft takes of this kind of sender."""
+        """Return Microsoft's limit for this kind of sender."""
         if options.mode == "bot":
             return "60/30s"
         return "300/5m" if options.posts_as == "user" else cls.default_rate

@@ -1,4 +1,4 @@
-"""What a destination in Microsoft Teams may say: where, as whom, and how its cards look."""
+"""Options of a Teams destination: where, as whom, and how its cards look."""
 
 from __future__ import annotations
 
@@ -117,11 +117,11 @@ class Place(Options):
 
 # Fields of the last base come first.
 class TeamsOptions(cards.CardOptions, Place):
-    """What a destination of connector ``teams`` may say."""
+    """Options of the connector ``teams``."""
 
 
 def _fault(url: str, *, what: str) -> str | None:
-    """Say what keeps *url* from being used, without repeating it."""
+    """Return why *url* is unusable, without repeating it; None if it is usable."""
     if not re.fullmatch(r"[!-~]+", url):
         return "contains spaces, control characters or letters outside ASCII; copy it again"
     try:

@@ -1,7 +1,8 @@
-"""A Workflow (Power Automate) that posts what it is given into a Teams channel.
+"""A Workflow (Power Automate) that posts cards into a Teams channel.
 
-It answers 202 when it has queued a run, gives no id, and lets nothing be read back: what became
-of the card stands in the flow's run history only. A flow of one's own may answer with a thread.
+The trigger answers 202 once a run is queued, without an id and with no way to read back: only the
+flow's run history shows what became of the card. A custom flow may answer after it has posted, and
+name the thread.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from connectors.teams import cards
 from connectors.teams.bot import error_code
 from connectors.teams.options import TeamsOptions
 
-#: Hosts whose addresses Microsoft has switched off, or said that it would.
+#: Hosts that Microsoft has switched off, or announced to.
 RETIRED_HOSTS = {
     "office.com": "Office 365 connectors were switched off in May 2026",
     "logic.azure.com": "addresses of this form were announced to stop on 2025-11-30",
@@ -27,7 +28,7 @@ RETIRED_HOSTS = {
 #: Ends of hosts in Microsoft's clouds for the government of the USA.
 GOVERNMENT = (".azure.us", ".microsoft.us", ".powerplatform.us")
 RUN_HISTORY = "the flow's run history in Power Automate may say more"
-#: What a Workflow says when it was deleted or turned off; the status with it is 400.
+#: Codes of a deleted or disabled Workflow; they come with status 400.
 SWITCHED_OFF = ("WorkflowTriggerIsNotEnabled", "WorkflowNotFound")
 GONE = (404, 410)
 #: What old connectors wrote into the body of a 200; it counts because Microsoft documents it.
@@ -81,7 +82,7 @@ class Workflow:
         )
 
     def check(self) -> str:
-        """Look at the address alone: a Workflow has no call without effect."""
+        """Check the address alone, because every call of a Workflow has an effect."""
         host = urlsplit(self._url).hostname or ""
         asked = f"{host}: nothing was posted, for a Workflow has no harmless call"
         warnings = [
@@ -130,13 +131,13 @@ class _Post(pymsteams.connectorcard):  # type: ignore[misc]  # pymsteams has no 
 
 
 def _thread(response: requests.Response) -> str | None:
-    """Return the thread that a flow of one's own names in its answer."""
+    """Return the thread that the flow names in its answer."""
     named = (json_object(response) or {}).get("thread")
     return named if isinstance(named, str) and _THREAD.fullmatch(named) else None
 
 
 def _error(response: requests.Response, *, acts_first: bool) -> DeliveryError | None:
-    """Read the answer as Teams means it; None if the card was accepted."""
+    """Read the answer as Teams means it; None if the card is accepted."""
     status, code = _status(response), error_code(response)
     if status in GONE or (status >= 400 and code in SWITCHED_OFF):
         # The address names the flow and nothing of the event: it fails for every event alike,

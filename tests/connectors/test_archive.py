@@ -289,7 +289,7 @@ class TestTogether:
         with (root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
 
-            with pytest.raises(Transient, match="somebody else has been writing for too long"):
+            with pytest.raises(Transient, match="another writer has held the lock for too long"):
                 deliver(kept, "k2", deadline=0.1)
 
         deliver(kept, "k2")
