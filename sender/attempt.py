@@ -20,7 +20,7 @@ MAX_WAIT = 3600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """Where payloads go, and with what credentials: JSON is signed, forms have Basic auth."""
+    """A place to post to, with its credentials: JSON is signed, forms have Basic auth."""
 
     url: str
     #: Where forms go instead, if they have an endpoint of their own.
@@ -30,7 +30,7 @@ class Target:
     basic: str | None = field(default=None, repr=False)
     timeout: float = DEFAULT_TIMEOUT
     trust: Trust = PUBLIC
-    #: The name of the webhook profile that this is.
+    #: The name of the webhook profile, if it is one.
     profile: str | None = None
 
     def url_for(self, payload: Payload) -> str:
@@ -49,15 +49,15 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retries:
-    """What happens after a failure; without arguments, nothing: GoFax documents no retries."""
+    """How failures are retried; by default not at all, since GoFax documents no retries."""
 
-    #: How many tries follow the first.
+    #: Tries after the first.
     count: int = 0
     #: Seconds before the first retry; each further one waits twice as long.
     wait: float = 1.0
 
     def delay(self, attempt: Attempt) -> float | None:
-        """Return the seconds until the next try after *attempt*; None: there is none."""
+        """Return the seconds from *attempt* to the next try, or None if there is none."""
         if attempt.number > self.count or not attempt.is_worth_a_retry:
             return None
         asked = attempt.retry_after or 0.0
@@ -66,13 +66,13 @@ class Retries:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """What came of posting *payload* once: an answer, or an error."""
+    """One post of *payload*, with its answer or error."""
 
     payload: Payload
     url: str
     at: datetime
     headers: Mapping[str, str]
-    #: Which try at it this was, from 1.
+    #: Number of the try, from 1.
     number: int = 1
     #: The name of the webhook profile that it went through.
     profile: str | None = None

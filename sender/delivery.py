@@ -1,4 +1,4 @@
-"""One signed POST to an endpoint, and what it answered."""
+"""One signed POST to an endpoint, and its answer."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "host name not found: check the URL"),
     (
         ssl.SSLCertVerificationError,
-        "certificate not accepted ({cause.verify_message}): it has to be of a public CA, and in "
-        "the name of this host; for a test, --ca FILE trusts your own CA, --insecure anybody",
+        "certificate not accepted ({cause.verify_message}): it must be from a public CA and name "
+        "this host; for a test, --ca FILE trusts your own CA, and --insecure any",
     ),
     (ssl.SSLEOFError, _CUT),
     (ssl.SSLError, "no TLS ({cause}): does the receiver speak https on this port?"),
@@ -49,14 +49,14 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What the endpoint answered."""
+    """An endpoint's answer."""
 
     status: int
     #: From connecting to the end of the answer.
     duration: timedelta
     #: The body as text, at most the first 64 KiB.
     text: str
-    #: By name, in any case.
+    #: By name, in upper or lower case.
     headers: Mapping[str, str]
 
     @property
@@ -124,7 +124,7 @@ def check_url(url: str) -> None:
         usable = False
     if not usable:
         example = "http://127.0.0.1:8080/webhooks/gofax"
-        raise SenderError(f"{shown(url)!r} is no http or https URL: give one like {example}")
+        raise SenderError(f"{shown(url)!r} is not an http or https URL: give one like {example}")
 
 
 def shown(url: str) -> str:

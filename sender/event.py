@@ -19,7 +19,7 @@ UNDELIVERED = "Message not delivered in allowable time frame"
 
 
 def new_message_id() -> str:
-    """Make an opaque id that nobody has used."""
+    """Make a new opaque id."""
     return secrets.token_hex(12)
 
 
@@ -76,13 +76,13 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """A legacy notification: what became of an SMS that was sent."""
+    """A legacy notification of what became of a sent SMS."""
 
     message_id: str = field(default_factory=lambda: str(10**7 + secrets.randbelow(9 * 10**7)))
     #: The customer's number; forms write it without its plus.
     recipient: str = "+61400000000"
     success: bool = True
-    #: None: what the portal says of a success or a failure.
+    #: None: GoFax's own text for a success or a failure.
     message: str | None = None
 
     def encode(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What a line of ``gofax-relay events --json`` was when GoFax sent it."""
+"""Exports: turns a line of ``gofax-relay events --json`` back into what GoFax sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from sender.event import STATUS, Event
 from sender.payload import Payload, parse_form, parse_json
 
-#: The fields by which an exported event is known: no payload of GoFax's has them.
+#: The fields that mark an exported event: no payload of GoFax's has them.
 MARKS = frozenset({"message_id", "type", "received_at", "deliveries"})
 
 

@@ -14,7 +14,7 @@ from sender.errors import SenderError
 from sender.payload import Kind, Payload
 from sender.store import Store
 
-#: How many attempts are kept; older ones go when new ones come.
+#: Attempts that are kept; older ones make room for new ones.
 KEPT = 10_000
 #: Headers whose values are not kept.
 CREDENTIALS = frozenset({"authorization"})
@@ -22,7 +22,7 @@ CREDENTIALS = frozenset({"authorization"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One attempt, as it is kept."""
+    """One attempt, as stored."""
 
     id: int
     at: datetime
@@ -30,7 +30,7 @@ class Entry:
     url: str
     event_type: str | None
     message_id: str | None
-    #: Which try at its payload it was, from 1.
+    #: Number of the try at its payload, from 1.
     number: int
     resend_of: int | None
     kind: Kind
@@ -60,18 +60,18 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
-    """Which entries are meant; without arguments, all."""
+    """A choice of entries; by default all."""
 
     profile: str | None = None
     message_id: str | None = None
-    #: Statuses from this to that.
+    #: First and last status of a range.
     statuses: tuple[int, int] | None = None
     #: Only what was not answered 2xx.
     failed: bool = False
     #: Only what was not answered at all.
     unanswered: bool = False
     since: datetime | None = None
-    #: Only the newest so many.
+    #: Number of the newest entries.
     limit: int | None = None
 
     def clause(self) -> tuple[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""How the values of options are read, and the options that commands share."""
+"""Options: how their values are read, and those that commands share."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def seconds(value: str | float) -> float:
     """Take a time-out."""
     number = _number(str(value))
     if not 0 < number <= 3600:
-        raise click.BadParameter(f"{value!r} is no time-out: give seconds up to 3600, like 2.5")
+        raise click.BadParameter(f"{value!r} is not a time-out: give seconds up to 3600, like 2.5")
     return number
 
 
@@ -65,7 +65,7 @@ def rate(value: str) -> float:
     """Take how many a second, as ``5/s`` or ``5``."""
     number = _number(value.removesuffix("/s"))
     if not 0.001 <= number < math.inf:
-        raise click.BadParameter(f"{value!r} is no rate: give a number a second, like 5/s")
+        raise click.BadParameter(f"{value!r} is not a rate: give a number a second, like 5/s")
     return number
 
 
@@ -82,7 +82,7 @@ def moment(value: str) -> datetime:
         read = datetime.fromisoformat(value)
     except ValueError as error:
         raise click.BadParameter(
-            f"{value!r} is no time: give one like 2026-11-24T09:30, or how long ago: 90m, 12h, 7d"
+            f"{value!r} is not a time: give one like 2026-11-24T09:30, or how long ago: 90m, 7d"
         ) from error
     return read.astimezone(UTC)
 
@@ -93,12 +93,12 @@ def statuses(value: str) -> tuple[int, int]:
         return int(value[0]) * 100, int(value[0]) * 100 + 99
     if re.fullmatch(r"[1-5][0-9][0-9]", value, re.ASCII):
         return int(value), int(value)
-    raise click.BadParameter(f"{value!r} is no status: give one like 503, or 5xx")
+    raise click.BadParameter(f"{value!r} is not a status: give one like 503, or 5xx")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Aim:
-    """What the options say about where to post, and how."""
+    """Where to post, and how, as the options say."""
 
     url: str | None
     secret: str | None = field(repr=False)
@@ -125,7 +125,7 @@ class Aim:
 
 
 def target_options(command: F) -> F:
-    """Add what every command that posts has in common; it comes as an ``aim``."""
+    """Add the options of every command that posts; they come as an ``aim``."""
 
     @wraps(command)
     def aimed(
@@ -150,7 +150,7 @@ def target_options(command: F) -> F:
 
 
 def retry_options(command: F) -> F:
-    """Add the setting of retries; it comes as ``retries``."""
+    """Add the options of retries; they come as ``retries``."""
 
     @wraps(command)
     def retrying(*args: Any, retries: int, retry_wait: float, **rest: Any) -> Any:
@@ -160,7 +160,7 @@ def retry_options(command: F) -> F:
 
 
 def store_option(command: F) -> F:
-    """Add where profiles and log are kept; the open store comes as ``store``."""
+    """Add the option of the store, which comes open as ``store``."""
 
     @wraps(command)
     def stored(*args: Any, store_file: Path | None, **rest: Any) -> Any:
@@ -171,7 +171,7 @@ def store_option(command: F) -> F:
 
 
 def log_option(command: F) -> F:
-    """Like :func:`store_option`, for a command that can do without: it notes what is amiss."""
+    """Like :func:`store_option`, for a command that works without; faults become a note."""
 
     @wraps(command)
     def stored(*args: Any, store_file: Path | None, **rest: Any) -> Any:
@@ -187,7 +187,7 @@ def log_option(command: F) -> F:
 
 
 def default_store() -> Path:
-    """Return the file for this user, in the folder that the system has for such."""
+    """Return this user's file, in the system's folder for applications."""
     return Path(click.get_app_dir("gofax-sender")) / "sender.db"
 
 
@@ -222,7 +222,7 @@ _STORE_OPTION = click.option(
     metavar="FILE",
     envvar="GOFAX_SENDER_STORE",
     show_envvar=True,
-    help="Where profiles and log are kept, instead of your own folder.",
+    help="File of profiles and log, instead of the one in your own folder.",
 )
 _TARGET_OPTIONS = (
     click.option("--url", type=url, metavar="URL", help="The endpoint to post to."),
@@ -258,7 +258,7 @@ _RETRY_OPTIONS = (
         show_default=True,
         envvar="GOFAX_SENDER_RETRIES",
         show_envvar=True,
-        help="Tries after the first, where there is no answer, 429 or 5xx.",
+        help="Further tries after no answer, 429 or 5xx.",
     ),
     click.option(
         "--retry-wait",
@@ -268,7 +268,7 @@ _RETRY_OPTIONS = (
         show_default=True,
         envvar="GOFAX_SENDER_RETRY_WAIT",
         show_envvar=True,
-        help="Before the first retry; twice as long before each further one.",
+        help="Wait before the first retry; doubled for each further one.",
     ),
 )
 _UNITS = {

@@ -1,4 +1,4 @@
-"""Posts payloads, keeps each attempt in the log, and says what came of it."""
+"""The outbox: posts payloads, keeps each attempt in the log, and reports it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sender.terminal import say, wrapped
 
 
 class Outbox:
-    """What one run of a command posts."""
+    """The posts of one run of a command."""
 
     def __init__(self, store: Store, *, retries: Retries, as_json: bool) -> None:
         self._log = Log(store)
@@ -37,7 +37,7 @@ class Outbox:
             self.post(payload, target)
 
     def finish(self, *, summary: bool) -> None:
-        """Say what it all came to; exit 1 unless everything was answered 2xx."""
+        """Sum up, and exit 1 unless everything was answered 2xx."""
         for hint in self.tally.hints():
             note(hint)
         if summary:
@@ -49,7 +49,7 @@ class Outbox:
         try:
             return self._log.record(attempt)
         except StoreError as error:
-            # It was sent: that the log is full or busy must not hide it.
+            # It was sent: a log that is full or busy must not hide that.
             note(f"not kept: {error}")
             return None
 

@@ -21,7 +21,7 @@ CONTENT_TYPES: dict[Kind, str] = {
     "form": "application/x-www-form-urlencoded",
 }
 
-# Numbers stay text: an integer of any length is a payload that a receiver has to stand.
+# Numbers stay text: receivers have to bear integers of any length.
 _JSON = json.JSONDecoder(parse_int=str, parse_float=str)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _INTEGER = re.compile(r"-?[0-9]+")
@@ -33,20 +33,20 @@ class Payload:
 
     body: bytes
     kind: Kind = "json"
-    #: The id inside, for people; None if it has no usable one.
+    #: The id inside, for people; None without a usable one.
     message_id: str | None
     #: The event type inside; None if it has none.
     event_type: str | None = None
-    #: Where it was read, ``file`` or ``file:line``; empty for one made here.
+    #: Where it was read, ``file`` or ``file:line``; empty if it was made here.
     source: str = ""
 
 
 class PayloadError(SenderError):
-    """The bytes are no payload."""
+    """The bytes are not a payload."""
 
     def __init__(self, message: str, *, line: int) -> None:
         super().__init__(message)
-        #: Where in the bytes the fault is, counted from 1.
+        #: Line of the fault, from 1.
         self.line = line
 
 
@@ -114,7 +114,7 @@ def without_body(payload: Payload) -> Payload:
     text = payload.body.decode()
     while (member := _last(text, "messageBody")) is not None:
         before, after = text[: member.at].rstrip(" \t\r\n"), text[member.end :].lstrip(" \t\r\n")
-        # Of the two commas around it one goes too.
+        # One of the two commas around it goes too.
         if after.startswith(","):
             after = after[1:].lstrip(" \t\r\n")
             before = text[: member.at]

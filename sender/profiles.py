@@ -22,7 +22,7 @@ BOTH = tuple(DIRECTIONS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """One webhook: where which events go, with what in them."""
+    """A webhook: which events go where, with or without their text."""
 
     name: str
     url: str
@@ -82,7 +82,7 @@ class Profiles:
                 db.execute(_INSERT, _row(profile))
         except sqlite3.IntegrityError as error:
             raise SenderError(
-                f'there is a webhook profile "{profile.name}" already: edit it, or take a new name'
+                f'there is already a webhook profile "{profile.name}": edit it, or choose another'
             ) from error
 
     def edit(self, name: str, **changes: Any) -> Profile:

@@ -1,4 +1,4 @@
-"""Which payloads the files and folders of a replay hold, and how fast they may go out."""
+"""Payloads of a replay: read from files and folders, and handed out at a rate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(paths: Iterable[Path]) -> list[Payload]:
 
 
 def paced(items: Iterable[T], *, per_second: float | None) -> Iterator[T]:
-    """Hand out *items*, at most *per_second* of them a second; None: as fast as they are taken."""
+    """Hand out *items*, at most *per_second* of them a second, or as fast as they are taken."""
     gap = 1 / per_second if per_second else 0.0
     due = time.monotonic()
     for item in items:

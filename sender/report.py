@@ -1,4 +1,4 @@
-"""What people and programs read about attempts."""
+"""Lines about attempts, for people and for programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HINTS = {
 
 
 class Tally:
-    """Counts attempts by what came of them."""
+    """Counts attempts by their answers."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -38,7 +38,7 @@ class Tally:
         return all(status is not None and 200 <= status < 300 for status in self._counts)
 
     def summary(self) -> str:
-        """Say in one line how many were sent, and what was answered how often."""
+        """Say in one line how many were sent, and count the answers."""
         seconds = time.monotonic() - self._started
         answered = [
             f"{count} answered {status}"
@@ -49,7 +49,7 @@ class Tally:
         return f"{self._counts.total()} sent in {seconds:.1f} s: {parts}"
 
     def hints(self) -> list[str]:
-        """Say how to mend what was answered, once for each status."""
+        """Return advice on the answers, once for each status."""
         found = [_hint(status) for status in sorted(s for s in self._counts if s is not None)]
         return [each for each in found if each]
 
@@ -99,7 +99,7 @@ def stamp(moment: datetime) -> str:
 def label_of(payload: Payload) -> str:
     """Name *payload*: where it was read, and its id."""
     message_id = one_line(payload.message_id) if payload.message_id else "(no id)"
-    return f"{payload.source}  {message_id}" if payload.source else message_id
+    return f"{one_line(payload.source)}  {message_id}" if payload.source else message_id
 
 
 def one_line(text: str) -> str:

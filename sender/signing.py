@@ -16,7 +16,7 @@ def sign(body: bytes, secret: str | bytes) -> str:
     Text is taken as its UTF-8 bytes. Raises :class:`SenderError` for an empty secret: with that,
     anybody could sign.
     """
-    # Bytes of the command line or the environment that are no UTF-8 stay the bytes that they were.
+    # Bytes from the command line or the environment that are not UTF-8 stay as they are.
     key = secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
     if not key:
         raise SenderError("the signing secret is empty: give one, or none at all to send unsigned")

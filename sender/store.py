@@ -129,7 +129,7 @@ class Store:
 
 
 def _make_private(path: Path) -> None:
-    """Make *path* so that nobody else could ever open it: it holds secrets and SMS."""
+    """Create *path* for its owner alone: it holds secrets and SMS."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Payloads to start from: the samples that come with us, and files of the same kinds."""
+"""Templates of payloads: the samples of this package, and files of the same kinds."""
 
 from __future__ import annotations
 

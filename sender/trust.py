@@ -1,4 +1,4 @@
-"""Whose TLS certificates are accepted: GoFax calls only what a public CA vouches for."""
+"""Trust in TLS certificates: GoFax calls only what a public CA vouches for."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sender.errors import SenderError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trust:
-    """Who may vouch for a receiver; without arguments, the public CAs."""
+    """The CAs that may vouch for a receiver; by default the public ones."""
 
     #: A file of CA certificates that stand in for the public ones.
     ca: Path | None = None
-    #: Whether anybody may: no certificate is checked.
+    #: Whether every certificate is accepted.
     insecure: bool = False
 
     @property

@@ -38,7 +38,9 @@ def _duration(value: str) -> float:
     found = _DURATION.fullmatch(value)
     seconds = float(found[1]) * _SECONDS[found[2] or "s"] if found else 0.0
     if not 0 < seconds <= 86_400:
-        raise click.BadParameter(f"{value!r} is no duration: give one like 30s or 5m, up to 24h")
+        raise click.BadParameter(
+            f"{value!r} is not a duration: give one like 30s or 5m, up to 24h"
+        )
     return seconds
 
 

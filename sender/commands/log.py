@@ -108,7 +108,7 @@ def resend(
     """Send log entries again, byte for byte: Actions → Resend in GoFax's portal.
 
     The messageId stays, so the receiver has to see a duplicate. An entry goes through its webhook
-    profile as that is now; without one, to its URL with --secret. --url sends it elsewhere.
+    profile as it is now, or without one to its URL with --secret. --url sends it elsewhere.
 
     \b
     Examples:
@@ -128,7 +128,7 @@ def _target(entry: Entry, aim: Aim, profiles: Profiles, *, basic: str | None) ->
     profile = profiles.find(entry.profile) if entry.profile and aim.url is None else None
     if profile is not None:
         if not profile.is_active:
-            note(f"{profile.name} is inactive: entry {entry.id} is sent all the same")
+            note(f"{profile.name} is inactive: entry {entry.id} is sent anyway")
         return aim.target_of(profile)
     target = replace(aim, url=aim.url or entry.url).target(basic=basic)
     if entry.kind == "json" and target.secret is None:

@@ -1,4 +1,4 @@
-"""``replay`` and ``samples``: payloads that were captured before, sent again."""
+"""``replay`` and ``samples``: captured payloads, sent again."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _subscribed(payloads: Sequence[Payload], store: Store, aim: Aim) -> list[Let
     wanting = [[each for each in profiles if each.wants(payload)] for payload in payloads]
     left_out = wanting.count([])
     if profiles and left_out:
-        note(f"{left_out} left out: no active webhook profile subscribes to them")
+        note(f"{left_out} left out: no active webhook profile subscribes")
     return [
         (profile.trimmed(payload), aim.target_of(profile))
         for payload, wants in zip(payloads, wanting, strict=True)
@@ -135,7 +135,7 @@ def _print_plan(letters: Sequence[Letter]) -> None:
 
 @contextmanager
 def _progress(letters: Sequence[Letter]) -> Iterator[Iterable[Letter]]:
-    """Show on stderr how far *letters* are, where a person looks at it."""
+    """Show on stderr how many *letters* are sent, if that is a terminal."""
     columns = (TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         *columns,

@@ -114,13 +114,13 @@ def test(*, name: str | None, aim: Aim, store: Store, as_json: bool) -> None:
 
 
 def warn_if_unsigned(target: Target) -> None:
-    """Say so if nothing will be signed: it is rarely meant."""
+    """Note that nothing will be signed, which is rarely meant."""
     if target.secret is None:
         note("no --secret and no GOFAX_SIGNING_SECRET: sending unsigned")
 
 
 def no_endpoint(event_type: str | None) -> click.UsageError:
-    """Return the error for an event that nobody is there for."""
+    """Return the error for an event without a receiver."""
     return click.UsageError(
         f"no endpoint to post to: give its URL, like {EXAMPLE_URL}, or add an active webhook "
         f"profile for {event_type or 'its event type'}: gofax-sender webhooks add --help"
@@ -160,7 +160,7 @@ def _targets(
 
 
 def warn_of_missing_credentials(kinds: set[str], target: Target) -> None:
-    """Say so if what is sent will not be what GoFax would sign or authenticate."""
+    """Note credentials that GoFax would use and *target* lacks."""
     if "json" in kinds:
         warn_if_unsigned(target)
     if "form" in kinds and target.basic is None:
@@ -214,5 +214,5 @@ def _profile(store: Store, name: str) -> Profile:
     except SenderError as error:
         raise click.UsageError(str(error)) from error
     if not profile.is_active:
-        note(f"{name} is inactive: this test is sent all the same")
+        note(f"{name} is inactive: this test is sent anyway")
     return profile

@@ -18,7 +18,7 @@ from sender.store import Store
 def _events(value: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(each.strip() for each in value.split(",") if each.strip()))
     if not names:
-        raise click.BadParameter("names no event: give one or more, like SMS_REPLY,SMS_RECEIVED")
+        raise click.BadParameter("has no event: give one or more, like SMS_REPLY,SMS_RECEIVED")
     return names
 
 
@@ -38,7 +38,7 @@ _SECRET = click.option(
     help="Signing secret; without one, nothing is signed.",
 )
 _EVENTS = click.option(
-    "--events", type=_events, metavar="T,…", help="What it subscribes to; both if left out."
+    "--events", type=_events, metavar="T,…", help="Events it subscribes to; both if left out."
 )
 _BODY = click.option(
     "--include-message-body/--no-include-message-body",
@@ -145,7 +145,7 @@ def show(*, name: str, as_json: bool, store: Store) -> None:
 @_NAME
 @click.option("--url", type=options.url, metavar="URL", help="Where events go.")
 @click.option("--secret", type=options.secret, metavar="S", help="A new signing secret.")
-@click.option("--no-secret", is_flag=True, help="Sign no more.")
+@click.option("--no-secret", is_flag=True, help="Stop signing.")
 @_EVENTS
 @_BODY
 @_BASIC
@@ -186,7 +186,7 @@ def pause(*, name: str, store: Store) -> None:
 @_NAME
 @options.store_option
 def resume(*, name: str, store: Store) -> None:
-    """Make Active: send it what it subscribes to again. What came meanwhile is not made up for.
+    """Make Active: send it its events again. Those of the time between are not sent later.
 
     \b
     Example: gofax-sender webhooks resume front-desk
@@ -211,7 +211,7 @@ def remove(*, name: str, store: Store) -> None:
 def _note_oddities(profile: Profile) -> None:
     for each in profile.events:
         if each not in KNOWN_EVENTS:
-            note(f"{report.one_line(each)} is none of {', '.join(KNOWN_EVENTS)}: kept as it is")
+            note(f"{report.one_line(each)} is not one of {', '.join(KNOWN_EVENTS)}: kept as it is")
     if profile.secret is None and profile.events != ("SMS_STATUS",):
         note("no secret: events of this profile are sent unsigned")
 

@@ -1,4 +1,4 @@
-"""Load: many signed events at a fixed rate, and what became of each of them.
+"""Load: many signed events at a fixed rate, each of them accounted for.
 
 Needs the extra ``load``.
 """

@@ -1,4 +1,4 @@
-"""Posts the events of a plan, each at its time, whatever the answers of others do."""
+"""Posts the events of a plan, each at its time, however slow the answers are."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sender.load.measured import Recorder
 from sender.load.plan import Mould, Plan
 from sender.signing import SIGNATURE_HEADER, sign
 
-#: Seconds before an idle connection is given up: sooner than receivers do.
+#: Seconds before an idle connection is closed: fewer than receivers wait.
 KEPT_ALIVE = 3.0
-#: Seconds between two words on how far it is.
+#: Seconds between reports of progress.
 TELLING = 0.25
 
 
 def run(plan: Plan, *, tell: Callable[[Recorder], None] = lambda recorder: None) -> Recorder:
-    """Post everything, and return what was recorded.
+    """Post everything, and return the recorder.
 
     Ends when all is answered, or one time-out after the last event was due, or at Ctrl-C.
     """
@@ -43,7 +43,7 @@ class _Engine:
 
     async def run(self) -> Recorder:
         async with self._session() as session:
-            # Each connection's first event waits for no other's.
+            # Time for every connection to wait for its first event.
             self._started = self._recorder.first_due = time.monotonic() + 0.01
             posting = asyncio.gather(*(self._post_due(session) for _ in self._workers()))
             telling = asyncio.create_task(self._keep_telling())
@@ -108,12 +108,12 @@ class _Engine:
 
 @contextlib.contextmanager
 def _stopping(posting: asyncio.Future[list[None]]) -> Iterator[None]:
-    """Let Ctrl-C end the load, and not what was measured."""
+    """Let Ctrl-C end the load, and keep what was measured."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGINT, posting.cancel)
     except (NotImplementedError, RuntimeError, ValueError):
-        # Windows, or not in the main thread: who started it stops it.
+        # Windows, or not in the main thread: the caller stops it.
         yield
         return
     try:

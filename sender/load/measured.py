@@ -1,4 +1,4 @@
-"""What a load measured: answers, errors, and how long events took.
+"""Measurements of a load: answers, errors, and how long events took.
 
 An event's latency counts from the moment at which it was due, not from when it could be sent: a
 receiver that stalls makes the events behind it late, and that is part of what it costs (else the
@@ -15,7 +15,7 @@ from hdrh.histogram import HdrHistogram
 
 from sender.load.plan import Plan
 
-#: Microseconds that a latency can have, and how many digits of it count.
+#: Bounds of a latency in microseconds, and its significant digits.
 _LOWEST, _HIGHEST, _DIGITS = 1, 3_600_000_000, 3
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
@@ -24,7 +24,7 @@ UNSENT, UNKNOWN, ACCEPTED, REFUSED = range(4)
 
 
 class Recorder:
-    """Takes what happens to each event of a plan."""
+    """Records what happens to each event of a plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -58,7 +58,7 @@ class Recorder:
         self.errors[why] += 1
 
     def measured(self) -> Measured:
-        """Return what it came to."""
+        """Return the totals."""
         plan = self.plan
         sending = self.last_sent - self.first_due + 1 / plan.rate if self.sent else 0.0
         answering = self.last_answer - self.first_due + 1 / plan.rate
@@ -79,7 +79,7 @@ class Recorder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What a load came to."""
+    """The totals of a load."""
 
     planned: int
     sent: int

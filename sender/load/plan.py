@@ -1,4 +1,4 @@
-"""What a load is: how many events, how fast, and what each of them holds."""
+"""The plan of a load: how many events, how fast, and what they hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sender.errors import SenderError
 from sender.event import Event
 from sender.witness import new_run
 
-#: In the place of what changes from event to event.
+#: Placeholders for what differs from event to event.
 _ID, _CUSTOMER = "the-id-of-the-event", "the-number-of-the-customer"
 
 
@@ -26,7 +26,7 @@ class Plan:
     rate: float
     count: int
     connections: int = 32
-    #: How many customers write: conversations are delivered in order, and different ones at once.
+    #: Customers that write: one conversation is delivered in order, different ones in parallel.
     customers: int = 1000
     run: str = field(default_factory=lambda: new_run("load"))
 
@@ -72,6 +72,6 @@ def check_is_ours(url: str) -> None:
     foreign = [each for each in found if not ipaddress.ip_address(each).is_loopback]
     if foreign:
         raise SenderError(
-            f"{host} is not this machine ({foreign[0]}): load goes to loopback only; where the "
-            "host is yours to load, say so with --i-own-this-host"
+            f"{host} is not this machine ({foreign[0]}): load goes to loopback only, "
+            "unless --i-own-this-host says that the host is yours"
         )

@@ -80,7 +80,7 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture(autouse=True)
 def store_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep profiles and log of this test apart from everybody's."""
+    """Give each test profiles and a log of its own."""
     path = tmp_path / "store" / "sender.db"
     monkeypatch.setenv("GOFAX_SENDER_STORE", str(path))
     return path
@@ -114,7 +114,7 @@ def silent_url() -> Iterator[str]:
 
 @pytest.fixture
 def unreachable_url() -> Iterator[str]:
-    """A URL whose port is kept from everybody else, and refuses connections."""
+    """A URL whose port refuses connections and is given to no other server."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
@@ -183,7 +183,7 @@ def run(store_file: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def scripted(receiver: Receiver) -> Callable[..., Receiver]:
-    """Let the receiver give these answers, one after the other."""
+    """Script the receiver's answers, one after the other."""
 
     def script(*statuses: int) -> Receiver:
         receiver.next_statuses[:] = statuses

@@ -1,4 +1,4 @@
-"""The fixture, as integrators have it: in a project of theirs, because we are installed."""
+"""The fixture, as integrators get it: in their own project, by installing ours."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_it_is_there_without_any_import_and_takes_another_secret(tmp_path: Path)
     assert "4 passed" in done.stdout
 
 
-def test_who_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
+def test_it_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(LIGHT_TEST)
 
     # Other plugins import what they like.

@@ -267,9 +267,9 @@ def test_another_host_is_loaded_if_it_is_said_to_be_ours(invoke: Invoke) -> None
 
 UNUSABLE = {
     ("--duration", "1s", "--count", "5"): "exclude each other",
-    ("--duration", "soon"): "is no duration",
-    ("--duration", "0s"): "is no duration",
-    ("--rate", "0"): "is no rate",
+    ("--duration", "soon"): "is not a duration",
+    ("--duration", "0s"): "is not a duration",
+    ("--rate", "0"): "is not a rate",
     ("--count", "0"): "not in the range",
     ("--connections", "5000"): "not in the range",
 }

@@ -255,9 +255,9 @@ def test_an_event_to_a_url_is_sent_though_the_log_cannot_be_kept(
 
 UNUSABLE = [
     (["webhooks", "add", "a"], "Missing option '--url'"),
-    (["webhooks", "add", "a", "--url", "example.com"], "no http or https URL"),
+    (["webhooks", "add", "a", "--url", "example.com"], "not an http or https URL"),
     (["webhooks", "add", "", "--url", "https://a.test/"], "give a name"),
-    (["webhooks", "add", "a", "--url", "https://a.test/", "--events", ","], "names no event"),
+    (["webhooks", "add", "a", "--url", "https://a.test/", "--events", ","], "has no event"),
     (["webhooks", "edit", "a"], "nothing to change"),
     (["test", "nobody"], 'no webhook profile "nobody" (have: none yet'),
     (["test"], "give the name of a webhook profile"),
@@ -284,13 +284,13 @@ def test_a_name_that_is_taken_is_refused(invoke: Invoke, add: Invoke) -> None:
     done = invoke("webhooks", "add", "front-desk", "--url", "https://a.test/")
 
     assert done.exit_code == 1
-    assert 'there is a webhook profile "front-desk" already' in done.stderr
+    assert 'there is already a webhook profile "front-desk"' in done.stderr
 
 
 def test_an_event_name_that_nobody_knows_is_kept_with_a_note(invoke: Invoke, add: Invoke) -> None:
     done = add("front-desk", "--events", "SMS_REPLYS")
 
-    assert "SMS_REPLYS is none of SMS_REPLY, SMS_RECEIVED, SMS_STATUS" in done.stderr
+    assert "SMS_REPLYS is not one of SMS_REPLY, SMS_RECEIVED, SMS_STATUS" in done.stderr
 
 
 def test_legacy_forms_go_to_profiles_that_subscribe_to_them(
