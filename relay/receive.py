@@ -23,7 +23,7 @@ from connectors.base import Event
 from relay.config.model import Config, Endpoint
 from relay.ids import new_id
 from relay.refused import Refusals
-from relay.rules import headers, payload, routing, sentiment, signature
+from relay.rules import addresses, headers, payload, routing, sentiment, signature
 from relay.rules.payload import Unreadable
 from relay.rules.routing import Route
 from relay.rules.sentiment import Judge
@@ -335,7 +335,7 @@ class Call:
         self._signature_header = signature_header
         #: Whether the whole body was read.
         self.is_read = False
-        self.remote: str | None = environ.get("REMOTE_ADDR")
+        self.remote = _caller(environ)
         self.query: str = environ.get("QUERY_STRING", "")
         label, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
         self.content_type: str = label.strip().lower()
@@ -371,6 +371,14 @@ class Call:
         )
         kept = headers.kept(named, signature=self._signature_header)
         return kept | {"content-type": self._environ.get("CONTENT_TYPE", "")[:256]}
+
+
+def _caller(environ: Mapping[str, Any]) -> str | None:
+    """Return the caller's address: the proxy's word for it, or the proxy's own address."""
+    named: str | None = environ.get("REMOTE_ADDR")
+    if (before := environ.get("werkzeug.proxy_fix.orig")) is None:
+        return named
+    return addresses.address(named or "") or before["REMOTE_ADDR"]
 
 
 def _charset(parameters: str) -> str | None:

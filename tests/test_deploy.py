@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
+import requests
 import yaml
 from brokers import no_rabbitmq
 from test_docs import blocks, free_port
@@ -170,6 +177,73 @@ def test_the_caddyfile_is_valid(caddy: dict[str, str], tmp_path: Path) -> None:
         )  # fmt: skip
 
         assert done.returncode == 0, done.stderr
+
+
+class _Backend(BaseHTTPRequestHandler):
+    """Stands where the relay is, and keeps the headers of what is posted."""
+
+    seen: ClassVar[list[Mapping[str, str]]] = []
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.seen.append({name.lower(): value for name, value in self.headers.items()})
+        self._answer()
+
+    def _answer(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def test_a_header_with_an_underscore_does_not_pass_the_proxy(
+    caddy: dict[str, str], tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    backend = ThreadingHTTPServer(("127.0.0.1", 0), _Backend)
+    threading.Thread(target=backend.serve_forever, daemon=True).start()
+    settings = {
+        "RELAY_SITE": f"localhost:{port}",
+        "RELAY_WEBS": f"127.0.0.1:{backend.server_port}",
+        "CADDY_ADMIN": "off",
+    }
+    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile")]
+    environ = (
+        os.environ | caddy | settings | {"XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    )
+    forged = {
+        "X-Forwarded_For": "203.0.113.9",
+        "X_Forwarded_For": "203.0.113.9",
+        "X-GoFax-Signature": "0" * 64,
+    }
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
+    try:
+        ends_at = time.monotonic() + 30
+        while not _Backend.seen and time.monotonic() < ends_at:
+            with contextlib.suppress(requests.RequestException), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                url = f"https://localhost:{port}/webhooks/gofax"
+                requests.post(url, data=b"{}", headers=forged, verify=False, timeout=5)
+            time.sleep(0.1)
+    finally:
+        process.terminate()
+        process.wait(10)
+        backend.shutdown()
+        backend.server_close()
+
+    assert _Backend.seen, (tmp_path / "log").read_text()
+    [given, *_] = _Backend.seen
+    assert given["x-gofax-signature"] == "0" * 64
+    assert given["x-forwarded-for"] == "127.0.0.1"
+    assert not [name for name in given if "_" in name]
 
 
 def test_the_image_holds_what_it_needs_and_is_not_root() -> None:

@@ -194,12 +194,21 @@ def test_a_store_that_is_away_is_503_and_nothing_is_acknowledged(
     assert post("/open").json == {"status": "accepted", "messageId": "m1"}
 
 
+@pytest.mark.parametrize(
+    ("named", "remote"),
+    [
+        ("203.0.113.9, 198.51.100.7", "198.51.100.7"),
+        ("198.51.100.7:40000", "198.51.100.7"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("unknown", "127.0.0.1"),
+    ],
+)
 def test_the_address_is_the_callers_as_the_trusted_proxy_says(
-    post: Post, database: Database
+    post: Post, database: Database, named: str, remote: str
 ) -> None:
-    post("/open", X_Forwarded_For="203.0.113.9, 198.51.100.7")
+    post("/open", X_Forwarded_For=named)
 
-    assert last_request(database).remote == "198.51.100.7"
+    assert last_request(database).remote == remote
 
 
 def test_probes_say_whether_process_and_store_are_well(
