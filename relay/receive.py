@@ -28,7 +28,7 @@ from relay.rules.payload import Unreadable
 from relay.rules.routing import Route
 from relay.rules.sentiment import Judge
 from relay.rules.units import RateLimit
-from relay.store import Inbox, StoreUnavailable
+from relay.store import Inbox, RowRefused, StoreUnavailable
 from relay.store.values import Arrival, Request
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
@@ -317,7 +317,7 @@ class Receiver:
     def _accept(self, arrival: Arrival) -> Accepted:
         try:
             acceptance = self.inbox.accept(arrival)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, RowRefused) as error:
             retry = {"Retry-After": str(RETRY_AFTER_STORE)}
             raise Refusal(503, f"store: {error}", headers=retry) from error
         return Accepted(

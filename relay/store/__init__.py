@@ -8,8 +8,17 @@
 from relay.store.accept import Inbox
 from relay.store.claim import Queue
 from relay.store.connect import connect
-from relay.store.database import Database, StoreUnavailable
+from relay.store.database import Database, RowRefused, StoreUnavailable
 from relay.store.read import Queries
 from relay.store.recover import Recovery
 
-__all__ = ["Database", "Recovery", "Inbox", "Queries", "Queue", "StoreUnavailable", "connect"]
+__all__ = [
+    "Database",
+    "Inbox",
+    "Queries",
+    "Queue",
+    "Recovery",
+    "RowRefused",
+    "StoreUnavailable",
+    "connect",
+]

@@ -12,11 +12,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from relay.ids import new_id
 from relay.rules.delivery import State
 from relay.store import schema
-from relay.store.database import Database, InTheWay, Prepared, StoreUnavailable, once_more
+from relay.store.database import (
+    Database,
+    InTheWay,
+    Prepared,
+    RowRefused,
+    StoreUnavailable,
+    once_more,
+)
 from relay.store.group_commit import Closed, GroupCommit, Late
 from relay.store.lanes import forget_empty, late_values
 from relay.store.values import (
@@ -28,6 +36,8 @@ from relay.store.values import (
     event_row,
     request_row,
 )
+
+log = structlog.get_logger()
 
 #: Is told how many deliveries are new at each destination, after the commit. Must not wait.
 Tell = Callable[[Mapping[str, int]], None]
@@ -57,7 +67,8 @@ class Inbox:
     def accept(self, arrival: Arrival) -> Acceptance:
         """Store *arrival*, or find that it is known, and return when that is on disk.
 
-        Raises :class:`StoreUnavailable` if nothing was stored.
+        Raises :class:`StoreUnavailable` if nothing was stored, and
+        :class:`~relay.store.database.RowRefused` if only this event could not be.
         """
         try:
             return self._group.submit(arrival)
@@ -69,9 +80,19 @@ class Inbox:
     def refuse(self, requests: Sequence[Request]) -> None:
         """Note refused requests in their ring; not synced, because nobody was told 200.
 
-        Raises :class:`StoreUnavailable`.
+        One that the database cannot hold is left out. Raises :class:`StoreUnavailable`.
         """
         self._database.require_room()
+        try:
+            self._note_refused(requests)
+        except RowRefused as error:
+            if len(requests) == 1:
+                log.warning("requests.not_kept", count=1, error=str(error))
+                return
+            for request in requests:
+                self.refuse([request])
+
+    def _note_refused(self, requests: Sequence[Request]) -> None:
         with self._database.writing_unsynced() as db:
             self._sql.requests.many(db, map(request_row, requests))
             table = schema.requests.c

@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 #: Seconds that a transaction waits after a deadlock, so that the other one goes first.
 STEP_ASIDE = 0.05
+#: Characters of a database's error text that are repeated.
+LONGEST_REASON = 300
 
 
 class StoreUnavailable(Exception):
@@ -32,13 +34,17 @@ class InTheWay(StoreUnavailable):
     """Another transaction blocked this one, which may succeed a moment later."""
 
 
-#: Errors of a statement, not of the database.
-_FAULTS = (
-    sa.exc.IntegrityError,
-    sa.exc.DataError,
-    sa.exc.ProgrammingError,
-    sa.exc.NotSupportedError,
-)
+class RowRefused(Exception):
+    """The database works and cannot hold one of the rows; nothing of the call was kept.
+
+    The same call without that row succeeds.
+    """
+
+
+#: Errors of a statement, not of the database: bugs.
+_FAULTS = (sa.exc.ProgrammingError, sa.exc.NotSupportedError)
+#: A text that is no text, a number too large: what a driver raises before it sends anything.
+_UNSENDABLE = (UnicodeError, OverflowError)
 
 
 class Prepared(Protocol):
@@ -91,7 +97,10 @@ class Database(ABC):
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Open a transaction that is synced when it ends. Raises :class:`StoreUnavailable`."""
+        """Open a transaction that is synced when it ends.
+
+        Raises :class:`StoreUnavailable`, and :class:`RowRefused` for a row that does not fit.
+        """
         with self._translated(), self._write_lock, self._writer.begin() as connection:
             yield connection
 
@@ -159,14 +168,28 @@ class Database(ABC):
         """Return the error to raise for what the driver raised."""
         return StoreUnavailable(" ".join(str(cause).split()))
 
+    @abstractmethod
+    def refuses_row(self, cause: BaseException) -> bool:
+        """Return whether the driver's error *cause* is about a row, and not about the database."""
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except _FAULTS:
-            raise
+        except _UNSENDABLE as error:
+            raise RowRefused(_first_line(error)) from error
         except self._away as error:
-            raise self.unavailable(getattr(error, "orig", None) or error) from error
+            cause = getattr(error, "orig", None) or error
+            if self.refuses_row(cause):
+                raise RowRefused(_first_line(cause)) from error
+            if isinstance(error, _FAULTS):
+                raise
+            raise self.unavailable(cause) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what *error* says, without the details that quote the row."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST_REASON]
 
 
 def once_more(act: Callable[P, R]) -> Callable[P, R]:

@@ -78,6 +78,9 @@ SETTINGS = {
 
 #: Conditions in which the same transaction may succeed a moment later.
 IN_THE_WAY = ("40001", "40P01")
+#: A limit of the server, such as the size of an index row. Classes 22 and 23, of values and
+#: constraints, have errors of their own in the driver.
+LIMIT_EXCEEDED = "54"
 #: The server took back that it can be written to.
 READ_ONLY = "25006"
 
@@ -148,6 +151,11 @@ class PostgresDatabase(Database):
             self.engine.dispose()
         kind = InTheWay if condition in IN_THE_WAY else StoreUnavailable
         return kind(" ".join(str(cause).split()))
+
+    def refuses_row(self, cause: BaseException) -> bool:
+        if isinstance(cause, (psycopg.DataError, psycopg.IntegrityError)):
+            return True
+        return (getattr(cause, "sqlstate", None) or "").startswith(LIMIT_EXCEEDED)
 
     def _notify(self) -> None:
         """Wake the workers of all nodes, after the commit that made something due.

@@ -80,6 +80,9 @@ class SqliteDatabase(Database):
     ) -> Prepared:
         return _Compiled(update(_rows_of(table, columns)), self.engine.dialect, columns)
 
+    def refuses_row(self, cause: BaseException) -> bool:
+        return isinstance(cause, (sqlite3.DataError, sqlite3.IntegrityError))
+
     def close(self) -> None:
         super().close()
         self._lock.close()

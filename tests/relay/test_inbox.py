@@ -29,7 +29,16 @@ from fakes import (
 )
 
 from relay.rules.delivery import OutcomeKind, Policy, State
-from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, schema
+from relay.store import (
+    Database,
+    Inbox,
+    Queries,
+    Queue,
+    RowRefused,
+    StoreUnavailable,
+    connect,
+    schema,
+)
 from relay.store.accept import REFUSED_KEPT
 from relay.store.values import Arrival, DeliveryView
 
@@ -246,7 +255,7 @@ def test_an_arrival_that_cannot_be_stored_does_its_neighbours_no_harm(
 
 
 def test_a_key_whose_event_could_not_be_stored_is_not_taken(inbox: Inbox) -> None:
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(RowRefused):
         inbox.accept(arrival("m1", query="\ud800"))
 
     assert inbox.accept(arrival("m1")).standing == "accepted"
