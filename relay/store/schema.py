@@ -97,7 +97,7 @@ events = Table(
     Column("format", Text, nullable=False),
     Column("charset", Text),
     Column("key", LargeBinary, nullable=False),
-    Column("message_id", Text, index=True),
+    Column("message_id", Text),
     Column("type", Text, nullable=False),
     Column("direction", Text),
     Column("customer", Text),
@@ -121,6 +121,8 @@ events = Table(
     Column("remote", Text),
     Column("reason", Text),
     Column("headers", Text),
+    # Of digests in PostgreSQL, whose index pages cannot hold an id of 3,000 characters.
+    Index("ix_events_message_id", "message_id", postgresql_using="hash"),
     sqlite_autoincrement=True,
 )
 

@@ -73,7 +73,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_events_id")),
         sqlite_autoincrement=True,
     )
-    op.create_index(op.f("ix_events_message_id"), "events", ["message_id"], unique=False)
+    op.create_index(
+        op.f("ix_events_message_id"),
+        "events",
+        ["message_id"],
+        unique=False,
+        postgresql_using="hash",
+    )
     op.create_table(
         "keys",
         sa.Column("key", sa.LargeBinary(), nullable=False),
