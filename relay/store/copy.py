@@ -281,7 +281,7 @@ class Copy:
     def _put(self, target: sa.Connection, table: sa.Table, rows: Sequence[Any]) -> None:
         if table is schema.deliveries:
             _make_way(target, rows)
-        self._puts[table.name].many(target, rows)
+        self._puts[table.name].many(target, [row._mapping for row in rows])
 
     def _save(self, target: sa.Connection) -> None:
         _set_mark(self._target, target, COPYING, json.dumps(asdict(self._progress)))
