@@ -111,6 +111,7 @@ class Inbox:
         self._database.require_room()
         self._secret = self._secret or _store_secret(self._database)
         acceptances, due = self._commit(arrivals)
+        self._database.require_present()
         if due:
             self._tell(due)
         return acceptances

@@ -11,7 +11,7 @@ from relay.store.database import Database
 
 
 def connect(url: str, *, reserve: int = 0) -> Database:
-    """Open the store at *url*; a SQLite file that is missing is made.
+    """Open the store at *url*; a SQLite file that is missing is made, but not under running nodes.
 
     *reserve*: bytes of disk below which nothing new is taken in; half of it is kept for claims,
     the rest for recording finished attempts. PostgreSQL looks after its own disk. Raises

@@ -112,7 +112,17 @@ class Database(ABC):
 
     @abstractmethod
     def require_room(self, *, share: float = 1.0) -> None:
-        """Raise :class:`StoreUnavailable` if the disk is below *share* of its reserve."""
+        """Raise :class:`StoreUnavailable` if the disk is below *share* of its reserve.
+
+        Raised, too, as by :meth:`require_present`.
+        """
+
+    @abstractmethod
+    def require_present(self) -> None:
+        """Raise :class:`StoreUnavailable` if the store is not where it was opened any more.
+
+        What was committed to it then is nowhere where anybody will look for it.
+        """
 
     @abstractmethod
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:

@@ -101,6 +101,9 @@ class PostgresDatabase(Database):
     def require_room(self, *, share: float = 1.0) -> None:
         """The server says itself when its disk is full."""
 
+    def require_present(self) -> None:
+        """The server says itself when it has no such database."""
+
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:
         return bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key(name)))))
 

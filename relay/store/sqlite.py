@@ -7,6 +7,7 @@ takes a file lock, on which processes queue up, and then begins an immediate tra
 from __future__ import annotations
 
 import fcntl
+import glob
 import itertools
 import os
 import shutil
@@ -14,15 +15,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.dialects.sqlite import insert
 
 from relay.clock import SteadyClock
 from relay.store.database import Database, Listener, Prepared, StoreUnavailable
+
+log = structlog.get_logger()
 
 #: Seconds after which a writer gives up waiting for another one. With SQLite's own wait it is
 #: less than the 5 s in which a sender wants its answer.
@@ -39,15 +45,21 @@ class SqliteDatabase(Database):
     driver_errors = (sqlite3.Error,)
 
     def __init__(self, url: str, file: Path, *, reserve: int = 0) -> None:
-        os.close(_private(file))
-        self._lock = WriteLock(_private(Path(f"{file}.lock")))
-        super().__init__(url, _engine(url), clock=SteadyClock(), write_lock=self._lock)
+        lock = _private(Path(f"{file}.lock"))
+        self._original = Original(file, note=lock)
+        self._lock = WriteLock(lock)
+        engine = _engine(url, self._original)
+        super().__init__(url, engine, clock=SteadyClock(), write_lock=self._lock)
         self.file: Path = file
         self._disk = Disk(file.parent, reserve=reserve)
 
     def require_room(self, *, share: float = 1.0) -> None:
+        self.require_present()
         if lack := self._disk.lack(share=share):
             raise StoreUnavailable(lack)
+
+    def require_present(self) -> None:
+        self._original.require()
 
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:
         return True  # the file has one writer
@@ -86,6 +98,60 @@ class SqliteDatabase(Database):
     def close(self) -> None:
         super().close()
         self._lock.close()
+
+
+class Original:
+    """The file that was opened, whatever bears its name now.
+
+    A file that is missing is made, unless a node still uses the one that was there. Its number is
+    noted in *note*, the descriptor of the lock file, so that a process that is started beside a
+    running relay knows the file that the others use.
+    """
+
+    def __init__(self, file: Path, *, note: int) -> None:
+        self._file, self._note = file, note
+        self._is_missed = False
+        if _is_used(file):
+            #: Device and inode; None: the file of the running nodes is gone.
+            self._known = self._noted()
+            return
+        os.close(_private(file))
+        self._known = _identity(file)
+        if self._known:
+            os.pwrite(note, f"{self._known[1]}\n".encode(), 0)
+
+    def connect(self) -> sqlite3.Connection:
+        """Open a connection to this file, and to no other. Raises StoreUnavailable."""
+        self.require()
+        # Without mode=rw a file that has just been removed would be made anew.
+        uri = f"file:{quote(str(self._file))}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        try:
+            self.require()
+        except StoreUnavailable:
+            connection.close()
+            raise
+        return connection
+
+    def require(self) -> None:
+        """Raise :class:`StoreUnavailable`, and log it once, if the file is not there any more."""
+        self._known = self._known or self._noted()
+        if self._known and _identity(self._file) == self._known:
+            self._is_missed = False
+            return
+        if not self._is_missed:
+            log.error("store.gone", file=str(self._file))
+            self._is_missed = True
+        raise StoreUnavailable(
+            f"{self._file.name} was removed or exchanged while the relay runs: put it back,"
+            " or stop every process of the relay and start it again"
+        )
+
+    def _noted(self) -> tuple[int, int] | None:
+        """Return what the file is, if it is the one that the running nodes opened."""
+        found = _identity(self._file)
+        noted = os.pread(self._note, 32, 0).decode().strip()
+        return found if found and noted in ("", str(found[1])) else None
 
 
 class _Silence:
@@ -217,9 +283,11 @@ class Disk:
         return self._free
 
 
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str, original: Original) -> sa.Engine:
     """Make an engine whose writers begin at once, synced unless they say otherwise."""
-    made = sa.create_engine(url, pool_size=5, max_overflow=20, pool_pre_ping=False)
+    made = sa.create_engine(
+        url, creator=original.connect, pool_size=5, max_overflow=20, pool_pre_ping=False
+    )
     sa.event.listen(made, "connect", _prepare)
     sa.event.listen(made, "begin", _begin)
     return made
@@ -297,6 +365,29 @@ def _private(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StoreUnavailable(f"{path}: {error.strerror}") from error
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return device and inode of *file*; None if there is no such file."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_used(file: Path) -> bool:
+    """Return whether a node holds its place beside the store *file*."""
+    return any(_is_locked(path) for path in file.parent.glob(f"{glob.escape(file.name)}.*.lock"))
+
+
+def _is_locked(path: Path) -> bool:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _prepare(connection: Any, _: object) -> None:
