@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask, Response, request
+from flask.testing import FlaskClient
 from werkzeug.serving import make_server
+from werkzeug.test import TestResponse
 
 from connectors import Event, Http, Receipt
 from connectors.sandbox.app import meet_faults
 from connectors.sandbox.records import Fault, Records
 from connectors.sandbox.teams import StandIn
+from connectors.teams import cards
+from connectors.teams.cards import CardOptions
 from connectors.teams.connector import Teams
 from connectors.testing import sample_event
 
@@ -77,6 +81,32 @@ def bot_options(url: str) -> dict[str, Any]:
         "service_url": url,
         "login_url": url,
     }
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def message(**changes: Any) -> bytes:
+    """Return what a flow is given for a sample event."""
+    return cards.encode(cards.message(sample_event(**changes), options=CardOptions()))
+
+
+def post(client: FlaskClient, posted: bytes, path: str = "/teams", **headers: str) -> TestResponse:
+    """Call a flow without a connector."""
+    return client.post(path, data=posted, content_type="application/json", headers=headers)
+
+
+def records(client: FlaskClient) -> list[dict[str, Any]]:
+    """Return the effects so far."""
+    found: list[dict[str, Any]] = client.get("/records").get_json()
+    return found
 
 
 @contextmanager

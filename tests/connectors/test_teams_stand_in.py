@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from teams_channel import CHANNEL, CLIENT, TENANT
+from teams_channel import CHANNEL, CLIENT, TENANT, Clock, message, post, records
 from werkzeug.test import TestResponse
 
 from connectors.sandbox import create_app
 from connectors.sandbox.records import Records
 from connectors.sandbox.teams import StandIn
+from connectors.sandbox.teams_flows import TRIGGER
 from connectors.sandbox.teams_limits import Limit, Meter
 from connectors.teams import cards
 from connectors.teams.cards import CardOptions
 from connectors.testing import sample_event
 
 SCOPE = "https://api.botframework.com/.default"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Bot:
@@ -199,6 +193,96 @@ class TestPosting:
         bot.clock.now += 1
         assert bot.start().status_code == 201
         assert bot.start().status_code == 429  # the ninth in two seconds
+
+
+class TestFlows:
+    """A flow says 202 first and posts afterwards, as Microsoft's connector for Teams describes."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def stand_in(self, clock: Clock) -> StandIn:
+        return StandIn(Records(), clock=clock)
+
+    @pytest.fixture
+    def client(self, stand_in: StandIn) -> FlaskClient:
+        return create_app(stand_in._records, teams=stand_in).test_client()
+
+    def statuses(self, client: FlaskClient, path: str, count: int) -> list[int]:
+        return [post(client, message(), f"/teams/{path}").status_code for _ in range(count)]
+
+    def test_drops_cards_of_the_flow_bot_above_25_in_five_minutes(
+        self, client: FlaskClient, stand_in: StandIn, clock: Clock
+    ) -> None:
+        # Two flows of one owner, who has one connection.
+        answered = self.statuses(client, "one", 20) + self.statuses(client, "another", 10)
+        clock.now += 299
+        answered += self.statuses(client, "one", 1)
+        clock.now += 1
+        answered += self.statuses(client, "one", 1)
+
+        assert answered == [202] * 32
+        assert len(records(client)) == 26
+        assert [each.status for each in stand_in.flows.failed] == [429] * 6
+        assert "6 runs of flows failed" in client.get("/").get_data(as_text=True)
+
+    def test_lets_a_user_post_300_in_five_minutes_and_100_in_one(
+        self, client: FlaskClient, clock: Clock
+    ) -> None:
+        for _ in range(4):
+            assert self.statuses(client, "user", 101) == [202] * 101
+            clock.now += 60
+
+        assert len(records(client)) == 300
+
+    @pytest.mark.parametrize("path", ["posted", "threads"])
+    def test_that_answers_afterwards_says_what_became_of_the_card(
+        self, client: FlaskClient, path: str
+    ) -> None:
+        assert self.statuses(client, path, 26) == [200] * 25 + [429]
+        assert post(client, message(), f"/teams/{path}").headers["Retry-After"] == "300"
+        assert len(records(client)) == 25
+
+    def test_is_unlimited_where_a_test_wants_that(self, client: FlaskClient) -> None:
+        self.statuses(client, "unlimited", 120)
+
+        assert len(records(client)) == 120
+
+    def test_measures_the_card_as_a_text_and_drops_what_is_above_28_kb(
+        self, client: FlaskClient, stand_in: StandIn
+    ) -> None:
+        quotes = {"type": "TextBlock", "text": '"' * 7_500}
+        bare = {"type": "AdaptiveCard", "version": "1.4", "body": [quotes]}
+        posted = json.dumps(bare).encode()
+
+        assert len(posted) < 16_000
+        assert post(client, posted, "/teams/bare").status_code == 202
+        assert records(client) == []
+        assert [each.status for each in stand_in.flows.failed] == [413]
+
+    def test_drops_a_card_that_mentions_21_people(
+        self, client: FlaskClient, stand_in: StandIn
+    ) -> None:
+        for count in (20, 21):
+            bare = {
+                "type": "AdaptiveCard",
+                "version": "1.4",
+                "body": [{"type": "TextBlock", "text": "x"}],
+                "msteams": {"entities": [{"type": "mention"}] * count},
+            }
+            assert post(client, json.dumps(bare).encode(), "/teams/bare").status_code == 202
+
+        assert len(records(client)) == len(stand_in.flows.failed) == 1
+
+    def test_takes_4500_calls_of_a_trigger_in_five_minutes(
+        self, client: FlaskClient, stand_in: StandIn
+    ) -> None:
+        for _ in range(4499):
+            assert stand_in.flows._meter.take("trigger", TRIGGER) == 0
+
+        assert [post(client, b"{}").status_code for _ in range(2)] == [400, 429]
 
 
 class TestTheMeter:

@@ -14,7 +14,6 @@ import pytest
 import requests
 from pydantic import ValidationError
 from rawserver import Connection, RawServer, answer
-from werkzeug.serving import BaseWSGIServer
 
 from connectors.base import (
     Ambiguous,
@@ -27,7 +26,7 @@ from connectors.base import (
     Unauthorized,
 )
 from connectors.http import Http
-from connectors.sandbox import serve
+from connectors.sandbox import serving
 from connectors.teams.connector import Teams
 from connectors.teams.options import TeamsOptions
 from connectors.testing import sample_event
@@ -49,19 +48,9 @@ FLOW = f"/workflows/1f/triggers/manual/paths/invoke?api-version=1&sp=%2Ftriggers
 
 
 @pytest.fixture
-def sandbox() -> Iterator[BaseWSGIServer]:
-    server = serve(port=0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
-
-
-@pytest.fixture
-def sandbox_url(sandbox: BaseWSGIServer) -> str:
-    return f"http://127.0.0.1:{sandbox.server_port}"
+def sandbox_url() -> Iterator[str]:
+    with serving() as url:
+        yield url
 
 
 def connector(url: str, **options: Any) -> Teams:
