@@ -212,9 +212,9 @@ class HubSpot(Connector[HubSpotOptions]):
             raise Refused(message, status=refusals[0].status) from refusals[0]
 
     def _adopted(self, sms: Sms, contact: Contact) -> str:
-        """Mark a contact that was found by search, and return a note if HubSpot refuses that."""
+        """Adopt a contact that was found by search, and return a note if HubSpot refuses that."""
         number = e164(sms.event.customer)
-        if not contact.unmarked or number is None:
+        if not contact.unkeyed or number is None:
             return ""
         refusal = self._contacts.adopt(contact, number)
         name = self.options.unique_property
@@ -227,7 +227,7 @@ class HubSpot(Connector[HubSpotOptions]):
             return
         values = {name: "true" if keyword == "STOP" else "false"}
         try:
-            self._contacts.mark(e164(event.customer), contact=contact.id, values=values)
+            self._contacts.update(e164(event.customer), contact=contact.id, values=values)
         except Invalid as error:
             raise blamed(error, {name: SETUP}) from error
 

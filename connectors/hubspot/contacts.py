@@ -36,9 +36,9 @@ class Contact:
     """A contact on which one event is logged."""
 
     id: str
-    #: Found by search, so that its unique property is still to be filled in.
-    unmarked: bool = False
-    #: What HubSpot said of its owner; None before it was asked.
+    #: Found by search: its unique property is still empty.
+    unkeyed: bool = False
+    #: Its owner, if it has one; None before HubSpot was asked.
     owner: tuple[str | None] | None = None
 
 
@@ -56,24 +56,24 @@ class Contacts:
         self._absent: dict[str, float] = {}
 
     def known(self, number: str) -> Iterator[Contact]:
-        """Yield the contacts with *number*: the marked one, or else the oldest first.
+        """Yield the contact whose unique property is *number*, or else those that have it.
 
-        The search index may still name contacts that are gone.
+        The oldest comes first. The search index may still name contacts that are gone.
         """
-        marked = None if self._is_absent(self.key) else self._marked(number)
-        if marked:
-            yield Contact(marked)
+        keyed = None if self._is_absent(self.key) else self._keyed(number)
+        if keyed:
+            yield Contact(keyed)
             return
         for row in self._matching(number):
-            # A contact with two numbers keeps the mark of the first.
-            other = text(properties(row), self.key)
-            yield Contact(record_id(row), unmarked=not other and not self._is_absent(self.key))
+            # A contact with two numbers keeps the first as its key.
+            key = text(properties(row), self.key)
+            yield Contact(record_id(row), unkeyed=not key and not self._is_absent(self.key))
 
     def make(self, number: str, values: Mapping[str, str]) -> Contact:
         """Make the contact of *number* with *values*, or return one that was made meanwhile."""
         values = {**values, "phone": number}
         if self._is_absent(self.key):
-            return self._made_unmarked(values)
+            return self._made_unkeyed(values)
         try:
             return Contact(self._upserted(number, values))
         except Refused as error:
@@ -82,12 +82,12 @@ class Contacts:
             names = {each.name for each in error.faults} if isinstance(error, Invalid) else {""}
             if error.status != 400 or not names & {self.key, ""} or not self._lacks_key():
                 raise
-        return self._made_unmarked(values)
+        return self._made_unkeyed(values)
 
     def adopt(self, contact: Contact, number: str) -> str:
-        """Mark a contact that people made, and return why that was refused, if it was.
+        """Fill in the unique property of a contact that people made.
 
-        Without the mark it is found by search again.
+        Returns why HubSpot refuses that, if it does: then the contact is found by search again.
         """
         body = {"properties": {self.key: number}}
         try:
@@ -120,7 +120,7 @@ class Contacts:
         except Invalid as error:
             raise blamed(error, {OWNER: "is owner_id right?"}) from error
 
-    def mark(self, number: str | None, *, contact: str, values: Mapping[str, str]) -> None:
+    def update(self, number: str | None, *, contact: str, values: Mapping[str, str]) -> None:
         """Write *values* on *contact* and on every other one that has *number*.
 
         Raises what HubSpot refuses of one contact after the others are written.
@@ -138,7 +138,7 @@ class Contacts:
     def _refusals_of(self, ids: Sequence[str], values: Mapping[str, str]) -> list[Invalid]:
         """Write *values* on contacts, one by one if HubSpot refuses them together."""
         try:
-            self._update(ids, values)
+            self._write(ids, values)
         except Invalid as error:
             if error.wrong_of(*values):
                 raise  # whichever contact it is
@@ -147,13 +147,13 @@ class Contacts:
             return [each for id in ids for each in self._refusals_of([id], values)]
         return []
 
-    def _update(self, ids: Sequence[str], values: Mapping[str, str]) -> None:
+    def _write(self, ids: Sequence[str], values: Mapping[str, str]) -> None:
         path = CONTACTS + "/batch/update"
         inputs = [{"id": id, "properties": dict(values)} for id in ids]
         reply = self.api.reply("POST", path, body={"inputs": inputs})
         # A 200 says that all are written, whatever its body; a 207 that some are not.
         if reply.status == 207 and not isinstance(reply.json, dict):
-            raise Transient("some contacts were not marked, and the answer names none")
+            raise Transient("some contacts were not written, and the answer names none")
         self.api.expect_parts(reply.json, request=("POST", path))
 
     def _owner(self, contact: Contact) -> str | None:
@@ -172,7 +172,7 @@ class Contacts:
             return None
         return record_id(row)
 
-    def _marked(self, number: str) -> str | None:
+    def _keyed(self, number: str) -> str | None:
         try:
             return self._read(number, idProperty=self.key)
         except Refused as error:
@@ -270,18 +270,18 @@ class Contacts:
         wanted = {"idProperty": self.key, "id": number, "properties": filled}
         answer = self.api.call("POST", path, body={"inputs": [wanted]})
         self.api.expect_parts(answer, request=("POST", path))
-        made = next(map(new_id, dicts(answer, "results")), None) or self._marked(number)
+        made = next(map(new_id, dicts(answer, "results")), None) or self._keyed(number)
         if made is None:
             raise Transient("a contact was sent, but neither the answer nor a look-up names it")
         return made
 
     def _made_elsewhere(self, number: str, conflict: Exception) -> Contact:
-        contact = self._marked(number)
+        contact = self._keyed(number)
         if contact is None:
             raise Transient("another contact has just taken the number") from conflict
         return Contact(contact)
 
-    def _made_unmarked(self, values: Mapping[str, str]) -> Contact:
+    def _made_unkeyed(self, values: Mapping[str, str]) -> Contact:
         body = {"properties": dict(values), "associations": []}
         contact = new_id(self.api.call("POST", CONTACTS, body=body, once=True))
         if contact is None:

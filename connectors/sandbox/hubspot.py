@@ -159,7 +159,7 @@ class StandIn:
 
     def _locked(self, view: Callable[..., ResponseReturnValue]) -> Callable[..., Any]:
         def locked(**arguments: str) -> ResponseReturnValue:
-            if (kind := arguments.get("kind")) and kind not in self._objects:
+            for kind in {arguments.get("kind"), arguments.get("to")} - {None, *self._objects}:
                 raise invalid(f"Unable to infer object type from: {kind}")
             with self._lock:
                 return view(**arguments)

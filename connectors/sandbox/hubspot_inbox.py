@@ -1,4 +1,4 @@
-"""Custom channels of the stand-in: messages that make threads in the conversations inbox."""
+"""Custom channels of the HubSpot stand-in: their messages are threads of the inbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from connectors.sandbox.hubspot_rules import invalid, not_found, required
 
 Json = dict[str, Any]
-#: The channel that the account's app has registered, and the inbox that it may feed.
+#: The registered channel, and the inbox that it feeds.
 CHANNEL_ID, INBOX_ID = "601", "701"
 IDENTIFIERS = {
     *("CHANNEL_SPECIFIC_OPAQUE_ID", "HS_EMAIL_ADDRESS"),
@@ -18,7 +18,7 @@ IDENTIFIERS = {
 
 
 class Inbox:
-    """Channel accounts and the messages that came through them."""
+    """Channel accounts and their messages."""
 
     def __init__(self, *, new_id: Callable[[], str], accounts_a_page: int = 100) -> None:
         self._new_id = new_id
@@ -29,7 +29,7 @@ class Inbox:
         self._threads: dict[str, str] = {}
 
     def messages(self) -> tuple[Json, ...]:
-        """Return every message, in the order in which they came."""
+        """Return every message, in order of arrival."""
         return tuple(self._messages)
 
     def accounts(self, channel: str, *, after: int = 0) -> Json:
@@ -57,11 +57,11 @@ class Inbox:
         return self._accounts[made["id"]]
 
     def disconnect(self, account: str) -> None:
-        """Do what a person does who removes an account from the inbox."""
+        """Remove a channel account, as a person can."""
         self._accounts.pop(account, None)
 
     def publish(self, channel: str, asked: Mapping[str, Any]) -> tuple[Json, bool]:
-        """Add a message, and say whether it is new: one idempotency id makes one message."""
+        """Add a message, and return whether it is new: one idempotency id makes one message."""
         _expect_channel(channel)
         _expect_message(asked)
         if asked["channelAccountId"] not in self._accounts:

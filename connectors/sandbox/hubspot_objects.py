@@ -1,4 +1,4 @@
-"""Objects of the stand-in's CRM, their properties, and what a search sees of them when."""
+"""Objects of the HubSpot stand-in, and the search index, which may lag behind them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Object:
     id: str
     created_at: datetime
     properties: dict[str, str] = field(default_factory=dict)
-    #: What it was, and since when: the search index comes behind.
+    #: Its properties over time, for a search index that lags.
     history: list[tuple[datetime, dict[str, str]]] = field(default_factory=list)
 
     def shown(self, names: Iterable[str] = ()) -> dict[str, Any]:
-        """Return it as the API does, with the properties asked for."""
+        """Return the object as the API does, with the properties *names*, or all."""
         wanted = {name: self.properties.get(name) for name in names} if names else self.properties
         changed_at = self.history[-1][0] if self.history else self.created_at
         return {
@@ -40,7 +40,7 @@ class Object:
         }
 
     def indexed(self, at: datetime) -> dict[str, str] | None:
-        """Return its properties of that time; None if it was not there yet."""
+        """Return the properties at a time; None before the object existed."""
         return next((values for since, values in reversed(self.history) if since <= at), None)
 
 
@@ -55,7 +55,7 @@ class Objects:
         country: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """*country*: of the account, and so of numbers that do not say theirs."""
+        """*country*: of the account, which numbers without a country code belong to."""
         self.known = known
         self._new_id = new_id
         self._country = country
@@ -68,7 +68,7 @@ class Objects:
         return tuple(self._objects.values())
 
     def find(self, given: str, *, by: str | None = None) -> Object | None:
-        """Find one by its id, or by the value of a unique property."""
+        """Return an object by its id, or by the value of a unique property."""
         if by is None:
             return self._objects.get(given)
         definition = self.known.get(by)
@@ -85,7 +85,7 @@ class Objects:
         return made
 
     def write(self, changed: Object, values: Mapping[str, str]) -> None:
-        """Change the properties of an object; unique values stay unique."""
+        """Change properties of an object. Refuses a unique value that another object has."""
         for name, value in values.items():
             if self.known[name].unique and value:
                 self._claim(changed, name, value)
@@ -95,13 +95,13 @@ class Objects:
         changed.history.append((self._clock(), dict(changed.properties)))
 
     def remove(self, given: str) -> None:
-        """Archive an object; HubSpot answers alike whether there was one or not."""
+        """Archive an object; HubSpot answers alike whether it existed or not."""
         gone = self._objects.pop(given, None)
         if gone is not None:
             self._gone.append((self._clock(), gone))
 
     def search(self, groups: list[Mapping[str, Any]], *, lag: timedelta) -> list[Object]:
-        """Find objects as they were *lag* ago."""
+        """Return the objects that matched *lag* ago."""
         latest = self._clock() - lag
         forgotten = [each for gone_at, each in self._gone if gone_at > latest]
         return [

@@ -1,4 +1,4 @@
-"""What the sandbox's page shows of the HubSpot stand-in."""
+"""The HubSpot stand-in's part of the sandbox's page."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class InboxThread:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeline:
-    """One contact, with what was logged on it, newest last."""
+    """One contact with its entries, newest last."""
 
     contact: str
     name: str
@@ -83,7 +83,7 @@ def timeline(
     tasks: list[Object],
     messages: Iterable[Mapping[str, Any]],
 ) -> Timeline:
-    """Put together what the page shows of *contact*."""
+    """Return what the page shows of *contact*."""
     entries = sorted(communications, key=lambda each: each.properties["hs_timestamp"])
     names = (contact.properties.get(name, "") for name in ("firstname", "lastname"))
     own = [each for each in messages if str(each["associateWithContactId"]) == contact.id]
@@ -101,13 +101,13 @@ def timeline(
 
 
 def number_of(contact: Object) -> str:
-    """Return the number of a contact as far as it has one."""
+    """Return a contact's number, or an empty text."""
     values = contact.properties
     return next((values[name] for name in NUMBERS if values.get(name)), "")
 
 
 def plain(body: str) -> str:
-    """Return what people read of HTML."""
+    """Return HTML as people read it."""
     return html.unescape(re.sub("<[^<>]*>", "", body.replace("<br>", "\n")))
 
 

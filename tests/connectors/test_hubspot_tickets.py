@@ -443,7 +443,7 @@ class TestOptOut:
     def test_contacts_that_were_not_marked_are_marked_later(self, portal: Portal) -> None:
         connector = portal.connector(opt_out_property="sms_opted_out")
         portal.fail(207, path="batch/update", body="<html>")
-        with pytest.raises(Transient, match="some contacts were not marked") as caught:
+        with pytest.raises(Transient, match="some contacts were not written") as caught:
             deliver(connector, sample_event(keyword="STOP"))
 
         deliver(connector, sample_event(keyword="STOP"), repeat=caught.value.acted)
