@@ -1,9 +1,9 @@
-"""What does a durable accept cost, beside a view that only verifies the signature?
+"""Measure what a durable accept costs, beside a view that only verifies the signature.
 
 Starts the real receiver (``gofax-relay web``) and, under the same server with the same settings, a
 Flask view that does nothing but check the HMAC and parse the JSON. Both run on one core, the load
-(``wrk``) on the other; the rounds alternate, so that the machine's mood hits both. CPU seconds per
-request of each process tree is the figure that counts.
+(``wrk``) on the other; the rounds alternate, so that other load hits both alike. The figure that
+counts is the CPU time per request of each process tree.
 
     python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 64] [--json]
 """
@@ -37,7 +37,7 @@ import requests
 SECRET = "benchmark"  # noqa: S105
 SERVER_CORE, LOAD_CORE = {0}, {min(1, (os.cpu_count() or 1) - 1)}
 
-#: More than any server here can take: no event may come twice, or it would be a duplicate.
+#: More events than any server here can accept, so that none comes twice as a duplicate.
 EVENTS_A_SECOND = 12_000
 
 CONFIG = """\
@@ -72,8 +72,8 @@ Server("app", address="127.0.0.1", port={port}, interface=Interfaces.WSGI, block
     target_loader=lambda: app, wrap_loader=False)
 """
 
-# Every request is another event, in one of 1,000 conversations; signed beforehand, because wrk's
-# scripts cannot.
+# Each request is a new event in one of 1,000 conversations. It is signed beforehand, because
+# scripts of wrk cannot sign.
 WRK_SCRIPT = """\
 local lines = {{}}
 for line in io.lines("{requests}") do lines[#lines + 1] = line end
@@ -159,7 +159,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
 def _load(
     script: Path, server: psutil.Process, port: int, options: argparse.Namespace, *, first: int = 0
 ) -> Round:
-    """Post the prepared events from number *first* on: none twice, or it would be a duplicate."""
+    """Post the prepared events from number *first* on, none of them twice."""
     before = _cpu_seconds(server)
     done = wrk(
         script, port, seconds=options.seconds, connections=options.connections, first=first,
@@ -177,7 +177,7 @@ def _load(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """What a load of ``wrk`` came to."""
+    """The result of a load of ``wrk``."""
 
     count: int
     seconds: float
@@ -195,7 +195,7 @@ def wrk(
     first: int,
     cores: Collection[int] | None = None,
 ) -> Load:
-    """Post what :func:`write_load` has prepared, from number *first* on, for some seconds."""
+    """Post the events of :func:`write_load`, from number *first* on, for some seconds."""
     url = f"http://127.0.0.1:{port}/webhooks/gofax"
     done = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url, "--",
@@ -215,7 +215,7 @@ def wrk(
     )
 
 
-#: Each connection waits before each request, for this many milliseconds in the mean.
+#: Mean wait of a connection before each request, in milliseconds.
 PAUSE = "function delay() return math.random(0, {pause} * 2) end\n"
 
 
@@ -278,7 +278,7 @@ def _await(port: int) -> None:
 
 
 def _stored(path: Path) -> Mapping[str, int]:
-    """Count what the accepted requests left: each an event with its delivery, none a duplicate."""
+    """Count the events, deliveries and duplicates that the accepted requests left."""
     with closing(sqlite3.connect(path)) as db:
         counts = db.execute(
             "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries),"

@@ -1,9 +1,9 @@
-"""Does a claim cost more when a million deliveries wait behind others?
+"""Measure whether a claim costs more when a million deliveries wait behind others.
 
 Fills stores by bulk SQL: one with a backlog in few conversations, one with a backlog in as many
 conversations as deliveries. In each, and in one without a backlog, events of new conversations
-come in, and a worker looks, claims, and records. The stores take turns, so that the machine's mood
-hits all. Time on the clock holds the sync of the commit; time of the processor does not.
+come in, and a worker looks, claims, and records. The stores take turns, so that other load hits
+all of them alike. Wall time includes the sync of the commit; CPU time does not.
 
     python benchmarks/claim.py [--deliveries 1000000] [--rounds 200] [--folder DIR] [--json]
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# The tests' arrivals and backlogs serve here, too.
+# Arrivals and backlogs are those of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "relay"))
 
 from backlog import fill
@@ -34,13 +34,13 @@ from relay.store import Inbox, Queue, connect
 from relay.store.values import Claim
 
 FEW = 10
-#: How many deliveries a claim takes: one, and what a pool of threads takes.
+#: Deliveries of a claim: one, and as many as a pool of threads takes.
 LIMITS = (1, 32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What something took, in milliseconds."""
+    """Times of one step, in milliseconds."""
 
     clock: float
     processor: float
@@ -48,7 +48,7 @@ class Cost:
 
 @dataclass
 class Store:
-    """A store with or without a backlog, and what was measured in it."""
+    """A store with or without a backlog, and the times measured in it."""
 
     path: Path
     costs: dict[str, list[Cost]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Store:
         self.database.close()
 
     def round(self, number: int, *, limit: int) -> None:
-        """Let *limit* new conversations write; claim as much; record it."""
+        """Accept an event of each of *limit* new conversations, claim as many, and record them."""
         for who in range(limit):
             name = f"{limit}-{number}-{who}"
             come = arrival(name, customer=customer(50_000_000 + who), at=wall())

@@ -1,8 +1,8 @@
-"""How fast are deliveries, beside a bare loop of ``requests`` on as many threads?
+"""Measure how fast deliveries are, beside a bare loop of ``requests`` on as many threads.
 
 Fills a store, starts the real ``gofax-relay work`` and counts what a stand-in receives, at 0 and
 at 50 ms latency; the bare loop posts the same bodies to the same stand-in, in turn with the relay,
-so that the machine's mood hits both. Senders are on one core, the stand-in on the other.
+so that other load hits both alike. Senders are on one core, the stand-in on the other.
 
     python benchmarks/deliver.py [--events 4000] [--rounds 3] [--threads 32] [--json]
     python benchmarks/deliver.py --receipt   time from 2xx to receipt at a steady rate
@@ -45,7 +45,7 @@ from relay.store.values import Arrival, Request
 
 SECRET = "benchmark"
 SENDER_CORE, STAND_IN_CORE = {0}, {min(1, (os.cpu_count() or 1) - 1)}
-#: Milliseconds for which a hanging destination hangs, as design asks.
+#: Milliseconds for which a hanging destination hangs.
 HANGS_MS = 25_000
 
 CONFIG = """\
@@ -67,7 +67,7 @@ ROUTES = [
 
 
 class StandIn:
-    """Answers 200 after a latency, and remembers when it got which event."""
+    """Answers 200 after a latency, and remembers when each event came."""
 
     def __init__(self, port: int, control: Any) -> None:
         self.latency = {"/fast": 0.0, "/slow": 0.0}
@@ -109,7 +109,7 @@ class StandIn:
 
 
 class Bench:
-    """One store, one stand-in, and what is run against them."""
+    """One store and one stand-in, and the commands run against them."""
 
     def __init__(self, folder: Path, *, threads: int) -> None:
         self.threads = threads
@@ -135,7 +135,7 @@ class Bench:
         self._process.join()
 
     def latency(self, seconds: float, *, path: str = "/fast") -> None:
-        """Set the stand-in's latency and let it forget what it got."""
+        """Set the stand-in's latency and make it forget its events."""
         self._control.send(("latency", path, seconds))
         self._control.recv()
 
@@ -144,12 +144,12 @@ class Bench:
         return self._control.recv()
 
     def received(self) -> Mapping[str, float]:
-        """Return when the stand-in got which message."""
+        """Return when each message reached the stand-in."""
         self._control.send("received")
         return self._control.recv()
 
     def fill(self, count: int, *, conversations: int, account: str = "fast") -> None:
-        """Accept *count* events without a worker at hand."""
+        """Accept *count* events while no worker runs."""
         inbox = Inbox(self.database)
         with ThreadPoolExecutor(128) as pool:
             for _ in pool.map(
@@ -176,7 +176,7 @@ class Bench:
                 process.wait(timeout=20)
 
     def until(self, count: int, *, seconds: float) -> None:
-        """Wait until the stand-in has got *count* messages."""
+        """Wait until *count* messages have reached the stand-in."""
         ends_at = time.monotonic() + seconds
         while (got := self.count()) < count:
             if time.monotonic() > ends_at:
@@ -245,7 +245,7 @@ def _rate(times: Any) -> float:
 
 
 def receipt(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the time from a 2xx to the stand-in's receipt at a steady rate."""
+    """Measure the time from a 2xx to the stand-in's receipt, at a steady rate."""
     bench.latency(0.0)
     with bench.command("serve"):
         rig.await_url(f"http://127.0.0.1:{bench.port}/livez")
@@ -306,7 +306,7 @@ def _send(
     first_customer: int,
     stop: threading.Event | None = None,
 ) -> Mapping[str, float]:
-    """Post at *rate*, each from another customer; return when each message was answered."""
+    """Post at *rate*, each from a new customer, and return when each message was answered."""
     session, answered = requests.Session(), {}
     url = f"http://127.0.0.1:{bench.port}/webhooks/gofax"
     begin = time.monotonic()

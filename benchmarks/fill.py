@@ -1,7 +1,7 @@
-"""Stores with as many events as wished, made by bulk SQL: accepting ten million takes too long.
+"""Fills stores with any number of events by bulk SQL: accepting ten million takes too long.
 
-One event is accepted, delivered and refused as always; the others are copies of its rows. The
-same statements serve SQLite and PostgreSQL, over a handful of functions that each is given.
+One event is accepted, delivered and refused as usual; the others are copies of its rows. The
+same statements serve SQLite and PostgreSQL, over a handful of functions for each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-# The tests' ways to end an attempt serve here, too.
+# The ways to end an attempt are those of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "relay"))
 
 from fakes import LEASE, finish
@@ -31,21 +31,21 @@ from relay.store.accept import REFUSED_KEPT, delivery_key, lane_name
 from relay.store.values import Arrival, Request
 
 DESTINATION, ENDPOINT, OURS = "crm", "/webhooks/gofax", "+61700000000"
-#: As short as they may be: ten million of them have to fit on a disk.
+#: As short as possible: ten million of them have to fit on a disk.
 ROUTES = [Route(name="replies", when=When(), to=(DESTINATION,))]
 HEADERS = {"content-type": "application/json"}
-#: Over which time the events are spread: what the relay keeps by default.
+#: Time over which the events are spread: the default retention.
 KEPT = timedelta(days=90)
-#: Events of one conversation, and events for each call that brought none.
+#: Events of one conversation, and events for each request that brought none.
 PER_CONVERSATION, PER_DUPLICATE = 10, 100
 #: Rows of one transaction; a power of two.
 CHUNK = 1 << 17
-#: The customer who wrote the event that the others are copies of.
+#: The customer of the event that is copied.
 MODEL = 99_999_999
 
 
 def arrival(message_id: str, *, customer: int) -> Arrival:
-    """Make what the receiver makes of a reply of the *customer*-th customer."""
+    """Return what the receiver makes of a reply from the *customer*-th customer."""
     raw = body(message_id, customer=customer)
     read, now = payload.read_json(raw), datetime.now(UTC)
     event = read.event(id=new_id("evt"), endpoint=ENDPOINT, received_at=now)
@@ -128,9 +128,9 @@ def _request(message_id: str, at: datetime, *, status: int, outcome: str) -> Req
 class _Driver:
     """The driver's own connection, and what differs from one database to the other."""
 
-    #: Selects name and making of the indexes that are no constraints.
+    #: Selects the name and definition of each index that is not a constraint.
     indexes: str
-    #: What the server would do by itself, later.
+    #: Maintenance that the server would do by itself, later.
     settling: tuple[str, ...]
 
     def __init__(self, connection: Any) -> None:
@@ -142,7 +142,7 @@ class _Driver:
 
     @contextmanager
     def without_indexes(self) -> Iterator[None]:
-        """Take the indexes away, and make them again in one go."""
+        """Drop the indexes, and build them again at the end."""
         found = {name: made for name, made in self.run(self.indexes)}
         for name in found:
             self.run(f"DROP INDEX {name}")
@@ -216,7 +216,7 @@ CREATE FUNCTION moment(double precision) RETURNS timestamptz LANGUAGE sql IMMUTA
 
 
 def _fill(driver: _Driver, events: int, conversations: int, *, delivered: bool) -> None:
-    """Copy the model's rows; those with random keys in the order of these, which is quicker."""
+    """Copy the model's rows; rows with random keys go in key order, which is faster."""
     _make_numbers(driver)
     for first in range(0, conversations, CHUNK):
         said = f"phone({first} + n.i) || '~{OURS}'"
@@ -275,7 +275,7 @@ def _copy_deliveries(
 
 
 def _copy_requests(driver: _Driver) -> None:
-    """Add the calls that brought no event: as many refused ones as are kept, some duplicates."""
+    """Add requests that brought no event: refused ones, as many as are kept, and duplicates."""
     _copy(
         driver, "requests", "m.outcome = 'duplicate'",
         source=f"events AS e WHERE e.seq > 1 AND e.seq % {PER_DUPLICATE} = 0",

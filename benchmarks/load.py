@@ -1,9 +1,9 @@
-"""How many signed requests does ``gofax-sender load`` make a second, and does it keep the rate?
+"""Measure how many requests a second ``gofax-sender load`` signs, and how well it keeps a rate.
 
-Runs the command on one core against a bare server on the other, which answers 200 to all and
-notes when each request came. First as fast as it goes; then at rates below that, where the rate
-that the server saw is compared with the one that was asked for. On a machine that others use too,
-the CPU time per request says more than the wall clock.
+Runs the command on one core against a bare server on the other, which answers 200 to all and notes
+when each request came: first as fast as it goes, then at lower rates, where the rate seen by the
+server is compared with the rate asked for. On a busy machine the CPU time per request says more
+than the wall clock.
 
     python benchmarks/load.py [--count 30000] [--rounds 3] [--connections 32] [--json]
 """
@@ -28,7 +28,7 @@ from urllib.request import urlopen
 CORES = sorted(os.sched_getaffinity(0))
 SENDER_CORE, SERVER_CORE = {CORES[0]}, {CORES[-1]}
 
-#: Answers before it looks: what it takes of a request is where it ends.
+#: A server that answers as soon as it has found the end of a request.
 BARE_SERVER = """\
 import asyncio, json, sys, time
 

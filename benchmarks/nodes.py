@@ -1,8 +1,8 @@
-"""What an event costs on one node and on several, and on which database.
+"""Measures what an event costs on one node and on several, and on each database.
 
-Everything shares this machine's processors with the load and the stand-in, so that more nodes
-cannot be faster here; what one event costs of the relay's and the server's processors shows
-whether they could be elsewhere.
+Everything shares this machine's processors with the load and the stand-in, so more nodes cannot be
+faster here. The CPU time of one event, on the relay and on the database server, shows whether they
+could be elsewhere.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ destinations:
   crm: {{connector: webhook, url: "{stand_in}", rate: null, concurrency: 16}}
 routes: [{{name: all, to: [crm]}}]
 """
-#: More than any receiver here can take: no event may come twice, or it would be a duplicate.
+#: More events than any receiver here can accept, so that none comes twice as a duplicate.
 EVENTS_A_SECOND = 4_000
 PATIENCE = 180.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What was done in a second, and microseconds of processors for each."""
+    """Events a second, and microseconds of CPU for each."""
 
     per_second: float
     relay_us: float
@@ -62,7 +62,7 @@ class Cost:
 
 
 class StandIn:
-    """Answers 200 at once, and counts the effects that differ."""
+    """Answers 200 at once, and counts distinct effects."""
 
     def __init__(self, port: int, control: Any) -> None:
         self._effects: dict[bytes, float] = {}
@@ -123,7 +123,7 @@ class Bench:
 
     @contextmanager
     def store(self, database: str) -> Iterator[str]:
-        """Give the URL of a new store."""
+        """Return the URL of a new store."""
         self._runs += 1
         if database == "sqlite":
             yield f"sqlite:///{self.folder}/relay-{self._runs}.db"
@@ -133,7 +133,7 @@ class Bench:
         self.server.drop_database(name)
 
     def config(self, store: str, *, engine: str = "threads", number: int = 0) -> tuple[Path, int]:
-        """Write a node's config; return where it is, and the port of its receiver."""
+        """Write a node's config, and return its path and the port of its receiver."""
         port, path = rig.free_port(), self.folder / f"config-{number}.yaml"
         path.write_text(
             CONFIG.format(
@@ -143,14 +143,14 @@ class Bench:
         return path, port
 
     def spent(self, processes: Sequence[psutil.Process]) -> tuple[float, float]:
-        """Return the seconds of processors that *processes* and the server have used."""
+        """Return the CPU seconds that *processes* and the server have used."""
         return sum(map(rig.cpu_seconds, processes)), rig.cpu_seconds(self.server.process)
 
 
 def accepts(
     bench: Bench, options: Namespace, *, nodes: int, database: str, engine: str = "threads"
 ) -> Cost:
-    """Let *nodes* receivers on one store accept as fast as they do."""
+    """Let *nodes* receivers on one store accept as fast as they can."""
     share = options.seconds * EVENTS_A_SECOND
     script = write_load(bench.folder, share * nodes)
     with bench.store(database) as store, ExitStack() as stack:
@@ -164,7 +164,7 @@ def accepts(
 def paced(
     bench: Bench, options: Namespace, *, nodes: int, database: str, engine: str = "threads"
 ) -> Cost:
-    """Give each of *nodes* its events a second, whatever others get: accepted and delivered."""
+    """Give each of *nodes* the same events a second, to accept and to deliver."""
     share = options.seconds * options.each * 2
     pause = options.connections * 1000 // options.each
     script = write_load(bench.folder, share * nodes, pause=pause)
@@ -216,7 +216,7 @@ def _workers(
 
 
 def _load(script: Path, ports: Sequence[int], options: Namespace, *, share: int) -> Sequence[Load]:
-    """Post to all *ports* at one time, to each its *share* of the events."""
+    """Post to all *ports* at the same time, to each its *share* of the events."""
     with ThreadPoolExecutor(len(ports)) as pool:
         loads = [
             pool.submit(wrk, script, port, seconds=options.seconds, first=each * share,
@@ -244,7 +244,7 @@ def _cost(
 def deliveries(
     bench: Bench, options: Namespace, *, nodes: int, database: str, engine: str = "threads"
 ) -> Cost:
-    """Let *nodes* workers deliver what is there, all at once, once all of them are up."""
+    """Let *nodes* workers deliver a backlog, starting when all of them are up."""
     with bench.store(database) as store, ExitStack() as stack:
         fill.fill(store, events=options.events, delivered=False)
         config = str(bench.config(store, engine=engine)[0])
@@ -272,7 +272,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def measure(options: Namespace) -> dict[str, Any]:
-    """Run everything *rounds* times, in turn; return the medians."""
+    """Run everything *rounds* times, in turn, and return the medians."""
     runs = [("postgres", nodes, name) for name in options.engines for nodes in options.nodes]
     kinds = {"paced": paced} if options.each else {"accepts": accepts, "deliveries": deliveries}
     found: dict[str, dict[str, list[Cost]]] = {what: {} for what in kinds}
@@ -301,7 +301,7 @@ def measure(options: Namespace) -> dict[str, Any]:
 
 @contextmanager
 def _engine(name: str) -> Iterator[str]:
-    """Give what a config says of the engine; a fleet has a vhost of its own."""
+    """Return the engine for the config; a fleet has a vhost of its own."""
     if name == "threads":
         yield name
         return

@@ -1,7 +1,7 @@
-"""What benchmarks of many processes share: a PostgreSQL server of their own, commands, their cost.
+"""The rig of benchmarks with many processes: a PostgreSQL server, commands, and their CPU time.
 
-A server of one's own, because what others do in a shared one would be counted too. It has
-PostgreSQL's own settings, apart from those in :data:`SETTINGS`.
+The server is private, because other work in a shared one would be counted too. Its settings are
+PostgreSQL's defaults, except for :data:`SETTINGS`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import psutil
 import psycopg
 import requests
 
-# The tests' server serves here, too.
+# The server is that of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from cluster import Cluster
 
-#: Debian's, where the tests' server is content with less.
+#: Debian's default; the server of the tests needs less.
 SETTINGS = {"shared_buffers": "128MB", "max_connections": "100"}
-#: For filling: what is lost in a power cut can be made again.
+#: For filling: a power cut may lose what can be filled again.
 HASTY = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -38,7 +38,7 @@ PATIENCE = 180.0
 
 
 class Server(Cluster):
-    """A PostgreSQL server in *folder*, and what it costs."""
+    """A PostgreSQL server in *folder*, and its CPU time."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -47,14 +47,14 @@ class Server(Cluster):
         self.configure()
 
     def configure(self, settings: Mapping[str, str] | None = None) -> None:
-        """Write down what is to hold from the next start on, beside :data:`SETTINGS`."""
+        """Write settings for the next start, beside :data:`SETTINGS`."""
         lines = [
             f"{name} = '{value}'\n" for name, value in {**SETTINGS, **(settings or {})}.items()
         ]
         self._conf.write_text(self._made + "".join(lines))
 
     def restart(self) -> None:
-        """Stop in order, everything written, and start again."""
+        """Stop cleanly, with everything written, and start again."""
         self._run("pg_ctl", "restart", "-w", "-m", "fast", "-t", "600", "-D", self._data,
                   "-l", self.folder / "log")  # fmt: skip
 
@@ -80,7 +80,7 @@ class Server(Cluster):
 
 @contextmanager
 def server(folder: Path | None = None) -> Iterator[Server]:
-    """Start a server, with its data in *folder*, and remove all of it at the end."""
+    """Start a server with its data in *folder*, and remove both at the end."""
     with tempfile.TemporaryDirectory(prefix="gofax-bench-", dir=folder) as name:
         Path(name).chmod(0o755)
         made = Server(Path(name) / "postgres")
@@ -92,14 +92,14 @@ def server(folder: Path | None = None) -> Iterator[Server]:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """Return the processor's time of a process and its children, ended ones included."""
+    """Return the CPU time of a process and its children, ended ones included."""
     spent = process.cpu_times()
     gone = getattr(spent, "children_user", 0.0) + getattr(spent, "children_system", 0.0)
     return float(spent.user + spent.system + gone + sum(map(cpu_seconds, process.children())))
 
 
 def nanoseconds(process: psutil.Process) -> int:
-    """Return the processor's time of a process and its living children, exactly (Linux)."""
+    """Return the CPU time of a process and its living children, exactly (Linux)."""
     tree = [process, *process.children()]
     return sum(_on_cpu(each.pid) for each in tree)
 
@@ -113,7 +113,7 @@ def _on_cpu(pid: int) -> int:
 
 @contextmanager
 def command(folder: Path, *arguments: str, name: str = "") -> Iterator[psutil.Popen]:
-    """Run a command of the relay; what it logs goes to a file in *folder*."""
+    """Run a command of the relay, with its log in a file in *folder*."""
     with (folder / f"{name or arguments[0]}.log").open("a") as log:
         call = [sys.executable, "-m", "relay.cli", *arguments]
         process = psutil.Popen(call, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
@@ -125,7 +125,7 @@ def command(folder: Path, *arguments: str, name: str = "") -> Iterator[psutil.Po
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """Run a command of the relay to its end, and return what it prints."""
+    """Run a command of the relay to its end, and return its output."""
     call = [sys.executable, "-m", "relay.cli", *arguments]
     done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
@@ -134,7 +134,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 def await_nodes(folder: Path, config: str, workers: int) -> None:
-    """Wait until so many workers of a store have told that they are there."""
+    """Wait until so many workers have registered in the store."""
     ends_at = time.monotonic() + PATIENCE
     while run(folder, "nodes", "--config", config, "--json").count('"worker"') < workers:
         if time.monotonic() > ends_at:
@@ -142,7 +142,7 @@ def await_nodes(folder: Path, config: str, workers: int) -> None:
 
 
 def await_url(url: str) -> None:
-    """Wait until somebody answers at *url*."""
+    """Wait for an answer at *url*."""
     ends_at = time.monotonic() + PATIENCE
     while time.monotonic() < ends_at:
         try:
@@ -161,7 +161,7 @@ def free_port() -> int:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Write rows as text in columns, the first one to the left."""
+    """Format rows in columns, the first one aligned left."""
     cells = [[str(cell) for cell in row] for row in (columns, *rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
     return "\n".join(

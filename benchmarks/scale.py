@@ -1,8 +1,8 @@
-"""What carries how much: one node and several, PostgreSQL and SQLite, small tables and large.
+"""Measure the load that nodes carry, on PostgreSQL and SQLite, with small and large tables.
 
-What an event costs the processors, accepted and delivered, is the figure that counts where
-everything shares a few of them. ``--tables`` fills stores of several sizes and lets them take
-turns; ten million events need 20 GB for a while.
+The figure that counts is the CPU time of an event, accepted and delivered, because everything
+shares a few processors. ``--tables`` fills stores of several sizes, which then take turns; ten
+million events need 20 GB for a while.
 
     python benchmarks/scale.py [--nodes 1,2,4] [--engines threads,celery] [--rounds 3] [--json]
     python benchmarks/scale.py --each 150 [--nodes 1,2,4] [--engines threads,celery]
@@ -28,7 +28,7 @@ import tables
 
 def main() -> int:
     options = _options()
-    # Servers and nodes have to end with us.
+    # Servers and nodes have to end with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     measure, show = (
         (tables.measure, _show_tables) if options.tables else (nodes.measure, _show_nodes)
@@ -54,7 +54,7 @@ def _show_nodes(report: Mapping[str, Any]) -> None:
     for what, costs in report["nodes"].items():
         rows = [(where, *(cost[name] for name in columns.values()))
                 for where, cost in costs.items()]  # fmt: skip
-        print(f"\n{what}: a second, and microseconds of processors for each")
+        print(f"\n{what}: a second, and microseconds of CPU for each")
         print(rig.table(["", *columns], rows))
 
 
@@ -69,7 +69,7 @@ def _show_tables(report: Mapping[str, Any]) -> None:
             for what in clock
         ]  # fmt: skip
         heads = [f"{size:,}" for size in sizes]
-        print(f"\n{kind}: ms on the clock, then of processors, by number of events")
+        print(f"\n{kind}: wall ms, then CPU ms, by number of events")
         print(rig.table(["", *heads, "ratio", *heads, "ratio"], rows))
 
 

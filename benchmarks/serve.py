@@ -1,4 +1,4 @@
-"""How soon does the relay answer, how much memory does it hold, how soon does an event arrive?
+"""Measure how soon the relay answers, how much memory it holds, and how soon an event arrives.
 
 Starts the real ``gofax-relay serve`` and the sandbox and measures: seconds from start to the first
 200, PSS of all its processes when idle, and at a steady rate of events the time from each 2xx to
@@ -97,9 +97,9 @@ def _send(relay: str, rate: float, seconds: float) -> Mapping[str, float]:
 
 
 def _delays(sandbox: str, answered: Mapping[str, float]) -> Sequence[float]:
-    """Wait until all have arrived; return the seconds from answer to receipt."""
+    """Wait until all have arrived, and return the seconds from answer to receipt."""
     ends_at = time.monotonic() + 30
-    # One more than was answered: the first event of all, which showed that the relay is up.
+    # One more than was answered: the very first event showed that the relay was up.
     while len(records := requests.get(sandbox + "/records", timeout=30).json()) <= len(answered):
         if time.monotonic() > ends_at:
             raise SystemExit(f"only {len(records)} of {len(answered)} events arrived")

@@ -1,9 +1,9 @@
-"""How long would events queue, up to 100,000 a second, in designs that no machine here could run?
+"""Simulate how long events would queue at up to 100,000 a second, on more machines than we have.
 
 A queueing model in SimPy. What an event costs is measured (``scale.py --json``, ``--figures``);
 how many processors a database has, how even its neighbours are and what a broker costs are
-assumptions, which the table repeats. Arrivals are random (Poisson). Receivers and workers are as
-many as needed to be at most 60 % busy: they hold no state, so that only money limits them.
+assumptions, which the table repeats. Arrivals are random (Poisson). There are as many receivers
+and workers as keep each at most 60 % busy: they hold no state, so only money limits them.
 
     python benchmarks/simulate.py [--figures scale.json] [--cores 8] [--databases 16] [--json]
 """

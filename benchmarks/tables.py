@@ -1,6 +1,6 @@
-"""What it costs to accept, claim, record and look, beside how many events a store has.
+"""Measures what accept, claim, record and reads cost in stores of several sizes.
 
-Stores of several sizes are filled and then take turns, so that the machine's mood hits all.
+The stores are filled and then take turns, so that other load hits all of them alike.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from relay.rules.units import RateLimit
 from relay.store import Inbox, Queries, Queue, connect
 from relay.store.values import Claim
 
-#: How many come together: one, and what a pool of threads takes.
+#: Events at a time: one, and as many as a pool of threads takes.
 TOGETHER = (1, 32)
-#: Never reached, but looked at: the query behind `rate` counts attempts.
+#: Never reached, but it makes the query behind `rate` count attempts.
 RATE = RateLimit(count=1_000_000, period=LEASE)
-#: Of a server for tables of this size: a quarter of the machine's memory is what PostgreSQL's
-#: manual advises (resource consumption, shared_buffers), up to here.
+#: Most memory of the server: PostgreSQL's manual advises a quarter of the machine's (resource
+#: consumption, shared_buffers).
 LARGEST_BUFFERS = 8 << 30
-#: What a person lists.
+#: Rows that a person lists.
 LISTED = 20
 ENDPOINTS = [Endpoint(path=fill.ENDPOINT, name=fill.ENDPOINT, allow_unsigned=True)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What something took, in milliseconds: on the clock, and of processors, the server's too."""
+    """Times of one step in milliseconds: wall, and CPU including the server's."""
 
     clock: float
     processor: float
@@ -57,11 +57,11 @@ class Cost:
 
 @dataclass
 class Store:
-    """A filled store and what was measured in it."""
+    """A filled store and the times measured in it."""
 
     url: str
     events: int
-    #: Nanoseconds of processors that a server has spent for it.
+    #: CPU nanoseconds that a server has spent for it.
     server: Callable[[], int]
     costs: dict[str, list[Cost]] = field(default_factory=dict)
 
@@ -80,7 +80,7 @@ class Store:
         self.database.close()
 
     def round(self, number: int) -> None:
-        """Do everything once: what a receiver, a worker and a person do."""
+        """Do once what a receiver, a worker and a person do."""
         for many in TOGETHER:
             self._deliver(f"m-{many}-{number}", many)
         self._timed("events", lambda: list(self.queries.events(limit=LISTED)))
@@ -91,7 +91,7 @@ class Store:
         self._timed("explain unknown", self._explain_unknown)
 
     def _deliver(self, name: str, many: int) -> None:
-        """Accept, claim and record *many* events of customers of whom the store knows most."""
+        """Accept, claim and record *many* events, most of them of known customers."""
         known = max(1, self.events // fill.PER_CONVERSATION)
         customers = self._rng.sample(range(known + many), many)
         come = [fill.arrival(f"{name}-{who}", customer=who) for who in customers]
@@ -137,7 +137,7 @@ class Store:
 
 
 def measure(options: Namespace) -> dict[str, Any]:
-    """Compare the sizes on each of the databases that were asked for."""
+    """Compare the sizes on each database asked for."""
     found = {}
     for kind in options.databases:
         with _stores(kind, options.sizes, options.folder) as stores:
@@ -153,14 +153,14 @@ def _worst(sizes: dict[int, Any]) -> float:
 
 
 def ratios(sizes: dict[int, Any], *, unit: str = "clock_ms") -> dict[str, float]:
-    """Return by how much each thing takes longer in the largest store than in the smallest."""
+    """Return how much longer each step takes in the largest store than in the smallest."""
     small, large = sizes[min(sizes)], sizes[max(sizes)]
     return {what: round(large[what][unit] / small[what][unit], 2) for what in small}
 
 
 @contextmanager
 def _stores(kind: str, sizes: Sequence[int], folder: Path | None) -> Iterator[Sequence[Store]]:
-    """Fill a store of each size, and open them for as long as they are looked at."""
+    """Fill a store of each size, and hold them open."""
     places = _in_files if kind == "sqlite" else _on_server
     with ExitStack() as stack:
         urls, server = stack.enter_context(places(sizes, folder))
@@ -197,7 +197,7 @@ def _on_server(sizes: Sequence[int], folder: Path | None) -> Iterator[Places]:
 
 
 def _warm(url: str) -> None:
-    """Read the indexes into the server's memory, where those of one that runs for long are."""
+    """Read the indexes into the server's memory, where a long-running server has them."""
     with psycopg.connect(url, autocommit=True) as server:
         server.execute("CREATE EXTENSION pg_prewarm")
         server.execute(
