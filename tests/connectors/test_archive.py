@@ -33,6 +33,17 @@ from relay.cli import cli
 #: What some programs obey, though JSON need not escape it: DEL, C1, ends of lines, directions.
 OBEYED = "".join(map(chr, (*range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F)))
 OBEYED += "".join(map(chr, (*range(0x2028, 0x202F), *range(0x2066, 0x206A))))
+#: The beginning of a process that writes into the archive of its first argument.
+WRITER = """\
+import sys
+from connectors.archive.connector import Archive, ArchiveOptions
+from connectors.base import Transient
+from connectors.http import Http
+from connectors.testing import sample_event
+kept = Archive(ArchiveOptions(url=sys.argv[1]), http=Http())
+def deliver(key, **changes):
+    kept.deliver(sample_event(**changes), key=key, thread=None, repeat=True, deadline=60)
+"""
 DAY = date(2025, 12, 4)
 FOLDER = "2025/12/04"
 LATER = date(2025, 12, 5)
@@ -196,13 +207,12 @@ class TestCrashes:
         assert keys(kept) == ["k1"]
 
     def test_a_full_disk_leaves_whole_lines(self, root: Path, part: Path) -> None:
-        script = (
-            "import resource, signal, sys; sys.path.insert(0, 'tests/connectors')\n"
-            "from test_archive import *\n"
+        script = WRITER + (
+            "import resource, signal\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "kept = archive(sys.argv[1]); deliver(kept)\n"
+            "deliver('k1')\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\n"
-            "try: deliver(kept, 'k2', sample_event(body='x' * 5000))\n"
+            "try: deliver('k2', body='x' * 5000)\n"
             "except Transient as error: print(error)\n"
         )
         done = subprocess.run(
@@ -259,11 +269,9 @@ class TestTogether:
         assert keys(instances[0]) == sorted(f"k{n}" for n in range(25))
 
     def test_processes_take_turns(self, root: Path) -> None:
-        script = (
-            "import sys; sys.path.insert(0, 'tests/connectors')\n"
-            "from test_archive import *\n"
-            "kept = archive(sys.argv[1]); print('ready', flush=True); sys.stdin.readline()\n"
-            "for n in range(40): deliver(kept, f'k{n}', repeat=True)\n"
+        script = WRITER + (
+            "print('ready', flush=True); sys.stdin.readline()\n"
+            "for n in range(40): deliver(f'k{n}')\n"
         )
         processes = [
             subprocess.Popen(

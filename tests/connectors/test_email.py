@@ -200,7 +200,7 @@ class TestMessage:
         assert mailbox.taken == []
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_text_makes_a_message_that_can_be_read(subject: str, body: str) -> None:
     email = connector(25, subject="{{ metadata.subject }}", body="{{ body }}")
