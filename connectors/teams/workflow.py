@@ -145,13 +145,13 @@ def _error(response: requests.Response, *, acts_first: bool) -> DeliveryError | 
         said = f"answered {status}: the flow is gone or switched off, or its address changed"
         return Unauthorized(said, status=status)
     detail = "; ".join(filter(None, [code, RUN_HISTORY if status == 400 else ""]))
-    safe = not acts_first or status == 503
+    safe = status == 503 or (status // 100 == 5 and not acts_first)
     return error_for(status, headers=response.headers, detail=detail, safe=safe)
 
 
 def _status(response: requests.Response) -> int:
     """Return the status, or the one that old connectors wrote into the body of a 200."""
-    if response.status_code >= 300:
+    if response.status_code // 100 != 2:
         return response.status_code
     written = WRITTEN_STATUS.search(response.content)
     return int(written[1]) if written else response.status_code

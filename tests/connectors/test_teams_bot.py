@@ -351,6 +351,15 @@ class TestAnswers:
             assert started == Receipt(reference="posted (201), id unknown")
             assert answered == Receipt(reference="posted (201), id unknown", thread=thread)
 
+    def test_no_body_turns_a_failure_into_a_success(self) -> None:
+        made = json.dumps({"id": f"{CHANNEL};messageid=1700000000000"}).encode()
+        for status, kind in ((400, Refused), (500, Ambiguous), (999, Ambiguous)):
+            answered = signing_in(answer(status, body=made))
+            with RawServer(answered) as server, pytest.raises(DeliveryError) as raised:
+                deliver(raw_bot(server))
+
+            assert type(raised.value) is kind
+
     def test_the_root_is_found_in_the_id_too(self) -> None:
         made = json.dumps({"id": f"{CHANNEL};messageid=1700000000000"}).encode()
         with RawServer(signing_in(answer(201, body=made))) as server:

@@ -185,6 +185,13 @@ class TestAnswers:
             (answer(500), Transient, 500),
             (answer(502), Transient, 502),
             (answer(503), Transient, 503),
+            # No body turns a failure into a success.
+            (answer(400, body=b'{"id": "1700000000000"}'), Refused, 400),
+            (answer(500, body=b"1"), Transient, 500),
+            (answer(503, body=b"endpoint returned HTTP error 200"), Transient, 503),
+            # Nor is a status outside HTTP's classes a refusal.
+            (answer(101), Ambiguous, 101),
+            (answer(999), Ambiguous, 999),
             (answer(302, Location="http://127.0.0.1/"), Unauthorized, 302),
             (answer(307, Location="http://127.0.0.1/"), Unauthorized, 307),
             (answer(200, body=b"endpoint returned HTTP error 429 with"), Throttled, 429),
