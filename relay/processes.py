@@ -50,8 +50,8 @@ WOKEN_POLL = 0.25
 #: each wakes up so often to ask, and with Python's 5 ms that cost more than the requests did;
 #: no thread of the receiver computes for long.
 SWITCH_INTERVAL = 0.05
-#: Seconds after which a child that does not stop is killed.
-KILL_AFTER = 9.5
+#: Seconds after SIGTERM at which a worker ends whatever hangs, and at which a child is killed.
+END, KILL_AFTER = 9.0, 9.5
 #: Seconds between the death of a child and its next start.
 RESTART_AFTER = 1.0
 
@@ -202,8 +202,16 @@ def run_worker(config: Config) -> None:
     intervals = Intervals() if database.file else Intervals(poll=WOKEN_POLL)
     worker = Worker(destinations.build(config), queue, clock=database.clock, intervals=intervals)
     listener = database.listen(worker.wake)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        worker.stop()
+        # Whatever hangs in a connector or in the store: we end in time.
+        end = threading.Timer(END, os._exit, (0,))
+        end.daemon = True
+        end.start()
+
     for number in ENDING:
-        signal.signal(number, lambda *_: worker.stop())
+        signal.signal(number, stop)
     pruner = Pruner(
         Pruning(database),
         retention=config.retention,
