@@ -20,7 +20,7 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
-from connectors.http import Http, error_for, json_object
+from connectors.http import Http, error_for, json_object, retry_after
 from connectors.oauth import AccessToken
 from connectors.teams import cards
 from connectors.teams.options import TeamsOptions
@@ -159,7 +159,7 @@ def _fault(response: requests.Response, *, safe: bool = False) -> DeliveryError 
     if status in GONE:
         return Unauthorized(f"{said}; the channel is gone, or channel names none", status=status)
     if status in NOT_DONE:
-        return Transient(said, status=status)
+        return Transient(said, status=status, retry_after=retry_after(response.headers))
     return error_for(status, headers=response.headers, detail=detail, safe=safe)
 
 

@@ -98,6 +98,23 @@ class AnswerChecks(Hooks):
         findings.report()
 
     @check
+    def test_C06_a_failing_systems_wait_is_kept(self) -> None:
+        over_http_only(self)
+        findings = Findings()
+        fault = Fault(status=503, headers={"Retry-After": "7"})
+        with self.bench() as bench:
+            _, requests = bench.usual(bench.first)
+            for at in range(1, requests + 1):
+                outcome = _struck(bench, lasting(fault, since=at))
+                findings.judge(
+                    isinstance(outcome, DeliveryError) and _waits(outcome, 7, 8, said="7"),
+                    outcome,
+                    wanted="an error with a retry_after of 7 s",
+                    at=f"503 with Retry-After: 7 from request {at} on",
+                )
+        findings.report()
+
+    @check
     def test_C07_trouble_of_the_system_is_transient_or_ambiguous(self) -> None:
         over_http_only(self)
         wanted: dict[int, Verdict] = dict.fromkeys((500, 502, 503, 504), (Transient, Ambiguous))
@@ -222,7 +239,7 @@ def _timed(act: Callable[[], Any]) -> tuple[Any, float]:
     return act(), time.monotonic() - began
 
 
-def _waits(error: Throttled, low: float, high: float, *, said: str) -> bool:
+def _waits(error: DeliveryError, low: float, high: float, *, said: str) -> bool:
     if error.retry_after is None:
         return not said
     return low - 1 <= error.retry_after.total_seconds() <= high + 1
