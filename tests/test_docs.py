@@ -121,6 +121,34 @@ def reader(tmp_path: Path, stack: ExitStack) -> Reader:
     return Reader(tmp_path / "here", stack)
 
 
+def _anchors(page: str) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def test_every_link_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+    broken = []
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            if link.startswith(("https://", "http://")):
+                continue
+            if not target.exists() or (anchor and anchor not in _anchors(target.read_text())):
+                broken.append(f"{page.name}: {link}")
+
+    assert broken == []
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = set(re.findall(r"\(docs/([\w-]+\.md)", (ROOT / "README.md").read_text()))
+
+    assert linked == {each.name for each in DOCS.glob("*.md")}
+
+
 class TestConnectors:
     PAGE = "connectors.md"
 
