@@ -63,7 +63,7 @@ LONGEST_HEAD, LARGEST_HEAD = 10, 16_384
 CONNECTIONS = 8192
 #: Seconds between looks at the receiver, after which its silence ends it, and that it may take
 #: to start.
-LOOK_AT_RECEIVER, SILENT_AFTER, LONGEST_START = 2.0, 8.0, 60.0
+LOOK_AT_RECEIVER, SILENT_AFTER, LONGEST_START = 2.0, 8.0, 30.0
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 

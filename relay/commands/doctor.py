@@ -111,6 +111,7 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
         alive = sum(view.state == "alive" for view in views)
         yield from examine_server(server, nodes=alive, now=wall())
     yield _clock(checkup.newest_event(), now=now)
+    yield _proxy(config)
 
 
 def _none(check: str, count: int, good: str, broken: str) -> Finding:
@@ -243,6 +244,17 @@ def _files(config: Config, path: Path) -> Iterator[Finding]:
     if path.stat().st_mode & 0o077:
         said = f"{path.name} can be read by others: chmod 600 it"
         yield Finding(check="files", severity="broken", said=said)
+
+
+def _proxy(config: Config) -> Finding:
+    host = config.server.host
+    if config.server.trusted_proxies or host == "localhost" or host.startswith(("127.", "::1")):
+        return Finding(check="proxy", severity="good", said="strangers meet a proxy first")
+    said = (
+        f"{config.server.listen} is open to strangers without a proxy (trusted_proxies: 0): "
+        "bodies that arrive slowly can hold all threads; put a proxy that buffers them in front"
+    )
+    return Finding(check="proxy", severity="notice", said=said)
 
 
 def _clock(newest: datetime | None, *, now: datetime) -> Finding:

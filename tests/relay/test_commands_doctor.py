@@ -53,6 +53,21 @@ def test_a_store_at_work_is_well(inbox: Inbox, queue: Queue, findings: Examine) 
     assert findings() == {}
 
 
+@pytest.mark.parametrize(
+    ("server", "open_to_strangers"),
+    [
+        ({"listen": "127.0.0.1:8080"}, False),
+        ({"listen": "[::1]:8080"}, False),
+        ({"listen": "0.0.0.0:8080", "trusted_proxies": 1}, False),
+        ({"listen": "0.0.0.0:8080"}, True),
+    ],
+)
+def test_a_receiver_that_strangers_reach_without_a_proxy_is_noticed(
+    findings: Examine, server: dict[str, Any], open_to_strangers: bool
+) -> None:
+    assert ("proxy" in findings(server=server)) is open_to_strangers
+
+
 def test_an_event_without_its_deliveries_is_found(
     inbox: Inbox, database: Database, findings: Examine
 ) -> None:
