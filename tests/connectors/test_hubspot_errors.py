@@ -119,12 +119,12 @@ class TestWaits:
         assert isinstance(error, Throttled)
         assert (error.retry_after, error.scope) == (timedelta(seconds=seconds), "destination")
 
-    @pytest.mark.parametrize("status", [423, 429, 477])
-    def test_a_wait_that_hubspot_names_is_kept(self, status: int) -> None:
-        error = failed(status, headers={"Retry-After": "77"})
+    @pytest.mark.parametrize("safe", [True, False])
+    def test_a_wait_that_hubspot_names_is_kept(self, safe: bool) -> None:
+        for status in (423, 429, 477, 503):
+            error = failed(status, headers={"Retry-After": "77"}, safe=safe)
 
-        assert isinstance(error, Throttled)
-        assert error.retry_after == timedelta(seconds=77)
+            assert error.retry_after == timedelta(seconds=77), status
 
     def test_a_locked_record_holds_up_its_conversation_only(self) -> None:
         error = failed(423, headers={"Retry-After": "1"})
