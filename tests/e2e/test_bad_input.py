@@ -186,7 +186,7 @@ def test_a_resend_with_another_meaning_is_a_conflict_and_is_kept_once(relay):
         ("OPTIONS", "/webhooks/gofax", {}, 405),
         ("POST", "/webhooks/gofax/", {}, 404),
         ("POST", "/nowhere", {}, 404),
-        ("POST", "/webhooks/gofax", {"Content-Type": "text/plain"}, 415),
+        ("POST", "/webhooks/gofax", {"X-GoFax-Signature": "", "Content-Type": "text/plain"}, 415),
         ("POST", "/webhooks/gofax", {"Content-Encoding": "gzip"}, 415),
         ("POST", "/webhooks/gofax", {"Content-Type": "application/json; charset=utf-8"}, 200),
     ],

@@ -103,7 +103,7 @@ def test_a_dead_delivery_gets_a_new_series_under_its_key(
     view = delivery()
     assert (view.state, view.attempts, view.late, view.error) == (State.PENDING, 0, True, None)
     second = take_one(queue, now=LATER)
-    assert (second.key, second.trigger, second.standing.failing_since) == (
+    assert (second.key, second.trigger, second.tries.failing_since) == (
         claim.key,
         "manual",
         None,
@@ -129,7 +129,7 @@ def test_a_resend_keeps_in_mind_whether_an_attempt_may_have_acted(
 
     resend(desk, "m1")
 
-    assert take_one(queue, now=LATER).standing.repeat is repeat
+    assert take_one(queue, now=LATER).tries.repeat is repeat
 
 
 def test_a_resent_one_is_late_and_holds_up_nobody(
@@ -245,7 +245,7 @@ def test_again_makes_a_second_delivery_under_a_key_of_its_own(
     assert {second.event.message_id, third.event.message_id} == {"m1", "m2"}
     copy = second if second.event.message_id == "m1" else third
     assert copy.key != first.key
-    assert (copy.trigger, copy.standing.repeat) == ("manual", False)
+    assert (copy.trigger, copy.tries.repeat) == ("manual", False)
     view = queries.event("m1")
     assert view is not None
     assert [each.late for each in view.deliveries] == [False, True]
