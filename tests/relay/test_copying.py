@@ -39,6 +39,7 @@ from relay.cli import cli
 from relay.migrations import Unusable
 from relay.rules.delivery import OutcomeKind
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, schema
+from relay.store import copy as copying
 from relay.store.copy import Copy, CopyRefused
 from relay.store.prune import Pruning
 from relay.store.recover import Act, Recovery
@@ -227,22 +228,22 @@ def test_a_store_that_was_moved_takes_nothing_more_unless_that_is_given_up(
     copy = new_copy()
     copy.begin()
     list(copy.copy())
-    assert copy.objection(database) == ""
-    assert "not complete" in copy.objection(target)
+    assert copying.objection(database) == ""
+    assert "not complete" in copying.objection(target)
     copy.finish()
 
     with pytest.raises(Unusable, match="moved to the server: write that to store:"):
         migrations.upgrade(database)
-    assert copy.objection(target) == ""
+    assert copying.objection(target) == ""
     for act in (lambda: accept(inbox, "m2"), lambda: take(queue)):
         with pytest.raises(StoreUnavailable, match="moved"):
             act()
     assert new_copy().begin() is True
     assert Queries(database).backlog() == {"crm": {"pending": 1}}
 
-    copy.abandon(database)
+    copying.abandon(database)
 
-    assert copy.objection(database) == ""
+    assert copying.objection(database) == ""
     accept(inbox, "m2")
     with database.reading() as db:
         left = db.scalars(sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).all()
@@ -256,7 +257,7 @@ def test_who_is_stopped_after_the_store_was_closed_and_before_the_copy_was_opene
     copy = new_copy()
     copy.begin()
     list(copy.copy())
-    mark = sa.select(schema.marks).where(schema.marks.c.name == copy.COPYING)
+    mark = sa.select(schema.marks).where(schema.marks.c.name == copying.COPYING)
     with target.reading() as db:
         before = db.execute(mark).one()
     copy.finish()
@@ -269,7 +270,7 @@ def test_who_is_stopped_after_the_store_was_closed_and_before_the_copy_was_opene
     list(again.copy())
     again.finish()
 
-    assert copy.objection(target) == ""
+    assert copying.objection(target) == ""
     with closing(Inbox(target)) as there:
         assert there.accept(arrival("m1")).standing == "duplicate"
 
@@ -290,8 +291,8 @@ def test_a_copy_that_is_not_the_same_is_found_out_and_changes_nothing(
     assert [each.table for each in copy.finish() if not each.same] == ["keys"]
 
     accept(inbox, "m3")
-    assert copy.objection(database) == ""
-    assert "not complete" in copy.objection(target)
+    assert copying.objection(database) == ""
+    assert "not complete" in copying.objection(target)
 
 
 def test_nothing_is_copied_over_what_is_there(
