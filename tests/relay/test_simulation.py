@@ -10,6 +10,9 @@ import pytest
 import simpy
 from simulate import Design, Figures, Gathering, Machines, Station, World, at, designs, simulate
 
+# The relay does not use the model, so only CI runs these by default.
+pytestmark = pytest.mark.slow
+
 #: So many that chance moves a mean by about 5 %.
 EVENTS = 60_000
 FIGURES = Figures()
