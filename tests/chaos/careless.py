@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import sqlite3.dbapi2
 from functools import partial
 from typing import Any
@@ -32,5 +33,5 @@ class Connection(sqlite3.Connection):
 
 
 if __name__ == "__main__":
-    sqlite3.dbapi2.connect = partial(sqlite3.dbapi2.connect, factory=Connection)
+    sqlite3.connect = sqlite3.dbapi2.connect = partial(sqlite3.connect, factory=Connection)
     main()

@@ -28,7 +28,7 @@ from fakes import (
 )
 
 from relay.rules.delivery import OutcomeKind, Policy, State
-from relay.store import Database, Inbox, Queries, Queue, schema
+from relay.store import Database, Inbox, Queries, Queue, RowRefused, schema
 from relay.store.values import Claim, DeliveryView
 
 ON_BOTH = True
@@ -232,7 +232,7 @@ def test_the_database_itself_allows_one_head_per_conversation(
 ) -> None:
     accept(inbox, "m1", "m2")
 
-    with pytest.raises(sa.exc.IntegrityError), database.writing() as db:
+    with pytest.raises(RowRefused), database.writing() as db:
         db.execute(sa.update(schema.deliveries).values(state=State.PENDING))
 
 
