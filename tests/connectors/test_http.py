@@ -235,7 +235,9 @@ def test_a_known_status_decides_whatever_follows_it(
     statuses = iter([200, 422, 503, 404, 503, 200])
 
     def break_off(connection: Connection) -> None:
-        connection.say(f"HTTP/1.1 {next(statuses)} Because\r\n".encode() + rest)
+        # A connection kept in the pool could be closed while the next request is on its way.
+        head = f"HTTP/1.1 {next(statuses)} Because\r\nConnection: close\r\n"
+        connection.say(head.encode() + rest)
         if stays_open:
             connection.hang()
 
