@@ -13,14 +13,27 @@ from relay.rules.payload import clean
 
 #: Characters of one value, and of all names and values together.
 LONGEST_VALUE, LONGEST_TOGETHER = 1024, 8192
+#: Characters of a time, however it is written.
+LONGEST_MOMENT = 40
 
 #: Credentials by name; HTTP_PROXY is what a server that puts its own environment into WSGI's
 #: would give us.
-_CREDENTIALS = frozenset({"authorization", "cookie", "set-cookie", "proxy", "proxy-authorization"})
-#: Credentials by kind.
 _CREDENTIAL = re.compile(
-    r"token|secret|password|passwd|credential|session|(?:api|access|auth)-?key"
+    r"token|secret|password|passwd|passphrase|credential|session|cookie|authorization|^proxy$"
+    r"|(?:^|-)auth(?:entication)?$|(?:^|-)(?:jwt|bearer)(?:-|$)"
+    r"|(?:api|access|auth|subscription|function|functions|master|admin|private|account|client"
+    r"|app|application)-?key"
 )
+#: Credentials by value: what belongs into Authorization, and JSON Web Tokens.
+_CREDENTIAL_VALUE = re.compile(
+    r"^[\s\"']*(?i:bearer|negotiate)\s+\S"
+    r"|^[\s\"']*(?i:basic)\s+[A-Za-z0-9+/_-]{4,}={0,2}[\s\"']*$"
+    r"|(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]",
+    re.ASCII,
+)
+#: Names of signatures, and of the time that is signed with them.
+_SIGNATURE = re.compile(r"(?<!de)(?<!as)sign(?!-?(?:in|on|up|out)\b)|hmac|hash|digest")
+_MOMENT = re.compile(r"(?:^|-)time$|timestamp$")
 #: Names that are kept when there is no room for all.
 _SIGNED = re.compile(r"sign|hmac|hash|digest|time")
 _HEX = re.compile(r"(?:[A-Za-z0-9_-]{1,12}=)?(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})")
@@ -28,6 +41,8 @@ _HEX = re.compile(r"(?:[A-Za-z0-9_-]{1,12}=)?(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|
 _BASE64 = re.compile(
     r"(?:[A-Za-z0-9_-]{1,12}[=,])?(?:[A-Za-z0-9+/_-]{27}=?|[A-Za-z0-9+/_-]{43}=?|[A-Za-z0-9+/_-]{86}(?:==)?)"
 )
+#: What stands between the parts of a signature, as in ``t=1764331200,v1=…``.
+_PARTS = re.compile(r"[,;\s]+")
 
 
 def kept(headers: Iterable[tuple[str, str]], *, signature: str) -> dict[str, str]:
@@ -39,7 +54,7 @@ def kept(headers: Iterable[tuple[str, str]], *, signature: str) -> dict[str, str
     found = [
         (name, clean(value)[:LONGEST_VALUE])
         for name, value in headers
-        if name == wanted or not _is_credential(name)
+        if name == wanted or not _is_credential(name, value)
     ]
     if sum(len(name) + len(value) for name, value in found) > LONGEST_TOGETHER:
         # Sorting is stable: the sender's order stays within each kind.
@@ -61,18 +76,28 @@ def _within(pairs: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]
 
 def looks_signed(name: str, value: str) -> bool:
     """Return whether a header may be a signature, or the time that is signed."""
-    return bool(_SIGNED.search(name) or _HEX.fullmatch(value) or _BASE64.fullmatch(value))
+    return bool(_SIGNED.search(name)) or _is_digest(value)
 
 
 def carries_signature(headers: Mapping[str, str], *, signature: str) -> bool:
     """Return whether a request has the configured header, or anything that looks like one."""
     return signature.lower() in headers or any(
-        "sign" in name or "hmac" in name or bool(_HEX.fullmatch(value) or _BASE64.fullmatch(value))
-        for name, value in headers.items()
+        "sign" in name or "hmac" in name or _is_digest(value) for name, value in headers.items()
     )
 
 
-def _is_credential(name: str) -> bool:
-    if name in _CREDENTIALS:
+def _is_credential(name: str, value: str) -> bool:
+    if _CREDENTIAL_VALUE.search(value):
         return True
-    return bool(_CREDENTIAL.search(name)) and not _SIGNED.search(name)
+    return bool(_CREDENTIAL.search(name)) and not _belongs_to_signature(name, value)
+
+
+def _belongs_to_signature(name: str, value: str) -> bool:
+    """Return whether *value* is what its *name* says: a signature, or the time of one."""
+    if _MOMENT.search(name):
+        return len(value) <= LONGEST_MOMENT and any(map(str.isdigit, value))
+    return bool(_SIGNATURE.search(name)) and any(map(_is_digest, _PARTS.split(value)))
+
+
+def _is_digest(text: str) -> bool:
+    return bool(_HEX.fullmatch(text) or _BASE64.fullmatch(text))
