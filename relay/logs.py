@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, TextIO
@@ -150,6 +151,8 @@ class _Writer(QueueListener):
         self._source = source
         self._stream = stream
         self._lines: list[str] = []
+        #: Whether the last write ended inside a line.
+        self._is_torn = False
 
     def dequeue(self, block: bool) -> logging.LogRecord:
         try:
@@ -177,23 +180,38 @@ class _Writer(QueueListener):
         if dropped:
             said = {"event": "log.dropped", "count": dropped, "level": "warning"}
             lines.append(_rendered(time.time(), said))
-        try:
-            _write(self._stream, "".join(lines))
-        except OSError:
-            self._source.dropped += dropped + len(lines) - bool(dropped)
+        text = "".join(lines).encode()
+        written = self._write(text)
+        lost = len(lines) - text[:written].count(b"\n")
+        if lost:
+            # The last line is the report, if there is one.
+            self._source.dropped += dropped + lost - bool(dropped)
+
+    def _write(self, text: bytes) -> int:
+        """Return how many bytes of *text* were written, on a line of their own."""
+        if self._is_torn and _write(self._stream, b"\n") == 0:
+            return 0
+        written = _write(self._stream, text)
+        self._is_torn = written > 0 and text[written - 1] != ord("\n")
+        return written
 
 
-def _write(stream: TextIO, text: str) -> None:
-    """Write past the stream's buffer, which keeps what could not be written for ever."""
+def _write(stream: TextIO, text: bytes) -> int:
+    """Write past the stream's buffer, which keeps what could not be written for ever.
+
+    Returns how many bytes were written before the first error.
+    """
     try:
         file = stream.fileno()
     except io.UnsupportedOperation:
-        stream.write(text)
+        stream.write(text.decode())
         stream.flush()
-        return
-    left = memoryview(text.encode())
-    while left:
-        left = left[os.write(file, left) :]
+        return len(text)
+    left = memoryview(text)
+    with suppress(OSError):
+        while left:
+            left = left[os.write(file, left) :]
+    return len(text) - len(left)
 
 
 def _hand_over(_: object, __: str, fields: Fields) -> tuple[tuple[Fields], dict[str, Any]]:

@@ -103,9 +103,68 @@ def test_lines_come_again_when_a_full_disk_has_room(tmp_path: Path) -> None:
 
     process.communicate("go\n", timeout=60)
 
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    # What was cut is gone, and the line that it was is ended.
+    nothing, *said = file.read_text().splitlines()
+    lines = [json.loads(line) for line in said]
+    assert nothing == ""
     assert [line["event"] for line in lines] == ["room.again", "log.dropped", "room.still"]
     assert 100 < lines[1]["count"] <= 200
+
+
+def _lines_and_torn(text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the lines that are whole, and those that are not."""
+    whole, torn = [], []
+    for line in text.splitlines():
+        try:
+            whole.append(json.loads(line))
+        except ValueError:
+            torn.append(line)
+    return whole, torn
+
+
+def test_a_line_that_a_full_disk_cut_is_followed_by_a_line_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    with file.open("a") as stderr:
+        process = _run(
+            "limit = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))\n"
+            "limit(4096); flood(200); logs.flush()\n"
+            "limit(4097); flood(1); logs.flush()\n"
+            "limit(-1)\n"
+            'log.info("room.again"); logs.flush()\n',
+            stderr=stderr,
+        )
+    process.communicate(timeout=60)
+
+    whole, torn = _lines_and_torn(file.read_text())
+
+    assert file.read_bytes()[4096:4098] == b"\n{"
+    assert [line["number"] for line in whole[:-2]] == list(range(len(whole) - 2))
+    assert [line["event"] for line in whole[-2:]] == ["room.again", "log.dropped"]
+    assert whole[-1]["count"] == 201 - (len(whole) - 2)
+    assert len(torn) == 1
+
+
+def test_a_line_that_a_full_pipe_cut_is_followed_by_a_line_of_its_own() -> None:
+    process = _run(
+        "os.set_blocking(2, False)\n"
+        "flood(3_000); logs.flush(); say('full')\n"
+        "sys.stdin.readline()\n"
+        'log.info("room.again"); logs.flush()\n',
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout and process.stdout.readline() == "full\n"
+    assert process.stdin and process.stderr
+
+    begun = process.stderr.buffer.read1(65_536).decode()  # type: ignore[attr-defined]
+    _, rest = process.communicate("go\n", timeout=60)
+
+    whole, torn = _lines_and_torn(begun + rest)
+    flooded = [line for line in whole if line["event"] == "flood.line"]
+    dropped = sum(line["count"] for line in whole if line["event"] == "log.dropped")
+    assert "room.again" in [line["event"] for line in whole]
+    assert 0 < len(flooded) < 3000
+    assert len(flooded) + dropped == 3000
+    assert len(torn) == 1
 
 
 def test_a_reader_that_goes_away_costs_lines_and_no_memory() -> None:
