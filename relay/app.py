@@ -21,8 +21,9 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
     app.url_map.merge_slashes = False
     if config.server.trusted_proxies:
         hops = config.server.trusted_proxies
+        # The caller's address is read by relay.rules.addresses, which a caller cannot mislead.
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's documented way
-            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
+            app.wsgi_app, x_for=0, x_proto=hops, x_host=hops
         )
     app.register_blueprint(
         receive.blueprint(config, inbox=inbox, refusals=refusals, clock=database.clock)

@@ -115,6 +115,7 @@ def blueprint(
             endpoint=endpoint,
             routes=config.routes,
             max_body=config.server.max_body,
+            trusted_proxies=config.server.trusted_proxies,
             rate_per_address=config.server.rate_per_address,
             dedupe_horizon=config.dedupe_horizon,
             inbox=inbox,
@@ -142,6 +143,7 @@ class Receiver:
     endpoint: Endpoint
     routes: Sequence[Route]
     max_body: int
+    trusted_proxies: int
     rate_per_address: RateLimit | None
     dedupe_horizon: timedelta | None
     inbox: Inbox
@@ -155,7 +157,11 @@ class Receiver:
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
         started = time.monotonic()
-        call = Call(request.environ, signature_header=self.endpoint.signature.header)
+        call = Call(
+            request.environ,
+            signature_header=self.endpoint.signature.header,
+            proxies=self.trusted_proxies,
+        )
         noted = Request(
             id=new_id("req"),
             at=self.clock(),
@@ -193,7 +199,7 @@ class Receiver:
 
     def _check_rate(self, call: Call) -> None:
         for limit, who in (
-            (self.rate_per_address, f"address {call.remote}"),
+            (self.rate_per_address, f"address {addresses.holder(call.remote)}"),
             (self.endpoint.rate, f"endpoint {self.endpoint.name}"),
         ):
             wait = self.rates.over(limit, who) if limit else 0
@@ -330,12 +336,16 @@ class Receiver:
 class Call:
     """A request as its WSGI environment has it: only what an endpoint needs."""
 
-    def __init__(self, environ: Mapping[str, Any], *, signature_header: str) -> None:
+    def __init__(self, environ: Mapping[str, Any], *, signature_header: str, proxies: int) -> None:
         self._environ = environ
         self._signature_header = signature_header
         #: Whether the whole body was read.
         self.is_read = False
-        self.remote = _caller(environ)
+        self.remote = addresses.caller(
+            environ.get("REMOTE_ADDR", ""),
+            environ.get("HTTP_X_FORWARDED_FOR", ""),
+            proxies=proxies,
+        )
         self.query: str = environ.get("QUERY_STRING", "")
         label, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
         self.content_type: str = label.strip().lower()
@@ -371,14 +381,6 @@ class Call:
         )
         kept = headers.kept(named, signature=self._signature_header)
         return kept | {"content-type": self._environ.get("CONTENT_TYPE", "")[:256]}
-
-
-def _caller(environ: Mapping[str, Any]) -> str | None:
-    """Return the caller's address: the proxy's word for it, or the proxy's own address."""
-    named: str | None = environ.get("REMOTE_ADDR")
-    if (before := environ.get("werkzeug.proxy_fix.orig")) is None:
-        return named
-    return addresses.address(named or "") or before["REMOTE_ADDR"]
 
 
 def _charset(parameters: str) -> str | None:

@@ -1,8 +1,11 @@
-"""Which address does a proxy name as the caller's?"""
+"""Which address does a proxy name as the caller's, and who is behind it?"""
 
 from __future__ import annotations
 
 import ipaddress
+
+#: Bits of an IPv6 address that tell its holder; the others are the holder's to choose.
+HOLDER_BITS = 64
 
 
 def address(text: str) -> str | None:
@@ -16,7 +19,38 @@ def address(text: str) -> str | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
+    # The zone of a link-local address is the proxy's matter, and any text passes for one.
+    text = text.partition("%")[0]
     try:
-        return str(ipaddress.ip_address(text))
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
+    return str(getattr(found, "ipv4_mapped", None) or found)
+
+
+def caller(remote: str, forwarded: str, *, proxies: int) -> str:
+    """Return the caller's address: what the last of *proxies* saw, or *remote* if none says.
+
+    *forwarded*: X-Forwarded-For, to which each proxy appends what it saw; what stands before that
+    was written by the caller.
+
+    >>> caller("10.0.0.1", "192.0.2.9, 198.51.100.7:40000", proxies=1)
+    '198.51.100.7'
+    """
+    # Quotes end no entry: the caller's own could swallow the proxies' entries.
+    entries = forwarded.split(",")
+    if not 0 < proxies <= len(entries):
+        return remote
+    return address(entries[-proxies]) or remote
+
+
+def holder(text: str) -> str:
+    """Return who is counted for an address: itself, or its network if it is one of IPv6.
+
+    >>> holder("198.51.100.7"), holder("2001:db8::1"), holder("anything")
+    ('198.51.100.7', '2001:db8::/64', 'anything')
+    """
+    found = address(text)
+    if found is None or ":" not in found:
+        return found or text
+    return str(ipaddress.ip_network(f"{found}/{HOLDER_BITS}", strict=False))

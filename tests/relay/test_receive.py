@@ -26,7 +26,6 @@ from relay.store import Database, Inbox, Queries
 from relay.store.values import Request
 
 CONFIG = """\
-server: {max_body: 2KiB, trusted_proxies: 1}
 endpoints:
   - {path: /signed, signing_secrets: [new, old]}
   - {path: /hex, signing_secrets: [new], signature: {header: X-Other, encoding: hex}}
@@ -41,14 +40,28 @@ BODY = json.dumps({"messageId": "m1", "eventType": "SMS_REPLY"}).encode()
 Post = Callable[..., TestResponse]
 
 
+#: Makes the client of a relay with another `server:` than CONFIG's.
+NewClient = Callable[[str], FlaskClient]
+
+
 @pytest.fixture
-def client(tmp_path: Path, database: Database, inbox: Inbox) -> Iterator[FlaskClient]:
-    path = tmp_path / "config.yaml"
-    path.write_text(CONFIG)
+def new_client(tmp_path: Path, database: Database, inbox: Inbox) -> Iterator[NewClient]:
     refusals = Refusals(inbox.refuse)
-    config = load(path, find_connector=lambda name: pytest.fail(name))
-    yield create_app(config, database=database, inbox=inbox, refusals=refusals).test_client()
+
+    def new_client(server: str) -> FlaskClient:
+        path = tmp_path / "config.yaml"
+        path.write_text(f"server: {{{server}}}\n{CONFIG}")
+        config = load(path, find_connector=lambda name: pytest.fail(name))
+        app = create_app(config, database=database, inbox=inbox, refusals=refusals)
+        return app.test_client()
+
+    yield new_client
     refusals.close()
+
+
+@pytest.fixture
+def client(new_client: NewClient) -> FlaskClient:
+    return new_client("max_body: 2KiB, trusted_proxies: 1")
 
 
 @pytest.fixture
@@ -209,6 +222,64 @@ def test_the_address_is_the_callers_as_the_trusted_proxy_says(
     post("/open", X_Forwarded_For=named)
 
     assert last_request(database).remote == remote
+
+
+#: What a caller may write to seem another one at each request.
+LIES = [
+    [f"198.51.100.{number}" for number in range(4)],
+    [f"198.51.100.7:{number}" for number in range(4)],
+    ["2001:db8::1", "[2001:db8::2]", "[2001:db8::3]:443", "2001:db8:0:0:ffff::4"],
+    ["198.51.100.7", "::ffff:198.51.100.7", '"198.51.100.7:1"', "[::ffff:c633:6407]:443"],
+    ['"198.51.100.1 x', '198.51.100.2, "', '\\', '"'],
+    ["fe80::1%a", "fe80::1%b", "fe80::1%c", "[fe80::1%d]:1"],
+    ["unknown", "_hidden", "198.51.100.700", "<script>"],
+    ["", ",", "198.51.100.7, ", "198.51.100.8,,"],
+    ["198.51.100.1 a", "198.51.100.1:a:b", "[198.51.100.1:", "0x7f.1"],
+    ["198.51.100.1, 203.0.113.9", "unknown, 203.0.113.9", "a" * 900 + ",203.0.113.9",
+     "203.0.113.8,203.0.113.9:7"],
+]  # fmt: skip
+
+
+def _statuses(client: FlaskClient, name: str, values: list[str]) -> list[int]:
+    headers = {"Content-Type": "application/json"}
+    return [
+        client.post("/open", data=BODY, headers=headers | {name: value}).status_code
+        for value in values
+    ]
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Forwarded_For", "X_Forwarded_For"])
+@pytest.mark.parametrize("lies", LIES)
+def test_without_a_trusted_proxy_nobody_is_somebody_else(
+    new_client: NewClient, database: Database, name: str, lies: list[str]
+) -> None:
+    client = new_client("rate_per_address: 2/60s")
+
+    assert _statuses(client, name, lies) == [200, 200, 429, 429]
+    assert last_request(database).remote == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Forwarded_For"])
+@pytest.mark.parametrize("lies", LIES[1:])
+def test_what_a_trusted_proxy_passes_on_does_not_escape_a_rate(
+    new_client: NewClient, name: str, lies: list[str]
+) -> None:
+    client = new_client("rate_per_address: 2/60s, trusted_proxies: 1")
+
+    assert _statuses(client, name, lies) == [200, 200, 429, 429]
+
+
+def test_a_quote_does_not_swallow_what_two_proxies_append(new_client: NewClient) -> None:
+    client = new_client("rate_per_address: 2/60s, trusted_proxies: 2")
+    lies = [f'192.0.2.{number}, ", 198.51.100.7, 10.0.0.2' for number in range(4)]
+
+    assert _statuses(client, "X-Forwarded-For", lies) == [200, 200, 429, 429]
+
+
+def test_callers_behind_a_trusted_proxy_have_a_rate_each(new_client: NewClient) -> None:
+    client = new_client("rate_per_address: 2/60s, trusted_proxies: 1")
+
+    assert _statuses(client, "X-Forwarded-For", LIES[0]) == [200] * 4
 
 
 def test_probes_say_whether_process_and_store_are_well(
