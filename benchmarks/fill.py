@@ -27,7 +27,8 @@ from relay.ids import new_id
 from relay.rules import payload, routing
 from relay.rules.routing import Route, When
 from relay.store import Database, Inbox, Queue, connect, schema
-from relay.store.accept import REFUSED_KEPT, delivery_key, lane_name
+from relay.store.accept import delivery_key, lane_name
+from relay.store.refused import ROWS_KEPT
 from relay.store.values import Arrival, Request
 
 DESTINATION, ENDPOINT, OURS = "crm", "/webhooks/gofax", "+61700000000"
@@ -284,7 +285,7 @@ def _copy_requests(driver: _Driver) -> None:
     )  # fmt: skip
     _copy(
         driver, "requests", "m.outcome = 'refused'",
-        source=f"numbers AS n WHERE n.i < {REFUSED_KEPT - 1}", id="'req_r' || serial(n.i)",
+        source=f"numbers AS n WHERE n.i < {ROWS_KEPT - 1}", id="'req_r' || serial(n.i)",
     )  # fmt: skip
 
 

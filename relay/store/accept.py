@@ -16,7 +16,7 @@ import structlog
 
 from relay.ids import new_id
 from relay.rules.delivery import State
-from relay.store import schema
+from relay.store import refused, schema
 from relay.store.database import (
     Database,
     InTheWay,
@@ -44,8 +44,9 @@ Tell = Callable[[Mapping[str, int]], None]
 
 #: Seconds within which a sender is told that its event could not be stored: it waits for 5.
 LONGEST_WAIT = 4.5
-#: How many refused requests are kept; the oldest make room.
-REFUSED_KEPT = 10_000
+#: How many duplicates of an event leave a request of their own; of the rest the number is kept.
+#: Whoever has captured one genuine request can send it for ever.
+DUPLICATES_KEPT = 5
 
 
 class Inbox:
@@ -95,13 +96,7 @@ class Inbox:
     def _note_refused(self, requests: Sequence[Request]) -> None:
         with self._database.writing_unsynced() as db:
             self._sql.requests.many(db, map(request_row, requests))
-            table = schema.requests.c
-            newest = sa.select(sa.func.max(table.seq)).scalar_subquery()
-            db.execute(
-                sa.delete(schema.requests).where(
-                    schema.REFUSED, table.seq <= newest - REFUSED_KEPT
-                )
-            )
+            refused.evict(self._database, db)
 
     def close(self) -> None:
         """Commit what is under way; accept nothing more."""
@@ -143,11 +138,11 @@ class Inbox:
     def _note_requests(
         self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]
     ) -> None:
-        """Keep the requests that brought no event; those that did are kept with it."""
+        """Keep the first duplicates of each event; a request that brought one is kept with it."""
         known = [
             replace(arrival.request, outcome=acceptance.standing, event_id=acceptance.event_id)
             for arrival, acceptance in zip(arrivals, acceptances, strict=True)
-            if acceptance.event_id != arrival.event.id
+            if 0 < acceptance.duplicate <= DUPLICATES_KEPT
         ]
         if known:
             self._sql.requests.many(db, map(request_row, known))
@@ -170,15 +165,12 @@ class Inbox:
         same_text = None in (known.text_digest, mark) or known.text_digest == mark
         if known.meaning != meaning or not same_text:
             return self._accept_conflict(db, arrival, meaning, mark, known.event_id)
-        table = schema.keys
-        db.execute(
-            sa.update(table)
-            .where(table.c.key == arrival.key)
-            .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
-        )
+        counted = _count_duplicate(db, arrival.key, arrival)
         if known.event_id not in batch.new:
             self._deliver_after_all(db, arrival, known.event_id, batch)
-        return Acceptance(standing="duplicate", event_id=known.event_id)
+        return Acceptance(
+            standing="duplicate", event_id=known.event_id, duplicate=counted.duplicates
+        )
 
     def _accept_conflict(
         self,
@@ -194,14 +186,13 @@ class Inbox:
         if self._insert_keys(db, [conflicting]):
             self._insert_events(db, [conflicting])
             return Acceptance(standing="conflict", event_id=arrival.event.id)
-        table = schema.keys
-        kept = db.execute(
-            sa.update(table)
-            .where(table.c.key == key)
-            .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
-            .returning(table.c.event_id)
-        ).scalar_one_or_none()
-        return Acceptance(standing="conflict", event_id=kept or event_id)
+        counted = _count_duplicate(db, key, arrival)
+        if counted is None:
+            # Its key was pruned a moment ago.
+            return Acceptance(standing="conflict", event_id=event_id, duplicate=1)
+        return Acceptance(
+            standing="conflict", event_id=counted.event_id, duplicate=counted.duplicates
+        )
 
     def _deliver_after_all(
         self, db: sa.Connection, arrival: Arrival, event_id: str, batch: _Batch
@@ -355,6 +346,17 @@ def lane_name(destination: str, conversation: str) -> str:
 def delivery_key(event_key: bytes, destination: str) -> str:
     """Return the key that all attempts at one event and destination share."""
     return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
+
+
+def _count_duplicate(db: sa.Connection, key: bytes, arrival: Arrival) -> Any:
+    """Count *arrival* at *key*; return its event and how many there are, None without the key."""
+    table = schema.keys
+    return db.execute(
+        sa.update(table)
+        .where(table.c.key == key)
+        .values(duplicates=table.c.duplicates + 1, last_at=arrival.event.received_at)
+        .returning(table.c.event_id, table.c.duplicates)
+    ).one_or_none()
 
 
 def _revive(db: sa.Connection, seq: int, dead: _InLane) -> bool:

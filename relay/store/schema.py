@@ -155,10 +155,13 @@ requests = Table(
     Column("reason", Text, nullable=False),
     Column("event_id", Text, index=True),
     Column("message_id", Text),
+    #: Bytes of headers and body.
+    Column("size", Integer, nullable=False),
     Column("headers", Text, nullable=False),
     #: Beginning of the body; of refused requests only.
     Column("body", LargeBinary),
-    Index("ix_requests_refused", "seq", sqlite_where=REFUSED, postgresql_where=REFUSED),
+    # With the size, so that the table need not be read to add it up.
+    Index("ix_requests_refused", "seq", "size", sqlite_where=REFUSED, postgresql_where=REFUSED),
     sqlite_autoincrement=True,
 )
 

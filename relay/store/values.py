@@ -75,6 +75,8 @@ class Acceptance:
     standing: Standing
     #: The event that the arrival is, or is a duplicate of.
     event_id: str
+    #: Which duplicate of that event it is; 0: it is the event.
+    duplicate: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,7 +242,7 @@ EVENT_COLUMNS = (
 
 _PLAIN = tuple(each.name for each in fields(Request) if each.name != "headers")
 _plain = attrgetter(*_PLAIN)
-REQUEST_COLUMNS = (*_PLAIN, "headers")
+REQUEST_COLUMNS = (*_PLAIN, "size", "headers")
 
 
 def event_row(arrival: Arrival) -> dict[str, Any]:
@@ -264,7 +266,8 @@ def event_row(arrival: Arrival) -> dict[str, Any]:
 def request_row(request: Request) -> dict[str, Any]:
     """Return the row of a request that brought no event."""
     row: dict[str, Any] = dict(zip(_PLAIN, _plain(request), strict=True))
-    row["headers"] = jsontext.dumps(request.headers)
+    row["headers"] = headers = jsontext.dumps(request.headers)
+    row["size"] = len(headers.encode()) + len(request.body or b"")
     return row
 
 
@@ -315,7 +318,7 @@ def load_pauses(db: sa.Connection) -> dict[str, Pause]:
 
 def load_request(row: sa.RowMapping) -> Request:
     """Make the request of a row."""
-    values = {str(name): value for name, value in row.items() if name != "seq"}
+    values = {str(name): value for name, value in row.items() if name not in ("seq", "size")}
     return Request(**{**values, "headers": json.loads(row["headers"])})
 
 

@@ -37,10 +37,11 @@ from relay.store import (
     RowRefused,
     StoreUnavailable,
     connect,
+    refused,
     schema,
 )
-from relay.store.accept import REFUSED_KEPT
-from relay.store.values import Arrival, DeliveryView
+from relay.store.accept import DUPLICATES_KEPT
+from relay.store.values import Arrival, DeliveryView, Request
 
 ON_BOTH = True
 
@@ -489,10 +490,56 @@ def test_refused_requests_are_noted(inbox: Inbox, queries: Queries) -> None:
 
 def test_the_ring_of_refused_requests_is_bounded(inbox: Inbox, queries: Queries) -> None:
     inbox.accept(arrival("m1"))
-    many: Sequence[str] = [f"req_{number}" for number in range(REFUSED_KEPT + 50)]
+    many: Sequence[str] = [f"req_{number}" for number in range(refused.ROWS_KEPT + 50)]
     inbox.refuse([request(id=name, outcome="refused", status=401) for name in many])
 
     kept = list(queries.requests())
 
     assert kept[0].outcome == "accepted"
-    assert [each.id for each in kept[1:]] == many[-REFUSED_KEPT:]
+    assert [each.id for each in kept[1:]] == many[-refused.ROWS_KEPT :]
+
+
+def test_the_ring_of_refused_requests_is_bounded_in_bytes(
+    inbox: Inbox, database: Database, queries: Queries
+) -> None:
+    whole = [_large(f"req_{number}") for number in range(100)]
+    for start in range(0, 8_000, 100):
+        inbox.refuse([replace(each, id=f"{each.id}_{start}") for each in whole])
+
+    kept = [each.id for each in queries.requests()]
+
+    assert kept[-1] == "req_99_7900"
+    assert refused.BYTES_KEPT - 20_000 < sum(_sizes(database)) <= refused.BYTES_KEPT
+    assert len(kept) == len(_sizes(database)) < 8_000
+
+
+def _large(name: str) -> Request:
+    """Make a refused request as large as one is kept."""
+    return request(
+        id=name, outcome="refused", status=401, headers={"x": "é" * 4_000}, body=bytes(4_096)
+    )
+
+
+def _sizes(database: Database) -> Sequence[int]:
+    """Return the size of each request by what is in its row."""
+    c = schema.requests.c
+    with database.reading() as db:
+        rows = db.execute(sa.select(c.headers, c.body, c.size)).all()
+    assert all(row.size == len(row.headers.encode()) + len(row.body) for row in rows)
+    return [row.size for row in rows]
+
+
+def test_only_the_first_duplicates_of_an_event_are_kept_and_all_are_counted(
+    inbox: Inbox, queries: Queries
+) -> None:
+    for _ in range(50):
+        inbox.accept(arrival("m1"))
+        inbox.accept(arrival("m1", body="another"))
+
+    (event, conflict) = [queries.event(view.event.id) for view in queries.events()]
+
+    assert event is not None and conflict is not None
+    assert (event.duplicates, conflict.duplicates) == (49, 49)
+    for view, standing in ((event, "duplicate"), (conflict, "conflict")):
+        _, *again = view.requests
+        assert [each.outcome for each in again] == [standing] * DUPLICATES_KEPT
