@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-import sys
+from importlib import import_module
 
 import click
 
-from relay.commands.archive import archive
-from relay.commands.check import check
-from relay.commands.connectors import connectors
-from relay.commands.demo import demo
-from relay.commands.doctor import doctor
-from relay.commands.inspect import events, explain, nodes
-from relay.commands.maintain import erase, migrate, prune
-from relay.commands.migrate_store import migrate_store
-from relay.commands.options import FAILED
-from relay.commands.recover import dead, pause, replay, resend, resume, settle
-from relay.commands.requests import requests
-from relay.commands.serve import sandbox, serve, web, work
-from relay.store import StoreUnavailable
+#: The command and the file in relay/commands/ that has it, in the order of the help.
+COMMANDS = {
+    "demo": "demo",
+    "serve": "serve", "web": "serve", "work": "serve", "sandbox": "serve",
+    "check": "check",
+    "connectors": "connectors",
+    "events": "inspect", "explain": "inspect", "nodes": "inspect",
+    "requests": "requests",
+    "doctor": "doctor",
+    "dead": "recover", "resend": "recover", "replay": "recover", "settle": "recover",
+    "pause": "recover", "resume": "recover",
+    "prune": "maintain", "erase": "maintain", "migrate": "maintain",
+    "archive": "archive",
+    "migrate-store": "migrate_store",
+}  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Imports a command when it is called: all of them together take longer than most need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"relay.commands.{COMMANDS[name]}")
+        command: click.Command = getattr(module, name.replace("-", "_"))
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; a store that is away is one line, not a stack trace."""
+        store = import_module("relay.store.database")
+        try:
+            return super().invoke(ctx)
+        except store.StoreUnavailable as error:
+            raise click.ClickException(f"the store cannot be used: {error}") from error
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="gofax-relay")
 def cli() -> None:
     """Receive GoFax SMS events and deliver them to HubSpot, Zendesk and Microsoft Teams.
@@ -36,23 +63,5 @@ def cli() -> None:
     """
 
 
-for _command in (
-    demo, serve, web, work, sandbox, check, connectors,
-    events, requests, explain, nodes, doctor,
-    dead, resend, replay, settle, pause, resume,
-    prune, erase, archive, migrate, migrate_store,
-):  # fmt: skip
-    cli.add_command(_command)
-
-
-def main() -> None:
-    """Run the command line; a store that is away is one line, not a stack trace."""
-    try:
-        cli()
-    except StoreUnavailable as error:
-        click.echo(f"error: the store cannot be used: {error}", err=True)
-        sys.exit(FAILED)
-
-
 if __name__ == "__main__":
-    main()
+    cli()

@@ -173,7 +173,7 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
 
 
 def _schema(revision: str | None) -> Finding:
-    if revision in migrations.revisions():
+    if revision in migrations.known():
         return Finding(check="schema", severity="good", said=f"the tables have schema {revision}")
     said = f"schema {revision} is a newer version's, which supports this one: upgrade this node"
     return Finding(check="schema", severity="notice", said=said)

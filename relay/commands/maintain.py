@@ -12,7 +12,7 @@ import click
 from relay import jsontext, migrations
 from relay.commands.options import Age, Number, config_option, confirm, json_option, opened
 from relay.config.model import Config
-from relay.migrations import NodesAtWork, Unusable
+from relay.migrations import NodesAtWork, Unusable, walk
 from relay.store import connect
 from relay.store.connect import file_of
 from relay.store.prune import Pruning, Removed
@@ -94,12 +94,12 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
         before = _revision(config)
         if sql:
             dialect = "sqlite" if file_of(config.store) else "postgresql"
-            click.echo(migrations.statements(before, to, dialect=dialect), nl=False)
+            click.echo(walk.statements(before, to, dialect=dialect), nl=False)
             return
-        if migrations.is_backward(before, to) and not yes:
+        if walk.is_backward(before, to) and not yes:
             confirm(f"Go back from schema {before} to {to}?", look="--sql")
         with closing(connect(config.store)) as database:
-            change = migrations.migrate(database, to, force=force)
+            change = walk.migrate(database, to, force=force)
     except NodesAtWork as error:
         raise click.ClickException(f"{config.store_name}: {error}; or --force") from error
     except Unusable as error:

@@ -15,7 +15,7 @@ from relay import migrations
 from relay.commands import bulk
 from relay.commands.options import FAILED, confirm
 from relay.config.model import store_url, without_password
-from relay.migrations import Unusable
+from relay.migrations import Unusable, walk
 from relay.store import Database, StoreUnavailable, connect, copy
 from relay.store.connect import file_of
 from relay.store.copy import Compared, Copy, CopyRefused
@@ -83,7 +83,7 @@ def _opened(url: str) -> Database:
             database = connect(url)
             unless_good.callback(database.close)
             copy.require_ours(database)
-            migrations.migrate(database)
+            walk.migrate(database)
             if (found := migrations.revision(database)) != migrations.newest():
                 raise CopyRefused(f"it has schema {found}: copy it with the newer version")
             unless_good.pop_all()

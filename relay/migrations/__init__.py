@@ -6,25 +6,21 @@ schema. So nodes of two versions run side by side while one after the other is r
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from relay.config.model import Config
-from relay.store import connect, copy, schema
+from relay.store import connect, copy
 from relay.store.database import Database, StoreUnavailable
-from relay.store.nodes import Nodes
 
-#: The schemas of versions before the first release, which were squashed into its first revision.
-UNRELEASED = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})
+#: A file for each revision, named after it.
+VERSIONS = Path(__file__).parent / "versions"
+
+#: Alembic's table.
+_VERSION = sa.table("alembic_version", sa.column("version_num", sa.Text))
 
 
 class Unusable(Exception):
@@ -47,18 +43,6 @@ class NodesAtWork(Unusable):
     """Nodes are at work that could not go on with the schema that was asked for."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """From which revision to which; None: no tables."""
-
-    before: str | None
-    after: str | None
-
-    @property
-    def is_none(self) -> bool:
-        return self.before == self.after
-
-
 def opened(config: Config) -> Database:
     """Open the store of *config* with its tables brought up to date.
 
@@ -78,155 +62,31 @@ def upgrade(database: Database) -> None:
     A newer schema on which this version still works is left as it is. Raises :class:`Unusable`
     if it is none of ours, or the store was moved; StoreUnavailable if it cannot be used now.
     """
-    migrate(database)
+    if revision(database) != newest():
+        # Alembic takes longer to import than most commands take to run.
+        import_module("relay.migrations.walk").migrate(database)
     if reason := copy.objection(database):
         raise Unusable(reason)
-
-
-def migrate(database: Database, to: str | None = None, *, force: bool = False) -> Change:
-    """Bring the tables to the revision *to*, newer or older; without it to this version's.
-
-    All or nothing. *force*: also if living nodes cannot go on with it. Raises
-    :class:`SchemaTooOld`, :class:`SchemaTooNew`, :class:`NodesAtWork`, :class:`UnknownRevision`
-    and StoreUnavailable.
-    """
-    known = _Revisions()
-    wanted = known.named(to)
-    with database.reading() as db:
-        # Most often nothing is to be done, for which nobody who writes need be waited for.
-        before = _current(db)
-    if before == wanted:
-        return Change(before=before, after=before)
-    with database.writing() as db:
-        database.hold_exclusive(db, "migrate")
-        before = _current(db)
-        if before == wanted:
-            return Change(before=before, after=before)
-        if not known.knows(before):
-            if to is None and known.knows(_serves(db)):
-                return Change(before=before, after=before)
-            raise _stranger(before)
-        if not force and not known.is_served(before, by=wanted):
-            _require_quiet(database, db)
-        go = command.upgrade if known.is_upward(before, wanted) else command.downgrade
-        go(_config(connection=db), wanted)
-    return Change(before=before, after=wanted)
-
-
-def statements(before: str | None, to: str | None = None, *, dialect: str) -> str:
-    """Return the SQL that leads from *before* to *to*, and change nothing.
-
-    Raises :class:`SchemaTooOld`, :class:`SchemaTooNew` and :class:`UnknownRevision`.
-    """
-    known = _Revisions()
-    wanted = known.named(to)
-    if not known.knows(before):
-        raise _stranger(before)
-    if before == wanted:
-        return ""
-    go = command.upgrade if known.is_upward(before, wanted) else command.downgrade
-    printed = io.StringIO()
-    go(_config(dialect=dialect, output=printed), f"{before or 'base'}:{wanted}", sql=True)
-    return printed.getvalue()
-
-
-def is_backward(before: str | None, to: str | None) -> bool:
-    """Return whether *to* is an older revision. Raises :class:`UnknownRevision`."""
-    known = _Revisions()
-    wanted = known.named(to)
-    return known.knows(before) and before != wanted and not known.is_upward(before, wanted)
 
 
 def revision(database: Database) -> str | None:
     """Return the revision that a database has. Raises StoreUnavailable."""
     with database.reading() as db:
-        return _current(db)
+        return current(db)
 
 
-def revisions() -> Sequence[str]:
-    """Return the revisions that this version knows, the oldest first."""
-    return _Revisions().order
+def known() -> Sequence[str]:
+    """Return the revisions that this version knows, by the names of their files."""
+    return sorted(path.name.partition("_")[0] for path in VERSIONS.glob("[0-9]*.py"))
 
 
 def newest() -> str:
     """Return the revision of this version."""
-    return revisions()[-1]
+    return known()[-1]
 
 
-class _Revisions:
-    """The revisions of this version, in their order."""
-
-    def __init__(self) -> None:
-        self._scripts = ScriptDirectory.from_config(_config())
-
-    @cached_property
-    def order(self) -> Sequence[str]:
-        return [script.revision for script in self._scripts.walk_revisions()][::-1]
-
-    def named(self, name: str | None) -> str:
-        """Return *name*, or the newest revision. Raises :class:`UnknownRevision`."""
-        if name is not None and name not in self.order:
-            order = ", ".join(self.order)
-            raise UnknownRevision(f"there is no revision {name}; this version knows {order}")
-        return name or self.order[-1]
-
-    def knows(self, name: str | None) -> bool:
-        """Return whether *name* is one of these; no tables at all are known too."""
-        return name is None or name in self.order
-
-    def is_upward(self, before: str | None, after: str) -> bool:
-        return before is None or self.order.index(before) < self.order.index(after)
-
-    def is_served(self, code: str | None, *, by: str) -> bool:
-        """Return whether nodes that know no revision after *code* can work on schema *by*."""
-        if code is None:
-            return True
-        module = self._scripts.get_revision(by).module
-        oldest: str = getattr(module, "serves", by)
-        return self.order.index(oldest) <= self.order.index(code) <= self.order.index(by)
-
-
-def _stranger(revision: str | None) -> Unusable:
-    """Return the error for a revision that this version does not know."""
-    if revision in UNRELEASED:
-        return SchemaTooOld(
-            f"the database has schema {revision} of a version before 0.1.0, from which no way "
-            "leads here: start a new store (another file or database) and keep this one to read"
-        )
-    return SchemaTooNew(
-        f"the database has schema {revision}, which this version does not know: "
-        "a newer gofax-relay has used it; upgrade gofax-relay"
-    )
-
-
-def _require_quiet(database: Database, db: sa.Connection) -> None:
-    if not sa.inspect(db).has_table(schema.nodes.name):
-        return
-    if living := Nodes(database).living(db):
-        raise NodesAtWork(
-            f"{', '.join(living)} could not go on with that schema: stop them first"
-            " (gofax-relay nodes lists them; who was killed is off the list after 20 s)"
-        )
-
-
-def _current(db: sa.Connection) -> str | None:
-    return MigrationContext.configure(db).get_current_revision()
-
-
-def _serves(db: sa.Connection) -> str:
-    """Return the oldest version, by its newest revision, that may work with this database."""
-    wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "serves")
-    return bytes(db.scalar(wanted) or b"?").decode()
-
-
-def _config(
-    *,
-    connection: sa.Connection | None = None,
-    dialect: str = "",
-    output: io.StringIO | None = None,
-) -> AlembicConfig:
-    config = AlembicConfig(output_buffer=output)
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.attributes["connection"] = connection
-    config.attributes["dialect"] = dialect
-    return config
+def current(db: sa.Connection) -> str | None:
+    """Return the revision of the database that *db* is connected to; None: it has no tables."""
+    if not sa.inspect(db).has_table(_VERSION.name):
+        return None
+    return db.execute(sa.select(_VERSION.c.version_num)).scalar_one_or_none()

@@ -10,14 +10,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
-from relay.store import postgres, schema
-from relay.store.database import Database
+from relay.store import schema
+from relay.store.database import KEPT, MORE, Database
 
 #: How many of the newest events are looked at for deliveries that are missing.
 EVENTS_SEEN = 100_000
 
 #: Connections that one node may open: its pool, and the one on which a worker is woken.
-BY_NODE = postgres.KEPT + postgres.MORE + 1
+BY_NODE = KEPT + MORE + 1
 
 _LIMITS = """
     SELECT clock_timestamp() AS now,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from relay.store import postgres, sqlite
+from relay.store import sqlite
 from relay.store.database import Database
 
 
@@ -19,7 +20,9 @@ def connect(url: str, *, reserve: int = 0) -> Database:
     """
     file = file_of(url)
     if file is None:
-        return postgres.PostgresDatabase(url)
+        # Its driver is an extra, and takes its time to be imported.
+        server: Database = import_module("relay.store.postgres").PostgresDatabase(url)
+        return server
     return sqlite.SqliteDatabase(url, file, reserve=reserve)
 
 

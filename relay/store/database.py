@@ -20,6 +20,8 @@ import sqlalchemy as sa
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Connections that a process keeps to a server, and how many more it opens for many threads.
+KEPT, MORE = 5, 20
 #: Seconds that a transaction waits after a deadlock, so that the other one goes first.
 STEP_ASIDE = 0.05
 #: Characters of a database's error text that are repeated.

@@ -21,7 +21,15 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from relay.clock import SteadyClock, wall
 from relay.every import Every
-from relay.store.database import Database, InTheWay, Listener, Prepared, StoreUnavailable
+from relay.store.database import (
+    KEPT,
+    MORE,
+    Database,
+    InTheWay,
+    Listener,
+    Prepared,
+    StoreUnavailable,
+)
 
 try:
     import psycopg
@@ -43,8 +51,6 @@ CHANNEL = "gofax_work"
 LOOK, AGAIN = 1.0, 2.0
 #: Seconds for which a node waits to be the only one at something.
 LONGEST_EXCLUSIVE = 120
-#: Connections that a process keeps, and how many more it opens when many threads ask at once.
-KEPT, MORE = 5, 20
 #: Seconds after which a thread that wants a connection gives up, less than a sender's patience.
 PATIENCE = 2.0
 #: Seconds after which a connection is made anew: hosts and their clocks change.

@@ -8,7 +8,7 @@ import sqlite3.dbapi2
 from functools import partial
 from typing import Any
 
-from relay.cli import main
+from relay.cli import cli
 
 
 def _careless(sql: str) -> str:
@@ -34,4 +34,4 @@ class Connection(sqlite3.Connection):
 
 if __name__ == "__main__":
     sqlite3.connect = sqlite3.dbapi2.connect = partial(sqlite3.connect, factory=Connection)
-    main()
+    cli()

@@ -11,9 +11,11 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from fakes import arrival
 
 from relay import migrations
+from relay.migrations import walk
 from relay.store import Database, Inbox, Queries, StoreUnavailable, connect, schema
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +142,13 @@ def test_a_migrated_database_is_the_same_to_the_last_word(
         assert sorted(migrated[name]) == sorted(statement), name
 
 
-@pytest.mark.parametrize("revision", sorted(migrations.UNRELEASED))
+def test_the_names_of_the_files_are_the_revisions_in_their_order() -> None:
+    scripts = ScriptDirectory(str(migrations.VERSIONS.parent))
+
+    assert migrations.known() == [s.revision for s in scripts.walk_revisions()][::-1]
+
+
+@pytest.mark.parametrize("revision", sorted(walk.UNRELEASED))
 def test_a_store_of_an_unreleased_version_is_refused_with_what_to_do(
     database: Database, revision: str
 ) -> None:
@@ -151,7 +159,7 @@ def test_a_store_of_an_unreleased_version_is_refused_with_what_to_do(
 
     for act in (
         lambda: migrations.upgrade(database),
-        lambda: migrations.statements(revision, dialect="sqlite"),
+        lambda: walk.statements(revision, dialect="sqlite"),
     ):
         with pytest.raises(migrations.SchemaTooOld, match=f"{revision} .*start a new store"):
             act()

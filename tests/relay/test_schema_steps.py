@@ -23,7 +23,7 @@ from newer import NEWER, newer_version
 from site_of_nodes import PATIENCE, Flow, Site
 
 from relay import migrations
-from relay.migrations import SchemaTooNew, UnknownRevision
+from relay.migrations import SchemaTooNew, UnknownRevision, walk
 from relay.node import Heartbeat
 from relay.store import Database, Inbox, Queries, Queue, connect, schema
 from relay.store.nodes import Nodes
@@ -35,26 +35,27 @@ Move = Callable[[Database, Path, str], None]
 MIGRATE = """
 import sys
 from relay import migrations
+from relay.migrations import walk
 from relay.store import connect
 print("ready", flush=True)
 sys.stdin.readline()
-print(migrations.migrate(connect(sys.argv[1])).is_none, migrations.newest())
+print(walk.migrate(connect(sys.argv[1])).is_none, migrations.newest())
 """
 
 #: Run by the newer version: migrate the database at argv[1] to argv[2].
 TO = """
 import sys
-from relay import migrations
+from relay.migrations import walk
 from relay.store import connect
-print(migrations.migrate(connect(sys.argv[1]), sys.argv[2], force="force" in sys.argv))
+print(walk.migrate(connect(sys.argv[1]), sys.argv[2], force="force" in sys.argv))
 """
 
 #: Run by the newer version: print the SQL from revision argv[1] to argv[2], in dialect argv[3].
 PRINT = """
 import sys
-from relay import migrations
+from relay.migrations import walk
 before = None if sys.argv[1] == "-" else sys.argv[1]
-print(migrations.statements(before, sys.argv[2], dialect=sys.argv[3]))
+print(walk.statements(before, sys.argv[2], dialect=sys.argv[3]))
 """
 
 
@@ -173,7 +174,7 @@ def _assert_kept(before: Rows, after: Rows) -> None:
 def test_every_revision_is_gone_up_and_down_and_up_with_rows_in_all_tables(
     blank: Database, tmp_path: Path, move: Move
 ) -> None:
-    order = [*migrations.revisions(), NEWER]
+    order = [*migrations.known(), NEWER]
     assert len(order) > 1
     for number, revision in enumerate([*order, *order[-2::-1], *order[1:]]):
         before = _rows(blank) if number else {}
@@ -218,8 +219,8 @@ def test_several_processes_may_do_it_at_once(blank: Database) -> None:
 
 def test_an_unknown_revision_is_named_with_those_that_there_are(blank: Database) -> None:
     for act in (
-        lambda: migrations.migrate(blank, "77"),
-        lambda: migrations.statements(None, "77", dialect="sqlite"),
+        lambda: walk.migrate(blank, "77"),
+        lambda: walk.statements(None, "77", dialect="sqlite"),
     ):
         with pytest.raises(UnknownRevision, match="no revision 77.* knows " + HEAD):
             act()
@@ -245,7 +246,7 @@ def test_tables_stay_while_living_nodes_need_them_unless_somebody_insists(
 def test_an_older_version_goes_on_with_a_schema_that_serves_it(
     blank: Database, tmp_path: Path
 ) -> None:
-    migrations.migrate(blank)
+    walk.migrate(blank)
     with closing(Inbox(blank)) as inbox, closing(Queue(blank, node="old")) as queue:
         accept(inbox, "m1")
 
@@ -259,13 +260,13 @@ def test_an_older_version_goes_on_with_a_schema_that_serves_it(
     assert migrations.revision(blank) == NEWER
     assert Queries(blank).backlog() == {"crm": {"delivered": 2}}
     with pytest.raises(SchemaTooNew, match=NEWER):
-        migrations.migrate(blank, HEAD)
+        walk.migrate(blank, HEAD)
 
 
 def test_a_newer_version_does_not_break_older_nodes_and_then_shuts_them_out(
     blank: Database, tmp_path: Path
 ) -> None:
-    migrations.migrate(blank)
+    walk.migrate(blank)
     heartbeat = Heartbeat(blank, name="old", role="worker")
     heartbeat.start()
     eventually(lambda: Nodes(blank).nodes())

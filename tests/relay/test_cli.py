@@ -1,0 +1,47 @@
+"""The command line as a whole: what it imports, and that every command can be found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from relay.cli import COMMANDS, cli
+
+
+def test_asking_for_the_version_imports_no_database_and_no_sdk() -> None:
+    ask = (
+        "import sys\nfrom relay.cli import cli\n"
+        "try:\n    cli(['--version'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'sqlalchemy', 'alembic', 'pydantic', 'requests', 'flask', 'hubspot'}\n"
+        "print('imported:', *sorted(heavy & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+
+    assert run.stdout.splitlines()[1:] == ["imported:"]
+
+
+@pytest.mark.parametrize("module", ["inspect", "requests", "recover", "doctor", "explain"])
+def test_a_command_that_only_looks_does_not_load_what_serving_needs(module: str) -> None:
+    ask = (
+        f"import sys, relay.commands.{module}\n"
+        "heavy = {'alembic', 'psycopg', 'flask', 'granian', 'celery', 'hubspot', 'zenpy'}\n"
+        "print(*sorted(heavy & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+
+    assert (run.stdout, run.stderr) == ("\n", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_name_is_that_of_a_command(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+
+    assert command is not None
+    assert command.name == name
+
+
+def test_an_unknown_command_is_none() -> None:
+    assert cli.get_command(click.Context(cli), "no-such") is None
