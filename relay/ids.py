@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterable
+from os.path import commonprefix
 from typing import Literal
 
 Prefix = Literal["evt", "dlv", "req"]
+
+#: Characters of a short id: the prefix and the whole time. What comes later begins with another
+#: time, so that a short id does not become ambiguous.
+SHORTEST = 16
 
 
 def new_id(prefix: Prefix) -> str:
@@ -16,3 +22,9 @@ def new_id(prefix: Prefix) -> str:
     no system call, at which 32 threads would queue for the interpreter.
     """
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{random.getrandbits(48):012x}"
+
+
+def shortened(id_: str, neighbours: Iterable[str]) -> str:
+    """Return the beginning of *id_* that none of *neighbours*, the ids beside it, begins with."""
+    common = max((len(commonprefix([id_, each])) for each in neighbours), default=0)
+    return id_[: max(SHORTEST, common + 1)]

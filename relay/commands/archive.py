@@ -11,6 +11,7 @@ import click
 from connectors.base import DeliveryError, Rolls
 from relay import destinations
 from relay.commands.options import FAILED, config_option
+from relay.commands.tables import print_lines
 from relay.config.model import Config
 
 
@@ -59,11 +60,11 @@ def _rolled(archives: Mapping[str, Rolls], *, before: date) -> bool:
         count = 0
         try:
             for count, said in enumerate(archive.roll(before=before), 1):  # noqa: B007
-                click.echo(f"✓ {name}: {said}")
+                print_lines([f"✓ {name}: {said}"])
         except DeliveryError as error:
             good = False
-            click.echo(f"✗ {name}: {type(error).__name__.lower()}: {error}")
+            print_lines([f"✗ {name}: {type(error).__name__.lower()}: {error}"])
             continue
         if not count:
-            click.echo(f"✓ {name}: nothing to roll before {before}")
+            print_lines([f"✓ {name}: nothing to roll before {before}"])
     return good

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from relay.commands import output
 from relay.commands.options import FAILED, confirm
 from relay.commands.output import CHANGED
+from relay.commands.tables import count, failure, print_lines
 from relay.rules.recovery import Change, ChangeKind, FoundDelivery, FoundEvent, Replay
 from relay.rules.units import RateLimit
 from relay.store import Recovery
@@ -52,7 +52,7 @@ class BulkOptions:
 
     def say(self, line: str) -> None:
         """Print a line for people; with --json it goes to standard error."""
-        click.echo(line, err=self.as_json)
+        print_lines([line], err=self.as_json)
 
     def confirm(self, question: str, *, number: int) -> None:
         """Ask whether to continue, unless --yes was given or there is nothing to do."""
@@ -71,7 +71,7 @@ def found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
         except Unknown as error:
             faults.append(str(error))
     if faults:
-        raise click.ClickException("\n".join(faults))
+        raise failure("\n".join(faults))
     return hits
 
 
@@ -196,11 +196,6 @@ def _report(tally: _Tally, *, verb: str, options: BulkOptions) -> None:
         options.say(f"left {number:,}: {says}")
     if options.dry_run:
         options.say("nothing was changed")
-
-
-def count(number: int, one: str, many: str) -> str:
-    """Write a number of things."""
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def run_batches(

@@ -10,6 +10,7 @@ import click
 from relay import destinations
 from relay.commands.options import FAILED, loaded_option
 from relay.commands.output import all_say
+from relay.commands.tables import print_lines
 from relay.config import json_schema
 from relay.config.document import Document
 from relay.config.model import Config, Endpoint, without_password
@@ -48,9 +49,11 @@ def check(loaded: tuple[Config, Document], live: bool) -> None:
               gofax-relay check --schema > config.schema.json
     """
     config, document = loaded
-    click.echo(plan(config))
-    for warning in warnings(config, document):
-        click.echo(f"warning: {document.path}:{warning.line}: {warning}")
+    print_lines(plan(config).splitlines())
+    print_lines(
+        f"warning: {document.path}:{warning.line}: {warning}"
+        for warning in warnings(config, document)
+    )
     if live and not all_say(destinations.build(config), lambda connector: connector.check()):
         sys.exit(FAILED)
 
@@ -82,8 +85,10 @@ def plan(config: Config) -> str:
 
 def _guard(endpoint: Endpoint) -> str:
     guards = []
-    if endpoint.signing_secrets:
-        guards.append(f"signed ({len(endpoint.signing_secrets)} secrets)")
+    if number := len(endpoint.signing_secrets):
+        guards.append(
+            "signed with its secret" if number == 1 else f"signed with any of {number} secrets"
+        )
     if endpoint.basic_auth:
         guards.append("Basic authentication")
     return f"{endpoint.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"

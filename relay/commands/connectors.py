@@ -14,9 +14,11 @@ import click
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from connectors.templates import Template
 from relay import destinations, scaffold
 from relay.commands.options import FAILED, config_option
-from relay.commands.output import all_say
+from relay.commands.output import all_say, print_json
+from relay.commands.tables import print_lines
 from relay.config.model import Config
 from relay.destinations import Installed
 
@@ -44,14 +46,10 @@ def list_(as_json: bool) -> None:
     found = destinations.installed()
     if as_json:
         for each in found:
-            click.echo(json.dumps(_as_json(each), ensure_ascii=False))
+            print_json(_as_json(each))
         return
     for each in found:
-        click.echo(f"{each.name}  {each.version}  from {each.distribution}")
-        if each.fault:
-            click.echo(f"  cannot be used: {each.fault}")
-        for option in _options(each):
-            click.echo(f"  {_in_words(option)}")
+        print_lines(_lines(each))
 
 
 @connectors.command()
@@ -153,6 +151,14 @@ def _suite_file(name: str) -> str:
     return f"{spec.origin}::{class_}" if class_ else spec.origin
 
 
+def _lines(installed: Installed) -> Iterator[str]:
+    yield f"{installed.name}  {installed.version}  from {installed.distribution}"
+    if installed.fault:
+        yield f"  cannot be used: {installed.fault}"
+    for option in _options(installed):
+        yield f"  {_in_words(option)}"
+
+
 def _as_json(installed: Installed) -> dict[str, Any]:
     return {
         "name": installed.name,
@@ -181,7 +187,12 @@ def _options(installed: Installed) -> Iterator[dict[str, Any]]:
 
 def _plain(default: Any) -> Any:
     """Return *default* as JSON can hold it."""
-    return to_jsonable_python(default, fallback=lambda value: f"({type(value).__name__})")
+    return to_jsonable_python(
+        default,
+        fallback=lambda value: (
+            value.source if isinstance(value, Template) else f"({type(value).__name__})"
+        ),
+    )
 
 
 def _in_words(option: dict[str, Any]) -> str:

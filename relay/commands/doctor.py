@@ -13,9 +13,11 @@ from typing import Literal
 
 import click
 
-from relay import jsontext, migrations
+from relay import migrations
 from relay.clock import wall
-from relay.commands.options import FAILED, config_option, json_option, opened
+from relay.commands.options import FAILED, config_option, existing, json_option
+from relay.commands.output import print_json
+from relay.commands.tables import count, print_lines
 from relay.config.model import Config
 from relay.rules.delivery import State
 from relay.store import Database, Queries, copy
@@ -59,12 +61,28 @@ def doctor(config: Config, as_json: bool) -> None:
     Examples: gofax-relay doctor
               gofax-relay doctor --json
     """
-    database = opened(config)
+    database = existing(config)
     findings = list(examine(config, database, now=database.clock()))
     for finding in findings:
-        click.echo(jsontext.dumps(_json(finding)) if as_json else _line(finding))
+        if as_json:
+            print_json(_json(finding))
+        else:
+            print_lines([_line(finding)])
+    if not as_json:
+        print_lines(["", _summary(findings)])
     if any(finding.severity == "broken" for finding in findings):
         sys.exit(FAILED)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """Count the findings by the signs that they were shown with."""
+    number = Counter(finding.severity for finding in findings)
+    said = [f"{SIGNS['good']} {number['good']} good"]
+    if number["notice"]:
+        said.append(f"{SIGNS['notice']} {count(number['notice'], 'notice', 'notices')}")
+    if number["broken"]:
+        said.append(f"{SIGNS['broken']} {number['broken']} broken: act now")
+    return ", ".join(said)
 
 
 def _json(finding: Finding) -> dict[str, str]:
@@ -82,19 +100,22 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
         "events",
         checkup.undelivered_events(),
         "every event that a route matched has its deliveries",
-        "events matched a route and have no delivery: gofax-relay replay adds them",
+        one="event matched a route and has no delivery: gofax-relay replay adds it",
+        many="events matched a route and have no delivery: gofax-relay replay adds them",
     )
     yield _none(
         "leases",
         checkup.expired_leases(now - LEASE_GRACE),
         "no lease has run out without being taken over",
-        "leases ran out and nobody took over their work: is a worker running?",
+        one="lease ran out and nobody took over its work: is a worker running?",
+        many="leases ran out and nobody took over their work: is a worker running?",
     )
     yield _none(
         "conversations",
         checkup.stuck_conversations(),
         "no conversation is stuck",
-        "conversations wait behind nothing: please report this as a bug",
+        one="conversation waits behind nothing: please report this as a bug",
+        many="conversations wait behind nothing: please report this as a bug",
     )
     yield from _overdue(config, checkup, queries, now=now)
     yield from _stopped(config, queries)
@@ -114,9 +135,9 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
     yield _proxy(config)
 
 
-def _none(check: str, count: int, good: str, broken: str) -> Finding:
-    if count:
-        return Finding(check=check, severity="broken", said=f"{count} {broken}")
+def _none(check: str, number: int, good: str, *, one: str, many: str) -> Finding:
+    if number:
+        return Finding(check=check, severity="broken", said=count(number, one, many))
     return Finding(check=check, severity="good", said=good)
 
 
@@ -125,21 +146,26 @@ def _overdue(
 ) -> Iterator[Finding]:
     pauses = queries.pauses()
     overdue = checkup.overdue(now - DUE_GRACE)
-    for name, count in sorted(overdue.items()):
+    for name, number in sorted(overdue.items()):
+        late = count(number, f"delivery to {name} is overdue", f"deliveries to {name} are overdue")
         if pause := pauses.get(name):
-            said = f"{count} deliveries wait while {name} is paused ({pause.cause})"
+            said = f"{_waiting(number)} while {name} is paused ({pause.cause})"
             yield Finding(check="work", severity="notice", said=said)
         elif name not in config.destinations:
-            said = f"{count} deliveries wait for {name}, which the config no longer names"
+            said = f"{_waiting(number)} for {name}, which the config no longer names"
             yield Finding(check="work", severity="notice", said=said)
         elif checkup.is_served(name, since=now - DUE_GRACE):
-            said = f"{count} deliveries to {name} are overdue: it is slower than events arrive"
+            said = f"{late}: it is slower than events arrive"
             yield Finding(check="work", severity="notice", said=said)
         else:
-            said = f"{count} deliveries to {name} are overdue: is a worker running?"
+            said = f"{late}: is a worker running?"
             yield Finding(check="work", severity="broken", said=said)
     if not overdue:
         yield Finding(check="work", severity="good", said="nothing is overdue")
+
+
+def _waiting(number: int) -> str:
+    return count(number, "delivery waits", "deliveries wait")
 
 
 def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
@@ -148,8 +174,9 @@ def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
         yield Finding(check="destinations", severity="notice", said=f"{said}: {pause.reason}")
     for name, counts in sorted(queries.backlog().items()):
         for state in (State.HELD, State.DEAD):
-            if count := counts.get(state, 0):
-                said = f"{count} deliveries to {name} are {state}: gofax-relay dead lists them"
+            if number := counts.get(state, 0):
+                one, many = f"delivery to {name} is {state}", f"deliveries to {name} are {state}"
+                said = f"{count(number, one, many)}: gofax-relay dead lists them"
                 yield Finding(check="destinations", severity="notice", said=said)
 
 
@@ -162,14 +189,16 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
     holding = [view for view in views if view.state == "silent" and view.leases]
     for view in holding:
         said = (
-            f"{view.name} was last heard of at {view.beat_at:%H:%M:%SZ} and holds {view.leases}"
-            " leases: others take over when they run out"
+            f"{view.name} was last heard of at {view.beat_at:%H:%M:%SZ} and holds"
+            f" {count(view.leases, 'lease', 'leases')}: others take over when they run out"
         )
         yield Finding(check="nodes", severity="notice", said=said)
     if not holding:
         counts = Counter(view.node.role for view in views if view.node and view.state == "alive")
-        said = " and ".join(f"{counts[role]} {role}" for role in ("web", "worker"))
-        yield Finding(check="nodes", severity="good", said=f"{said} nodes are alive")
+        said = " and ".join(
+            count(counts[role], f"{role} node", f"{role} nodes") for role in ("web", "worker")
+        )
+        yield Finding(check="nodes", severity="good", said=f"alive: {said}")
 
 
 def _schema(revision: str | None) -> Finding:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from relay.commands.output import delivery_json, event_json, request_json, shown_time
+from relay.commands.output import delivery_json, event_json, request_json
+from relay.commands.tables import shown_time
 from relay.config.model import DestinationConfig, Endpoint
 from relay.rules import payload
 from relay.rules.delivery import State

@@ -11,14 +11,16 @@ from relay.commands.explain import Circumstances
 from relay.commands.options import (
     Text,
     config_option,
+    existing,
     json_option,
     limit_option,
-    opened,
     queries_of,
 )
+from relay.commands.tables import failure, print_lines
 from relay.config.model import Config
 from relay.store import Queries
 from relay.store.nodes import Nodes
+from relay.store.search import Unknown
 
 
 @click.command()
@@ -42,14 +44,18 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
 def explain(event: str, config: Config, as_json: bool) -> None:
     """Explain what happened to EVENT, and why.
 
-    EVENT is the id or the messageId of an event, or the id of a delivery.
+    EVENT is the id or the messageId of an event, or the id of a delivery. The beginning of an id
+    will do where no other begins so.
 
     \b
     Examples: gofax-relay explain abc123
               gofax-relay explain evt_0193a1b2c3d4… --json
     """
     queries = queries_of(config)
-    view = queries.event(event)
+    try:
+        view = queries.event(event)
+    except Unknown as error:
+        raise failure(str(error)) from error
     if view is None:
         _explain_absence(event, config, queries, as_json=as_json)
         return
@@ -62,17 +68,17 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     if as_json:
         output.print_json(explanation.as_json(view, around))
     else:
-        output.print_lines(explanation.lines(view, around))
+        print_lines(explanation.lines(view, around))
 
 
 def _explain_absence(name: str, config: Config, queries: Queries, *, as_json: bool) -> None:
     purged = queries.purged(name, explanation.keys_of(name, config.endpoints))
     if purged is None:
-        raise click.ClickException(explanation.unknown(name, queries.refused_with(name)))
+        raise failure(explanation.unknown(name, queries.refused_with(name)))
     if as_json:
         output.print_json(explanation.purged_json(purged))
     else:
-        output.print_lines(explanation.purged_lines(name, purged))
+        print_lines(explanation.purged_lines(name, purged))
 
 
 @click.command()
@@ -86,6 +92,6 @@ def nodes(config: Config, as_json: bool) -> None:
 
     \b
     Examples: gofax-relay nodes
-              gofax-relay nodes --json | grep '"state": "silent"'
+              gofax-relay nodes --json | grep '"state":"silent"'
     """
-    output.show_nodes(Nodes(opened(config)).nodes(), as_json=as_json)
+    output.show_nodes(Nodes(existing(config)).nodes(), as_json=as_json)

@@ -9,8 +9,17 @@ from datetime import timedelta
 
 import click
 
-from relay import jsontext, migrations
-from relay.commands.options import Age, Number, config_option, confirm, json_option, opened
+from relay import migrations
+from relay.commands.options import (
+    Age,
+    Number,
+    config_option,
+    confirm,
+    existing,
+    json_option,
+)
+from relay.commands.output import print_json
+from relay.commands.tables import count, print_lines
 from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable, walk
 from relay.store import connect
@@ -37,7 +46,7 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
     Examples: gofax-relay prune --dry-run
               gofax-relay prune --older-than 30d
     """
-    database = opened(config)
+    database = existing(config)
     now, horizon = database.clock(), config.dedupe_horizon
     upkeep = Pruning(database, dry_run=dry_run)
     steps = upkeep.prune(
@@ -65,7 +74,7 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
     """
     if not (yes or dry_run):
         confirm(f"Remove all events of {number}?", look="--dry-run")
-    steps = Pruning(opened(config), dry_run=dry_run).erase(number)
+    steps = Pruning(existing(config), dry_run=dry_run).erase(number)
     if not _report(steps, dry_run=dry_run, as_json=as_json).events:
         raise click.ClickException(f"no finished event of {number} is here")
 
@@ -93,8 +102,7 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
     try:
         before = _revision(config)
         if sql:
-            dialect = "sqlite" if file_of(config.store) else "postgresql"
-            click.echo(walk.statements(before, to, dialect=dialect), nl=False)
+            _print_statements(config, before, to)
             return
         if walk.is_backward(before, to) and not yes:
             confirm(f"Go back from schema {before} to {to}?", look="--sql")
@@ -109,6 +117,14 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
     else:
         came = f"from {change.before} to" if change.before else "to"
         click.echo(f"{config.store_name} was brought {came} schema {change.after}")
+
+
+def _print_statements(config: Config, before: str | None, to: str | None) -> None:
+    dialect = "sqlite" if file_of(config.store) else "postgresql"
+    statements = walk.statements(before, to, dialect=dialect)
+    # A comment, so that what reads statements can be given it all the same.
+    nothing = f"-- {config.store_name} has schema {before}: nothing to do\n"
+    click.echo(statements or nothing, nl=False)
 
 
 def _revision(config: Config) -> str | None:
@@ -129,11 +145,12 @@ def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Remove
     except KeyboardInterrupt:
         click.echo("stopped; what was removed so far is gone", err=True)
     if as_json:
-        click.echo(jsontext.dumps({**asdict(total), "dry_run": dry_run}))
+        print_json({**asdict(total), "dry_run": dry_run})
         return total
     verb = "would be removed" if dry_run else "removed"
-    click.echo(
-        f"{verb}: {total.events} events with {total.deliveries} deliveries, "
-        f"{total.requests} requests, {total.keys} keys"
-    )
+    events = count(total.events, "event", "events")
+    deliveries = count(total.deliveries, "delivery", "deliveries")
+    requests = count(total.requests, "request", "requests")
+    keys = count(total.keys, "key", "keys")
+    print_lines([f"{verb}: {events} with {deliveries}, {requests}, {keys}"])
     return total

@@ -19,9 +19,14 @@ from relay.migrations import Unusable
 from relay.rules import payload, units
 from relay.rules.units import RateLimit
 from relay.store import Database, Queries, StoreUnavailable
+from relay.store.connect import file_of
 
 #: Exit codes.
 FAILED, USAGE = 1, 2
+
+
+class NoStore(click.ClickException):
+    """The relay was never started: there is nothing to look at."""
 
 
 class LoadedFile(click.ParamType[tuple[Config, Document]]):
@@ -149,6 +154,14 @@ def opened(config: Config) -> Database:
         raise click.ClickException(str(error)) from error
 
 
+def existing(config: Config) -> Database:
+    """Open the store for a command that needs what is in it, and never makes one."""
+    file = file_of(config.store)
+    if file is not None and not file.exists():
+        raise NoStore(f"{config.store_name}: no store yet: start gofax-relay serve")
+    return opened(config)
+
+
 def queries_of(config: Config) -> Queries:
-    """Return the queries of the store of *config*."""
-    return Queries(opened(config))
+    """Return the queries of the store of *config*, which must exist."""
+    return Queries(existing(config))

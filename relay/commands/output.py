@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from connectors.base import Connector, DeliveryError
+from relay import jsontext
+from relay.commands.tables import (
+    Column,
+    is_terminal,
+    print_lines,
+    print_table,
+    table_time,
+)
 from relay.destinations import Destination
 from relay.rules.delivery import State
 from relay.rules.recovery import Change, ChangeKind, FoundDelivery, Replay, ReplayStep
@@ -21,13 +24,8 @@ from relay.store.nodes import NodeView
 from relay.store.recover import ReasonGroup
 from relay.store.values import DeliveryView, EventView, Request
 
-#: Columns of a table that does not go to a terminal.
-WIDTH = 200
-
 #: Printed for a change that was not made, because somebody else was faster.
 CHANGED = "changed meanwhile: look again"
-
-_CONTROLS = {number: " " for number in (*range(32), *range(127, 160))}
 
 SIGNS = {
     State.DELIVERED: "✓",
@@ -39,6 +37,53 @@ SIGNS = {
 }
 
 
+_EVENTS = (
+    Column(name="received"),
+    Column(name="event", extra=1),
+    Column(name="message", extra=2, least=12),
+    Column(name="type", extra=3, least=9),
+    Column(name="from"),
+    Column(name="to", extra=5),
+    Column(name="again", extra=4),
+    Column(name="deliveries", least=37, wraps=True),
+)
+_REQUESTS = (
+    Column(name="time"),
+    Column(name="status"),
+    Column(name="outcome"),
+    Column(name="endpoint", extra=2, least=16),
+    Column(name="remote", extra=1),
+    Column(name="message", least=12),
+    Column(name="reason", least=30),
+)
+_NODES = (
+    Column(name="role"),
+    Column(name="name"),
+    Column(name="host", extra=1),
+    Column(name="version", extra=3),
+    Column(name="started", extra=2),
+    Column(name="last beat"),
+    Column(name="leases"),
+    Column(name="state"),
+)
+_STOPPED = (
+    Column(name="received", extra=2),
+    Column(name="message", extra=3, least=12),
+    Column(name="customer", extra=1),
+    Column(name="destination", least=11),
+    Column(name="state", least=6),
+    Column(name="reason", least=24),
+    Column(name="delivery"),
+)
+_GROUPS = (
+    Column(name="number"),
+    Column(name="destination"),
+    Column(name="reason", least=24, wraps=True),
+    Column(name="oldest", extra=1),
+    Column(name="newest"),
+)
+
+
 def show_events(queries: Queries, *, as_json: bool, limit: int | None) -> None:
     """Print the newest *limit* events, oldest first."""
     views = queries.events(limit=limit)
@@ -46,19 +91,49 @@ def show_events(queries: Queries, *, as_json: bool, limit: int | None) -> None:
         for view in views:
             print_json(event_json(view))
         return
-    table = table_of("received", "message", "type", "from", "to", "again", "deliveries")
-    for view in views:
-        event = view.event
-        table.add_row(
-            shown_time(event.received_at),
-            event.message_id or event.id,
-            event.type if view.standing == "accepted" else f"{event.type} ({view.standing})",
-            event.sender,
-            event.recipient,
-            str(view.duplicates or ""),
-            "  ".join(_short(delivery) for delivery in view.deliveries) or "no route matched",
-        )
-    print_table(table, empty="no events yet")
+    shown = list(views)
+    ids = _short_ids(queries, [view.event.id for view in shown])
+    rows = [
+        {
+            "received": table_time(view.event.received_at),
+            "event": ids[view.event.id],
+            "message": view.event.message_id or "",
+            "type": _type(view),
+            "from": view.event.sender or "",
+            "to": view.event.recipient or "",
+            "again": str(view.duplicates or ""),
+            "deliveries": _deliveries(view),
+        }
+        for view in shown
+    ]
+    print_table(_EVENTS, rows, empty="no events yet")
+    if is_terminal():
+        _show_legend(shown)
+
+
+def _type(view: EventView) -> str:
+    standing = "" if view.standing == "accepted" else f" ({view.standing})"
+    return view.event.type + standing
+
+
+def _deliveries(view: EventView) -> str:
+    return "  ".join(map(_short, view.deliveries)) or "no route matched"
+
+
+def _show_legend(views: Iterable[EventView]) -> None:
+    """Say what the marks of deliveries mean, as far as they were used."""
+    deliveries = [delivery for view in views for delivery in view.deliveries]
+    used = {delivery.state for delivery in deliveries}
+    said = [f"{SIGNS[each]} {each.replace('_', ' ')}" for each in SIGNS if each in used]
+    if any(delivery.attempts > 1 for delivery in deliveries):
+        said.append("×2 after two attempts")
+    if said:
+        print_lines(["", "   ".join(said)])
+
+
+def _short_ids(queries: Queries, ids: Sequence[str]) -> Mapping[str, str]:
+    """Return ids as a table shows them: a program gets them whole."""
+    return queries.short_ids(ids) if is_terminal() else {each: each for each in ids}
 
 
 def show_requests(queries: Queries, *, as_json: bool, limit: int | None) -> None:
@@ -68,18 +143,19 @@ def show_requests(queries: Queries, *, as_json: bool, limit: int | None) -> None
         for request in requests:
             print_json(request_json(request))
         return
-    table = table_of("time", "status", "outcome", "endpoint", "remote", "message", "reason")
-    for request in requests:
-        table.add_row(
-            shown_time(request.at),
-            str(request.status),
-            request.outcome,
-            request.endpoint,
-            request.remote,
-            request.message_id,
-            request.reason,
-        )
-    print_table(table, empty="no requests yet")
+    rows = [
+        {
+            "time": table_time(request.at),
+            "status": str(request.status),
+            "outcome": request.outcome,
+            "endpoint": request.endpoint,
+            "remote": request.remote or "",
+            "message": request.message_id or "",
+            "reason": request.reason,
+        }
+        for request in requests
+    ]
+    print_table(_REQUESTS, rows, empty="no requests yet")
 
 
 def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
@@ -88,42 +164,51 @@ def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
         for view in nodes:
             print_json(node_json(view))
         return
-    table = table_of("role", "name", "host", "version", "started", "last beat", "leases", "state")
-    for view in nodes:
-        node = view.node
-        table.add_row(
-            node.role if node else "",
-            view.name,
-            node.host if node else "",
-            node.version if node else "",
-            shown_time(node.started_at) if node and node.started_at else "",
-            shown_time(view.beat_at) if view.beat_at else "",
-            str(view.leases or ""),
-            view.state,
-        )
-    print_table(table, empty="no nodes: neither receiver nor worker runs")
+    rows = [
+        {
+            "role": view.node.role if view.node else "",
+            "name": view.name,
+            "host": view.node.host if view.node else "",
+            "version": view.node.version if view.node else "",
+            "started": table_time(view.node.started_at) if view.node else "",
+            "last beat": table_time(view.beat_at),
+            "leases": str(view.leases or ""),
+            "state": view.state,
+        }
+        for view in nodes
+    ]
+    print_table(_NODES, rows, empty="no nodes: neither receiver nor worker runs")
 
 
-def show_stopped(deliveries: Iterable[FoundDelivery], *, as_json: bool) -> None:
+def show_stopped(queries: Queries, deliveries: Iterable[FoundDelivery], *, as_json: bool) -> None:
     """Print deliveries that are dead or held."""
     if as_json:
         for each in deliveries:
             print_json(stopped_json(each))
         return
-    table = table_of(
-        "received", "message", "customer", "destination", "state", "reason", "delivery"
-    )
-    for each in deliveries:
-        table.add_row(
-            shown_time(each.received_at),
-            each.message_id or each.event_id,
-            each.customer,
-            each.destination,
-            f"{each.state}, stops its conversation" if each.parks else each.state,
-            each.reason,
-            each.id,
-        )
-    print_table(table, empty="nothing is dead or held")
+    shown = list(deliveries)
+    ids = _short_ids(queries, [each.id for each in shown])
+    rows = [
+        {
+            "received": table_time(each.received_at),
+            "message": each.message_id or each.event_id,
+            "customer": each.customer or "",
+            "destination": each.destination,
+            "state": _stopped_state(each),
+            "reason": each.reason or "",
+            "delivery": ids[each.id],
+        }
+        for each in shown
+    ]
+    print_table(_STOPPED, rows, empty="nothing is dead or held")
+    if is_terminal() and any(each.parks for each in shown):
+        print_lines(["", "* its conversation waits until it is resent or settled"])
+
+
+def _stopped_state(delivery: FoundDelivery) -> str:
+    if not delivery.parks:
+        return delivery.state
+    return f"{delivery.state}{' *' if is_terminal() else ', stops its conversation'}"
 
 
 def show_groups(groups: Sequence[ReasonGroup], *, as_json: bool) -> None:
@@ -132,15 +217,20 @@ def show_groups(groups: Sequence[ReasonGroup], *, as_json: bool) -> None:
         for group in groups:
             print_json(group_json(group))
         return
-    table = table_of("number", "destination", "reason", "oldest", "newest")
-    for group in groups:
-        oldest, newest = shown_time(group.oldest), shown_time(group.newest)
-        table.add_row(f"{group.number:,}", group.destination, group.reason, oldest, newest)
-    print_table(table, empty="nothing is dead or held")
+    rows = [
+        {
+            "number": f"{group.number:,}",
+            "destination": group.destination,
+            "reason": group.reason,
+            "oldest": table_time(group.oldest),
+            "newest": table_time(group.newest),
+        }
+        for group in groups
+    ]
+    print_table(_GROUPS, rows, empty="nothing is dead or held")
     if groups:
-        click.echo(
-            "\nall of a group: gofax-relay resend --destination NAME --reason 'REASON' [--dry-run]"
-        )
+        how = "gofax-relay resend --destination NAME --reason 'REASON' [--dry-run]"
+        print_lines(["", f"all of a group: {how}"])
 
 
 def show_change(change: Change, *, done: bool, says: str, as_json: bool) -> None:
@@ -172,10 +262,10 @@ def all_say(destinations: Mapping[str, Destination], ask: Callable[[Connector[An
     for name, destination in destinations.items():
         try:
             said = ask(destination.connector)
-            click.echo(f"✓ {name}: {said}")
+            print_lines([f"✓ {name}: {said}"])
         except DeliveryError as error:
             good = False
-            click.echo(f"✗ {name}: {type(error).__name__.lower()}: {error}")
+            print_lines([f"✗ {name}: {type(error).__name__.lower()}: {error}"])
         finally:
             destination.connector.close()
     return good
@@ -336,35 +426,12 @@ def _then_and_now(step: ReplayStep) -> str:
 
 
 def _short(delivery: DeliveryView) -> str:
-    tries = f" ×{delivery.attempts}" if delivery.attempts > 1 else ""
-    return f"{SIGNS[delivery.state]} {delivery.destination}{tries}"
+    # A line of a terminal ends at a blank.
+    gap = "" if is_terminal() else " "
+    tries = f"{gap}×{delivery.attempts}" if delivery.attempts > 1 else ""
+    return f"{SIGNS[delivery.state]}{gap}{delivery.destination}{tries}"
 
 
-def shown_time(time: datetime) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def table_of(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(name, overflow="fold")
-    return table
-
-
-def print_table(table: Table, *, empty: str) -> None:
-    if table.row_count:
-        # A file or a pipe has no edge at which to fold.
-        width = None if sys.stdout.isatty() else WIDTH
-        Console(width=width, highlight=False, markup=False, emoji=False).print(table)
-    else:
-        click.echo(empty)
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Print text for people, without control characters that others may have written."""
-    for line in lines:
-        click.echo(line.translate(_CONTROLS))
-
-
-def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
+def print_json(value: Any) -> None:
+    """Print *value* as one line of JSON."""
+    click.echo(jsontext.printable(value))

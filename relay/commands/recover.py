@@ -14,22 +14,24 @@ from typing import Any, Literal, cast
 import click
 
 from relay.commands import bulk, output
-from relay.commands.bulk import BulkOptions, count
+from relay.commands.bulk import BulkOptions
 from relay.commands.options import (
     Moment,
     Number,
     Rate,
     Text,
     config_option,
+    existing,
     json_option,
     limit_option,
     opened,
 )
+from relay.commands.tables import count
 from relay.config.model import Config
 from relay.rules import recovery, routing
 from relay.rules.delivery import State
 from relay.rules.recovery import FoundDelivery, FoundEvent
-from relay.store import Recovery
+from relay.store import Queries, Recovery
 from relay.store.search import STOPPED, Filter, Unknown
 
 Command = Callable[..., None]
@@ -137,13 +139,16 @@ def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group:
               gofax-relay dead --destination crm --since 2d
               gofax-relay dead --reason 'refused: *' --json
     """
-    store = _recovery_of(config, which.destinations)
+    _point_out_destinations(config, which.destinations)
+    database = existing(config)
+    store = Recovery(database)
     which = replace(which, states=which.states or STOPPED)
     if group:
         output.show_groups(store.piles(which)[:limit], as_json=as_json)
         return
     stopped = (each for page in store.pages(which) for each in page)
-    output.show_stopped(deque(stopped, maxlen=limit) if limit else stopped, as_json=as_json)
+    shown = deque(stopped, maxlen=limit) if limit else stopped
+    output.show_stopped(Queries(database), shown, as_json=as_json)
 
 
 @click.command()
@@ -178,7 +183,8 @@ def resend(
               gofax-relay resend --destination crm --reason 'refused: answered 400*' --dry-run
               gofax-relay resend --all-dead --rate 100/10s
     """
-    store = _recovery_of(config, which.destinations)
+    _point_out_destinations(config, which.destinations)
+    store = Recovery(existing(config))
     decide = partial(recovery.resend, again=again, now=store.clock())
     if names:
         _refuse_filters(replace(which, destinations=(), states=()), all_dead=all_dead)
@@ -230,7 +236,8 @@ def replay(
     Examples: gofax-relay replay abc123 --dry-run
               gofax-relay replay --since 2026-11-24 --destination helpdesk --rate 60/60s
     """
-    store = _recovery_of(config, only)
+    _point_out_destinations(config, only)
+    store = Recovery(existing(config))
 
     def decide(found: FoundEvent) -> recovery.Replay:
         today = routing.match(found.event, config.routes).destinations
@@ -277,7 +284,7 @@ def settle(config: Config, names: Sequence[str], end: str, options: BulkOptions)
     Examples: gofax-relay settle dlv_0193a1b2c3d4… --as delivered --why 'it is in the ticket'
               gofax-relay settle dlv_0193a1b2c3d4… --as dead
     """
-    store = _recovery_of(config)
+    store = Recovery(existing(config))
     decide = partial(recovery.settle, end=cast(Literal[State.DELIVERED, State.DEAD], State(end)))
     found = bulk.found(partial(_one, store), names)
     bulk.by_name(store, found, decide, options)
@@ -293,7 +300,7 @@ def pause(config: Config, destination: str, who: str, why: str | None) -> None:
     \b
     Example: gofax-relay pause helpdesk --why 'maintenance until 6 pm'
     """
-    store = _recovery_of(config)
+    store = Recovery(opened(config))
     _check_destination(destination, config.destinations)
     options = BulkOptions(who=who, why=why, as_json=False)
     if store.pause(destination, options.act(store)):
@@ -312,7 +319,7 @@ def resume(config: Config, destination: str, who: str, why: str | None) -> None:
     \b
     Example: gofax-relay resume helpdesk
     """
-    store = _recovery_of(config)
+    store = Recovery(opened(config))
     _check_destination(destination, [*config.destinations, *store.paused()])
     options = BulkOptions(who=who, why=why, as_json=False)
     cause = store.resume(destination, options.act(store))
@@ -322,15 +329,13 @@ def resume(config: Config, destination: str, who: str, why: str | None) -> None:
         click.echo(f"{destination} is served again (it was paused: {cause})")
 
 
-def _recovery_of(config: Config, destinations: Sequence[str] = ()) -> Recovery:
-    """Open the store; point out destinations that the config does not name."""
-    for name in destinations:
+def _point_out_destinations(config: Config, names: Sequence[str]) -> None:
+    for name in names:
         if name not in config.destinations:
             have = ", ".join(config.destinations) or "none"
             click.echo(
                 f'note: no destination named "{name}" in the config (have: {have})', err=True
             )
-    return Recovery(opened(config))
 
 
 def _check_span(since: datetime | None, until: datetime | None) -> None:

@@ -18,6 +18,6 @@ def requests(config: Config, as_json: bool, limit: int | None) -> None:
 
     \b
     Examples: gofax-relay requests --limit 20
-              gofax-relay requests --json | grep '"status": 401'
+              gofax-relay requests --json | grep '"status":401'
     """
     output.show_requests(queries_of(config), as_json=as_json, limit=limit)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from relay.rules.delivery import State
 from relay.rules.health import Pause
-from relay.store import schema
+from relay.store import schema, search
 from relay.store.database import Database
 from relay.store.values import (
     ActionView,
@@ -56,8 +56,24 @@ class Queries:
         """Return the event with the id or messageId *name*, all that hangs on it included.
 
         Of several with one messageId an accepted one is preferred, then the newest. A delivery's
-        id means its event.
+        id means its event. The beginning of an id stands for the only one that begins so; raises
+        :class:`~relay.store.search.Unknown` if several do.
         """
+        if found := self._named(name):
+            return found
+        with self._database.reading() as db:
+            whole = search.whole_id(db, name)
+        return None if whole == name else self._named(whole)
+
+    def short_ids(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return for each id of an event (or each of a delivery) a short one that finds it."""
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), _PAGE):
+            with self._database.reading() as db:
+                found |= search.short_ids(db, ids[start : start + _PAGE])
+        return found
+
+    def _named(self, name: str) -> EventView | None:
         table, deliveries = schema.events.c, schema.deliveries.c
         delivered = sa.select(deliveries.event_id).where(deliveries.id == name)
         names = table.id == name, table.message_id == name, table.id.in_(delivered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from relay.ids import shortened
 from relay.rules.delivery import State
 from relay.rules.recovery import FoundDelivery, FoundEvent, Latest
 from relay.store import schema
@@ -18,6 +20,11 @@ from relay.store.values import load_event
 STOPPED = (State.DEAD, State.HELD)
 
 _d, _e, _lanes = schema.deliveries.c, schema.events.c, schema.lanes.c
+
+#: What may be the beginning of an event's or a delivery's id.
+_BEGINNING = re.compile("(evt|dlv)_[0-9a-f]{1,23}")
+#: How many ids are listed where a beginning means several.
+_LISTED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,9 +121,11 @@ def latest_of(db: sa.Connection, event_ids: Sequence[str]) -> dict[str, dict[str
 def cases_named(db: sa.Connection, name: str) -> list[FoundDelivery]:
     """Return the delivery *name*, or the newest ones of the event or messageId *name*.
 
-    Raises :class:`Unknown`.
+    The beginning of an id will do if no other begins so. Raises :class:`Unknown`.
     """
     found = load_cases(db, _cases().where(_d.id == name))
+    if not found and name.startswith("dlv_"):
+        found = load_cases(db, _cases().where(_d.id == whole_id(db, name)))
     if found:
         return found
     event = sa.select(_e.id).where(_e.id == event_named(db, name))
@@ -130,6 +139,8 @@ def event_named(db: sa.Connection, name: str) -> str:
     if db.execute(named.where(_e.id == name)).first():
         return name
     rows = db.execute(named.where(_e.message_id == name).order_by(_e.seq)).all()
+    if not rows and name.startswith("evt_") and (whole := whole_id(db, name)) != name:
+        return whole
     if not rows:
         raise Unknown(f'no event or delivery "{name}"')
     accepted = [row for row in rows if row.standing == "accepted"] or rows
@@ -137,6 +148,39 @@ def event_named(db: sa.Connection, name: str) -> str:
         which = ", ".join(f"{row.id} ({row.endpoint})" for row in accepted)
         raise Unknown(f'"{name}" is the messageId of several events, name one of {which}')
     return str(accepted[0].id)
+
+
+def whole_id(db: sa.Connection, name: str) -> str:
+    """Return the id of the event or delivery that begins with *name*; *name* if none does.
+
+    Raises :class:`Unknown` if several do.
+    """
+    if not _BEGINNING.fullmatch(name):
+        return name
+    column = _e.id if name.startswith("evt_") else _d.id
+    # Ids are hexadecimal: all that begin with *name* lie before its "g", in any collation.
+    begins = column >= name, column < f"{name}g"
+    found = db.scalars(sa.select(column).where(*begins).order_by(column).limit(_LISTED + 1)).all()
+    if len(found) > 1:
+        which = [*found[:_LISTED], *(["…"] if len(found) > _LISTED else [])]
+        raise Unknown("\n  ".join([f'several ids begin with "{name}":', *which]))
+    return found[0] if found else name
+
+
+def short_ids(db: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Return the shortest beginning of each of *ids* by which :func:`whole_id` finds it.
+
+    All are events', or all are deliveries'.
+    """
+    if not ids:
+        return {}
+    table = schema.events if ids[0].startswith("evt_") else schema.deliveries
+    other = table.alias("other")
+    before = sa.select(sa.func.max(other.c.id)).where(other.c.id < table.c.id)
+    after = sa.select(sa.func.min(other.c.id)).where(other.c.id > table.c.id)
+    wanted = sa.select(table.c.id, before.scalar_subquery(), after.scalar_subquery())
+    rows = db.execute(wanted.where(table.c.id.in_(ids))).all()
+    return {row[0]: shortened(row[0], filter(None, row[1:])) for row in rows}
 
 
 def _cases() -> sa.Select[Any]:

@@ -78,7 +78,7 @@ def test_who_is_here_is_erased_by_any_form_of_the_number(run: Run, queries: Quer
 
     said = run("erase", copied, "--yes", code=0).output
 
-    assert "removed: 1 events with 1 deliveries" in said
+    assert "removed: 1 event with 1 delivery" in said
     assert [view.event.message_id for view in queries.events()] == ["m1"]
 
 

@@ -1,0 +1,172 @@
+"""How tables and texts fit the place where they are printed, and how nothing in them steers it.
+
+At a terminal a table takes its width: the least important columns go, times and ids are brief, and
+what is still too long ends in an ellipsis. A file or a program gets every column in full.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import click
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relay import jsontext
+from relay.clock import wall
+
+#: Columns of what goes to a file or another program, which has no edge.
+UNBOUNDED = 200
+#: A brief time has no year if it is younger than this.
+_RECENT = timedelta(days=300)
+#: Cells between two columns.
+_GAP = 2
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column of a table, and what becomes of it where there is little room."""
+
+    name: str
+    #: Which columns go first where there is too little room: the highest; 0 always stays.
+    extra: int = 0
+    #: Fewest cells to which it is cut; None: it is never cut.
+    least: int | None = None
+    #: Whether it goes on in further lines instead of being cut.
+    wraps: bool = False
+
+
+def is_terminal() -> bool:
+    """Return whether people read what we print as it comes."""
+    return sys.stdout.isatty()
+
+
+def width() -> int:
+    """Return the cells of a line: those of the terminal, if it is one."""
+    return shutil.get_terminal_size().columns if is_terminal() else UNBOUNDED
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Row], *, empty: str) -> None:
+    """Print a table, or *empty* if it has no rows."""
+    if not rows:
+        click.echo(empty)
+        return
+    clean = [{name: jsontext.plain(text) for name, text in row.items()} for row in rows]
+    bound = width()
+    widths: Mapping[str, int | None] = dict.fromkeys(each.name for each in columns)
+    if is_terminal():
+        columns = fitting(columns, clean, bound)
+        widths = cut(columns, clean, bound)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for each in columns:
+        table.add_column(each.name, width=widths[each.name], overflow="fold")
+    for row in clean:
+        table.add_row(*(_cell(row[each.name], each) for each in columns))
+    Console(width=bound, highlight=False, markup=False, emoji=False).print(table)
+
+
+def fitting(columns: Sequence[Column], rows: Sequence[Row], bound: int) -> Sequence[Column]:
+    """Return *columns* without the least important ones that do not fit into *bound* cells."""
+    chosen = list(columns)
+    extras = sorted((each for each in columns if each.extra), key=lambda each: -each.extra)
+    for extra in extras:
+        if _total(_needed(each, rows) for each in chosen) <= bound:
+            break
+        chosen.remove(extra)
+    return chosen
+
+
+def cut(columns: Sequence[Column], rows: Sequence[Row], bound: int) -> Mapping[str, int]:
+    """Return how wide each of *columns* is so that all fit, the least important cut first."""
+    widths = {each.name: _longest(each, rows) for each in columns}
+    for each in sorted(columns, key=lambda each: -each.extra):
+        excess = _total(widths.values()) - bound
+        if excess > 0:
+            widths[each.name] -= min(excess, widths[each.name] - _needed(each, rows))
+    return widths
+
+
+def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print text for people; at a terminal it wraps at words, indented below its beginning."""
+    stream = sys.stderr if err else sys.stdout
+    bound = shutil.get_terminal_size().columns if stream.isatty() else None
+    for line in lines:
+        clean = jsontext.plain(line)
+        for piece in wrapped(clean, bound) if bound else [clean]:
+            click.echo(piece, err=err)
+
+
+def wrapped(line: str, bound: int) -> Sequence[str]:
+    """Return *line* in pieces of at most *bound* cells that end at words; longer words stay whole.
+
+    The pieces after the first are indented by four more than the first.
+    """
+    text = line.lstrip(" ")
+    indent = len(line) - len(text)
+    pieces, piece = [], " " * indent
+    for word in text.split(" "):
+        if piece.strip() and cell_len(piece) + 1 + cell_len(word) > bound:
+            pieces.append(piece)
+            piece = " " * (indent + 4)
+        piece += word if not piece.strip() else f" {word}"
+    return [*pieces, piece]
+
+
+def failure(text: str) -> click.ClickException:
+    """Return the error that ends a command with *text*, in which nothing steers the terminal."""
+    return click.ClickException("\n".join(map(jsontext.plain, text.split("\n"))))
+
+
+def shown_time(time: datetime) -> str:
+    """Write a time in full."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def brief_time(time: datetime, *, now: datetime) -> str:
+    """Write a time as short as it is clear: of today without a date, of this year without it."""
+    if time.date() == now.date():
+        return time.strftime("%H:%M:%SZ")
+    return time.strftime("%m-%d %H:%MZ" if abs(now - time) < _RECENT else "%Y-%m-%d")
+
+
+def table_time(time: datetime | None) -> str:
+    """Write a time for a table: briefly at a terminal; nothing for None."""
+    if time is None:
+        return ""
+    return brief_time(time, now=wall()) if is_terminal() else shown_time(time)
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Write a number with its noun: ``1 delivery``, ``2 deliveries``."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _total(widths: Iterable[int]) -> int:
+    return sum(each + _GAP for each in widths) - _GAP
+
+
+def _needed(column: Column, rows: Sequence[Row]) -> int:
+    """Return the fewest cells that a column can do with."""
+    longest = _longest(column, rows)
+    if column.least is None:
+        return longest
+    return min(longest, max(column.least, cell_len(column.name)))
+
+
+def _longest(column: Column, rows: Sequence[Row]) -> int:
+    return max(cell_len(text) for text in (column.name, *(row[column.name] for row in rows)))
+
+
+def _cell(text: str, column: Column) -> Text:
+    """Return the content of a cell, in which no markup counts."""
+    if column.wraps or not is_terminal():
+        return Text(text, overflow="fold")
+    return Text(text, no_wrap=True, overflow="ellipsis")
