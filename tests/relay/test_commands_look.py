@@ -1,0 +1,80 @@
+"""Commands that only look leave everything as it is, also where nothing is yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from relay import migrations
+from relay.cli import cli
+from relay.migrations import newest
+
+CONFIG = """\
+store: sqlite:///relay.db
+endpoints:
+  - {path: /webhooks/gofax, signing_secrets: [%s]}
+destinations:
+  crm: {connector: hubspot, access_token: test}
+routes:
+  - {name: all, to: [crm]}
+"""
+SECRETS = ["a-secret-of-the-relay-no-1", "a-secret-of-the-relay-no-2"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG % SECRETS[0])
+    return file
+
+
+def run(config: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, [*arguments, "--config", str(config)])
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("events",), ("requests",), ("explain", "m1"), ("nodes",), ("doctor",), ("dead",),
+        ("dead", "--group"), ("resend", "m1"), ("replay", "m1"), ("prune", "--dry-run"),
+        ("erase", "+61400000000", "--yes"), ("settle", "dlv_1", "--as", "dead"),
+    ],
+)  # fmt: skip
+def test_a_command_that_needs_what_is_in_a_store_makes_none(
+    config: Path, command: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    done = run(config, *command, *options)
+
+    assert done.exit_code == 1
+    assert "relay.db: no store yet: start gofax-relay serve" in done.stderr
+    assert not done.stdout
+    assert list(config.parent.iterdir()) == [config]
+
+
+def test_migrate_says_when_it_has_no_statement_to_print(config: Path, path: Path) -> None:
+    said = run(config, "migrate", "--sql").stdout
+
+    assert said == (f"-- sqlite:///{path} has schema {newest()}: nothing to do\n")
+
+
+def test_migrate_prints_statements_for_a_store_that_is_not_there(config: Path) -> None:
+    said = run(config, "migrate", "--sql").stdout
+
+    assert "CREATE TABLE events" in said and "nothing to do" not in said
+    assert migrations.newest() in said
+    assert list(config.parent.iterdir()) == [config]
+
+
+@pytest.mark.parametrize(
+    ("secrets", "said"),
+    [(SECRETS[:1], "signed with its secret"), (SECRETS, "signed with any of 2 secrets")],
+)
+def test_check_says_in_a_sentence_how_an_endpoint_is_signed(
+    config: Path, secrets: list[str], said: str
+) -> None:
+    config.write_text(CONFIG % ", ".join(secrets))
+
+    assert f"endpoint /webhooks/gofax: json, {said}\n" in run(config, "check").stdout
