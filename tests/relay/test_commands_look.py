@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from relay import migrations
 from relay.cli import cli
 from relay.migrations import newest
 
@@ -64,7 +63,7 @@ def test_migrate_prints_statements_for_a_store_that_is_not_there(config: Path) -
     said = run(config, "migrate", "--sql").stdout
 
     assert "CREATE TABLE events" in said and "nothing to do" not in said
-    assert migrations.newest() in said
+    assert newest() in said
     assert list(config.parent.iterdir()) == [config]
 
 
