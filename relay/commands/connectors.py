@@ -14,7 +14,6 @@ import click
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from connectors.templates import Template
 from relay import destinations, scaffold
 from relay.commands.options import FAILED, config_option
 from relay.commands.output import all_say, print_json
@@ -187,12 +186,7 @@ def _options(installed: Installed) -> Iterator[dict[str, Any]]:
 
 def _plain(default: Any) -> Any:
     """Return *default* as JSON can hold it."""
-    return to_jsonable_python(
-        default,
-        fallback=lambda value: (
-            value.source if isinstance(value, Template) else f"({type(value).__name__})"
-        ),
-    )
+    return to_jsonable_python(default, fallback=str)
 
 
 def _in_words(option: dict[str, Any]) -> str:
