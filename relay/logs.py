@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from relay import jsontext
+from relay.rules import jsontext
 
 #: Foreign loggers whose DEBUG and INFO lines hold bodies and addresses.
 NOISY = ("urllib3", "hubspot", "zenpy", "alembic", "werkzeug")

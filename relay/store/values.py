@@ -12,8 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from connectors.base import Event
-from relay import jsontext
-from relay.rules import payload, routing
+from relay.rules import jsontext, payload, routing
 from relay.rules.delivery import Decision, Outcome, State, Tries
 from relay.rules.health import Health, Pause
 from relay.rules.payload import Format
