@@ -20,6 +20,7 @@ from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
 from connectors.base import Event
+from relay.callers import Callers, TooMany
 from relay.config.model import Config, Endpoint
 from relay.ids import new_id
 from relay.refused import Refusals
@@ -38,6 +39,8 @@ JSON_LIKE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json|text/json")
 REFUSED_BODY = 4096
 #: Seconds after which a sender may try again when the store is away.
 RETRY_AFTER_STORE = 10
+#: Seconds after which a sender may try again whose other requests are still being read.
+RETRY_AFTER_READ = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +112,7 @@ def blueprint(
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
+    callers = Callers(threads=config.server.threads)
     judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
         receiver = Receiver(
@@ -121,6 +125,7 @@ def blueprint(
             inbox=inbox,
             refusals=refusals,
             rates=rates,
+            callers=callers,
             judge=judge,
             secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
             clock=clock,
@@ -149,6 +154,7 @@ class Receiver:
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
+    callers: Callers
     judge: Judge | None
     secrets: Sequence[bytes]
     clock: Callable[[], datetime]
@@ -186,15 +192,16 @@ class Receiver:
             )
             self.refusals.note(noted)
             answer = refusal
-        self.log.info(
-            "request.received",
-            request_id=noted.id,
-            remote=noted.remote,
-            status=answer.status,
-            outcome=answer.outcome,
-            ms=round((time.monotonic() - started) * 1000, 1),
-            **answer.logged,
-        )
+        if answer.outcome != "refused" or self.refusals.is_logged(noted):
+            self.log.info(
+                "request.received",
+                request_id=noted.id,
+                remote=noted.remote,
+                status=answer.status,
+                outcome=answer.outcome,
+                ms=round((time.monotonic() - started) * 1000, 1),
+                **answer.logged,
+            )
         return answer.response(close=not call.is_read)
 
     def _check_rate(self, call: Call) -> None:
@@ -249,7 +256,12 @@ class Receiver:
 
     def _read_body(self, call: Call) -> bytes:
         """Read the body up to the cap, however it is framed."""
-        body = call.read(self.max_body + 1)
+        try:
+            with self.callers.reading(addresses.holder(call.remote)):
+                body = call.read(self.max_body + 1)
+        except TooMany as error:
+            retry = {"Retry-After": str(RETRY_AFTER_READ)}
+            raise Refusal(429, str(error), headers=retry) from error
         if len(body) > self.max_body:
             raise Refusal(413, f"more than {self.max_body} bytes")
         announced = call.content_length

@@ -1,9 +1,13 @@
-"""Notes refused requests after they were answered, and never at the cost of accepted ones."""
+"""Notes refused requests after they were answered, and never at the cost of accepted ones.
+
+In a flood, store and log get samples of them, and counts of the others.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -19,6 +23,10 @@ log = structlog.get_logger()
 KEPT_PER_WRITE = 100
 #: Seconds between two writes: what bounds the work that a flood can cause.
 PAUSE = 0.25
+#: Log lines of a second for one address and status, and for all.
+LOGGED_EACH, LOGGED_TOGETHER = 5, 100
+#: Addresses that the count of the others names.
+NAMED = 10
 
 
 class Refusals:
@@ -30,6 +38,7 @@ class Refusals:
         #: By status: reasons repeat what strangers write.
         self._dropped: Counter[int] = Counter()
         self._lock = threading.Lock()
+        self._sample = Sample()
         self._loop = Every("refusals", math.inf, self._write_and_rest)
 
     def note(self, request: Request) -> None:
@@ -41,14 +50,44 @@ class Refusals:
                 self._waiting.append(request)
         self._loop.wake()
 
+    def is_logged(self, request: Request) -> bool:
+        """Return whether *request* gets a log line of its own; a flood is counted."""
+        with self._lock:
+            taken = self._sample.takes(request.remote or "", request.status, time.monotonic())
+        if not taken:
+            self._loop.wake()
+        return taken
+
     def close(self) -> None:
         """Write what is waiting, then stop."""
         self._loop.close()
         self._write()
+        self._report(math.inf)
 
     def _write_and_rest(self) -> None:
         self._write()
         self._loop.pause(PAUSE)
+        if self._report(time.monotonic()):
+            self._loop.wake()
+
+    def _report(self, now: float) -> bool:
+        """Log the count of what was not logged, once a second; return whether more is to come."""
+        with self._lock:
+            left_out = self._sample.left_out(now)
+            is_more = self._sample.is_more
+        if left_out:
+            statuses: Counter[str] = Counter()
+            addresses: Counter[str] = Counter()
+            for (address, status), count in left_out.items():
+                statuses[str(status)] += count
+                addresses[address] += count
+            log.warning(
+                "requests.not_logged",
+                count=left_out.total(),
+                statuses=dict(statuses),
+                addresses=dict(addresses.most_common(NAMED)),
+            )
+        return is_more
 
     def _write(self) -> None:
         with self._lock:
@@ -64,3 +103,38 @@ class Refusals:
             self._keep(requests)
         except StoreUnavailable as error:
             log.warning("requests.not_kept", count=len(requests), error=str(error))
+
+
+class Sample:
+    """Decides which refusals get a log line: the first of each second, address and status."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._taken: Counter[tuple[str, int]] = Counter()
+        self._left_out: Counter[tuple[str, int]] = Counter()
+
+    @property
+    def is_more(self) -> bool:
+        """Whether something is left out that was not asked for yet."""
+        return bool(self._left_out)
+
+    def takes(self, address: str, status: int, now: float) -> bool:
+        """Return whether a refusal at *now* gets a line."""
+        if int(now) != self._second:
+            self._second = int(now)
+            self._taken.clear()
+        who = (address, status)
+        if self._taken[who] < LOGGED_EACH and self._taken.total() < LOGGED_TOGETHER:
+            self._taken[who] += 1
+            return True
+        # As many addresses as there may be lines; the others share a count.
+        known = who in self._left_out or len(self._left_out) < LOGGED_TOGETHER
+        self._left_out[who if known else ("others", status)] += 1
+        return False
+
+    def left_out(self, now: float) -> Counter[tuple[str, int]]:
+        """Return what got no line, once the second is over."""
+        if now < self._second + 1:
+            return Counter()
+        found, self._left_out = self._left_out, Counter()
+        return found

@@ -51,7 +51,7 @@ FLOORS = [
     {"clock", "every", "ids", "logs", "scaffold"},
     {"config", "store"},
     {"migrations", "destinations"},
-    {"refused", "node"},
+    {"callers", "refused", "node"},
     {"attempts", "leases", "pool", "receive", "worker", "console", "api"},
     {"app", "processes", "cluster"},
     {"commands"},

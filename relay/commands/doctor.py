@@ -282,7 +282,8 @@ def _proxy(config: Config) -> Finding:
         return Finding(check="proxy", severity="good", said="strangers meet a proxy first")
     said = (
         f"{config.server.listen} is open to strangers without a proxy (trusted_proxies: 0): "
-        "bodies that arrive slowly can hold all threads; put a proxy that buffers them in front"
+        "bodies that arrive slowly from many addresses can hold all threads; put a proxy that "
+        "buffers them in front"
     )
     return Finding(check="proxy", severity="notice", said=said)
 

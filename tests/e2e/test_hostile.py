@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
@@ -23,9 +23,11 @@ HTTP2 = (
 )
 
 
-def _connect(relay: Relay, stack: ExitStack, sent: bytes) -> socket.socket:
-    address = relay.url.removeprefix("http://").split(":")
-    made = stack.enter_context(socket.create_connection((address[0], int(address[1])), 10))
+def _connect(
+    relay: Relay, stack: ExitStack, sent: bytes, *, source: str = "127.0.0.1"
+) -> socket.socket:
+    address = ("127.0.0.1", relay.port)
+    made = stack.enter_context(socket.create_connection(address, 10, (source, 0)))
     made.sendall(sent)
     return made
 
@@ -54,7 +56,38 @@ def test_more_connections_than_threads_hold_nobody_up(
     for _ in range(1100):
         _connect(relay, stack, sent)
 
-    assert _post_takes(relay, "meanwhile") < 5
+    assert max(_post_takes(relay, f"meanwhile-{number}") for number in range(5)) < 1
+
+
+def test_slow_bodies_from_fifty_addresses_hold_nobody_up(relay: Relay, stack: ExitStack) -> None:
+    relay.start()
+    _post_takes(relay, "before")
+    body = b"X-GoFax-Signature: " + b"0" * 64 + b"\r\nContent-Length: 500\r\n\r\n{"
+
+    slow = [
+        _connect(relay, stack, HEAD + body, source=f"127.0.0.{2 + number % 50}")
+        for number in range(1500)
+    ]
+
+    for number in range(5):
+        assert _post_takes(relay, f"meanwhile-{number}") < 1
+        for each in slow:
+            with suppress(OSError):
+                each.send(b" ")
+    # Every address has its share, and is answered at once beyond it.
+    assert 50 <= sum(map(_is_open, slow)) <= 500
+
+
+def _is_open(made: socket.socket) -> bool:
+    """Return whether nothing came of a connection yet, neither an answer nor its end."""
+    made.setblocking(False)
+    try:
+        made.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def test_a_head_that_is_too_large_is_refused(relay: Relay, stack: ExitStack) -> None:

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,48 @@ def test_the_address_is_the_callers_as_the_trusted_proxy_says(
     post("/open", X_Forwarded_For=named)
 
     assert last_request(database).remote == remote
+
+
+class SlowBody:
+    """A body that comes when it is told to."""
+
+    def __init__(self) -> None:
+        self.is_read, self.comes = threading.Event(), threading.Event()
+
+    def read(self, limit: int) -> bytes:
+        self.is_read.set()
+        self.comes.wait(30)
+        return b""
+
+
+def test_a_caller_that_holds_its_share_of_threads_is_told_to_come_again(
+    new_client: NewClient,
+) -> None:
+    app = new_client("threads: 4").application
+    slow = [SlowBody() for _ in range(2)]
+    third = SlowBody()
+
+    def send(body: SlowBody) -> TestResponse:
+        return app.test_client().post(
+            "/open",
+            data=BODY,
+            content_type="application/json",
+            environ_overrides={"REMOTE_ADDR": "198.51.100.7", "wsgi.input": body},
+        )
+
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(send, body) for body in slow]
+        assert all(body.is_read.wait(30) for body in slow)
+        answer = send(third)
+        honest = app.test_client().post("/open", data=BODY, content_type="application/json")
+        for body in slow:
+            body.comes.set()
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
+    assert answer.headers["Connection"] == "close"
+    assert not third.is_read.is_set()
+    assert honest.status_code == 200
+    assert [each.result().status_code for each in waiting] == [408, 408]
 
 
 #: What a caller may write to seem another one at each request.

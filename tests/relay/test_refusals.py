@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any
 
 import pytest
 from fakes import eventually, locked, request
 from structlog.testing import capture_logs
 
 from relay import every
-from relay.refused import KEPT_PER_WRITE, Refusals
+from relay.refused import KEPT_PER_WRITE, LOGGED_EACH, LOGGED_TOGETHER, Refusals, Sample
 from relay.store import Database, Inbox, Queries, StoreUnavailable
 from relay.store.values import Request
 
@@ -178,3 +179,66 @@ def test_refused_requests_reach_the_store(
     refusals.close()
 
     assert [each.id for each in queries.requests()] == ["r1", "r2"]
+
+
+class TestSample:
+    """Which refusals of a flood are logged."""
+
+    def test_the_first_of_each_second_are(self) -> None:
+        sample = Sample()
+
+        taken = [sample.takes("a", 401, 7 + number / 10) for number in range(20)]
+
+        assert taken == ([True] * LOGGED_EACH + [False] * (10 - LOGGED_EACH)) * 2
+
+    def test_each_address_and_status_has_its_own(self) -> None:
+        sample = Sample()
+        for _ in range(50):
+            sample.takes("a", 401, 7.0)
+
+        assert sample.takes("b", 401, 7.0)
+        assert sample.takes("a", 413, 7.0)
+
+    def test_the_others_are_counted_once_when_the_second_is_over(self) -> None:
+        sample = Sample()
+        for _ in range(LOGGED_EACH + 20):
+            sample.takes("a", 401, 7.5)
+
+        assert sample.left_out(7.9) == {}
+        assert sample.is_more
+        assert sample.left_out(8.0) == {("a", 401): 20}
+        assert sample.left_out(8.0) == {}
+        assert not sample.is_more
+
+    def test_a_flood_from_many_addresses_is_bounded_too(self) -> None:
+        sample = Sample()
+
+        taken = sum(sample.takes(f"a{number}", 401, 7.0) for number in range(5000))
+
+        left_out = sample.left_out(8.0)
+        assert taken == LOGGED_TOGETHER
+        assert left_out.total() == 5000 - taken
+        assert len(left_out) == LOGGED_TOGETHER + 1
+
+
+def test_the_log_counts_what_has_no_line(refusals: Refusals) -> None:
+    with capture_logs() as logs:
+        logged = sum(refusals.is_logged(_refused(f"r{number}")) for number in range(500))
+        eventually(lambda: sum(_counts(logs)) == 500 - logged, seconds=5)
+
+    # Two seconds or more begin meanwhile on a slow machine.
+    assert LOGGED_EACH <= logged < 500
+    assert logs[0]["statuses"].keys() == {"401"}
+
+
+def _counts(logs: Sequence[MutableMapping[str, Any]]) -> list[int]:
+    return [line["count"] for line in logs if line["event"] == "requests.not_logged"]
+
+
+def test_the_log_counts_at_the_end_too(keeper: Keeper) -> None:
+    refusals = Refusals(keeper)
+    with capture_logs() as logs:
+        logged = sum(refusals.is_logged(_refused(f"r{number}")) for number in range(100))
+        refusals.close()
+
+    assert sum(_counts(logs)) == 100 - logged > 0
