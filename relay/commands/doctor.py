@@ -19,7 +19,6 @@ from relay.commands.options import FAILED, config_option, existing, json_option
 from relay.commands.output import print_json
 from relay.commands.tables import count, print_lines
 from relay.config.model import Config
-from relay.rules import jsontext
 from relay.rules.delivery import State
 from relay.store import Database, Queries, copy
 from relay.store.checkup import BY_NODE, Checkup, Server, look_at

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from connectors.base import Connector, DeliveryError
-from relay import jsontext
 from relay.commands.tables import (
     Column,
     is_terminal,
@@ -17,6 +16,7 @@ from relay.commands.tables import (
     table_time,
 )
 from relay.destinations import Destination
+from relay.rules import jsontext
 from relay.rules.delivery import State
 from relay.rules.recovery import Change, ChangeKind, FoundDelivery, Replay, ReplayStep
 from relay.store import Queries

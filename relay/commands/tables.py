@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relay import jsontext
 from relay.clock import wall
+from relay.rules import jsontext
 
 #: Columns of what goes to a file or another program, which has no edge.
 UNBOUNDED = 200
