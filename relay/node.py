@@ -28,6 +28,8 @@ log = structlog.get_logger()
 BEAT = 5.0
 #: Seconds from the start to the first pruning, between two, and between two steps of one.
 FIRST, EVERY, REST = 60.0, 3600.0, 0.05
+#: Seconds between two looks whether there is room, and bytes of the longest write-ahead log.
+LOOK, LONGEST_LOG = 5.0, 64 << 20
 
 
 class NodeSlot:
@@ -98,7 +100,8 @@ def leave(database: Database, name: str) -> None:
 class Pruner:
     """Prunes the store every hour, in steps between which others write.
 
-    Several workers may each have one.
+    In between it keeps the write-ahead log short, and lets refused requests go when the disk
+    is. Several workers may each have one.
     """
 
     def __init__(
@@ -114,14 +117,31 @@ class Pruner:
         self._retention = retention
         self._horizon = horizon
         self._clock = clock
+        #: Whether a reader kept removed texts in the write-ahead log.
+        self._owes_log = False
         self._loop = Every("prune", EVERY, self._prune, first=first, away=StoreUnavailable)
+        self._room = Every("room", LOOK, self._make_room, first=0.0, away=StoreUnavailable)
 
     def start(self) -> None:
         self._loop.start()
+        self._room.start()
 
     def close(self) -> None:
         """Stop after the current step."""
         self._loop.close()
+        self._room.close()
+
+    def _make_room(self) -> None:
+        """Let refused requests go while the disk is short, and shorten the log."""
+        evicted = 0
+        for number in self._pruning.make_room():
+            evicted += number
+            if self._room.pause(REST):
+                break
+        if evicted:
+            log.warning("requests.evicted", count=evicted, reason="the disk is short")
+        above = 0 if self._owes_log else LONGEST_LOG
+        self._owes_log = bool(self._pruning.truncate_log(above=above)) and self._owes_log
 
     def _prune(self) -> None:
         now, total = self._clock(), Removed()
@@ -130,5 +150,8 @@ class Pruner:
             total += step
             if self._loop.pause(REST):
                 break
+        if reason := self._pruning.truncate_log():
+            log.warning("store.log_kept", reason=reason)
+            self._owes_log = True
         if total != Removed():
             log.info("store.pruned", events=total.events, requests=total.requests, keys=total.keys)

@@ -35,7 +35,7 @@ from relay.every import Every
 from relay.leases import Intervals
 from relay.node import Heartbeat, NodeSlot, Pruner, leave, new_name
 from relay.refused import Refusals
-from relay.store import Database, Inbox, Queue, connect
+from relay.store import Database, Inbox, Queue, StoreUnavailable, connect
 from relay.store.nodes import Role
 from relay.store.prune import Pruning
 from relay.worker import Worker
@@ -52,6 +52,8 @@ WOKEN_POLL = 0.25
 SWITCH_INTERVAL = 0.05
 #: Seconds after SIGTERM at which a worker ends whatever hangs, and at which a child is killed.
 END, KILL_AFTER = 9.0, 9.5
+#: Seconds that the store's log may then take, at least.
+CLOSE = 0.4
 #: Seconds between the death of a child and its next start.
 RESTART_AFTER = 1.0
 
@@ -125,7 +127,7 @@ def run_web(config: Config) -> None:
     # There is no reload yet: a terminal that closes ends the receiver as SIGTERM does.
     server.signal_handler_reload = server.signal_handler_interrupt  # type: ignore[method-assign]
     # Its process keeps the list up to date, and is gone by then.
-    server.on_shutdown(partial(leave, database, node))
+    server.on_shutdown(partial(_leave, database, node))
     watch = ReceiverWatch(config, lambda: [_pid(worker) for worker in server.wrks])
     server.on_startup(watch.start)
     server.on_shutdown(watch.close)
@@ -139,6 +141,21 @@ def run_web(config: Config) -> None:
             # Granian gives up, in its own log only, when its process dies again and again.
             log.error("web.ended", exit_code=error.code, reason="its process died repeatedly")
         raise
+
+
+def _leave(database: Database, node: str) -> None:
+    leave(database, node)
+    _close(database)
+
+
+def _close(database: Database) -> None:
+    """Close the store, and leave no text in its write-ahead log."""
+    try:
+        if reason := database.truncate_log():
+            log.info("store.log_kept", reason=reason)
+    except StoreUnavailable as error:
+        log.warning("store.unavailable", error=str(error))
+    database.close()
 
 
 def _pid(worker: Any) -> int | None:
@@ -231,6 +248,7 @@ def run_worker(config: Config) -> None:
     queue.close()
     worker.close()
     heartbeat.close()
+    _close(database)
     log.info("worker.stopped", node=node, left_to_their_leases=left)
     # Threads that hang in a connector would hold the interpreter up at its end.
     logs.flush()
@@ -240,8 +258,16 @@ def run_worker(config: Config) -> None:
 def serve(config: Config) -> int:
     """Run web and worker as two processes of this one; return the exit code."""
     write_no_core_files()
+    # Not connected to before the fork, and not before the children have ended.
+    database = connect(config.store)
     roles = {"web": partial(run_web, config), "worker": partial(run_worker, config)}
-    return Supervisor(roles).run()
+    supervisor = Supervisor(roles)
+    code = supervisor.run()
+    # One that was killed left the log as it was. Nothing holds up our own end, though.
+    closing = threading.Thread(target=_close, args=(database,), daemon=True, name="close")
+    closing.start()
+    closing.join(max(CLOSE, supervisor.ends_at - time.monotonic()))
+    return code
 
 
 class Supervisor:
@@ -251,6 +277,8 @@ class Supervisor:
         self._roles = roles
         self._children: dict[str, _Child] = {}
         self._stopping = False
+        #: When a child that has not ended is killed.
+        self.ends_at = 0.0
 
     def run(self) -> int:
         """Start the roles, restart what dies, and stop all on SIGTERM, SIGINT or SIGHUP."""
@@ -297,9 +325,9 @@ class Supervisor:
         for child in self._children.values():
             if child.process.is_alive():
                 child.process.terminate()
-        ends_at = time.monotonic() + KILL_AFTER
+        self.ends_at = time.monotonic() + KILL_AFTER
         for role, child in self._children.items():
-            child.process.join(max(0.0, ends_at - time.monotonic()))
+            child.process.join(max(0.0, self.ends_at - time.monotonic()))
             if child.process.is_alive():
                 log.warning("process.killed", role=role)
                 child.process.kill()

@@ -81,9 +81,10 @@ class Inbox:
     def refuse(self, requests: Sequence[Request]) -> None:
         """Note refused requests in their ring; not synced, because nobody was told 200.
 
-        One that the database cannot hold is left out. Raises :class:`StoreUnavailable`.
+        One that the database cannot hold is left out. They stop before events do, so that no
+        stranger can fill the disk for those. Raises :class:`StoreUnavailable`.
         """
-        self._database.require_room()
+        self._database.require_room(share=refused.SHARE)
         try:
             self._note_refused(requests)
         except RowRefused as error:

@@ -32,6 +32,10 @@ class StoreUnavailable(Exception):
     """The database cannot be read or written now; nothing of the call was kept."""
 
 
+class OutOfRoom(StoreUnavailable):
+    """The disk is at its reserve."""
+
+
 class InTheWay(StoreUnavailable):
     """Another transaction blocked this one, which may succeed a moment later."""
 
@@ -114,9 +118,9 @@ class Database(ABC):
 
     @abstractmethod
     def require_room(self, *, share: float = 1.0) -> None:
-        """Raise :class:`StoreUnavailable` if the disk is below *share* of its reserve.
+        """Raise :class:`OutOfRoom` if the disk is below *share* of its reserve.
 
-        Raised, too, as by :meth:`require_present`.
+        Raises :class:`StoreUnavailable` as :meth:`require_present` does.
         """
 
     @abstractmethod
@@ -125,6 +129,17 @@ class Database(ABC):
 
         What was committed to it then is nowhere where anybody will look for it.
         """
+
+    @abstractmethod
+    def truncate_log(self, *, above: int = 0) -> str:
+        """Empty a write-ahead log of more than *above* bytes, which holds what was deleted, too.
+
+        Return why that cannot be done now; nothing, if it was done or need not be.
+        """
+
+    @abstractmethod
+    def vacuum(self) -> None:
+        """Let the space of deleted rows be written over, which may take long."""
 
     @abstractmethod
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
-from relay.store import schema
-from relay.store.database import Database
+from relay.store import refused, schema
+from relay.store.database import Database, OutOfRoom
 from relay.store.lanes import forget_empty, lock_lanes, promote
 
 #: Rows that one transaction looks at.
@@ -83,6 +83,28 @@ class Pruning:
                 return
             after = found[-1].seq
             yield removed
+
+    def make_room(self) -> Iterator[int]:
+        """Remove the oldest refused requests while the disk is short; yield how many went."""
+        while not self._has_room():
+            with self._database.writing_unsynced() as db:
+                gone = refused.evict_oldest(self._database, db, self._size)
+            # The log has grown by as much as was overwritten.
+            self._database.truncate_log()
+            if not gone:
+                return
+            yield gone
+
+    def truncate_log(self, *, above: int = 0) -> str:
+        """Do what :meth:`Database.truncate_log` does."""
+        return self._database.truncate_log(above=above)
+
+    def _has_room(self) -> bool:
+        try:
+            self._database.require_room(share=refused.EVICTED_BELOW)
+        except OutOfRoom:
+            return False
+        return True
 
     def _prune_events(self, before: datetime) -> Iterator[Removed]:
         c = _events.c

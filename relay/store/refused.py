@@ -9,6 +9,8 @@ from relay.store.database import Database
 
 #: How many refused requests are kept, and how many bytes of their headers and bodies.
 ROWS_KEPT, BYTES_KEPT = 10_000, 64 << 20
+#: Below what share of the disk's reserve none is noted any more, and below which the oldest go.
+SHARE, EVICTED_BELOW = 1.5, 1.25
 #: Rows that are read at once.
 PAGE = 200
 

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import requests
 from disks import Ballast, NoMounts, break_down, in_memory, is_released, make_image, on_image
 from plan import Fault
 from proxy import Proxy, running
-from stage import Process, Relay, eventually, lock_file, message, running_sandbox
+from stage import PATH, Process, Relay, eventually, lock_file, message, running_sandbox
 
 Missing = Callable[[str, str], None]
 
@@ -201,6 +201,58 @@ def test_below_its_reserve_a_disk_is_kept_for_what_was_acknowledged(
     assert _effects(systems, "teams") == ["m0", "m0", "m1", "m2"]
     Ballast(disk).clear()
     eventually(lambda: not _refused(relay, "m3"))
+
+
+def test_a_disk_that_refused_requests_filled_heals_within_half_a_minute(
+    tmp_path: Path, stack: ExitStack, systems: str, missing: Missing
+) -> None:
+    try:
+        disk = stack.enter_context(in_memory(tmp_path / "disk", size="48m"))
+    except NoMounts as error:
+        missing("mount", str(error))
+    reserve = "disk_reserve: 12MiB\n"
+    relay = Relay(tmp_path, systems=systems, store=disk / "relay.db", more=reserve)
+    stack.callback(relay.stop)
+    process = relay.start()
+    stack.enter_context(_flood(relay))
+    # Refused requests leave the disk to events while there is more than the reserve.
+    eventually(lambda: (disk / "relay.db").stat().st_size > 16 << 20)
+    assert relay.post(message("m0")).status_code == 200
+
+    # Not even with what the write-ahead log takes is this enough.
+    Ballast(disk).fill(leaving=7 << 20)
+    eventually(lambda: "requests.evicted" in process.said(), patience=20)
+    eventually(lambda: not _refused(relay, "m1"), patience=10)
+
+    relay.settle()
+    assert sorted(_effects(systems, "hubspot")) == ["m0", "m1"]
+
+
+@contextmanager
+def _flood(relay: Relay) -> Iterator[None]:
+    """Post what is not genuine, as large as one is kept, until the end."""
+    ended = threading.Event()
+
+    def post() -> None:
+        while not ended.is_set():
+            with suppress(requests.RequestException):
+                requests.post(
+                    relay.url + PATH,
+                    data=bytes(4096),
+                    headers={"Content-Type": "application/json", "X-GoFax-Signature": "0" * 64}
+                    | {f"X-{number}": "x" * 1000 for number in range(7)},
+                    timeout=5,
+                )
+
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import pytest
 from fakes import arrival, finish, request, take, take_one
 
 from relay.rules.delivery import State
-from relay.store import Database, Inbox, Queue, StoreUnavailable, connect
-from relay.store.sqlite import Disk
+from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, refused
+from relay.store.prune import Pruning
+from relay.store.sqlite_file import Disk
 from relay.store.values import DeliveryView
 
 
@@ -37,6 +38,15 @@ def test_below_the_reserve_nothing_is_taken_in(with_reserve: Callable[[int], Dat
         inbox.accept(arrival("m1"))
     with pytest.raises(StoreUnavailable, match="disk_reserve"):
         inbox.refuse([request(outcome="refused")])
+    inbox.close()
+
+
+def test_refused_requests_stop_before_events_do(with_reserve: Callable[[int], Database]) -> None:
+    inbox = Inbox(with_reserve(shutil.disk_usage("/").free * 4 // 5))
+
+    with pytest.raises(StoreUnavailable, match="disk_reserve"):
+        inbox.refuse([request(outcome="refused")])
+    assert inbox.accept(arrival("m1")).standing == "accepted"
     inbox.close()
 
 
@@ -69,3 +79,61 @@ def test_what_comes_in_stops_before_what_goes_out(tmp_path: Path) -> None:
 
 def test_without_a_reserve_nobody_asks(tmp_path: Path) -> None:
     assert Disk(tmp_path / "is not there", reserve=0).lack(share=1.0) == ""
+
+
+def test_free_pages_of_the_file_are_room_for_one_half(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    disk = Disk(tmp_path, reserve=free * 3 // 2)
+
+    assert disk.lack(share=1.0, free_pages=lambda: free) == ""
+    assert "MiB free" in disk.lack(share=1.0, free_pages=lambda: free // 4)
+    # The write-ahead log finds no room.
+    assert "MiB free" in disk.lack(share=2.0, free_pages=lambda: 9 * free)
+
+
+def test_a_file_says_how_much_of_it_is_free(
+    inbox: Inbox, database: Database, with_reserve: Callable[[int], Database]
+) -> None:
+    for _ in range(20):
+        inbox.refuse([request(outcome="refused", body=bytes(4096)) for _ in range(100)])
+    size = _file(database).stat().st_size
+    poor = with_reserve(shutil.disk_usage("/").free + size // 2)
+    with pytest.raises(StoreUnavailable, match="disk_reserve"):
+        poor.require_room()
+
+    with database.writing() as db:
+        refused.evict(database, db, rows=0)
+
+    poor.require_room()
+
+
+def test_room_is_made_by_the_oldest_refused_requests(
+    inbox: Inbox, database: Database, queries: Queries, with_reserve: Callable[[int], Database]
+) -> None:
+    for _ in range(20):
+        inbox.refuse([request(outcome="refused", body=bytes(4096)) for _ in range(100)])
+    assert database.truncate_log() == ""
+    newest = [each.id for each in queries.requests()][-1]
+    wanted = shutil.disk_usage("/").free + _file(database).stat().st_size // 2
+    poor = with_reserve(int(wanted / refused.EVICTED_BELOW))
+
+    gone = list(Pruning(poor).make_room())
+
+    assert 800 < sum(gone) < 1800
+    assert [each.id for each in queries.requests()][-1] == newest
+    assert list(Pruning(poor).make_room()) == []
+
+
+def _file(database: Database) -> Path:
+    assert database.file is not None
+    return database.file
+
+
+def test_a_long_log_is_truncated(inbox: Inbox, database: Database) -> None:
+    log = Path(f"{database.file}-wal")
+    inbox.accept(arrival("m1"))
+
+    assert database.truncate_log(above=64 << 20) == ""
+    assert log.stat().st_size > 0
+    assert database.truncate_log() == ""
+    assert log.stat().st_size == 0

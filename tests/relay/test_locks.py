@@ -13,7 +13,7 @@ import pytest
 from fakes import eventually
 
 from relay.store.database import StoreUnavailable
-from relay.store.sqlite import FileLock, WriteLock
+from relay.store.write_lock import FileLock, WriteLock
 
 
 def _open(path: Path) -> int:

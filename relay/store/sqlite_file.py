@@ -1,0 +1,142 @@
+"""The file of a SQLite store, and the disk it is on: is it still there, and is there room?"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+
+from relay.store.database import StoreUnavailable
+
+log = structlog.get_logger()
+
+#: Seconds for which a look at the disk is believed.
+BELIEVED = 0.5
+
+
+class Original:
+    """The file that was opened, whatever bears its name now.
+
+    A file that is missing is made, unless a node still uses the one that was there. Its number is
+    noted in *note*, the descriptor of the lock file, so that a process that is started beside a
+    running relay knows the file that the others use.
+    """
+
+    def __init__(self, file: Path, *, note: int) -> None:
+        self._file, self._note = file, note
+        self._is_missed = False
+        if _is_used(file):
+            #: Device and inode; None: the file of the running nodes is gone.
+            self._known = self._noted()
+            return
+        os.close(private(file))
+        self._known = _identity(file)
+        if self._known:
+            os.pwrite(note, f"{self._known[1]}\n".encode(), 0)
+
+    def connect(self) -> sqlite3.Connection:
+        """Open a connection to this file, and to no other. Raises StoreUnavailable."""
+        self.require()
+        # Without mode=rw a file that has just been removed would be made anew.
+        uri = f"file:{quote(str(self._file))}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        try:
+            self.require()
+        except StoreUnavailable:
+            connection.close()
+            raise
+        return connection
+
+    def require(self) -> None:
+        """Raise :class:`StoreUnavailable`, and log it once, if the file is not there any more."""
+        self._known = self._known or self._noted()
+        if self._known and _identity(self._file) == self._known:
+            self._is_missed = False
+            return
+        if not self._is_missed:
+            log.error("store.gone", file=str(self._file))
+            self._is_missed = True
+        raise StoreUnavailable(
+            f"{self._file.name} was removed or exchanged while the relay runs: put it back,"
+            " or stop every process of the relay and start it again"
+        )
+
+    def _noted(self) -> tuple[int, int] | None:
+        """Return what the file is, if it is the one that the running nodes opened."""
+        found = _identity(self._file)
+        noted = os.pread(self._note, 32, 0).decode().strip()
+        return found if found and noted in ("", str(found[1])) else None
+
+
+class Disk:
+    """The disk that *folder* is on, of which *reserve* bytes are not for everybody."""
+
+    def __init__(self, folder: Path, *, reserve: int) -> None:
+        self._folder = folder
+        self._reserve = reserve
+        self._free = 0
+        self._looked_at = float("-inf")
+
+    def lack(self, *, share: float, free_pages: Callable[[], int] = lambda: 0) -> str:
+        """Say what is missing if less than *share* of the reserve is free; else nothing.
+
+        *free_pages*: bytes of the store's file that can be written to. They count for one half:
+        the other one is for the write-ahead log, which comes first.
+        """
+        if not self._reserve or (free := self.free()) >= (wanted := self._reserve * share):
+            return ""
+        if free >= wanted / 2 and free + free_pages() >= wanted:
+            return ""
+        return (
+            f"disk of {self._folder.name or self._folder}: {free >> 20} MiB free, "
+            f"and disk_reserve is {self._reserve >> 20} MiB"
+        )
+
+    def free(self) -> int:
+        """Return the bytes that are free, as of a moment ago."""
+        now = time.monotonic()
+        if now - self._looked_at >= BELIEVED:
+            self._free = shutil.disk_usage(self._folder).free
+            self._looked_at = now
+        return self._free
+
+
+def private(path: Path) -> int:
+    """Make the file readable for its owner only, before SQLite makes it for everybody."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror}") from error
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return device and inode of *file*; None if there is no such file."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_used(file: Path) -> bool:
+    """Return whether a node holds its place beside the store *file*."""
+    return any(_is_locked(path) for path in file.parent.glob(f"{glob.escape(file.name)}.*.lock"))
+
+
+def _is_locked(path: Path) -> bool:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
