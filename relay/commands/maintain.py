@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import timedelta
@@ -22,9 +23,15 @@ from relay.commands.output import print_json
 from relay.commands.tables import count, print_lines
 from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable, walk
-from relay.store import connect
+from relay.store import Database, StoreUnavailable, connect
 from relay.store.connect import file_of
 from relay.store.prune import Pruning, Removed
+from relay.store.traces import Elsewhere
+
+#: How often a write-ahead log that others read is tried, and seconds in between.
+TRIES, PAUSE = 10, 0.5
+#: Places at destinations that are listed for people.
+MOST_PLACES = 50
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Show what would go; remove nothing."
@@ -48,12 +55,11 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
     """
     database = existing(config)
     now, horizon = database.clock(), config.dedupe_horizon
-    upkeep = Pruning(database, dry_run=dry_run)
-    steps = upkeep.prune(
+    steps = Pruning(database, dry_run=dry_run).prune(
         before=now - (older_than or config.retention),
         keys_before=now - horizon if horizon else None,
     )
-    _report(steps, dry_run=dry_run, as_json=as_json)
+    _remove(database, steps, dry_run=dry_run, as_json=as_json)
 
 
 @click.command()
@@ -65,8 +71,10 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
 def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) -> None:
     """Remove every event of the customer NUMBER, delivered or not.
 
-    Only digests of the events' keys stay, which no other store can compute. Whatever destinations
-    received stays there. Exits with 1 if there is nothing to remove.
+    Refused requests that mention the number or a text of the customer go, too, and what people
+    wrote about such events. Only digests of the events' keys stay, which no other store can
+    compute. Whatever destinations received stays there: the links are printed. Exits with 1 if
+    there is nothing to remove.
 
     \b
     Examples: gofax-relay erase +61400000000 --dry-run
@@ -74,8 +82,10 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
     """
     if not (yes or dry_run):
         confirm(f"Remove all events of {number}?", look="--dry-run")
-    steps = Pruning(existing(config), dry_run=dry_run).erase(number)
-    if not _report(steps, dry_run=dry_run, as_json=as_json).events:
+    database = existing(config)
+    steps = Pruning(database, dry_run=dry_run).erase(number)
+    removed = _remove(database, steps, dry_run=dry_run, as_json=as_json)
+    if not (removed.events or removed.requests or removed.words):
         raise click.ClickException(f"no finished event of {number} is here")
 
 
@@ -136,16 +146,19 @@ def _revision(config: Config) -> str | None:
         return migrations.revision(database)
 
 
-def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Removed:
-    """Print what was removed, and return it."""
+def _remove(
+    database: Database, steps: Iterable[Removed], *, dry_run: bool, as_json: bool
+) -> Removed:
+    """Go through *steps*, take what went out of the files as well, and print and return it."""
     total = Removed()
     try:
         for step in steps:
             total += step
     except KeyboardInterrupt:
         click.echo("stopped; what was removed so far is gone", err=True)
+    kept = "" if dry_run or total == Removed() else _clear_files(database)
     if as_json:
-        print_json({**asdict(total), "dry_run": dry_run})
+        print_json({**asdict(total), "dry_run": dry_run, "kept": kept or None})
         return total
     verb = "would be removed" if dry_run else "removed"
     events = count(total.events, "event", "events")
@@ -153,4 +166,33 @@ def _report(steps: Iterable[Removed], *, dry_run: bool, as_json: bool) -> Remove
     requests = count(total.requests, "request", "requests")
     keys = count(total.keys, "key", "keys")
     print_lines([f"{verb}: {events} with {deliveries}, {requests}, {keys}"])
+    if total.words:
+        click.echo(f"blanked: what people wrote in {count(total.words, 'place', 'places')}")
+    _show_elsewhere(total.elsewhere)
+    if kept:
+        click.echo(f"removed texts are still in the files: {kept}", err=True)
     return total
+
+
+def _clear_files(database: Database) -> str:
+    """Take what was removed out of the files of the store; return why that failed, if it did."""
+    try:
+        database.vacuum()
+        for _ in range(TRIES):
+            if not (reason := database.truncate_log()):
+                return ""
+            time.sleep(PAUSE)
+    except StoreUnavailable as error:
+        return str(error)
+    return f"{reason}; the worker tries again within the hour"
+
+
+def _show_elsewhere(places: Sequence[Elsewhere]) -> None:
+    """List what only a person can remove, where it is."""
+    if not places:
+        return
+    click.echo("not removed, because it is not here:")
+    lines = [f"  {each.destination}  {each.where or '(it gave no link)'}" for each in places]
+    print_lines(lines[:MOST_PLACES])
+    if len(lines) > MOST_PLACES:
+        click.echo(f"  and {len(lines) - MOST_PLACES} more (--json lists all)")

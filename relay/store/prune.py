@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
-from relay.store import refused, schema
+from relay.rules.mentions import Mentions
+from relay.store import refused, schema, traces
 from relay.store.database import Database, OutOfRoom
 from relay.store.lanes import forget_empty, lock_lanes, promote
+from relay.store.traces import Elsewhere
 
 #: Rows that one transaction looks at.
 STEP = 200
@@ -29,6 +31,10 @@ class Removed:
     deliveries: int = 0
     requests: int = 0
     keys: int = 0
+    #: What people wrote that was blanked.
+    words: int = 0
+    #: What destinations hold of events that were erased.
+    elsewhere: tuple[Elsewhere, ...] = ()
 
     def __add__(self, other: Removed) -> Removed:
         return Removed(
@@ -36,6 +42,8 @@ class Removed:
             deliveries=self.deliveries + other.deliveries,
             requests=self.requests + other.requests,
             keys=self.keys + other.keys,
+            words=self.words + other.words,
+            elsewhere=tuple(dict.fromkeys((*self.elsewhere, *other.elsewhere))),
         )
 
 
@@ -69,8 +77,31 @@ class Pruning:
     def erase(self, number: str) -> Iterator[Removed]:
         """Remove every event of the customer *number*, delivered or not, yielding after each step.
 
-        What is being delivered at this moment stays; erase again after it.
+        Refused requests that mention the customer or one of the texts go, too, and people's words
+        that do are blanked. What is being delivered at this moment stays; erase again after it.
         """
+        event_ids, texts = self._said(number)
+        mentions = Mentions(number, texts)
+        # The events go last: an erasure that was interrupted finds the rest by them again.
+        yield from self._erase_refused(mentions)
+        yield from self._erase_words(mentions, event_ids)
+        yield from self._erase_events(number)
+
+    def _said(self, number: str) -> tuple[set[str], set[str]]:
+        """Return the ids and the texts of the customer's events."""
+        event_ids: set[str] = set()
+        texts: set[str] = set()
+        after = 0
+        while True:
+            with self._database.reading() as db:
+                found = traces.said(db, number, after=after, limit=self._size)
+            if not found:
+                return event_ids, texts
+            after = found[-1].seq
+            event_ids.update(row.id for row in found)
+            texts.update(row.body for row in found if row.body)
+
+    def _erase_events(self, number: str) -> Iterator[Removed]:
         c = _events.c
         after = 0
         while True:
@@ -78,11 +109,39 @@ class Pruning:
             wanted = wanted.order_by(c.seq)
             with self._step() as db:
                 found = db.execute(wanted.limit(self._size)).all()
-                removed = self._remove(db, [row.id for row in found], keep=[State.IN_FLIGHT])
+                ids = [row.id for row in found]
+                removed = self._remove(db, ids, keep=[State.IN_FLIGHT], tell=True)
             if not found:
                 return
             after = found[-1].seq
             yield removed
+
+    def _erase_refused(self, mentions: Mentions) -> Iterator[Removed]:
+        last = -1
+        while last:
+            with self._database.reading() as db:
+                last, found = traces.refused(db, mentions, after=max(last, 0), limit=self._size)
+            if found:
+                with self._step() as db:
+                    requests = self._delete(db, _requests, _requests.c.seq.in_(found))
+                yield Removed(requests=requests)
+
+    def _erase_words(self, mentions: Mentions, event_ids: Collection[str]) -> Iterator[Removed]:
+        last = -1
+        while last:
+            with self._database.reading() as db:
+                last, left = traces.words(
+                    db, mentions, event_ids, after=max(last, 0), limit=self._size
+                )
+            if not left:
+                continue
+            if not self._dry_run:
+                with self._step() as db:
+                    traces.blank_words(db, left)
+            yield Removed(words=len(left))
+        if not self._dry_run:
+            with self._step() as db:
+                traces.blank_pauses(db, mentions)
 
     def make_room(self) -> Iterator[int]:
         """Remove the oldest refused requests while the disk is short; yield how many went."""
@@ -159,10 +218,16 @@ class Pruning:
         return self._database.reading() if self._dry_run else self._database.writing_unsynced()
 
     def _remove(
-        self, db: sa.Connection, event_ids: Sequence[str], *, keep: Sequence[State]
+        self,
+        db: sa.Connection,
+        event_ids: Sequence[str],
+        *,
+        keep: Sequence[State],
+        tell: bool = False,
     ) -> Removed:
         """Remove events with all that hangs on them, but those with a delivery in such a state.
 
+        *tell*: say where their deliveries went.
         Their keys stay. Others claim, record and send again meanwhile: what decides is how it is
         when everything is locked, in the order in which they lock it, too.
         """
@@ -180,6 +245,7 @@ class Pruning:
         going = likely - kept
         if not going:
             return Removed()
+        elsewhere = traces.elsewhere(db, going) if tell else []
         rows = [row for row in rows if row.event_id in going]
         delivery_ids = [row.id for row in rows]
         self._delete(db, schema.attempts, schema.attempts.c.delivery_id.in_(delivery_ids))
@@ -188,7 +254,12 @@ class Pruning:
         self._delete(db, _events, _events.c.id.in_(going))
         if not self._dry_run:
             _tidy(db, sorted({row.lane_id for row in rows}), now=self._clock())
-        return Removed(events=len(going), deliveries=len(rows), requests=requests)
+        return Removed(
+            events=len(going),
+            deliveries=len(rows),
+            requests=requests,
+            elsewhere=tuple(elsewhere),
+        )
 
     def _kept(
         self, db: sa.Connection, event_ids: Iterable[str], states: Sequence[State]

@@ -300,7 +300,7 @@ destinations = Table(
     Column("until", UtcTime),
 )
 
-#: What people did: resend, replay, settle, pause, resume, erase. Rows never change.
+#: What people did: resend, replay, settle, pause, resume. Only erasing a customer changes rows.
 actions = Table(
     "actions",
     metadata,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +15,7 @@ from click.testing import CliRunner, Result
 from fakes import arrival, customer, finish, take
 
 from relay.cli import cli
+from relay.commands import maintain
 from relay.store import Inbox, Queries, Queue, connect, copy
 from relay.store.database import Database
 
@@ -159,3 +162,30 @@ class TestAbandoning:
         )
         with closing(connect(f"sqlite:///{path}")) as again:
             assert copy.moved_to(again) == "elsewhere"
+
+
+@pytest.mark.usefixtures("delivered")
+def test_who_erases_a_customer_is_told_what_is_not_here(run: Run) -> None:
+    look = run("erase", customer(0), "--dry-run", "--json", code=0).output
+    said = run("erase", customer(0), "--yes", code=0).output
+
+    place = {"destination": "crm", "where": "https://example.com/r1"}
+    assert json.loads(look)["elsewhere"] == [place]
+    assert said.splitlines()[-2:] == [
+        "not removed, because it is not here:",
+        "  crm  https://example.com/r1",
+    ]
+
+
+@pytest.mark.usefixtures("delivered")
+def test_who_erases_a_customer_is_told_what_a_reader_keeps_in_the_files(
+    run: Run, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintain, "PAUSE", 0.0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchall()
+
+        said = run("erase", customer(0), "--yes", code=0).output
+
+    assert "removed texts are still in the files: a reader of relay.db holds on to" in said

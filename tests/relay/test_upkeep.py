@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta
+from urllib.parse import quote_plus
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +17,7 @@ from fakes import (
     accept_apart,
     arrival,
     customer,
+    delivered,
     eventually,
     failed,
     finish,
@@ -24,13 +28,16 @@ from fakes import (
 
 from relay.node import Pruner
 from relay.rules.delivery import OutcomeKind, Policy, State
-from relay.store import Database, Inbox, Queries, Queue, schema
+from relay.store import Database, Inbox, Queries, Queue, connect, schema
 from relay.store.prune import Pruning, Removed
+from relay.store.recover import Act, Recovery
+from relay.store.traces import Elsewhere
 from relay.store.values import DeliveryView
 
 ON_BOTH = True
 
 DAY = timedelta(days=1)
+NUMBER = "+61411222333"
 
 
 def _pruned(database: Database, before: datetime, **options: datetime) -> Removed:
@@ -192,3 +199,83 @@ def test_a_request_that_repeated_a_purged_event_goes_in_its_time(
 
     assert _pruned(database, NOON + 2 * DAY).requests == 0
     assert _pruned(database, NOON + 3 * DAY).requests == 1
+
+
+def test_an_erasure_says_where_else_texts_are_each_place_once(
+    inbox: Inbox, queue: Queue, database: Database
+) -> None:
+    accept(inbox, "m1", "m2", "m3", customer=NUMBER, to=("crm",))
+    accept(inbox, "m4", customer=NUMBER, to=("chat",))
+    accept(inbox, "never sent", customer=NUMBER, to=("archive",))
+    while claims := take(queue):
+        for claim in claims:
+            finish(queue, claim, delivered("ticket-7"))
+    for claim in take(queue, destination="chat"):
+        finish(queue, claim, failed(OutcomeKind.REFUSED))
+
+    removed = sum(Pruning(database, dry_run=True).erase(NUMBER), Removed())
+
+    assert removed.elsewhere == (
+        Elsewhere(destination="crm", where="https://example.com/ticket-7"),
+        Elsewhere(destination="chat", where=None),
+    )
+    assert removed == sum(Pruning(database).erase(NUMBER), Removed())
+
+
+def test_words_about_the_customer_are_blanked_and_all_others_stay(
+    inbox: Inbox, queue: Queue, database: Database
+) -> None:
+    accept(inbox, "m1", customer=NUMBER)
+    accept(inbox, "m2", customer=customer(1), body="somebody else")
+    recovery = Recovery(database)
+    for why in ("Miller (0411 222 333) asked", "a rate that is too high", "61400000001 asked"):
+        recovery.pause("crm", Act(who="alex", why=why, at=NOON))
+        recovery.resume("crm", Act(who="alex", why=None, at=NOON))
+    recovery.pause("crm", Act(who="alex", why=f"{NUMBER} complained", at=NOON))
+
+    removed = sum(Pruning(database).erase(NUMBER), Removed())
+
+    with database.reading() as db:
+        said = "SELECT why FROM actions WHERE what = 'pause' ORDER BY seq"
+        whys = db.exec_driver_sql(said).scalars().all()
+        pauses = db.exec_driver_sql("SELECT reason FROM destinations").scalars().all()
+    assert whys == ["(erased)", "a rate that is too high", "61400000001 asked", "(erased)"]
+    assert pauses == ["(erased)"]
+    assert removed.words == 2
+
+
+def test_refused_requests_that_mention_the_customer_are_erased_however_they_say_it(
+    inbox: Inbox, database: Database, queries: Queries
+) -> None:
+    text = "Überweisung an Müller, \N{SLIGHTLY SMILING FACE}"
+    accept(inbox, "m1", customer=NUMBER, body=text)
+    said = json.dumps({"from": NUMBER, "messageBody": "hi"})
+    mine = [
+        {"body": said.encode()},
+        {"body": said.replace("+", "\\u002b").encode()},
+        {"body": f"from={quote_plus(NUMBER)}".encode()},
+        {"body": json.dumps({"messageBody": text}).encode()},
+        {"headers": {"x-from": "0411 222 333"}},
+        {"reason": f"no such number: {NUMBER}"},
+    ]
+    others = [{"body": said.replace("333", "334").encode()}, {"body": None}, {"body": b"\xff\x00"}]
+    noted = [request(outcome="refused", status=401, **each) for each in [*mine, *others]]
+    inbox.refuse(noted)
+
+    removed = sum(Pruning(database, step=2).erase(NUMBER), Removed())
+
+    assert removed.requests == len(mine)
+    assert list(queries.requests()) == noted[len(mine) :]
+
+
+def test_a_server_frees_the_space_of_what_was_removed(emptied: str) -> None:
+    with closing(connect(emptied)) as database, closing(Inbox(database)) as inbox:
+        inbox.refuse([request(outcome="refused", body=bytes(4096)) for _ in range(100)])
+        list(Pruning(database).prune(before=NOON + DAY))
+        with database.reading() as db:
+            assert db.exec_driver_sql("SELECT pg_relation_size('requests')").scalar_one() > 0
+
+        database.vacuum()
+
+        with database.reading() as db:
+            assert db.exec_driver_sql("SELECT pg_relation_size('requests')").scalar_one() == 0
