@@ -145,7 +145,7 @@ def test_a_terminal_that_closes_lets_attempts_end(relay: Relay) -> None:
 
 def test_no_core_file_is_written() -> None:
     code = (
-        "import ctypes; from relay.processes import write_no_core_files\n"
+        "import ctypes; from relay.processes.process import write_no_core_files\n"
         "write_no_core_files(); print(ctypes.CDLL(None).prctl(3))"
     )
 
