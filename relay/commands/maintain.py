@@ -71,8 +71,8 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
 def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) -> None:
     """Remove every event of the customer NUMBER, delivered or not.
 
-    Refused requests that mention the number or a text of the customer go, too, and what people
-    wrote about such events. Only digests of the events' keys stay, which no other store can
+    Refused requests that mention the number or a text of the customer go, too; reasons that people
+    gave are blanked if they do. Only digests of the events' keys stay, which no other store can
     compute. Whatever destinations received stays there: the links are printed. Exits with 1 if
     there is nothing to remove.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -80,25 +80,22 @@ class Pruning:
         Refused requests that mention the customer or one of the texts go, too, and people's words
         that do are blanked. What is being delivered at this moment stays; erase again after it.
         """
-        event_ids, texts = self._said(number)
-        mentions = Mentions(number, texts)
+        mentions = Mentions(number, self._texts(number))
         # The events go last: an erasure that was interrupted finds the rest by them again.
         yield from self._erase_refused(mentions)
-        yield from self._erase_words(mentions, event_ids)
+        yield from self._erase_words(mentions)
         yield from self._erase_events(number)
 
-    def _said(self, number: str) -> tuple[set[str], set[str]]:
-        """Return the ids and the texts of the customer's events."""
-        event_ids: set[str] = set()
+    def _texts(self, number: str) -> set[str]:
+        """Return the texts of the customer's events."""
         texts: set[str] = set()
         after = 0
         while True:
             with self._database.reading() as db:
-                found = traces.said(db, number, after=after, limit=self._size)
+                found = traces.texts(db, number, after=after, limit=self._size)
             if not found:
-                return event_ids, texts
+                return texts
             after = found[-1].seq
-            event_ids.update(row.id for row in found)
             texts.update(row.body for row in found if row.body)
 
     def _erase_events(self, number: str) -> Iterator[Removed]:
@@ -126,13 +123,11 @@ class Pruning:
                     requests = self._delete(db, _requests, _requests.c.seq.in_(found))
                 yield Removed(requests=requests)
 
-    def _erase_words(self, mentions: Mentions, event_ids: Collection[str]) -> Iterator[Removed]:
+    def _erase_words(self, mentions: Mentions) -> Iterator[Removed]:
         last = -1
         while last:
             with self._database.reading() as db:
-                last, left = traces.words(
-                    db, mentions, event_ids, after=max(last, 0), limit=self._size
-                )
+                last, left = traces.words(db, mentions, after=max(last, 0), limit=self._size)
             if not left:
                 continue
             if not self._dry_run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +46,10 @@ def elsewhere(db: sa.Connection, event_ids: Iterable[str]) -> list[Elsewhere]:
     return list(dict.fromkeys(Elsewhere(destination=r.destination, where=r.place) for r in rows))
 
 
-def said(db: sa.Connection, customer: str, *, after: int, limit: int) -> Sequence[Any]:
-    """Return number, id and text of events of *customer*, after that number."""
+def texts(db: sa.Connection, customer: str, *, after: int, limit: int) -> Sequence[Any]:
+    """Return numbers and texts of events of *customer*, after that number."""
     c = schema.events.c
-    wanted = sa.select(c.seq, c.id, c.body).where(c.customer == customer, c.seq > after)
+    wanted = sa.select(c.seq, c.body).where(c.customer == customer, c.seq > after)
     return db.execute(wanted.order_by(c.seq).limit(limit)).all()
 
 
@@ -74,25 +74,18 @@ def refused(
 
 
 def words(
-    db: sa.Connection,
-    mentions: Mentions,
-    event_ids: Collection[str],
-    *,
-    after: int,
-    limit: int,
+    db: sa.Connection, mentions: Mentions, *, after: int, limit: int
 ) -> tuple[int, list[Words]]:
     """Look at people's acts *after* a number; return the last one, and what may stay of some.
 
-    Nothing may stay of why they acted on one of the events. The last one is 0 if there are no
-    more.
+    The last one is 0 if there are no more.
     """
     c = _actions.c
-    wanted = sa.select(c.seq, c.event_id, c.why, c.detail).where(c.seq > after)
+    wanted = sa.select(c.seq, c.why, c.detail).where(c.seq > after).order_by(c.seq).limit(limit)
     last, found = 0, []
-    for row in db.execute(wanted.order_by(c.seq).limit(limit)):
+    for row in db.execute(wanted):
         last = row.seq
-        goes = row.why is not None and (row.event_id in event_ids or mentions.in_text(row.why))
-        why = ERASED if goes else row.why
+        why = ERASED if row.why and mentions.in_text(row.why) else row.why
         detail = ERASED if mentions.in_text(row.detail) else row.detail
         if (why, detail) != (row.why, row.detail):
             found.append(Words(seq=row.seq, why=why, detail=detail))
