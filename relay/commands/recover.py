@@ -144,7 +144,7 @@ def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group:
     store = Recovery(database)
     which = replace(which, states=which.states or STOPPED)
     if group:
-        output.show_groups(store.piles(which)[:limit], as_json=as_json)
+        output.show_groups(store.groups(which)[:limit], as_json=as_json)
         return
     stopped = (each for page in store.pages(which) for each in page)
     shown = deque(stopped, maxlen=limit) if limit else stopped
@@ -188,7 +188,7 @@ def resend(
     decide = partial(recovery.resend, again=again, now=store.clock())
     if names:
         _refuse_filters(replace(which, destinations=(), states=()), all_dead=all_dead)
-        found = bulk.found(store.named, names)
+        found = bulk.found(store.deliveries_named, names)
         meant = {name: _meant(each, which) for name, each in found.items()}
         bulk.by_name(store, meant, decide, options)
         return
@@ -245,7 +245,7 @@ def replay(
 
     if names:
         _refuse_filters(which)
-        found = bulk.found(store.filed, names)
+        found = bulk.found(store.event_named, names)
         bulk.replay_by_name(store, found.values(), decide, options)
         return
     if which == Filter():
@@ -359,7 +359,7 @@ def _check_destination(name: str, known: Mapping[str, Any] | Sequence[str]) -> N
 
 def _one(store: Recovery, name: str) -> Sequence[FoundDelivery]:
     """Find the one delivery that *name* means."""
-    found = store.named(name)
+    found = store.deliveries_named(name)
     if len(found) > 1:
         which = ", ".join(f"{each.id} ({each.destination}, {each.state})" for each in found)
         raise Unknown(f'"{name}" has several deliveries, name one of {which}')
@@ -398,7 +398,7 @@ def _confirm_resend(store: Recovery, which: Filter, options: BulkOptions) -> int
     """Ask whether to resend what *which* selects, and return how many that is."""
     total = store.count(which)
     if total and not options.yes and not options.dry_run:
-        for group in store.piles(which)[:5]:
+        for group in store.groups(which)[:5]:
             options.say(f"{group.number:>8,}  {group.destination}  {group.reason}")
     deliveries = count(total, "delivery", "deliveries")
     options.confirm(f"Resend {deliveries}?", number=total)

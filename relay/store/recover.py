@@ -72,27 +72,27 @@ class Recovery:
         """Return the time by which workers go: the server's, if there is one."""
         return self._database.clock()
 
-    def named(self, name: str) -> Sequence[FoundDelivery]:
+    def deliveries_named(self, name: str) -> Sequence[FoundDelivery]:
         """Return the delivery *name*, or the newest ones of the event or messageId *name*.
 
         Raises :class:`~relay.store.search.Unknown`.
         """
         with self._database.reading() as db:
-            return search.cases_named(db, name)
+            return search.deliveries_named(db, name)
 
-    def filed(self, name: str) -> FoundEvent:
+    def event_named(self, name: str) -> FoundEvent:
         """Return the event with the id or messageId *name*.
 
         Raises :class:`~relay.store.search.Unknown`.
         """
         with self._database.reading() as db:
             event_id = search.event_named(db, name)
-            (found,) = search.load_filed(db, sa.select(schema.events).where(_e.id == event_id))
+            (found,) = search.load_events(db, sa.select(schema.events).where(_e.id == event_id))
             return found
 
     def count(self, wanted: Filter) -> int:
         """Return how many deliveries *wanted* means."""
-        return self._count(search.select_cases(wanted).with_only_columns(_d.seq))
+        return self._count(search.select_deliveries(wanted).with_only_columns(_d.seq))
 
     def count_events(self, wanted: Filter) -> int:
         """Return how many events *wanted* means."""
@@ -108,17 +108,17 @@ class Recovery:
         if wanted.is_stopped:
             # Their index has them in order for each destination, and nothing else.
             parts = [replace(wanted, destinations=[name]) for name in self._destinations(wanted)]
-        found = [self._cases(part, end=end, size=size) for part in parts]
-        merged = heapq.merge(*found, key=lambda case: case.seq)
+        found = [self._deliveries_of(part, end=end, size=size) for part in parts]
+        merged = heapq.merge(*found, key=lambda delivery: delivery.seq)
         while page := list(itertools.islice(merged, size)):
             yield page
 
-    def _cases(self, wanted: Filter, *, end: int, size: int) -> Iterator[FoundDelivery]:
+    def _deliveries_of(self, wanted: Filter, *, end: int, size: int) -> Iterator[FoundDelivery]:
         last = 0
         while last < end:
-            select = search.select_cases(wanted).where(_d.seq > last, _d.seq <= end)
+            select = search.select_deliveries(wanted).where(_d.seq > last, _d.seq <= end)
             with self._database.reading() as db:
-                page = search.load_cases(db, select.order_by(_d.seq).limit(size))
+                page = search.load_deliveries(db, select.order_by(_d.seq).limit(size))
             if not page:
                 return
             yield from page
@@ -134,60 +134,65 @@ class Recovery:
         while last < end:
             select = search.select_events(wanted).where(_e.seq > last, _e.seq <= end)
             with self._database.reading() as db:
-                page = search.load_filed(db, select.order_by(_e.seq).limit(size))
+                page = search.load_events(db, select.order_by(_e.seq).limit(size))
             if not page:
                 return
             yield page
             last = page[-1].seq
 
-    def piles(self, wanted: Filter) -> Sequence[ReasonGroup]:
+    def groups(self, wanted: Filter) -> Sequence[ReasonGroup]:
         """Return the deliveries that *wanted* means by destination and reason, largest first."""
         found: dict[tuple[str, str], ReasonGroup] = {}
         with self._database.reading() as db:
             for row in db.execute(search.select_reasons(wanted)):
                 name = (row.destination, kind_of_reason(row.reason))
-                pile = ReasonGroup(
+                group = ReasonGroup(
                     destination=name[0],
                     reason=name[1],
                     number=row.number,
                     oldest=row.oldest,
                     newest=row.newest,
                 )
-                found[name] = _joined(found[name], pile) if name in found else pile
-        return sorted(found.values(), key=lambda pile: (-pile.number, pile.destination))
+                found[name] = _joined(found[name], group) if name in found else group
+        return sorted(found.values(), key=lambda group: (-group.number, group.destination))
 
     @once_more
-    def do(self, steps: Sequence[Change], act: Act) -> Sequence[bool]:
-        """Do *steps* in one transaction; return for each whether it was done.
+    def do(self, changes: Sequence[Change], act: Act) -> Sequence[bool]:
+        """Make *changes* in one transaction; return whether each was made.
 
-        It is not if there is nothing to do, or if somebody was faster.
+        A change is not made if there is nothing to do, or if the delivery has changed since.
         """
-        todo = [step for step in steps if step.kind is not ChangeKind.NOTHING]
+        todo = [change for change in changes if change.kind is not ChangeKind.NOTHING]
         if not todo:
-            return [False] * len(steps)
+            return [False] * len(changes)
         what = "settle" if todo[0].kind is ChangeKind.END else "resend"
         if what == "resend":
             self._database.require_room()
         with self._database.writing() as db:
-            lock_lanes(db, {step.delivery.lane_id for step in todo})
-            done = {step.delivery.id for step in todo if _do(db, step, act)}
-            _note(db, act, what, [_of_step(step) for step in todo if step.delivery.id in done])
-        return [step.delivery.id in done for step in steps]
+            lock_lanes(db, {change.delivery.lane_id for change in todo})
+            done = {change.delivery.id for change in todo if _do(db, change, act)}
+            _note(
+                db,
+                act,
+                what,
+                [_of_change(change) for change in todo if change.delivery.id in done],
+            )
+        return [change.delivery.id in done for change in changes]
 
     @once_more
     def replay(self, replays: Sequence[Replay], act: Act) -> Sequence[Sequence[ReplayStep]]:
         """Add the deliveries of *replays* in one transaction; return for each what was added."""
-        wanted = [(each.found, turn) for each in replays for turn in each.steps if turn.adds]
+        wanted = [(each.found, step) for each in replays for step in each.steps if step.adds]
         added: set[tuple[str, str]] = set()
         if wanted:
             self._database.require_room()
             with self._database.writing() as db:
                 _make_lanes(self._database, db, wanted)
-                done = [(filed, turn) for filed, turn in wanted if _add(db, filed, turn, act)]
-                _note(db, act, "replay", [_of_turn(filed, turn) for filed, turn in done])
-            added = {(filed.event.id, turn.destination) for filed, turn in done}
+                done = [(found, step) for found, step in wanted if _add(db, found, step, act)]
+                _note(db, act, "replay", [_of_replay(found, step) for found, step in done])
+            added = {(found.event.id, step.destination) for found, step in done}
         return [
-            [turn for turn in each.steps if (each.found.event.id, turn.destination) in added]
+            [step for step in each.steps if (each.found.event.id, step.destination) in added]
             for each in replays
         ]
 
@@ -257,52 +262,52 @@ def _make_lanes(
 ) -> None:
     """Make the lanes of new deliveries where they are missing, and lock them all."""
     rows = {}
-    for filed, turn in wanted:
-        lane_id = lane_name(turn.destination, filed.event.conversation)
+    for found, step in wanted:
+        lane_id = lane_name(step.destination, found.event.conversation)
         rows[lane_id] = {
             "id": lane_id,
-            "destination": turn.destination,
-            "conversation": filed.event.conversation,
+            "destination": step.destination,
+            "conversation": found.event.conversation,
         }
     made = database.insert_locking(schema.lanes, key="id", same="destination")
     db.execute(made, [rows[lane_id] for lane_id in sorted(rows)])
 
 
-def _do(db: sa.Connection, step: Change, act: Act) -> bool:
-    """Do one step if its delivery is still as it was seen."""
-    match step.kind:
+def _do(db: sa.Connection, change: Change, act: Act) -> bool:
+    """Make one change if its delivery is still as it was seen."""
+    match change.kind:
         case ChangeKind.COPY:
-            return _copy(db, step, act)
+            return _copy(db, change, act)
         case ChangeKind.HURRY:
-            return _change(db, step, due_at=act.at)
+            return _update(db, change, due_at=act.at)
         case ChangeKind.END:
-            return _end(db, step, act)
+            return _end(db, change, act)
         case _:
-            return _renew(db, step, act)
+            return _renew(db, change, act)
 
 
-def _change(
-    db: sa.Connection, step: Change, *where: sa.ColumnElement[bool], **values: Any
+def _update(
+    db: sa.Connection, change: Change, *where: sa.ColumnElement[bool], **values: Any
 ) -> bool:
     """Change a delivery if nobody else did since it was seen."""
-    case = step.delivery
-    seen = _d.id == case.id, _d.state == case.state, _d.claims == case.claims
+    delivery = change.delivery
+    seen = _d.id == delivery.id, _d.state == delivery.state, _d.claims == delivery.claims
     return bool(db.execute(sa.update(_deliveries).where(*seen, *where).values(values)).rowcount)
 
 
-def _renew(db: sa.Connection, step: Change, act: Act) -> bool:
-    case = step.delivery
-    parked = sa.select(1).where(_parked_by(case)).exists()
+def _renew(db: sa.Connection, change: Change, act: Act) -> bool:
+    delivery = change.delivery
+    parked = sa.select(1).where(_parked_by(delivery)).exists()
     place = (
-        late_values(db, case.lane_id, now=act.at)
-        if step.late
+        late_values(db, delivery.lane_id, now=act.at)
+        if change.late
         else {"state": State.PENDING, "late": False, "due_at": act.at}
     )
-    done = _change(
+    done = _update(
         db,
-        step,
+        change,
         # A lane that is parked has nobody at its head: whoever parks it may stand there again.
-        *(() if step.late else (parked,)),
+        *(() if change.late else (parked,)),
         **place,
         trigger="manual",
         attempts=0,
@@ -310,55 +315,55 @@ def _renew(db: sa.Connection, step: Change, act: Act) -> bool:
         reason=None,
         ended_at=None,
     )
-    if done and case.parks:
-        _unpark(db, case)
+    if done and delivery.parks:
+        _unpark(db, delivery)
     return done
 
 
-def _end(db: sa.Connection, step: Change, act: Act) -> bool:
-    case = step.delivery
-    reason = case.reason or f"given up by {act.who}"
-    values = {"reason": None if step.state is State.DELIVERED else reason}
-    if not _change(db, step, state=step.state, due_at=None, ended_at=act.at, **values):
+def _end(db: sa.Connection, change: Change, act: Act) -> bool:
+    delivery = change.delivery
+    reason = delivery.reason or f"given up by {act.who}"
+    values = {"reason": None if change.state is State.DELIVERED else reason}
+    if not _update(db, change, state=change.state, due_at=None, ended_at=act.at, **values):
         return False
-    _unpark(db, case)
-    promote(db, case.lane_id, now=act.at)
+    _unpark(db, delivery)
+    promote(db, delivery.lane_id, now=act.at)
     return True
 
 
-def _parked_by(case: FoundDelivery) -> sa.ColumnElement[bool]:
-    return sa.and_(_lanes.c.id == case.lane_id, _lanes.c.parked_by == case.id)
+def _parked_by(delivery: FoundDelivery) -> sa.ColumnElement[bool]:
+    return sa.and_(_lanes.c.id == delivery.lane_id, _lanes.c.parked_by == delivery.id)
 
 
-def _unpark(db: sa.Connection, case: FoundDelivery) -> None:
-    db.execute(sa.update(_lanes).where(_parked_by(case)).values(parked_by=None))
+def _unpark(db: sa.Connection, delivery: FoundDelivery) -> None:
+    db.execute(sa.update(_lanes).where(_parked_by(delivery)).values(parked_by=None))
 
 
-def _copy(db: sa.Connection, step: Change, act: Act) -> bool:
-    case = step.delivery
-    newest = _latest(db, case.event_id, case.destination)
-    if newest is None or (newest.id, newest.state) != (case.id, case.state):
+def _copy(db: sa.Connection, change: Change, act: Act) -> bool:
+    delivery = change.delivery
+    newest = _latest(db, delivery.event_id, delivery.destination)
+    if newest is None or (newest.id, newest.state) != (delivery.id, delivery.state):
         return False
     name = new_id("dlv")
-    key = delivery_key(name.encode(), case.destination)
-    _insert(db, act, name, case.event_id, case.destination, case.lane_id, key)
+    key = delivery_key(name.encode(), delivery.destination)
+    _insert(db, act, name, delivery.event_id, delivery.destination, delivery.lane_id, key)
     return True
 
 
-def _add(db: sa.Connection, filed: FoundEvent, turn: ReplayStep, act: Act) -> bool:
-    """Add the delivery of one turn unless somebody else did since it was seen."""
-    event, before = filed.event, turn.latest
-    newest = _latest(db, event.id, turn.destination)
+def _add(db: sa.Connection, found: FoundEvent, step: ReplayStep, act: Act) -> bool:
+    """Add the delivery of one step, unless another was added since the event was read."""
+    event, before = found.event, step.latest
+    newest = _latest(db, event.id, step.destination)
     if (newest and newest.id) != (before and before.id):
         return False
     if newest is None and db.execute(sa.select(_e.id).where(_e.id == event.id)).first() is None:
         return False
     name = new_id("dlv")
     # The first one has the key that it would have had when the event came.
-    of = filed.key if before is None else name.encode()
-    key = delivery_key(of, turn.destination)
-    lane_id = lane_name(turn.destination, event.conversation)
-    _insert(db, act, name, event.id, turn.destination, lane_id, key)
+    of = found.key if before is None else name.encode()
+    key = delivery_key(of, step.destination)
+    lane_id = lane_name(step.destination, event.conversation)
+    _insert(db, act, name, event.id, step.destination, lane_id, key)
     return True
 
 
@@ -393,21 +398,21 @@ def _insert(
     )
 
 
-def _of_step(step: Change) -> dict[str, Any]:
-    case = step.delivery
+def _of_change(change: Change) -> dict[str, Any]:
+    delivery = change.delivery
     return {
-        "event_id": case.event_id,
-        "delivery_id": case.id,
-        "destination": case.destination,
-        "detail": step.says,
+        "event_id": delivery.event_id,
+        "delivery_id": delivery.id,
+        "destination": delivery.destination,
+        "detail": change.says,
     }
 
 
-def _of_turn(filed: FoundEvent, turn: ReplayStep) -> dict[str, Any]:
+def _of_replay(found: FoundEvent, step: ReplayStep) -> dict[str, Any]:
     return {
-        "event_id": filed.event.id,
-        "destination": turn.destination,
-        "detail": turn.says,
+        "event_id": found.event.id,
+        "destination": step.destination,
+        "detail": step.says,
     }
 
 

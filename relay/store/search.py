@@ -52,9 +52,9 @@ class Unknown(LookupError):
     """No event or delivery has this name, or more than one event has; the words say which."""
 
 
-def select_cases(wanted: Filter) -> sa.Select[Any]:
+def select_deliveries(wanted: Filter) -> sa.Select[Any]:
     """Select the deliveries that *wanted* means, without an order."""
-    return _cases().where(*_of_delivery(wanted), *_of_event(wanted))
+    return _found().where(*_of_delivery(wanted), *_of_event(wanted))
 
 
 def select_destinations(wanted: Filter) -> sa.Select[Any]:
@@ -85,12 +85,12 @@ def select_events(wanted: Filter) -> sa.Select[Any]:
     return sa.select(schema.events).where(*_of_event(wanted))
 
 
-def load_cases(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundDelivery]:
+def load_deliveries(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundDelivery]:
     """Make the cases of a selection."""
-    return [_case(row) for row in db.execute(wanted).mappings()]
+    return [_delivery(row) for row in db.execute(wanted).mappings()]
 
 
-def load_filed(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundEvent]:
+def load_events(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundEvent]:
     """Make what a replay needs to know of the events of a selection."""
     rows = db.execute(wanted).mappings().all()
     latest = latest_of(db, [row["id"] for row in rows])
@@ -118,19 +118,19 @@ def latest_of(db: sa.Connection, event_ids: Sequence[str]) -> dict[str, dict[str
     return found
 
 
-def cases_named(db: sa.Connection, name: str) -> list[FoundDelivery]:
+def deliveries_named(db: sa.Connection, name: str) -> list[FoundDelivery]:
     """Return the delivery *name*, or the newest ones of the event or messageId *name*.
 
     The beginning of an id will do if no other begins so. Raises :class:`Unknown`.
     """
-    found = load_cases(db, _cases().where(_d.id == name))
+    found = load_deliveries(db, _found().where(_d.id == name))
     if not found and name.startswith("dlv_"):
-        found = load_cases(db, _cases().where(_d.id == whole_id(db, name)))
+        found = load_deliveries(db, _found().where(_d.id == whole_id(db, name)))
     if found:
         return found
     event = sa.select(_e.id).where(_e.id == event_named(db, name))
-    every = load_cases(db, _cases().where(_d.event_id.in_(event)).order_by(_d.seq))
-    return list({case.destination: case for case in every}.values())
+    every = load_deliveries(db, _found().where(_d.event_id.in_(event)).order_by(_d.seq))
+    return list({each.destination: each for each in every}.values())
 
 
 def event_named(db: sa.Connection, name: str) -> str:
@@ -183,7 +183,7 @@ def short_ids(db: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row[0]: shortened(row[0], filter(None, row[1:])) for row in rows}
 
 
-def _cases() -> sa.Select[Any]:
+def _found() -> sa.Select[Any]:
     newer = schema.deliveries.alias("newer")
     copy = (
         sa.select(sa.func.max(newer.c.id))
@@ -196,7 +196,7 @@ def _cases() -> sa.Select[Any]:
     )
     parks = sa.func.coalesce(_lanes.parked_by == _d.id, sa.false())
     of_event = (_e.message_id, _e.type, _e.customer, _e.received_at)
-    of_delivery = [column for column in _d if column.name in _CASE]
+    of_delivery = [column for column in _d if column.name in _DELIVERY]
     joined = schema.deliveries.join(schema.events, _e.id == _d.event_id)
     joined = joined.join(schema.lanes, _lanes.id == _d.lane_id)
     return sa.select(
@@ -204,11 +204,11 @@ def _cases() -> sa.Select[Any]:
     ).select_from(joined)
 
 
-_CASE = {each.name for each in fields(FoundDelivery)}
+_DELIVERY = {each.name for each in fields(FoundDelivery)}
 
 
-def _case(row: sa.RowMapping) -> FoundDelivery:
-    values = {name: row[name] for name in _CASE}
+def _delivery(row: sa.RowMapping) -> FoundDelivery:
+    values = {name: row[name] for name in _DELIVERY}
     return FoundDelivery(**values | {"state": State(row["state"]), "parks": bool(row["parks"])})
 
 

@@ -62,11 +62,14 @@ class Stage:
         return Act(who=who, why=why, at=NOON)
 
     def resend(self, name: str) -> None:
-        steps = [recovery.resend(case, again=True, now=NOON) for case in self.desk.named(name)]
+        steps = [
+            recovery.resend(case, again=True, now=NOON)
+            for case in self.desk.deliveries_named(name)
+        ]
         assert all(self.desk.do(steps, self.act(why="try it again")))
 
     def settle(self, name: str, end: Any) -> None:
-        steps = [recovery.settle(case, end=end) for case in self.desk.named(name)]
+        steps = [recovery.settle(case, end=end) for case in self.desk.deliveries_named(name)]
         assert all(self.desk.do(steps, self.act(why="it is there")))
 
     def around(self, **changes: Any) -> Circumstances:
@@ -195,13 +198,13 @@ def _lost(stage: Stage) -> None:
 
 def _replayed(stage: Stage) -> None:
     accept(stage.inbox, "m1", to=())
-    filed = stage.desk.filed("m1")
+    filed = stage.desk.event_named("m1")
     stage.desk.replay([recovery.replay(filed, ["crm"])], stage.act(why="a new route"))
 
 
 def _behind_another_late_one(stage: Stage) -> None:
     accept(stage.inbox, "m0", "m1", to=())
-    filed = [stage.desk.filed(name) for name in ("m0", "m1")]
+    filed = [stage.desk.event_named(name) for name in ("m0", "m1")]
     stage.desk.replay([recovery.replay(each, ["crm"]) for each in filed], stage.act())
 
 
@@ -430,7 +433,7 @@ def test_a_stale_event_says_how_it_can_be_delivered_all_the_same(stage: Stage) -
 
 def test_an_event_is_found_by_its_delivery(stage: Stage) -> None:
     _new(stage)
-    (case,) = stage.desk.named("m1")
+    (case,) = stage.desk.deliveries_named("m1")
 
     assert "messageId m1" in stage.explained(case.id)
 
@@ -461,7 +464,7 @@ def explain(path: Path) -> Callable[..., Result]:
 def test_what_was_removed_is_remembered(stage: Stage, explain: Callable[..., Result]) -> None:
     _dead(stage)
     stage.resend("m1")
-    event = stage.desk.named("m1")[0].event_id
+    event = stage.desk.deliveries_named("m1")[0].event_id
     list(Pruning(stage.database).erase("+61400000001"))
 
     for name in ("m1", event):

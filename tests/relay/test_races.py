@@ -112,7 +112,7 @@ def test_what_a_person_resends_is_not_pruned(
 ) -> None:
     _kill(inbox, queue)
     desk = Recovery(database)
-    (case,) = desk.named("m1")
+    (case,) = desk.deliveries_named("m1")
     step = recovery.resend(case, again=False, now=NOON)
 
     with behind(
@@ -170,7 +170,7 @@ def test_a_replay_beside_a_prune_makes_its_lane(
     _kill(inbox, queue)
     inbox.accept(arrival("m2", customer=customer(1), at=NOON + 2 * DAY, to=()))
     desk = Recovery(database)
-    plan = recovery.replay(desk.filed("m2"), ["crm"])
+    plan = recovery.replay(desk.event_named("m2"), ["crm"])
 
     with behind(
         database,

@@ -27,10 +27,10 @@ def test_a_short_id_finds_its_event_and_its_delivery(
     for whole, short in queries.short_ids(ids(queries)).items():
         found = queries.event(short)
         assert found is not None and found.event.id == whole
-        assert [each.event_id for each in Recovery(database).named(short)] == [whole]
-        assert Recovery(database).filed(short).event.id == whole
+        assert [each.event_id for each in Recovery(database).deliveries_named(short)] == [whole]
+        assert Recovery(database).event_named(short).event.id == whole
     for whole, short in queries.short_ids(deliveries).items():
-        assert [each.id for each in Recovery(database).named(short)] == [whole]
+        assert [each.id for each in Recovery(database).deliveries_named(short)] == [whole]
         assert SHORTEST <= len(short) < len(whole)
 
 
@@ -40,7 +40,11 @@ def test_what_several_ids_begin_with_lists_them(
     accept(inbox, *(f"m{number}" for number in range(7)))
     first, *_ = known = sorted(ids(queries))
 
-    for find in (queries.event, Recovery(database).named, Recovery(database).filed):
+    for find in (
+        queries.event,
+        Recovery(database).deliveries_named,
+        Recovery(database).event_named,
+    ):
         with pytest.raises(Unknown, match="several ids begin with") as raised:
             find(first[:6])
         assert [each for each in known if each in str(raised.value)] == known[:5]

@@ -480,7 +480,7 @@ class Store(RuleBasedStateMachine):
     def plan_resend(self, pick: int, again: bool, at_once: bool) -> None:
         if not self.eyes.deliveries():
             return
-        (case,) = self.desk.named(self._delivery(pick))
+        (case,) = self.desk.deliveries_named(self._delivery(pick))
         self.plans.append((recovery.resend(case, again=again, now=self.clock()), again))
         if at_once:
             self.do_plan(-1)
@@ -490,7 +490,7 @@ class Store(RuleBasedStateMachine):
     ) -> None:
         if not self.eyes.deliveries():
             return
-        (case,) = self.desk.named(self._delivery(pick))
+        (case,) = self.desk.deliveries_named(self._delivery(pick))
         self.plans.append((recovery.settle(case, end=end), False))
         if at_once:
             self.do_plan(-1)
@@ -520,7 +520,7 @@ class Store(RuleBasedStateMachine):
         message, before = self._message(pick), self.eyes.deliveries()
         if message.removed:
             return
-        wanted = recovery.replay(self.desk.filed(message.event_id), to, again=again)
+        wanted = recovery.replay(self.desk.event_named(message.event_id), to, again=again)
 
         (turns,) = self.desk.replay([wanted], self._act())
 
@@ -681,7 +681,7 @@ class Store(RuleBasedStateMachine):
             self.see_lost(NODES[0], at_once=True)
             for row in self.eyes.deliveries().values():
                 if row["state"] == "held":
-                    (case,) = self.desk.named(row["id"])
+                    (case,) = self.desk.deliveries_named(row["id"])
                     step = recovery.resend(case, again=False, now=self.clock())
                     assert self.desk.do([step], self._act()) == [True]
             self.claim(NODES[0], 100)

@@ -1,4 +1,4 @@
-"""The desk: what people do happens once, in its place, and is written down."""
+"""Recovery: what people do happens once, in its place, and is written down."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def refuse(queue: Queue, *, policy: Policy | None = None, detail: str = "no such
 
 def resend(desk: Recovery, name: str, *, again: bool = False, at: datetime = LATER) -> Change:
     """Resend the one delivery that *name* means, if that can be done."""
-    (case,) = desk.named(name)
+    (case,) = desk.deliveries_named(name)
     step = recovery.resend(case, again=again, now=at)
     assert desk.do([step], act(at=at)) == [step.kind is not ChangeKind.NOTHING]
     return step
 
 
 def settle(desk: Recovery, name: str, end: Any) -> Change:
-    (case,) = desk.named(name)
+    (case,) = desk.deliveries_named(name)
     step = recovery.settle(case, end=end)
     assert desk.do([step], act()) == [step.kind is not ChangeKind.NOTHING]
     return step
@@ -256,12 +256,12 @@ def test_again_is_done_once_for_each_delivery(
 ) -> None:
     accept(inbox, "m1")
     finish(queue, take_one(queue))
-    (case,) = desk.named("m1")
+    (case,) = desk.deliveries_named("m1")
     resend(desk, "m1", again=True)
 
     step = resend(desk, case.id, again=True)
 
-    (copy,) = desk.named("m1")
+    (copy,) = desk.deliveries_named("m1")
     assert step.says == f"sent again before, as {copy.id}"
     assert queries.backlog() == {"crm": {"delivered": 1, "pending": 1}}
 
@@ -269,7 +269,7 @@ def test_again_is_done_once_for_each_delivery(
 def _parked(inbox: Inbox, queue: Queue, desk: Recovery) -> Sequence[Change]:
     accept(inbox, "m1", "m2")
     finish(queue, take_one(queue), failed(OutcomeKind.REFUSED), policy=HOLD)
-    return [recovery.resend(desk.named("m1")[0], again=False, now=LATER)]
+    return [recovery.resend(desk.deliveries_named("m1")[0], again=False, now=LATER)]
 
 
 def _dead(inbox: Inbox, queue: Queue, desk: Recovery) -> Sequence[Change]:
@@ -323,7 +323,7 @@ def test_a_resend_of_what_died_again_meanwhile_is_not_done(
 ) -> None:
     accept(inbox, "m1")
     refuse(queue)
-    step = recovery.resend(desk.named("m1")[0], again=False, now=LATER)
+    step = recovery.resend(desk.deliveries_named("m1")[0], again=False, now=LATER)
     resend(desk, "m1")
     refuse(queue)
 
@@ -337,7 +337,7 @@ def test_resend_and_revival_by_the_sender_do_not_add_up(
 ) -> None:
     accept(inbox, "m1")
     refuse(queue)
-    step = recovery.resend(desk.named("m1")[0], again=False, now=LATER)
+    step = recovery.resend(desk.deliveries_named("m1")[0], again=False, now=LATER)
     accept(inbox, "m1", at=LATER)
 
     assert desk.do([step], act()) == [False]
@@ -422,7 +422,7 @@ def test_two_who_settle_the_same_are_one(
 ) -> None:
     accept(inbox, "m1", "m2", "m3")
     finish(queue, take_one(queue), failed(OutcomeKind.REFUSED), policy=HOLD)
-    step = recovery.settle(desk.named("m1")[0], end=State.DELIVERED)
+    step = recovery.settle(desk.deliveries_named("m1")[0], end=State.DELIVERED)
 
     results = _together(4, lambda: desk.do([step], act()))
 
@@ -437,7 +437,7 @@ def test_a_late_answer_and_a_person_who_settles_agree(
     accept(inbox, "m1", "m2")
     claim = take_one(queue)
     finish(queue, claim, failed(OutcomeKind.REFUSED), policy=HOLD)
-    step = recovery.settle(desk.named("m1")[0], end=State.DEAD)
+    step = recovery.settle(desk.deliveries_named("m1")[0], end=State.DEAD)
     finish(queue, claim, delivered(), policy=HOLD)
 
     assert desk.do([step], act()) == [False]
@@ -473,13 +473,13 @@ def test_a_name_means_a_delivery_or_the_newest_ones_of_an_event(
 ) -> None:
     accept(inbox, "m1", to=("crm", "chat"))
     finish(queue, take_one(queue))
-    crm, chat = desk.named("m1")
+    crm, chat = desk.deliveries_named("m1")
 
     assert (crm.destination, chat.destination) == ("crm", "chat")
-    assert desk.named(crm.event_id) == [crm, chat]
-    assert desk.named(chat.id) == [chat]
+    assert desk.deliveries_named(crm.event_id) == [crm, chat]
+    assert desk.deliveries_named(chat.id) == [chat]
     with pytest.raises(Unknown, match='no event or delivery "m2"'):
-        desk.named("m2")
+        desk.deliveries_named("m2")
 
 
 def test_a_message_id_that_two_endpoints_had_is_no_name(inbox: Inbox, desk: Recovery) -> None:
@@ -488,7 +488,7 @@ def test_a_message_id_that_two_endpoints_had_is_no_name(inbox: Inbox, desk: Reco
     inbox.accept(second)
 
     with pytest.raises(Unknown, match=f"name one of {first.event.id}.*{second.event.id}"):
-        desk.named("m1")
+        desk.deliveries_named("m1")
 
 
 def _various(inbox: Inbox, queue: Queue) -> None:
@@ -549,7 +549,7 @@ def test_what_stopped_is_grouped_by_destination_and_reason(
 ) -> None:
     _various(inbox, queue)
 
-    piles = desk.piles(Filter(states=STOPPED))
+    piles = desk.groups(Filter(states=STOPPED))
 
     assert [(pile.destination, pile.reason, pile.number) for pile in piles] == [
         ("crm", "refused: contact * is archived", 2),
@@ -565,7 +565,7 @@ def test_the_reason_of_a_group_finds_all_of_the_group(
 ) -> None:
     _various(inbox, queue)
 
-    for pile in desk.piles(Filter(states=STOPPED)):
+    for pile in desk.groups(Filter(states=STOPPED)):
         wanted = Filter(states=STOPPED, destinations=[pile.destination], reason=pile.reason)
         assert desk.count(wanted) == pile.number
 
@@ -824,7 +824,7 @@ def test_a_person_can_resume_what_refused_us_and_pause_it_for_longer(
 def test_filed_events_say_where_they_went(inbox: Inbox, desk: Recovery) -> None:
     accept(inbox, "m1", to=("crm", "chat"))
 
-    filed: FoundEvent = desk.filed("m1")
+    filed: FoundEvent = desk.event_named("m1")
 
     assert list(filed.deliveries) == ["crm", "chat"]
     turn: ReplayStep = recovery.replay(filed, ["crm"]).steps[1]

@@ -1,4 +1,4 @@
-"""The queue: what is due is claimed once, and what became of it is recorded."""
+"""Claiming: what is due is claimed once, and what became of it is recorded."""
 
 from __future__ import annotations
 

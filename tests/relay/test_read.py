@@ -1,4 +1,4 @@
-"""The ledger: everything there is, in its order, page after page."""
+"""Reading: everything there is, in its order, page after page."""
 
 from __future__ import annotations
 
