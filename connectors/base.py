@@ -72,7 +72,7 @@ class Event:
     payload: Mapping[str, Any] = field(default_factory=dict)
     #: What order and threads hang on: customer number and our number.
     conversation: str
-    #: Its page in the console, if there is one to link to.
+    #: The page of the relay that shows it; None as long as there is none to link to.
     url: str | None = None
     #: How the text sounds, if the config asks for that; None if it does not, or has no text.
     sentiment: Literal["positive", "neutral", "negative"] | None = None

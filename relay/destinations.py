@@ -91,6 +91,13 @@ def _same(suite: EntryPoint, connector: EntryPoint) -> bool:
     return _owner(suite) == _owner(connector)
 
 
+def package_of(name: str) -> str | None:
+    """Return the top-level package or module of the connector *name*; None if there is none."""
+    # Looked up again each time: it may have been installed since we started.
+    modules = (entry.module for entry in entry_points(group=GROUP, name=name))
+    return next((module.partition(".")[0] for module in modules), None)
+
+
 def build(config: Config) -> Mapping[str, Destination]:
     """Make the connector of every destination."""
     return {

@@ -1,4 +1,4 @@
-"""Log lines: one fact each, JSON for machines, to standard error, and never in anybody's way.
+"""Log lines: one fact each, to standard error, JSON for machines, and never in anybody's way.
 
 Lines go through a bounded queue (the standard library's ``QueueHandler``) to a thread that writes
 them. A reader that stops, or a full disk, costs lines, which are counted, and no request's time.
@@ -14,7 +14,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
@@ -37,13 +37,30 @@ LONGEST_LINE, LONGEST_VALUE = 8192, 512
 LONGEST_FLUSH = 1.0
 
 Fields = MutableMapping[str, Any]
+#: Writes the line of a fact, and of the seconds since the epoch at which it was said.
+Render = Callable[[float, Fields], str]
+
+#: What a line for people says first, without the names.
+LEADING = {
+    "endpoint.served": ("url", "guard"),
+    "request.received": ("endpoint", "status", "outcome", "reason", "event_id"),
+    "delivery.attempted": ("destination", "outcome", "detail", "event_id"),
+}
+#: What only machines need.
+_FOR_MACHINES = frozenset(
+    {"event", "level", "exception", "request_id", "delivery_id", "attempt_id"}
+)
 
 _outputs: list[_Output] = []
 
 
-def configure(*, level: int = logging.INFO) -> None:
-    """Send our lines to standard error as JSON, and keep foreign loggers quiet."""
-    output = _Output(sys.stderr)
+def configure(*, level: int = logging.INFO, as_text: bool | None = None) -> None:
+    """Send our lines to standard error, and keep foreign loggers quiet.
+
+    *as_text*: for people instead of machines; without it, if standard error is a terminal.
+    """
+    is_text = sys.stderr.isatty() if as_text is None else as_text
+    output = _Output(sys.stderr, in_words if is_text else in_json)
     _outputs[:] = [output]
     structlog.configure(
         processors=[
@@ -87,8 +104,8 @@ class _Adopted(logging.Handler):
 class _Output:
     """structlog's way to a stream: a bounded queue, and a listener of its own after each fork."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, render: Render) -> None:
+        self._stream, self._render = stream, render
         self._guard = threading.Lock()
         self._open()
         atexit.register(self.flush)
@@ -117,7 +134,7 @@ class _Output:
     def _start(self) -> None:
         with self._guard:
             if not self._started:
-                _Writer(self._handler, self._stream).start()
+                _Writer(self._handler, self._stream, self._render).start()
                 self._started = True
 
 
@@ -145,11 +162,11 @@ class _Writer(QueueListener):
     its lines, and the next is tried all the same.
     """
 
-    def __init__(self, source: _Bounded, stream: TextIO) -> None:
+    def __init__(self, source: _Bounded, stream: TextIO, render: Render) -> None:
         # No handler of logging's: at its end the interpreter waits for the lock of each.
         super().__init__(source.waiting)
         self._source = source
-        self._stream = stream
+        self._stream, self._render = stream, render
         self._lines: list[str] = []
         #: Whether the last write ended inside a line.
         self._is_torn = False
@@ -168,7 +185,7 @@ class _Writer(QueueListener):
             self._flush()
             record.msg.set()
             return
-        self._lines.append(_rendered(record.created, record.msg))  # type: ignore[arg-type]
+        self._lines.append(self._render(record.created, record.msg))  # type: ignore[arg-type]
         if len(self._lines) >= TOGETHER:
             self._flush()
 
@@ -179,11 +196,11 @@ class _Writer(QueueListener):
         dropped, self._source.dropped = self._source.dropped, 0
         if dropped:
             said = {"event": "log.dropped", "count": dropped, "level": "warning"}
-            lines.append(_rendered(time.time(), said))
+            lines.append(self._render(time.time(), said))
         text = "".join(lines).encode()
         written = self._write(text)
         lost = len(lines) - text[:written].count(b"\n")
-        if lost:
+        if lost > 0:
             # The last line is the report, if there is one.
             self._source.dropped += dropped + lost - bool(dropped)
 
@@ -218,13 +235,44 @@ def _hand_over(_: object, __: str, fields: Fields) -> tuple[tuple[Fields], dict[
     return (fields,), {}
 
 
-def _rendered(at: float, fields: Fields) -> str:
+def in_json(at: float, fields: Fields) -> str:
+    """Write a line for machines."""
     moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     line = jsontext.printable({"timestamp": moment, **fields})
     if len(line) > LONGEST_LINE:
         short = {name: _shortened(value) for name, value in fields.items()}
         line = jsontext.printable({"timestamp": moment, **short})[:LONGEST_LINE]
     return line + "\n"
+
+
+def in_words(at: float, fields: Fields) -> str:
+    """Write a line for people: the time, what happened, and then what is named with its name.
+
+    A stack trace follows on lines of its own.
+    """
+    now = datetime.fromtimestamp(at, UTC)
+    name, level = str(fields.get("event")), fields.get("level", "info")
+    words = [f"{now:%H:%M:%SZ}", *([] if level == "info" else [level.upper()]), name]
+    leading = LEADING.get(name, ())
+    words += [_said(fields[key], now) for key in leading if fields.get(key) not in (None, "")]
+    words += [
+        f"{key}={_said(value, now)}"
+        for key, value in fields.items()
+        if value not in (None, fields.get("outcome"))
+        and key not in _FOR_MACHINES
+        and key not in leading
+    ]
+    trace = [f"    {line}" for line in str(fields.get("exception", "")).splitlines()]
+    return "".join(f"{jsontext.plain(line)}\n" for line in ["  ".join(words), *trace])
+
+
+def _said(value: Any, now: datetime) -> str:
+    """Write a value; a time as short as it is clear on *now*'s day."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return str(_shortened(value))
+    return moment.strftime("%H:%M:%SZ" if moment.date() == now.date() else "%m-%d %H:%M:%SZ")
 
 
 def _shortened(value: Any) -> Any:

@@ -13,7 +13,7 @@ from relay.commands.output import all_say
 from relay.commands.tables import print_lines
 from relay.config import json_schema
 from relay.config.document import Document
-from relay.config.model import Config, Endpoint, without_password
+from relay.config.model import Config, without_password
 from relay.config.warnings import warnings
 
 
@@ -64,7 +64,7 @@ def plan(config: Config) -> str:
     if config.engine.celery:
         broker = config.engine.celery.broker.get_secret_value()
         lines.insert(1, f"engine celery, told by {without_password(broker)}")
-    lines += [f"endpoint {each.path}: {_guard(each)}" for each in config.endpoints]
+    lines += [f"endpoint {each.path}: {each.guard}" for each in config.endpoints]
     for name, destination in config.destinations.items():
         pace = f", at most {destination.limit}" if destination.limit else ""
         if destination.connection:
@@ -81,14 +81,3 @@ def plan(config: Config) -> str:
     unused = set(config.destinations) - {name for route in config.routes for name in route.to}
     lines += [f"note: no route leads to {name}" for name in sorted(unused)]
     return "\n".join(lines)
-
-
-def _guard(endpoint: Endpoint) -> str:
-    guards = []
-    if number := len(endpoint.signing_secrets):
-        guards.append(
-            "signed with its secret" if number == 1 else f"signed with any of {number} secrets"
-        )
-    if endpoint.basic_auth:
-        guards.append("Basic authentication")
-    return f"{endpoint.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"

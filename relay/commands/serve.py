@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import Any
 
 import click
 
 from connectors import sandbox as stand_ins
 from relay import logs, processes
-from relay.commands.options import config_option, opened
+from relay.commands.options import config_option, loaded_option, opened
+from relay.config.document import Document
 from relay.config.model import Config
 from relay.processes import PortTaken
 
 
 @click.command()
-@config_option
-def serve(config: Config) -> None:
+@loaded_option
+@click.option(
+    "--watch", is_flag=True, help="Start again when config, secrets or connectors change."
+)
+def serve(loaded: tuple[Config, Document], watch: bool) -> None:
     """Run the receiver and the worker as processes of one command.
 
     \b
-    Example: gofax-relay serve --config /etc/gofax-relay/config.yaml
+    Examples: gofax-relay serve --config /etc/gofax-relay/config.yaml
+              gofax-relay serve --watch
     On SIGTERM, running attempts get 8 s; the leases of the rest run out.
+
+    --watch is for those who write a config or a connector. It follows the config, the files that
+    it names for secrets, and the Python files of its connectors outside site-packages.
     """
+    config, document = loaded
+    if watch:
+        sys.exit(_watcher().run(document.path))
     sys.exit(processes.serve(_listening(config)))
 
 
@@ -83,6 +96,15 @@ def _listening(config: Config) -> Config:
         raise click.ClickException(str(error)) from error
     _prepare(settled)
     return settled
+
+
+def _watcher() -> Any:
+    """Return the module that watches files, which needs an extra."""
+    try:
+        return import_module("relay.commands.watch")
+    except ModuleNotFoundError as error:
+        needs = f'--watch needs {error.name}: pip install "gofax-relay[watch]"'
+        raise click.ClickException(needs) from error
 
 
 def _prepare(config: Config) -> None:

@@ -168,6 +168,16 @@ class Endpoint(Section):
             raise ValueError("must contain messageId: without it, different events look alike")
         return fields
 
+    @property
+    def guard(self) -> str:
+        """Say what a request must bring to be accepted."""
+        number = len(self.signing_secrets)
+        signed = (
+            "signed with its secret" if number == 1 else f"signed with any of {number} secrets"
+        )
+        guards = [*([signed] if number else []), *(["Basic auth"] if self.basic_auth else [])]
+        return f"{self.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"
+
     @model_validator(mode="after")
     def _guarded(self) -> Endpoint:
         if not (self.signing_secrets or self.basic_auth or self.allow_unsigned):

@@ -50,6 +50,9 @@ def run_web(config: Config) -> None:
     write_no_core_files()
     allow_connections()
     log.info("web.started", listen=config.server.listen)
+    for each in config.endpoints:
+        url = f"http://{config.server.listen}{each.path}"
+        log.info("endpoint.served", url=url, guard=each.guard)
     # Not connected to before the fork.
     database = connect(config.store)
     node = node_name(database, "web")

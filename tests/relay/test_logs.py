@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from relay import logs
 
+NINE = datetime(2026, 11, 28, 9, tzinfo=UTC).timestamp()
 #: Logs as the command line of each test says, and says on standard output what it found.
 PROGRAM = """
 import os, resource, sys, threading, time
@@ -217,3 +219,39 @@ def test_a_stopped_reader_does_not_hold_up_the_end() -> None:
 
     assert code == 0
     assert time.monotonic() - began < 10
+
+
+def test_a_line_for_people_says_what_matters_first_and_obeys_nothing() -> None:
+    fields = {
+        "event_id": "evt_1", "delivery_id": "dlv_1", "attempt_id": "att_1", "destination": "crm",
+        "outcome": "transient", "detail": "one\u2028two\x9b31m", "state": "pending",
+        "due_at": "2026-11-28T09:00:12.5+00:00", "ms": 1.3, "event": "delivery.attempted",
+        "level": "info",
+    }  # fmt: skip
+
+    assert logs.in_words(NINE, fields) == (
+        "09:00:00Z  delivery.attempted  crm  transient  one two 31m  evt_1"
+        "  state=pending  due_at=09:00:12Z  ms=1.3\n"
+    )
+
+
+def test_a_line_for_people_names_its_level_and_shows_the_stack_trace_below() -> None:
+    fields = {"loop": "pruner", "exception": "Traceback\n  line", "event": "loop.failed"}
+
+    assert logs.in_words(NINE, fields | {"level": "error", "at": "2026-11-29T09:00Z"}) == (
+        "09:00:00Z  ERROR  loop.failed  loop=pruner  at=11-29 09:00:00Z\n"
+        "    Traceback\n      line\n"
+    )
+
+
+def test_a_line_for_people_is_bounded() -> None:
+    assert len(logs.in_words(NINE, {"event": "a.b", "text": "x" * 100_000})) < 1000
+
+
+def test_what_becomes_of_lines_can_be_said() -> None:
+    process = _run(
+        'logs.configure(as_text=True); log.info("a.b", text="c")', stderr=subprocess.PIPE
+    )
+    _, err = process.communicate(timeout=60)
+
+    assert err.endswith("Z  a.b  text=c\n")
