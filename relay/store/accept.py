@@ -1,4 +1,4 @@
-"""Accepting events: one synced transaction for request, event, key and deliveries."""
+"""Accepting events: request, event, key and deliveries in one synced transaction."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from relay.ids import new_id
 from relay.rules.delivery import State
 from relay.store import refused, schema
 from relay.store.database import (
+    Blocked,
     Database,
-    InTheWay,
     Prepared,
     RowRefused,
     StoreUnavailable,
@@ -39,23 +39,23 @@ from relay.store.values import (
 
 log = structlog.get_logger()
 
-#: Is told how many deliveries are new at each destination, after the commit. Must not wait.
+#: Called after the commit with the number of new deliveries at each destination. Must not wait.
 Tell = Callable[[Mapping[str, int]], None]
 
-#: Seconds within which a sender is told that its event could not be stored: it waits for 5.
+#: Seconds after which a sender learns that its event could not be stored; it waits for 5.
 LONGEST_WAIT = 4.5
-#: How many duplicates of an event leave a request of their own; of the rest the number is kept.
-#: Whoever has captured one genuine request can send it for ever.
+#: How many duplicates of an event are kept as requests; the rest is only counted. A captured
+#: genuine request can be sent for ever.
 DUPLICATES_KEPT = 5
 
 
 class Inbox:
-    """Takes in arrivals, many per commit."""
+    """Stores arrivals, many per commit."""
 
     def __init__(self, database: Database, *, tell: Tell | None = None) -> None:
-        """*tell* is called when something has become due; if there is none, workers are woken."""
+        """*tell* is called when something has become due; by default it wakes the workers."""
         self._database = database
-        #: The store's own; not known yet to who starts while the store is away.
+        #: The store's own secret; empty until the store could be read once.
         self._secret = b""
         with suppress(StoreUnavailable):
             self._secret = _store_secret(database)
@@ -66,7 +66,7 @@ class Inbox:
         )
 
     def accept(self, arrival: Arrival) -> Acceptance:
-        """Store *arrival*, or find that it is known, and return when that is on disk.
+        """Store *arrival*, or recognise it, and return when that is on disk.
 
         Raises :class:`StoreUnavailable` if nothing was stored, and
         :class:`~relay.store.database.RowRefused` if only this event could not be.
@@ -100,7 +100,7 @@ class Inbox:
             refused.evict(self._database, db)
 
     def close(self) -> None:
-        """Commit what is under way; accept nothing more."""
+        """Accept nothing more, and commit what was submitted."""
         self._group.close()
 
     def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
@@ -116,13 +116,13 @@ class Inbox:
     def _commit(
         self, arrivals: Sequence[Arrival]
     ) -> tuple[Sequence[Acceptance], Mapping[str, int]]:
-        """Store *arrivals* in one transaction; say, too, how many deliveries are new, and where.
+        """Store *arrivals* in one transaction; return also the new deliveries by destination.
 
-        Locks are taken in one order, because others accept at the same time: new keys, known
-        keys, lanes, and each of them by its own order.
+        Other nodes accept at the same time, so locks are taken in one order: new keys, known
+        keys, lanes, each kind in the order of its keys.
         """
         with self._database.writing() as db:
-            # Of equal keys in one batch the first is the event, the others are duplicates.
+            # If keys in a batch are equal, the first is the event and the others are duplicates.
             first = {arrival.key: arrival for arrival in reversed(arrivals)}
             new = self._insert_keys(db, [first[key] for key in sorted(first)])
             fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
@@ -151,7 +151,7 @@ class Inbox:
     def _accept_known(
         self, db: sa.Connection, arrivals: Sequence[Arrival], batch: _Batch
     ) -> dict[int, Acceptance]:
-        """Treat arrivals whose keys we have; add to *batch* what is to be delivered after all."""
+        """Treat arrivals with known keys; add to *batch* what must be delivered after all."""
         rows = _known(db, {arrival.key for arrival in arrivals})
         return {
             id(arrival): self._accept_again(db, arrival, rows[arrival.key], batch)
@@ -161,7 +161,7 @@ class Inbox:
     def _accept_again(
         self, db: sa.Connection, arrival: Arrival, known: Any, batch: _Batch
     ) -> Acceptance:
-        """Treat an arrival whose key we have: a duplicate, or a conflict."""
+        """Treat an arrival with a known key: it is a duplicate or a conflict."""
         meaning, mark = self._digests(arrival)
         same_text = None in (known.text_digest, mark) or known.text_digest == mark
         if known.meaning != meaning or not same_text:
@@ -181,7 +181,7 @@ class Inbox:
         mark: bytes | None,
         event_id: str,
     ) -> Acceptance:
-        """Keep what contradicts a known event once, under a key of its own; deliver nothing."""
+        """Keep an arrival that contradicts a known event, once, under its own key, undelivered."""
         key = hashlib.sha256(arrival.key + meaning + (mark or b"")).digest()
         conflicting = replace(arrival, key=key, standing="conflict")
         if self._insert_keys(db, [conflicting]):
@@ -198,12 +198,12 @@ class Inbox:
     def _deliver_after_all(
         self, db: sa.Connection, arrival: Arrival, event_id: str, batch: _Batch
     ) -> None:
-        """Plan what a resend of an event is for: routes, if it has none, and its dead."""
+        """Plan what a resend causes: new deliveries if there are none, or revived ones."""
         table = schema.deliveries.c
         columns = table.seq, table.lane_id, table.destination, table.state
         found = db.execute(sa.select(*columns).where(table.event_id == event_id)).all()
         if not found:
-            # An event that was stale, or has been purged, stays without effect.
+            # A stale or purged event has no effect.
             stored = sa.select(schema.events.c.id).where(
                 schema.events.c.id == event_id, schema.events.c.standing == "accepted"
             )
@@ -217,7 +217,7 @@ class Inbox:
             }
 
     def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
-        """Insert the keys that we do not have yet, and return those."""
+        """Insert the keys that are new, and return those."""
         rows = [self._key_row(arrival) for arrival in arrivals]
         keys = [row["key"] for row in rows]
         if self._sql.keys.many(db, rows) == len(rows):
@@ -231,7 +231,7 @@ class Inbox:
             self._sql.events.many(db, map(event_row, arrivals))
 
     def _line_up(self, db: sa.Connection, batch: _Batch) -> None:
-        """Put deliveries at the end of their lanes, those that were dead at that of the late."""
+        """Add new deliveries to the ends of their lanes, and revived ones to the late ends."""
         new = batch.new_deliveries()
         lanes = {each.lane_id: each.lane_row for each in batch.dead.values()}
         lanes |= {each.lane_id: each.lane_row for each in new}
@@ -242,7 +242,7 @@ class Inbox:
             each.lane_id for seq, each in sorted(batch.dead.items()) if not _revive(db, seq, each)
         }
         if gone:
-            # Somebody has removed the delivery, and maybe its lane, while we waited for that.
+            # The delivery, and maybe its lane, was removed while we waited for the lane.
             forget_empty(db, gone - {each.lane_id for each in new})
         if new:
             busy = _busy(db, {each.lane_id for each in new})
@@ -266,7 +266,7 @@ class Inbox:
         }
 
     def _digests(self, arrival: Arrival) -> tuple[bytes, bytes | None]:
-        """Digest meaning and text under a key, so that they can outlive what they stand for."""
+        """Digest meaning and text under a key, so that the digests may outlive the event."""
         meaning = hmac.digest(self._secret, arrival.meaning, "sha256")
         body = arrival.event.body
         return meaning, body and hmac.digest(self._secret, body.encode(), "sha256") or None
@@ -274,11 +274,11 @@ class Inbox:
 
 @dataclass
 class _Batch:
-    """What a batch does in lanes, when all that comes before them has been locked."""
+    """What a batch changes in lanes; everything locked before lanes is locked by then."""
 
-    #: Events that get deliveries, by their ids.
+    #: Events that get deliveries, by id.
     new: dict[str, Arrival]
-    #: Deliveries to revive, by their numbers.
+    #: Deliveries to revive, by number.
     dead: dict[int, _InLane] = field(default_factory=dict)
 
     def new_deliveries(self) -> list[_NewDelivery]:
@@ -294,14 +294,14 @@ class _Batch:
         ]
 
     def due(self) -> Mapping[str, int]:
-        """Return how many deliveries may be due now at each destination."""
+        """Return the number of deliveries that may be due now at each destination."""
         new = (name for each in self.new.values() for name in each.match.destinations)
         return Counter([*new, *(each.destination for each in self.dead.values())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _InLane:
-    """A lane, and the arrival for whose sake a delivery gets a place in it."""
+    """A lane, and the arrival that puts a delivery into it."""
 
     lane_id: str
     destination: str
@@ -339,13 +339,13 @@ class _NewDelivery(_InLane):
 
 
 def lane_name(destination: str, conversation: str) -> str:
-    """Name a lane by a digest: who writes to it need not ask the database for a number first."""
+    """Name a lane by a digest, so that writers need not ask the database for a number first."""
     digest = hashlib.sha256(f"{len(destination)}:{destination}{conversation}".encode())
     return digest.hexdigest()[:32]
 
 
 def delivery_key(event_key: bytes, destination: str) -> str:
-    """Return the key that all attempts at one event and destination share."""
+    """Return the key shared by all attempts to deliver one event to one destination."""
     return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
 
 
@@ -381,7 +381,7 @@ def _revive(db: sa.Connection, seq: int, dead: _InLane) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Statements:
-    """What every batch inserts, in its database's own dialect."""
+    """The inserts of every batch, in the dialect of its database."""
 
     keys: Prepared
     events: Prepared
@@ -426,9 +426,7 @@ _IN_LINE = (
     .select_from(schema.deliveries)
     .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
 )
-# A list of pairs would say it exactly, but SQLite reads the whole table for that; these two lists
-# may find a lane too many, which nobody looks up.
-# In one row: SQLite's driver lets go of the interpreter at each row that it fetches.
+# One row, because SQLite's driver releases the interpreter at each row that it fetches.
 _BUSY = sa.select(sa.func.aggregate_strings(schema.lanes.c.id, ",")).where(
     schema.lanes.c.id.in_(sa.bindparam("lane_ids", expanding=True)),
     sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)),
@@ -436,7 +434,7 @@ _BUSY = sa.select(sa.func.aggregate_strings(schema.lanes.c.id, ",")).where(
 
 
 def _busy(db: sa.Connection, lane_ids: Iterable[str]) -> set[str]:
-    """Return the lanes in which somebody is in line, or that wait for a person."""
+    """Return the lanes that have a delivery in line, or that wait for a person."""
     found = db.execute(_BUSY, {"lane_ids": list(lane_ids)}).scalar_one()
     return set(found.split(",")) if found else set()
 
@@ -447,12 +445,12 @@ def _known(db: sa.Connection, keys: Collection[bytes]) -> dict[bytes, Any]:
         return {}
     rows = {bytes(row.key): row for row in db.execute(_KNOWN, {"keys": sorted(keys)})}
     if len(rows) < len(keys):
-        raise InTheWay("keys were pruned that are wanted")
+        raise Blocked("keys were pruned while they were looked up")
     return rows
 
 
 def _store_secret(database: Database) -> bytes:
-    """Return the store's own secret, made at its first use."""
+    """Return the store's own secret, which its first use creates."""
     row = {"name": "secret", "value": secrets.token_bytes(32)}
     wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "secret")
     with database.reading() as db:

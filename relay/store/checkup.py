@@ -1,4 +1,4 @@
-"""Questions about the store as a whole: does everything hold that has to, and can it last?"""
+"""Questions about the store as a whole: do its invariants hold, and can it go on?"""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from relay.rules.delivery import State
 from relay.store import schema
 from relay.store.database import KEPT, MORE, Database
 
-#: How many of the newest events are looked at for deliveries that are missing.
+#: How many of the newest events are checked for missing deliveries.
 EVENTS_SEEN = 100_000
 
-#: Connections that one node may open: its pool, and the one on which a worker is woken.
+#: Connections that one node may open: its pool, and the one that wakes a worker.
 BY_NODE = KEPT + MORE + 1
 
 _LIMITS = """
@@ -28,7 +28,7 @@ _LIMITS = """
         pg_database_size(current_database()) AS size,
         current_setting('synchronous_standby_names') <> '' AS waits
 """
-# Who may not see more of them sees that they are there.
+# A user without the right to see details still sees that they exist.
 _STANDBYS = """
     SELECT coalesce(nullif(application_name, ''), 'a standby') AS name, state, sync_state,
         pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint AS behind
@@ -44,13 +44,13 @@ _head = schema.deliveries.alias("head")
 
 
 class Checkup:
-    """Counts what must not be there, and what a person should know of."""
+    """Counts what must not exist, and what a person should know about."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def undelivered_events(self) -> int:
-        """Return how many of the newest events matched a route and have no delivery."""
+        """Return how many of the newest events matched a route but have no delivery."""
         c = schema.events.c
         newest = sa.select(sa.func.max(c.seq)).scalar_subquery()
         matched = sa.or_(
@@ -67,11 +67,11 @@ class Checkup:
         )
 
     def expired_leases(self, before: datetime) -> int:
-        """Return how many leases ran out before *before*, and nobody took their work over."""
+        """Return how many leases ran out before *before* and were not taken over."""
         return self._count(schema.deliveries, schema.IN_FLIGHT, _d.lease_until < before)
 
     def stuck_conversations(self) -> int:
-        """Return in how many lanes somebody waits behind nobody."""
+        """Return the number of lanes in which a delivery waits behind no other."""
         h, lanes = _head.c, schema.lanes.c
         at_head = sa.select(1).where(
             h.lane_id == _d.lane_id, h.state.in_([State.PENDING, State.IN_FLIGHT])
@@ -96,7 +96,7 @@ class Checkup:
             return {row.destination: row.number for row in db.execute(wanted)}
 
     def is_served(self, destination: str, *, since: datetime) -> bool:
-        """Return whether an attempt at *destination* was begun after *since*."""
+        """Return whether an attempt at *destination* started after *since*."""
         c = schema.attempts.c
         begun = sa.select(c.seq).where(c.destination == destination, c.started_at > since)
         with self._database.reading() as db:
@@ -117,23 +117,23 @@ class Checkup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standby:
-    """A server that follows; what the client may not see of it is None."""
+    """A standby server; None stands for what the client may not see."""
 
     name: str
     state: str | None
     sync_state: str | None
-    #: Bytes of the log that it has not replayed.
+    #: Bytes of the log that it has not replayed yet.
     behind: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
-    """What a server says of itself."""
+    """What a server says about itself."""
 
     now: datetime
-    #: Whether what is committed is on its disk.
+    #: Whether committed data is on its disk.
     fsync: bool
-    #: Connections that it grants, and those that there are.
+    #: Connections that it allows, and those in use.
     connections: int
     connected: int
     #: Bytes of the database.
@@ -141,7 +141,7 @@ class Server:
     #: Whether a commit waits for a standby.
     waits: bool
     standbys: Sequence[Standby]
-    #: Replication slots that nobody reads, and the bytes of log that each keeps on the disk.
+    #: Replication slots without a reader, and the bytes of log that each keeps on the disk.
     idle_slots: Mapping[str, int]
 
 

@@ -1,4 +1,4 @@
-"""Claiming deliveries under a lease, and recording what became of them."""
+"""Claiming deliveries under a lease, and recording how they ended."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from relay.store.values import LOADED, Claim, Connection, Record, load_event, lo
 
 log = structlog.get_logger()
 
-#: Of the deliveries that may start, every so many-th is the newest one that is due, so that a
-#: backlog delays nobody who writes now.
+#: One in this many deliveries that start is the newest that is due, so that a backlog does not
+#: delay new messages.
 NEWEST_SHARE = 2
-#: How many of the newest are looked at for one that is due.
+#: How many of the newest deliveries are searched for one that is due.
 NEWEST_SEEN = 64
 
-#: Seconds for which records wait for company: nobody waits for them but a conversation's next.
+#: Seconds for which a record waits for others; only the next of its conversation waits for it.
 GATHER = 0.005
-#: Seconds after which a record is tried again while the store is away.
+#: Seconds between tries to write a record while the store is away.
 AGAIN = 1.0
 
-#: No lease that is renewed in time reaches further into the future.
+#: A lease that is renewed in time never reaches further into the future.
 LONGEST_LEASE = timedelta(minutes=1)
 
 _deliveries, _lanes, _events = schema.deliveries, schema.lanes, schema.events
@@ -46,8 +46,8 @@ _ATTEMPT_COLUMNS = (
 _PENDING_HERE = sa.select(_d.seq).where(_d.destination == sa.bindparam("b_name"), schema.PENDING)
 _DUE = _PENDING_HERE.where(_d.due_at <= sa.bindparam("b_now", type_=schema.UtcTime()))
 _DUE_ONE = _DUE.limit(1)
-# Bounded, because none of many that wait for another attempt may be due. Joined, because SQLite
-# would look for `seq IN (…)` through everything that is due.
+# Bounded, because many deliveries may wait for another attempt and none of them be due. Joined,
+# because SQLite would search everything that is due for `seq IN (…)`.
 _seen = _PENDING_HERE.order_by(_d.seq.desc()).limit(NEWEST_SEEN).subquery("newest")
 _NEWEST = (
     sa.select(_d.seq)
@@ -74,7 +74,7 @@ _CLAIM = (
         lease_until=sa.bindparam("b_until", type_=schema.UtcTime()),
     )
 )
-# No more than a claim holds: this is read for every attempt.
+# Only what a claim holds: this is read for every attempt.
 _CLAIMS = (
     sa.select(
         _d.id.label("delivery_id"),
@@ -92,16 +92,16 @@ _CLAIMED = _CLAIMS.where(_THESE)
 
 
 class Queue:
-    """The deliveries as a worker sees them. *node* names the worker that asks."""
+    """The deliveries as a worker sees them. *node* is the name of that worker."""
 
     def __init__(self, database: Database, *, node: str, again: float = AGAIN) -> None:
-        """*again*: seconds after which a record is tried again while the store is away."""
+        """*again*: seconds between tries to write a record while the store is away."""
         self._database = database
         self._node = node
         insert = sa.insert(schema.attempts)
         self._attempts = database.prepare(insert, columns=_ATTEMPT_COLUMNS)
         self._results = Results(database)
-        #: Deliveries claimed so far, by destination: whose turn it is.
+        #: Deliveries claimed so far by destination, which tell whether the newest is next.
         self._turns: dict[str, int] = {}
         self._group: GroupCommit[Record, None] = GroupCommit(
             self._record_patiently, name="record", shared=StoreUnavailable, gather=GATHER
@@ -129,16 +129,16 @@ class Queue:
         clock: Callable[[], datetime],
         connection: Connection | None = None,
     ) -> Sequence[Claim]:
-        """Take up to *limit* due deliveries as rate and pauses grant: oldest and newest in turn.
+        """Take up to *limit* due deliveries, oldest and newest in turn, as rate and pauses allow.
 
-        *connection*: the destinations that share *rate*; by default it is this one's alone.
+        *connection*: the destinations that share *rate*; by default only this one.
         Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
         """
         database = self._database
         database.require_room(share=0.5)
         with database.writing() as db:
             before = health.locked(db, destination)
-            # Read now that nobody has to be waited for, or a rate would count from too early on.
+            # Read under the lock: a time from before the wait would make a rate count too much.
             now = clock()
             if rate:
                 shared = connection or Connection(name=destination, destinations=(destination,))
@@ -171,10 +171,10 @@ class Queue:
         return chosen
 
     def record(self, record: Record) -> None:
-        """Write how an attempt ended and what follows; a lost lease changes only the attempt.
+        """Write how an attempt ended and what follows; without its lease only the attempt changes.
 
-        While the store is away this waits. Raises :class:`StoreUnavailable` when the queue has
-        been closed.
+        Waits while the store is away. Raises :class:`StoreUnavailable` after the queue was
+        closed.
         """
         try:
             self._group.submit(record)
@@ -182,9 +182,9 @@ class Queue:
             raise StoreUnavailable("shutting down") from error
 
     def record_later(self, record: Record, then: Then) -> None:
-        """Do so with others, and call *then* with nothing, or with the error, when it is done.
+        """Record in the background, and then call *then* with None or with the error.
 
-        Raises :class:`StoreUnavailable` when the queue has been closed.
+        Raises :class:`StoreUnavailable` after the queue was closed.
         """
         try:
             self._group.submit_later(record, then)
@@ -193,10 +193,10 @@ class Queue:
 
     @once_more
     def renew(self, delivery_ids: Sequence[str], *, lease: timedelta, now: datetime) -> None:
-        """Keep our leases on deliveries that are still being worked on."""
+        """Extend our leases on deliveries that are still at work."""
         ours = _d.id.in_(delivery_ids), _d.node == self._node, schema.IN_FLIGHT
         with self._database.writing_unsynced() as db:
-            # In the order in which records lock them.
+            # In the order in which recording locks them.
             held = sa.select(_d.seq).where(*ours).order_by(_d.seq).with_for_update()
             seqs = db.scalars(held).all()
             kept = sa.update(_deliveries).where(_d.seq.in_(seqs))
@@ -212,16 +212,16 @@ class Queue:
             return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
     def abandoned(self, now: datetime) -> Sequence[Claim]:
-        """Return the claims that this node still holds from an earlier life."""
+        """Return the claims that this node still holds from before it was restarted."""
         with self._database.reading() as db:
             wanted = _CLAIMS.where(schema.IN_FLIGHT, _d.node == self._node)
             return [_claim(row, now) for row in db.execute(wanted).mappings()]
 
     def hasten(self, now: datetime) -> None:
-        """Undo what a clock did that has been put back since: nothing waits for a time of its own.
+        """Undo the effect of a clock that was ahead and has been set back.
 
-        Made due is what no attempt was made at, and what was attempted in the future; a pause that
-        began there is over, and a lease that reaches far into it ends soon unless it is renewed.
+        Deliveries without an attempt, or with one in the future, become due; a pause that began
+        in the future ends, and a lease that ends far in the future ends soon unless renewed.
         """
         attempts, health_ = schema.attempts.c, schema.destinations
         ahead = sa.select(1).where(attempts.delivery_id == _d.id, attempts.ended_at > now)
@@ -248,12 +248,12 @@ class Queue:
             return load_pauses(db)
 
     def close(self) -> None:
-        """Write what was recorded; if the store is away, give it up."""
+        """Write what was recorded, or give it up if the store is away."""
         self._closing.set()
         self._group.close()
 
     def _record_patiently(self, records: Sequence[Record]) -> Sequence[None]:
-        """Record; while the store is away again and again: what happened must not be forgotten."""
+        """Record, and try again while the store is away: an outcome must not be lost."""
         while True:
             try:
                 return self._record(records)
@@ -292,7 +292,7 @@ def _claim(row: sa.RowMapping, now: datetime) -> Claim:
 
 
 def attempt_id(delivery_id: str, number: int) -> str:
-    """Name an attempt by its delivery and claim, so that a lost one can be completed too."""
+    """Name an attempt by its delivery and claim, so that others can complete a lost one."""
     return f"att_{delivery_id.removeprefix('dlv_')}_{number}"
 
 

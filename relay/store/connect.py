@@ -20,12 +20,12 @@ def connect(url: str, *, reserve: int = 0) -> Database:
     """
     file = file_of(url)
     if file is None:
-        # Its driver is an extra, and takes its time to be imported.
+        # The driver is an extra, and slow to import.
         server: Database = import_module("relay.store.postgres").PostgresDatabase(url)
         return server
     return sqlite.SqliteDatabase(url, file, reserve=reserve)
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file of a SQLite store; None: a server keeps it."""
+    """Return the file of a SQLite store; None if a server keeps the store."""
     return Path(sa.make_url(url).database or "") if url.startswith("sqlite:") else None

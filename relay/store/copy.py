@@ -1,9 +1,9 @@
 """Copying a SQLite store to a PostgreSQL server while the relay goes on writing to it.
 
-Triggers in the source note the key of each row that changes. First all rows are copied, in the
-order of their keys; then, in passes, those that were noted meanwhile. After each pass the copy is
-what the source was at one moment. The last pass is made while nobody can write, and from then on
-nobody can. How far it came stands in the copy, with what was copied: it can be killed at any time.
+Triggers in the source note the key of each row that changes. First all rows are copied in the
+order of their keys, then, in passes, the rows that changed meanwhile. After each pass the copy
+equals the source at one moment. Nobody can write during the last pass, nor after it. The copy
+itself holds its progress, so it can be killed at any time.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ import sqlalchemy as sa
 from relay.store import schema
 from relay.store.database import Database, StoreUnavailable
 
-#: Rows that are read and written at once.
+#: Rows that are read and written together.
 BATCH = 500
 
-#: What is copied, each after that to which it refers. Nodes say themselves where they are.
+#: The tables to copy, each after those it refers to. Nodes announce themselves.
 TABLES: Sequence[sa.Table] = [
     table for table in schema.metadata.sorted_tables if table not in (schema.marks, schema.nodes)
 ]
 
-#: Marks of a copy that is not complete: in both stores, and in the source from its end on.
+#: The mark of an incomplete copy, in both stores; the mark of a source whose copy is complete.
 COPYING, MOVED = "copying", "moved"
 #: Marks that belong to one store alone.
 _OWN = (COPYING, MOVED, "serves")
 
 _NOTES = sa.table("copy_notes", sa.column("n"), sa.column("relation"), sa.column("row_key"))
-#: What happens to rows, and what a row is called in a trigger when that did.
+#: What happens to rows, and the name of the row in the trigger for it.
 _CHANGES = {"INSERT": "NEW", "UPDATE": "NEW", "DELETE": "OLD"}
 _marks = schema.marks
 
 
 class CopyRefused(Exception):
-    """The one store cannot be copied to the other."""
+    """One store cannot be copied to the other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
-    """How many rows of a table there are here and there, and whether they are the same."""
+    """How many rows a table has in source and target, and whether they are equal."""
 
     table: str
     source: int
@@ -56,21 +56,21 @@ class Compared:
 
 @dataclass(kw_only=True)
 class _Progress:
-    """How far a copy came."""
+    """How far a copy has come."""
 
     id: str
-    #: The last keys of the tables whose rows were there at the beginning.
+    #: The last key of each table at the beginning.
     ends: dict[str, Any]
-    #: The last keys that were copied; those of binary keys in hexadecimal.
+    #: The last key copied of each table; binary keys in hexadecimal.
     copied: dict[str, Any] = field(default_factory=dict)
-    #: Tables whose rows were all copied once.
+    #: Tables that were copied to their end.
     done: list[str] = field(default_factory=list)
-    #: The last note that was followed.
+    #: The last note that was applied.
     followed: int = 0
 
 
 def objection(database: Database) -> str:
-    """Say why nobody may work with a store: it is a copy not complete, or was moved elsewhere."""
+    """Return why a store must not be used: it is an incomplete copy, or was moved; else ``""``."""
     with database.reading() as db:
         if moved := _mark(db, MOVED):
             to = json.loads(moved)["to"]
@@ -81,7 +81,7 @@ def objection(database: Database) -> str:
 
 
 def moved_to(database: Database) -> str | None:
-    """Return where a store was moved, its password left out; None, if it was not."""
+    """Return where a store was moved, without its password; None if it was not moved."""
     with database.reading() as db:
         moved = _mark(db, MOVED)
     return json.loads(moved)["to"] if moved else None
@@ -94,11 +94,11 @@ def is_being_copied(database: Database) -> bool:
 
 
 def require_ours(database: Database) -> None:
-    """Raise :class:`CopyRefused` if a database has tables, and they are somebody else's."""
+    """Raise :class:`CopyRefused` if a database has tables of another program."""
     with database.reading() as db:
         tables = sa.inspect(db).get_table_names()
     if tables and "alembic_version" not in tables:
-        raise CopyRefused(f"it has tables of somebody else: {', '.join(sorted(tables)[:5])}")
+        raise CopyRefused(f"it has tables of another program: {', '.join(sorted(tables)[:5])}")
 
 
 class Copy:
@@ -107,13 +107,13 @@ class Copy:
     def __init__(
         self, source: Database, target: Database, *, name: str, batch: int = BATCH
     ) -> None:
-        """*name*: what the target is called where people read it; *batch*: rows at once."""
+        """*name*: the target's name for people; *batch*: rows that are copied together."""
         self._source, self._target, self._name, self._batch = source, target, name, batch
         self._progress: _Progress
         self._puts = {table.name: _upsert(target, table) for table in TABLES}
 
     def begin(self) -> bool:
-        """Start, or go on with what was begun; return whether all is done already.
+        """Start, or continue; return whether the copy is complete already.
 
         Raises :class:`CopyRefused` if the target holds something else.
         """
@@ -134,7 +134,7 @@ class Copy:
         return False
 
     def left(self) -> int:
-        """Return about how many rows are to be copied before the passes."""
+        """Return roughly how many rows must be copied before the passes."""
         with self._source.reading() as db:
             return sum(
                 db.scalar(self._chosen(table, sa.func.count())) or 0
@@ -143,13 +143,13 @@ class Copy:
             )
 
     def copy(self) -> Iterator[int]:
-        """Copy the rows that were there at the beginning; yield how many, a batch at a time."""
+        """Copy the rows that existed at the beginning; yield the number after each batch."""
         for table in TABLES:
             while table.name not in self._progress.done:
                 yield self._copy_some(table)
 
     def follow(self) -> int:
-        """Make the copy what the source is at this moment; return how many rows that took."""
+        """Bring the copy up to the source of this moment; return the number of rows that took."""
         with self._source.reading() as db:
             if _mark(db, MOVED) is not None:
                 return 0
@@ -158,7 +158,7 @@ class Copy:
         return changed
 
     def compare(self) -> Sequence[Compared]:
-        """Make the copy what the source is at this moment, and compare every row of it."""
+        """Bring the copy up to the source of this moment, and compare every row."""
         with self._source.reading() as db:
             self._follow(db)
             found = [_digest(db, table) for table in TABLES]
@@ -170,10 +170,10 @@ class Copy:
             ]
 
     def finish(self) -> Sequence[Compared]:
-        """Let nobody write to the source any more, copy what is left, and open the copy.
+        """Close the source for writing, copy the rest, and open the copy.
 
-        Compared is how many rows there are; each that was changed since :meth:`compare` is read
-        back. The copy is opened if all is well; otherwise the source is as it was.
+        Row counts are compared, and each row that changed since :meth:`compare` is read back. If
+        anything differs, the source stays open and the copy closed.
         """
         with self._source.writing() as db:
             self._follow(db, read_back=True)
@@ -221,7 +221,7 @@ class Copy:
             self._save(db)
 
     def _copy_some(self, table: sa.Table) -> int:
-        """Copy the next rows of a table, and note how far that came, as one."""
+        """Copy the next rows of a table and note the progress, in one transaction."""
         (key,) = table.primary_key
         with self._source.reading() as db:
             wanted = self._chosen(table, *table.c).order_by(key).limit(self._batch)
@@ -236,7 +236,7 @@ class Copy:
         return len(rows)
 
     def _chosen(self, table: sa.Table, *what: Any) -> sa.Select[Any]:
-        """Select *what* of the rows that were there at the beginning and are not copied yet."""
+        """Select *what* of the rows that existed at the beginning and are not copied yet."""
         (key,) = table.primary_key
         wanted = sa.select(*what).select_from(table)
         if table.name in self._progress.copied:
@@ -244,12 +244,12 @@ class Copy:
             binary = isinstance(key.type, sa.LargeBinary)
             wanted = wanted.where(key > (bytes.fromhex(last) if binary else last))
         if table.name in self._progress.ends:
-            # What refers to later rows is later itself.
+            # A row that refers to later rows is later itself.
             wanted = wanted.where(key <= self._progress.ends[table.name])
         return wanted
 
     def _follow(self, source: sa.Connection, *, read_back: bool = False) -> int:
-        """Copy what was noted until *source* began to read."""
+        """Copy the rows noted before the transaction *source* began."""
         if _mark(source, MOVED) is not None:
             return 0
         newest = source.scalar(sa.select(sa.func.max(_NOTES.c.n))) or 0
@@ -280,16 +280,16 @@ class Copy:
 
     def _put(self, target: sa.Connection, table: sa.Table, rows: Sequence[Any]) -> None:
         if table is schema.deliveries:
-            _make_way(target, rows)
+            _free_heads(target, rows)
         self._puts[table.name].many(target, [row._mapping for row in rows])
 
     def _save(self, target: sa.Connection) -> None:
         _set_mark(self._target, target, COPYING, json.dumps(asdict(self._progress)))
 
     def _forget_notes(self) -> None:
-        """Remove notes that were followed, in steps between which others write."""
+        """Remove applied notes, in steps between which others can write."""
         followed, removed = self._progress.followed, 1
-        with suppress(StoreUnavailable):  # the next pass tries again
+        with suppress(StoreUnavailable):  # the next pass removes them
             while removed:
                 with self._source.writing_unsynced() as db:
                     some = sa.select(_NOTES.c.n).where(_NOTES.c.n <= followed).limit(20 * BATCH)
@@ -308,7 +308,7 @@ class Copy:
 
 
 def abandon(source: Database) -> None:
-    """Make a SQLite store one that is neither being copied nor moved."""
+    """Turn a SQLite store that is being copied, or was moved, back into an ordinary one."""
     with source.writing() as db:
         _unwatch(db)
         _thaw(db)
@@ -323,11 +323,11 @@ def _upsert(target: Database, table: sa.Table) -> Any:
     return target.prepare(upsert, columns=[each.name for each in table.c])
 
 
-def _make_way(target: sa.Connection, rows: Sequence[Any]) -> None:
-    """Let nobody stand at the head of a lane in the copy who may not do so any more.
+def _free_heads(target: sa.Connection, rows: Sequence[Any]) -> None:
+    """Take outdated deliveries away from the heads of lanes in the copy.
 
-    There is never more than one in the source, but rows come from it at different moments. Whoever
-    is moved here was changed after it was copied: it is among *rows*, or will be.
+    The source never has two heads in a lane, but its rows are read at different moments. A head
+    that is taken away here has changed since it was copied, so it is among *rows* or comes later.
     """
     d = schema.deliveries.c
     heads = [row.lane_id for row in rows if row.state in ("pending", "in_flight") and not row.late]
@@ -351,11 +351,11 @@ def _require_same(
     (key,) = table.primary_key
     there = target.execute(sa.select(table).where(key.in_(keys))).all()
     if {tuple(row) for row in rows} - {tuple(row) for row in there}:
-        raise CopyRefused(f"rows of {table.name} are not the same in the copy")
+        raise CopyRefused(f"rows of {table.name} differ in the copy")
 
 
 def _digest(db: sa.Connection, table: sa.Table) -> tuple[int, int]:
-    """Return the number of rows and the sum of their digests, in whatever order they come."""
+    """Return the number of rows and the sum of their digests, which needs no order."""
     count = total = 0
     for row in db.execute(sa.select(table).execution_options(yield_per=BATCH)):
         count += 1
@@ -385,13 +385,13 @@ def _set_mark(database: Database, db: sa.Connection, name: str, value: str) -> N
 
 
 def _set_sequence(db: sa.Connection, table: str, used: int) -> None:
-    """Let the next row of a table in PostgreSQL come after all that the source ever had."""
+    """Let the next row of a table in PostgreSQL follow all that the source ever had."""
     sequence = sa.func.pg_get_serial_sequence(table, "seq")
     db.execute(sa.select(sa.func.setval(sequence, max(used, 1), used > 0)))
 
 
 def _watch(db: sa.Connection) -> None:
-    """Have SQLite note the keys of all rows that change."""
+    """Have SQLite note the key of every row that changes."""
     db.execute(
         sa.text(
             "CREATE TABLE copy_notes"
@@ -418,9 +418,9 @@ def _unwatch(db: sa.Connection) -> None:
 
 
 def _freeze(db: sa.Connection) -> None:
-    """Let every write fail from now on as it does when the store is away.
+    """Let every write fail from now on, as if the store were away.
 
-    A relay that still runs answers 503.
+    A relay that still runs then answers 503.
     """
     for table in TABLES:
         for what in _CHANGES:

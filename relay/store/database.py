@@ -1,4 +1,4 @@
-"""What both databases share: transactions, one rule for writing, and errors in our own words.
+"""What both databases share: transactions, the rule for writing, and our own errors.
 
 Each database has a class of its own behind this interface: :mod:`relay.store.sqlite` and
 :mod:`relay.store.postgres`.
@@ -22,34 +22,34 @@ R = TypeVar("R")
 
 #: Connections that a process keeps to a server, and how many more it opens for many threads.
 KEPT, MORE = 5, 20
-#: Seconds that a transaction waits after a deadlock, so that the other one goes first.
+#: Seconds that a transaction waits after a deadlock, to let the other one finish.
 STEP_ASIDE = 0.05
-#: Characters of a database's error text that are repeated.
+#: Longest part of a database's error text that is passed on.
 LONGEST_REASON = 300
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be read or written now; nothing of the call was kept."""
+    """The database cannot be used now; the call has changed nothing."""
 
 
 class OutOfRoom(StoreUnavailable):
     """The disk is at its reserve."""
 
 
-class InTheWay(StoreUnavailable):
-    """Another transaction blocked this one, which may succeed a moment later."""
+class Blocked(StoreUnavailable):
+    """Another transaction blocked this one; it may succeed a moment later."""
 
 
 class RowRefused(Exception):
-    """The database works and cannot hold one of the rows; nothing of the call was kept.
+    """The database works, but cannot hold one of the rows; the call has changed nothing.
 
     The same call without that row succeeds.
     """
 
 
-#: Errors of a statement, not of the database: bugs.
+#: Errors in a statement: bugs, not failures of the database.
 _FAULTS = (sa.exc.ProgrammingError, sa.exc.NotSupportedError)
-#: A text that is no text, a number too large: what a driver raises before it sends anything.
+#: What a driver raises before it sends anything: text that cannot be encoded, a huge number.
 _UNSENDABLE = (UnicodeError, OverflowError)
 
 
@@ -57,7 +57,7 @@ class Prepared(Protocol):
     """A statement for many rows."""
 
     def many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Execute it for *rows*, values by column name; return how many were inserted or found."""
+        """Execute it for *rows* (values by column name); return the number of rows affected."""
 
 
 class Listener(Protocol):
@@ -67,11 +67,11 @@ class Listener(Protocol):
 
 
 class Database(ABC):
-    """An engine, its write lock, and what only one dialect knows how to say."""
+    """An engine, its write lock, and everything that depends on the dialect."""
 
-    #: The file of a store on this machine; None: a server keeps it.
+    #: The file of a store on this machine; None if a server keeps the store.
     file: Path | None = None
-    #: Errors of the driver that SQLAlchemy does not wrap: event listeners get them.
+    #: Errors of the driver that event listeners raise and SQLAlchemy does not wrap.
     driver_errors: tuple[type[Exception], ...] = ()
 
     def __init__(
@@ -89,7 +89,7 @@ class Database(ABC):
             sa.exc.TimeoutError,
             *self.driver_errors,
         )
-        #: The time that all nodes share.
+        #: The clock that all nodes share.
         self.clock = clock
         self._write_lock = write_lock or nullcontext()
         self._writer = engine.execution_options(gofax_write=True)
@@ -97,13 +97,13 @@ class Database(ABC):
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Open a transaction that only reads. Raises :class:`StoreUnavailable`."""
+        """Open a transaction for reading. Raises :class:`StoreUnavailable`."""
         with self._translated(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Open a transaction that is synced when it ends.
+        """Open a transaction that is synced to disk when it ends.
 
         Raises :class:`StoreUnavailable`, and :class:`RowRefused` for a row that does not fit.
         """
@@ -112,7 +112,7 @@ class Database(ABC):
 
     @contextmanager
     def writing_unsynced(self) -> Iterator[sa.Connection]:
-        """Open a transaction whose loss in a power cut would not matter."""
+        """Open a transaction that a power cut may lose without harm."""
         with self._translated(), self._write_lock, self._unsynced.begin() as connection:
             yield connection
 
@@ -125,9 +125,9 @@ class Database(ABC):
 
     @abstractmethod
     def require_present(self) -> None:
-        """Raise :class:`StoreUnavailable` if the store is not where it was opened any more.
+        """Raise :class:`StoreUnavailable` if the store is no longer where it was opened.
 
-        What was committed to it then is nowhere where anybody will look for it.
+        Nobody would find again what is committed to it then.
         """
 
     @abstractmethod
@@ -143,32 +143,32 @@ class Database(ABC):
 
     @abstractmethod
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:
-        """Return whether *db* may do *name* alone until it commits; do not wait for that."""
+        """Return at once whether *db* alone may do *name* until it commits."""
 
     @abstractmethod
     def hold_exclusive(self, db: sa.Connection, name: str) -> None:
-        """Wait until *db* may do *name* alone, and keep others from it until *db* commits.
+        """Wait until *db* alone may do *name*, and keep others from it until *db* commits.
 
         The transaction may then take any time. Raises :class:`StoreUnavailable`.
         """
 
     @abstractmethod
     def notify(self) -> None:
-        """Wake workers on other machines: something has become due."""
+        """Wake the workers on other machines, because something has become due."""
 
     @abstractmethod
     def listen(self, wake: Callable[[], None]) -> Listener:
-        """Have *wake* called at every :meth:`notify` of any node, until the listener is closed."""
+        """Call *wake* at each :meth:`notify` of any node until the listener is closed."""
 
     @abstractmethod
     def insert(self, table: sa.Table) -> Any:
-        """Return this dialect's INSERT, which knows ON CONFLICT."""
+        """Return this dialect's INSERT, which has ON CONFLICT."""
 
     @abstractmethod
     def insert_locking(self, table: sa.Table, *, key: str, same: str) -> Any:
-        """Return an INSERT of rows that may exist; it locks new and existing rows alike.
+        """Return an INSERT for rows that may exist, which locks new and existing rows.
 
-        *key*: column of the primary key; *same*: a column that never changes.
+        *key*: the column of the primary key; *same*: a column that never changes.
         """
 
     @abstractmethod
@@ -185,19 +185,19 @@ class Database(ABC):
     ) -> Prepared:
         """Compile an UPDATE of *table* for many rows, made by *update* from rows of *columns*.
 
-        Where two rows change the same thing, either's values may win.
+        If two rows change the same thing, the values of either may win.
         """
 
     def close(self) -> None:
         self.engine.dispose()
 
     def unavailable(self, cause: BaseException) -> StoreUnavailable:
-        """Return the error to raise for what the driver raised."""
+        """Return our error for what the driver raised."""
         return StoreUnavailable(" ".join(str(cause).split()))
 
     @abstractmethod
     def refuses_row(self, cause: BaseException) -> bool:
-        """Return whether the driver's error *cause* is about a row, and not about the database."""
+        """Return whether the driver's error *cause* concerns a row and not the database."""
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -215,19 +215,19 @@ class Database(ABC):
 
 
 def _first_line(error: BaseException) -> str:
-    """Return what *error* says, without the details that quote the row."""
+    """Return the first line of *error*; later ones quote the row."""
     return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST_REASON]
 
 
 def once_more(act: Callable[P, R]) -> Callable[P, R]:
-    """Return *act*, one transaction, done again if another one blocked it."""
+    """Make *act*, one transaction, run again if another transaction blocked it."""
 
     @wraps(act)
     def acted(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return act(*args, **kwargs)
-        except InTheWay:
-            # The transaction that waited for us goes first.
+        except Blocked:
+            # Let the other transaction finish.
             time.sleep(STEP_ASIDE)
             return act(*args, **kwargs)
 

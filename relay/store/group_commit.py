@@ -1,4 +1,4 @@
-"""One commit for many callers: group commit, by a thread that takes what has gathered."""
+"""Group commit: a thread commits the items of many callers together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
-#: Seconds within which another caller must come for a commit to go on waiting for company.
+#: A commit waits on while another caller comes within this many seconds.
 GATHER = 0.002
 
 
@@ -27,10 +27,10 @@ class Closed(Exception):
 
 
 class Late(Exception):
-    """There was no commit in time. If the item was committed after all, nobody was told."""
+    """The commit did not end in time. It may still happen, without telling the caller."""
 
 
-#: Told how an item that nobody waits for ended: with nothing, or with its error.
+#: Called with None, or with its error, when an item that nobody waits for was committed.
 Then = Callable[[BaseException | None], None]
 
 
@@ -40,7 +40,7 @@ class _Ticket(Generic[ItemT, ResultT]):
     def __init__(self, item: ItemT, then: Then | None = None) -> None:
         self.item = item
         self.then = then
-        #: Whoever submitted it has gone.
+        #: The caller has stopped waiting.
         self.given_up = False
         self.done = threading.Lock()
         self.done.acquire()
@@ -48,12 +48,12 @@ class _Ticket(Generic[ItemT, ResultT]):
         self.error: BaseException | None = None
 
     def finish(self) -> None:
-        """Tell whoever submitted the item."""
+        """Tell the caller."""
         try:
             if self.then is not None:
                 self.then(self.error)
         except Exception:
-            # The others of this commit must hear of it all the same.
+            # The other callers of this commit must still be told.
             log.exception("commit.not_told")
         self.done.release()
 
@@ -62,10 +62,10 @@ class GroupCommit(Generic[ItemT, ResultT]):
     """Gathers the items of concurrent callers and commits them together.
 
     *commit* gets the items in the order in which they came and returns a result for each. If it
-    raises, each half is tried alone, down to the one item that has the fault, so that no item can
-    take its neighbours down; an error that *shared* names is everybody's (the database is away),
-    and nothing is tried again. Nobody waits for longer than *patience* seconds. *gather*: seconds
-    within which another has to come for a commit to wait on, for up to ten times as long.
+    raises, each half is tried alone, down to the one item at fault, so that no item can take its
+    neighbours down. An error of the type *shared* concerns everybody (the database is away), and
+    nothing is tried again. No caller waits for longer than *patience* seconds. A commit waits on
+    while another caller comes within *gather* seconds, at most ten times as long.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._waiting: queue.SimpleQueue[_Ticket[ItemT, ResultT]] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
-        #: The last commit was for more than one caller.
-        self._company = False
+        #: Whether the last commit had more than one caller.
+        self._had_several = False
         self._loop = Every(name, math.inf, self._commit_waiting)
         self._loop.start()
 
     def submit(self, item: ItemT) -> ResultT:
-        """Have *item* committed with its neighbours and return its own result.
+        """Commit *item* together with others, and return its own result.
 
         Raises what committing this item raised, :class:`Closed`, or :class:`Late`.
         """
@@ -106,7 +106,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         return ticket.result  # type: ignore[return-value]  # set, because there was no error
 
     def submit_later(self, item: ItemT, then: Then) -> None:
-        """Have *item* committed with its neighbours and *then* called, in the group's thread.
+        """Commit *item* together with others, and call *then* in the group's thread.
 
         Raises :class:`Closed`.
         """
@@ -128,11 +128,11 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._loop.wake()
 
     def _commit_waiting(self) -> None:
-        """Commit one batch of what has gathered; see to it that the rest follows."""
+        """Commit one batch of what is waiting, and make sure that the rest follows."""
         if self._waiting.empty():
-            return  # The batch before took what this round was asked for.
-        if self._company:
-            self._await_company()
+            return  # The previous batch took everything.
+        if self._had_several:
+            self._await_more()
         tickets = self._gathered()
         try:
             self._settle([ticket for ticket in tickets if not ticket.given_up])
@@ -144,11 +144,11 @@ class GroupCommit(Generic[ItemT, ResultT]):
 
     def _gathered(self) -> Sequence[_Ticket[ItemT, ResultT]]:
         count = min(self._limit, self._waiting.qsize())
-        self._company = count > 1
+        self._had_several = count > 1
         return [self._waiting.get() for _ in range(count)]
 
-    def _await_company(self) -> None:
-        """Wait while more come: a commit costs so much more than an item that waiting saves."""
+    def _await_more(self) -> None:
+        """Wait while more items come: a commit costs so much that waiting pays."""
         ends_at = time.monotonic() + 10 * self._gather
         before = -1
         while before < (gathered := self._waiting.qsize()) and time.monotonic() < ends_at:
@@ -163,7 +163,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         except self._shared as error:
             for ticket in tickets:
                 ticket.error = error
-            self._turn_away(error)
+            self._fail_waiting(error)
         except Exception as error:
             if len(tickets) == 1:
                 tickets[0].error = error
@@ -175,8 +175,8 @@ class GroupCommit(Generic[ItemT, ResultT]):
             for ticket, result in zip(tickets, results, strict=True):
                 ticket.result = result
 
-    def _turn_away(self, error: Exception) -> None:
-        """Give those in line the error that is everybody's: they have waited long enough."""
+    def _fail_waiting(self, error: Exception) -> None:
+        """Fail everything that waits with an error that concerns everybody."""
         for _ in range(self._waiting.qsize()):
             ticket = self._waiting.get()
             ticket.error = error

@@ -1,4 +1,4 @@
-"""How destinations do, as all workers know it: read under a lock, written when it changed."""
+"""The health of destinations, shared by all workers: read under a lock, written on change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relay.store import schema
 from relay.store.database import Database
 from relay.store.values import Connection, Record, health_row, load_health
 
-#: By how much the clocks of two workers may differ for rates to be exact.
+#: Rates are exact while the clocks of two workers differ by no more than this.
 SKEW = timedelta(seconds=5)
 
 _table = schema.destinations
@@ -23,7 +23,7 @@ _KNOWN = (
     .order_by(_table.c.name)
     .with_for_update()
 )
-# What seems to have started in the future did so before the clock was put back.
+# An attempt that seems to start in the future started before the clock was set back.
 _started_at = schema.attempts.c.started_at
 _RECENT = (
     schema.attempts.c.destination.in_(sa.bindparam("b_names", expanding=True)),
@@ -35,7 +35,7 @@ _WHEN = sa.select(_started_at).where(*_RECENT)
 
 
 def locked(db: sa.Connection, destination: str) -> Health:
-    """Return how a destination does; nobody changes that before this transaction ends."""
+    """Return the health of a destination, locked until this transaction ends."""
     return _known(db, [destination]).get(destination, Health())
 
 
@@ -47,9 +47,9 @@ def within(
     *,
     now: datetime,
 ) -> int:
-    """Return how many deliveries may start now by *rate*, at all who share *connection*.
+    """Return how many deliveries *rate* lets all destinations of *connection* start now.
 
-    While another node claims there it is none: how many that takes is not known yet.
+    None may start while another node claims there, because its number is not known yet.
     """
     if not database.try_exclusive(db, f"claim {connection.name}"):
         return 0
@@ -61,12 +61,12 @@ def within(
 
 
 def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> None:
-    """Keep how the destinations of *records* do after them."""
+    """Write the health of the destinations of *records* after these attempts."""
     before = _known(db, sorted({record.claim.destination for record in records}))
     after = _after(before, records)
     unknown = [name for name in sorted(after) if name not in before and after[name] != Health()]
     if unknown:
-        # Two workers may find at the same time that a destination fails: they take turns.
+        # Two workers may find a failure at the same time; the row lets them take turns.
         _make(database, db, unknown)
         before |= _known(db, unknown)
         after = _after(before, records)
@@ -94,7 +94,7 @@ def _make(database: Database, db: sa.Connection, names: Sequence[str]) -> None:
 
 
 def write(database: Database, db: sa.Connection, name: str, health: Health) -> None:
-    """Keep *health*; a destination with which nothing is wrong has no row."""
+    """Write *health*; a healthy destination has no row."""
     if health == Health():
         db.execute(sa.delete(_table).where(_table.c.name == name))
         return

@@ -1,6 +1,6 @@
-"""Lanes: who is at the head of a conversation, and who follows.
+"""Lanes: which delivery is at the head of a conversation, and which follows.
 
-Late deliveries stand in a second line of their lane: they hold up none of the first, but go one
+Late deliveries form a second line in their lane. They do not hold up the first line, but go one
 after the other, so that a replay into an empty system makes one ticket and not many.
 """
 
@@ -59,18 +59,18 @@ _LOCK = sa.select(_lanes.c.id).where(_SEVERAL).order_by(_lanes.c.id).with_for_up
 
 
 def lock_lanes(db: sa.Connection, lane_ids: Iterable[str]) -> None:
-    """Lock lanes in the order of their keys; everyone who changes a lane's head does so."""
+    """Lock lanes in the order of their keys, as everyone must who changes a lane's head."""
     db.execute(_LOCK, {"b_lanes": sorted(lane_ids)}).all()
 
 
 def forget_empty(db: sa.Connection, lane_ids: Iterable[str]) -> None:
-    """Remove those lanes that have no delivery. The caller has locked them."""
+    """Remove lanes without deliveries. The caller has locked them."""
     used = sa.select(1).where(_d.lane_id == _lanes.c.id).exists()
     db.execute(sa.delete(_lanes).where(_lanes.c.id.in_(lane_ids), ~used))
 
 
 def late_values(db: sa.Connection, lane_id: str, *, now: datetime) -> dict[str, Any]:
-    """Return where one more late delivery stands: at the head of its line, or behind others.
+    """Return the values of one more late delivery: at the head of its line, or behind others.
 
     The caller has locked the lane.
     """
@@ -80,7 +80,7 @@ def late_values(db: sa.Connection, lane_id: str, *, now: datetime) -> dict[str, 
 
 
 def promote(db: sa.Connection, lane_id: str, *, now: datetime) -> None:
-    """Make the next of each line of a lane due, if nothing is at its head."""
+    """Make the next delivery of both lines of a lane due, if no delivery is at the head."""
     promote_all(db, [(lane_id, now)])
     promote_all(db, [(lane_id, now)], late=True)
 
@@ -88,10 +88,10 @@ def promote(db: sa.Connection, lane_id: str, *, now: datetime) -> None:
 def promote_all(
     db: sa.Connection, lanes: Sequence[tuple[str, datetime]], *, late: bool = False
 ) -> None:
-    """Make the next of several lanes due, in order or late, each from its own time on."""
+    """Make the next delivery of several lanes due at given times; *late*: of their late lines."""
     if not lanes:
         return
-    # In most lanes nobody waits, which one look tells of all of them.
+    # One query finds the lanes in which a delivery waits, which are few.
     looked_for = {"b_lanes": sorted({lane_id for lane_id, _ in lanes})}
     followed = set(db.scalars(_LATE_FOLLOWED if late else _FOLLOWED, looked_for))
     rows = [{"b_lane": lane_id, "b_now": now} for lane_id, now in lanes if lane_id in followed]

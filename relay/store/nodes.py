@@ -1,4 +1,4 @@
-"""The nodes at work on a store: who they are, when each was last heard of, what it holds."""
+"""The nodes of a store: what they are, when each was last heard of, and what it holds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from relay.store import schema
 from relay.store.database import Database
 
-#: A node that was not heard of for so long is silent: several beats, and less than a lease.
+#: A node is silent after this time without a beat: several beats, and less than a lease.
 SILENT_AFTER = timedelta(seconds=20)
-#: A node that was silent for so long is forgotten.
+#: A silent node is forgotten after this time.
 FORGOTTEN_AFTER = timedelta(days=1)
 
 Role = Literal["web", "worker"]
@@ -48,16 +48,16 @@ class NodeView:
     """A node as others see it."""
 
     name: str
-    #: None: nobody knows more of it than that it holds leases.
+    #: None if nothing is known of it except its leases.
     node: Node | None
     beat_at: datetime | None
-    #: Deliveries that it has claimed and not recorded.
+    #: Deliveries that it has claimed but not recorded.
     leases: int
     state: Literal["alive", "silent", "unknown"]
 
 
 class Nodes:
-    """The list of the nodes, by the clock that they share."""
+    """The list of nodes, by their shared clock."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] | None = None) -> None:
         self._database = database
@@ -66,10 +66,10 @@ class Nodes:
     def beat(self, node: Node) -> Node:
         """Note that *node* is alive, and return it with the time of its first beat.
 
-        Nodes that nobody has heard of for a day are forgotten.
+        Nodes that were silent for a day are forgotten.
         """
         with self._database.writing_unsynced() as db:
-            # Asked for in here: a connection that was just made has heard the server's time.
+            # Read within the transaction: a new connection has just heard the server's time.
             now = self._clock()
             node = replace(node, started_at=node.started_at or now)
             insert = self._database.insert(_nodes).values(**asdict(node), beat_at=now)
@@ -79,18 +79,18 @@ class Nodes:
         return node
 
     def leave(self, name: str) -> None:
-        """Take a node that stopped off the list."""
+        """Take a stopped node off the list."""
         with self._database.writing_unsynced() as db:
             db.execute(sa.delete(_nodes).where(_nodes.c.name == name))
 
     def living(self, db: sa.Connection) -> Sequence[str]:
-        """Return the names of the nodes that were heard of lately."""
+        """Return the names of the nodes that are alive."""
         c = _nodes.c
         heard = c.beat_at >= self._clock() - SILENT_AFTER
         return db.scalars(sa.select(c.name).where(heard).order_by(c.name)).all()
 
     def nodes(self) -> Sequence[NodeView]:
-        """Return the nodes by role and name, then those that hold leases and are not known."""
+        """Return the nodes by role and name, then unknown ones that hold leases."""
         with self._database.reading() as db:
             now = self._clock()
             leases: dict[str, int] = {row.node: row.number for row in db.execute(_LEASES)}

@@ -25,8 +25,8 @@ from relay.store import schema
 from relay.store.database import (
     KEPT,
     MORE,
+    Blocked,
     Database,
-    InTheWay,
     Listener,
     Prepared,
     StoreUnavailable,
@@ -40,7 +40,7 @@ except ImportError:  # of the package, or of the libpq that it needs
 
 
 class _NoError(Exception):
-    """Stands for the driver's error where there is no driver."""
+    """Stands in for the driver's error if there is no driver."""
 
 
 #: What the driver raises.
@@ -48,31 +48,31 @@ Error: type[Exception] = psycopg.Error if psycopg else _NoError
 
 #: The channel on which nodes wake each other.
 CHANNEL = "gofax_work"
-#: Seconds between looks whether to stop, and before a broken connection is made again.
+#: Seconds between checks whether to stop, and before a broken connection is made again.
 LOOK, AGAIN = 1.0, 2.0
-#: Seconds for which a node waits to be the only one at something.
+#: Seconds for which a node waits until it alone may do something.
 LONGEST_EXCLUSIVE = 120
-#: Seconds after which a thread that wants a connection gives up, less than a sender's patience.
+#: Seconds after which a thread stops waiting for a connection; less than a sender waits.
 PATIENCE = 2.0
-#: Seconds after which a connection is made anew: hosts and their clocks change.
+#: Seconds after which a connection is replaced, because hosts and their clocks change.
 LONGEST_LIFE = 300
 
-#: What the URL may say otherwise. A server that vanished is found out before a sender gives up.
+#: Defaults that the URL may override. A vanished server is noticed before a sender gives up.
 DEFAULTS = {
     "application_name": "gofax-relay",
     "connect_timeout": "3",
-    # Of several hosts the one that can be written to: after a fail-over that is another one.
+    # The host that can be written to, which is another one after a fail-over.
     "target_session_attrs": "read-write",
     "tcp_user_timeout": "4000",
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
 }
-#: For each connection; the locks of writers are held for milliseconds. Those of a node that
-#: vanished are in nobody's way for longer than it takes the server to find that out.
+#: Settings of each connection. Writers hold locks for milliseconds; the locks of a vanished node
+#: are freed as soon as the server notices.
 SETTINGS = {
     "timezone": "UTC",
-    # After waiting for a lock, a statement sees what its holder committed.
+    # A statement that waited for a lock sees what its holder committed.
     "default_transaction_isolation": "read committed",
     "lock_timeout": "2s",
     "statement_timeout": "30s",
@@ -83,12 +83,12 @@ SETTINGS = {
     "tcp_keepalives_count": "3",
 }
 
-#: Conditions in which the same transaction may succeed a moment later.
-IN_THE_WAY = ("40001", "40P01")
-#: A limit of the server, such as the size of an index row. Classes 22 and 23, of values and
-#: constraints, have errors of their own in the driver.
+#: Conditions after which the same transaction may succeed a moment later.
+BLOCKED = ("40001", "40P01")
+#: Class of limits of the server, such as the size of an index row. The driver has errors for the
+#: classes 22 (values) and 23 (constraints).
 LIMIT_EXCEEDED = "54"
-#: The server took back that it can be written to.
+#: The server has become read-only.
 READ_ONLY = "25006"
 
 MISSING = 'postgresql needs the package psycopg: pip install "gofax-relay[postgres]"'
@@ -106,10 +106,10 @@ class PostgresDatabase(Database):
         self._notifier = Every("notify", math.inf, self._notify)
 
     def require_room(self, *, share: float = 1.0) -> None:
-        """The server says itself when its disk is full."""
+        """The server itself reports a full disk."""
 
     def require_present(self) -> None:
-        """The server says itself when it has no such database."""
+        """The server itself reports a missing database."""
 
     def truncate_log(self, *, above: int = 0) -> str:
         return ""  # the server recycles its log by itself
@@ -117,7 +117,7 @@ class PostgresDatabase(Database):
     def vacuum(self) -> None:
         """Have the server free the space of deleted rows.
 
-        It is written over by the next rows; copies in its log and its backups are its own.
+        New rows overwrite it; the server's log and its backups are out of reach.
         """
         names = ", ".join(table.name for table in schema.metadata.sorted_tables)
         with self._translated(), closing(_connect(_options(self.url), autocommit=True)) as db:
@@ -143,7 +143,7 @@ class PostgresDatabase(Database):
         return insert(table)
 
     def insert_locking(self, table: sa.Table, *, key: str, same: str) -> Any:
-        # An update that changes nothing: unlike DO NOTHING it locks the row.
+        # An update that changes nothing locks the row, unlike DO NOTHING.
         made = insert(table)
         return made.on_conflict_do_update(
             index_elements=[table.c[key]], set_={same: made.excluded[same]}
@@ -171,7 +171,7 @@ class PostgresDatabase(Database):
         condition = getattr(cause, "sqlstate", None)
         if condition == READ_ONLY:
             self.engine.dispose()
-        kind = InTheWay if condition in IN_THE_WAY else StoreUnavailable
+        kind = Blocked if condition in BLOCKED else StoreUnavailable
         return kind(" ".join(str(cause).split()))
 
     def refuses_row(self, cause: BaseException) -> bool:
@@ -180,12 +180,12 @@ class PostgresDatabase(Database):
         return (getattr(cause, "sqlstate", None) or "").startswith(LIMIT_EXCEEDED)
 
     def _notify(self) -> None:
-        """Wake the workers of all nodes, after the commit that made something due.
+        """Wake the workers of all nodes after the commit that made something due.
 
-        Not within it: a commit that notifies holds a lock of the whole server until it is on
+        Not within that commit: a commit that notifies locks the whole server until it is on
         disk, and nodes would wait for each other.
         """
-        # Workers look for work by themselves too.
+        # Workers also look for work by themselves.
         with (
             suppress(sa.exc.SQLAlchemyError, Error),
             closing(self.engine.raw_connection()) as connection,
@@ -196,7 +196,7 @@ class PostgresDatabase(Database):
 
 
 class _Listener:
-    """Calls *wake* at every notification at the server of *url*."""
+    """Calls *wake* at each notification of the server at *url*."""
 
     def __init__(self, url: str, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -219,7 +219,7 @@ class _Listener:
             for _ in self._connection.notifies(timeout=LOOK, stop_after=1):
                 self._wake()
         except Error:
-            # The worker looks by itself in the meantime.
+            # Meanwhile the worker looks for work by itself.
             self._hang_up()
             self._loop.pause(AGAIN)
 
@@ -230,13 +230,13 @@ class _Listener:
 
 
 class Clock:
-    """The time by the server's clock, which all nodes share; ours, until it was heard once.
+    """The time of the server's clock, which all nodes share; ours until the server was asked.
 
-    Each new connection hears it again. In between our own clock may be set as it likes.
+    Each new connection asks again. In between, our own clock may be set without effect.
     """
 
     def __init__(self) -> None:
-        #: What the server said, and at what moment of ours: replaced as one.
+        #: The server's time, and our monotonic time then; replaced together.
         self._heard: tuple[datetime, float] | None = None
 
     def __call__(self) -> datetime:
@@ -246,20 +246,20 @@ class Clock:
         return told + timedelta(seconds=time.monotonic() - at)
 
     def hear(self, told: datetime, *, asked: float) -> None:
-        """Note what the server *told* in answer to a question *asked* at that moment."""
+        """Note the time that the server *told*; *asked*: our monotonic time before we asked."""
         now = time.monotonic()
         self._heard = told.astimezone(UTC), asked + (now - asked) / 2
 
 
 def _engine(url: str, clock: Clock) -> sa.Engine:
-    """Make an engine for *url*, which libpq reads: several hosts, TLS and all its options."""
+    """Make an engine for *url*, with all that libpq offers: several hosts, TLS, options."""
     made = sa.create_engine(
         "postgresql+psycopg://",
         creator=partial(_connect, _options(url)),
         pool_size=KEPT,
         max_overflow=MORE,
         pool_timeout=PATIENCE,
-        # A server that was restarted has cut every connection in the pool.
+        # A restarted server has cut every connection in the pool.
         pool_pre_ping=True,
         pool_recycle=LONGEST_LIFE,
     )
@@ -272,12 +272,12 @@ def _connect(options: Mapping[str, Any], **more: Any) -> psycopg.Connection[Any]
     """Connect to the first host that can be written to."""
     try:
         return psycopg.connect(**options, **more)
-    except psycopg.ProgrammingError as error:  # an option whose value is none
+    except psycopg.ProgrammingError as error:  # an option with an impossible value
         raise StoreUnavailable(f"the URL has a bad option: {error}") from error
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Read *url*. Raises :class:`StoreUnavailable`, whose text repeats nothing of it."""
+    """Parse *url*. Raises :class:`StoreUnavailable`, whose text quotes no part of the URL."""
     if psycopg is None:
         raise StoreUnavailable(MISSING)
     try:
@@ -287,7 +287,7 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def _unknown_option(url: str) -> str | None:
-    """Say what to write instead of an unknown option, which may be a piece of a password."""
+    """Say that an option is unknown, without quoting it: it may be a piece of a password."""
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
     for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if name not in known and re.fullmatch(r"[a-z_]+", name):
@@ -298,7 +298,7 @@ def _unknown_option(url: str) -> str | None:
 
 
 def _settle(connection: psycopg.Connection[Any], clock: Clock) -> None:
-    """Set what every connection needs, and hear the time, in one question."""
+    """Apply the settings and ask for the time, in one round trip."""
     calls = ", ".join(
         f"set_config('{name}', '{value}', false)" for name, value in SETTINGS.items()
     )
@@ -319,13 +319,13 @@ def _begin(connection: sa.Connection) -> None:
         try:
             driver.execute("SET LOCAL synchronous_commit = off")
         except Error as error:
-            # The pool, which did not see it, would try a rollback.
+            # The pool has not seen the error, and would try a rollback.
             connection.invalidate(error)
             raise
 
 
 def _rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
-    """Return as many rows of values for *columns* of *table* as a statement is given."""
+    """Return a row source for *columns* of *table*, of as many rows as a statement is given."""
     kinds = {name: table.c[name].type for name in columns}
     arrays = [sa.bindparam(f"b_{name}", type_=ARRAY(kind)) for name, kind in kinds.items()]
     named = [sa.column(name, kind) for name, kind in kinds.items()]
@@ -333,10 +333,10 @@ def _rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
 
 
 class _Unnested:
-    """A statement for many rows at once, the same for any number of them.
+    """One statement for any number of rows.
 
-    Its columns go as arrays, so that the server plans it once, and the driver has a parameter for
-    each column instead of one for each value.
+    Columns are sent as arrays, so that the server plans the statement once and the driver binds
+    one parameter per column instead of one per value.
     """
 
     def __init__(self, statement: sa.Executable, columns: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Removing what is old, or what a person wants erased, in small steps that delay nobody."""
+"""Removing what is old or is to be erased, in small steps that delay nobody."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _UNFINISHED = [each for each in State if each not in (State.DELIVERED, State.DEA
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Removed:
-    """How many rows of each kind went, or would go."""
+    """How many rows of each kind were removed, or would be."""
 
     events: int = 0
     deliveries: int = 0
     requests: int = 0
     keys: int = 0
-    #: What people wrote that was blanked.
+    #: Acts of people whose words were blanked.
     words: int = 0
     #: What destinations hold of events that were erased.
     elsewhere: tuple[Elsewhere, ...] = ()
@@ -48,7 +48,7 @@ class Removed:
 
 
 class Pruning:
-    """Purges events, requests and keys. *dry_run*: counts what would go, and changes nothing."""
+    """Removes events, requests and keys. *dry_run*: only counts what would be removed."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Pruning:
         clock: Callable[[], datetime] | None = None,
         step: int = STEP,
     ) -> None:
-        """*clock*: instead of the store's own, by which the others go, too."""
+        """*clock*: replaces the clock of the store."""
         self._database = database
         self._dry_run = dry_run
         self._size = step
@@ -67,7 +67,7 @@ class Pruning:
     def prune(self, *, before: datetime, keys_before: datetime | None = None) -> Iterator[Removed]:
         """Remove what is older than *before*, yielding after each step.
 
-        Events whose deliveries are not over stay. Keys stay for ever, or until *keys_before*.
+        Events with unfinished deliveries stay. Keys stay for ever, or until *keys_before*.
         """
         yield from self._prune_events(before)
         yield from self._prune_requests(before)
@@ -77,11 +77,11 @@ class Pruning:
     def erase(self, number: str) -> Iterator[Removed]:
         """Remove every event of the customer *number*, delivered or not, yielding after each step.
 
-        Refused requests that mention the customer or one of the texts go, too, and people's words
-        that do are blanked. What is being delivered at this moment stays; erase again after it.
+        Refused requests that mention the customer or one of the texts are removed too, and words
+        of people that do are blanked. An event that is being delivered stays: erase again later.
         """
         mentions = Mentions(number, self._texts(number))
-        # The events go last: an erasure that was interrupted finds the rest by them again.
+        # Events go last, because an interrupted erasure needs their texts to find the rest.
         yield from self._erase_refused(mentions)
         yield from self._erase_words(mentions)
         yield from self._erase_events(number)
@@ -139,11 +139,11 @@ class Pruning:
                 traces.blank_pauses(db, mentions)
 
     def make_room(self) -> Iterator[int]:
-        """Remove the oldest refused requests while the disk is short; yield how many went."""
+        """Remove the oldest refused requests while the disk is short; yield each step's number."""
         while not self._has_room():
             with self._database.writing_unsynced() as db:
                 gone = refused.evict_oldest(self._database, db, self._size)
-            # The log has grown by as much as was overwritten.
+            # Overwriting has made the log grow.
             self._database.truncate_log()
             if not gone:
                 return
@@ -164,7 +164,7 @@ class Pruning:
         c = _events.c
         after = 0
         while True:
-            # In the order in which they came, so that the first young one ends the search.
+            # In the order of arrival, so that the first young one ends the search.
             wanted = sa.select(c.seq, c.id, c.received_at).where(c.seq > after).order_by(c.seq)
             with self._step() as db:
                 found = db.execute(wanted.limit(self._size)).all()
@@ -183,7 +183,7 @@ class Pruning:
             with self._step() as db:
                 found = db.execute(wanted.limit(self._size)).all()
                 old = [row for row in found if row.at < before]
-                # Those of events go, or stay, with them.
+                # Requests of events stay or go with those.
                 named = {row.event_id for row in old if row.event_id}
                 there = set(db.scalars(sa.select(_events.c.id).where(_events.c.id.in_(named))))
                 alone = [row.seq for row in old if row.event_id not in there]
@@ -220,11 +220,11 @@ class Pruning:
         keep: Sequence[State],
         tell: bool = False,
     ) -> Removed:
-        """Remove events with all that hangs on them, but those with a delivery in such a state.
+        """Remove events and all that belongs to them, except those with a delivery in *keep*.
 
         *tell*: say where their deliveries went.
-        Their keys stay. Others claim, record and send again meanwhile: what decides is how it is
-        when everything is locked, in the order in which they lock it, too.
+        Keys stay. Others claim, record and resend at the same time, so the states are read again
+        once everything is locked, in the order in which the others lock it.
         """
         likely = set(event_ids) - self._kept(db, event_ids, keep)
         lane_ids = {row.lane_id for row in self._hanging(db, likely)}
@@ -235,7 +235,7 @@ class Pruning:
             _lock(db, _deliveries, _deliveries.c.event_id.in_(likely))
             kept = self._kept(db, likely, keep)
         rows = self._hanging(db, likely - kept)
-        # One that was routed after all meanwhile stands in a lane that is not locked.
+        # An event that was routed meanwhile has a delivery in a lane that is not locked.
         kept |= {row.event_id for row in rows if row.lane_id not in lane_ids}
         going = likely - kept
         if not going:
@@ -284,7 +284,7 @@ def _lock(db: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> 
 
 
 def _tidy(db: sa.Connection, lane_ids: Sequence[str], *, now: datetime) -> None:
-    """Forget lanes that have no delivery any more, and let those go on that lost their head."""
+    """Remove empty lanes, and promote in those that lost their head."""
     forget_empty(db, lane_ids)
     lanes = schema.lanes
     these = lanes.c.id.in_(lane_ids)

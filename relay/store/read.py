@@ -1,4 +1,4 @@
-"""What there is in the store, for people and programs that look."""
+"""Reading the store, for people and programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from relay.store.values import (
     request_of,
 )
 
-#: Events are read in pages of this size, so that a listing does not hold a transaction open.
+#: Events are read in pages, so that a listing does not hold a transaction open.
 _PAGE = 200
 
 
@@ -40,7 +40,7 @@ class Queries:
         self._database = database
 
     def ping(self) -> None:
-        """Read something. Raises StoreUnavailable if that does not work."""
+        """Read something. Raises StoreUnavailable if that fails."""
         with self._database.reading() as db:
             db.execute(sa.select(schema.marks.c.name).limit(1)).all()
 
@@ -53,11 +53,11 @@ class Queries:
             last = page[-1][0]
 
     def event(self, name: str) -> EventView | None:
-        """Return the event with the id or messageId *name*, all that hangs on it included.
+        """Return the event with the id or messageId *name*, with everything that belongs to it.
 
-        Of several with one messageId an accepted one is preferred, then the newest. A delivery's
-        id means its event. The beginning of an id stands for the only one that begins so; raises
-        :class:`~relay.store.search.Unknown` if several do.
+        If several have this messageId, an accepted one is preferred, then the newest. The id of a
+        delivery stands for its event, and the beginning of an id for the only id that begins so;
+        raises :class:`~relay.store.search.Unknown` if several do.
         """
         if found := self._named(name):
             return found
@@ -77,7 +77,7 @@ class Queries:
         table, deliveries = schema.events.c, schema.deliveries.c
         delivered = sa.select(deliveries.event_id).where(deliveries.id == name)
         names = table.id == name, table.message_id == name, table.id.in_(delivered)
-        # Three questions, because PostgreSQL answers one with OR by reading every event.
+        # Three queries, because PostgreSQL would read every event for one with OR.
         named = sa.union_all(*(sa.select(table.seq).where(each) for each in names))
         best = (table.standing == "accepted").desc(), table.seq.desc()
         wanted = _events().where(table.seq.in_(named)).order_by(*best).limit(1)
@@ -85,7 +85,7 @@ class Queries:
         return page[0][1] if page else None
 
     def purged(self, name: str, keys: Sequence[bytes]) -> Purged | None:
-        """Return what is left of an event that was removed, known by its id or one of *keys*."""
+        """Return what is left of a removed event, found by its id or one of *keys*."""
         c = schema.keys.c
         known = sa.select(c.event_id, c.first_at, c.last_at, c.duplicates).limit(1)
         known = known.where(c.event_id == name if name.startswith("evt_") else c.key.in_(keys))
@@ -97,7 +97,7 @@ class Queries:
             return Purged(**row, actions=actions)
 
     def refused_with(self, text: str, *, limit: int = 5) -> Sequence[Request]:
-        """Return the newest refused requests whose body, as far as it was kept, has *text*."""
+        """Return the newest refused requests whose kept body contains *text*."""
         table = schema.requests
         wanted = sa.select(table).where(schema.REFUSED, table.c.body.is_not(None))
         found = []
@@ -114,7 +114,7 @@ class Queries:
         if limit is None:
             yield from self._merged(after_event=0, after_request=0)
             return
-        # Each kind has at most *limit* of the newest.
+        # No kind has more than *limit* of the newest.
         found = self._merged(
             after_event=self._before_newest(schema.events.c.seq, limit),
             after_request=self._before_newest(schema.requests.c.seq, limit),
@@ -146,7 +146,7 @@ class Queries:
             return load_pauses(db)
 
     def pausers(self) -> Mapping[str, str]:
-        """Return who paused the destinations that a person paused."""
+        """Return who paused each destination that a person paused."""
         table = schema.actions.c
         last = sa.select(table.who).where(table.event_id.is_(None), table.what == "pause")
         last = last.order_by(table.seq.desc()).limit(1)
@@ -210,7 +210,7 @@ def _events() -> sa.Select[Any]:
 
 
 def _brought() -> sa.Select[Any]:
-    """Select what a request left with its event, leaving the payloads where they are."""
+    """Select what the events keep of their requests, without the payloads."""
     c = schema.events.c
     columns = (c.seq, c.id, c.standing, c.endpoint, c.message_id, c.received_at,
                c.request_id, c.remote, c.reason, c.headers)  # fmt: skip
@@ -274,7 +274,7 @@ def _history(
 
 
 def _place(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
-    """Return the thread of a delivery's conversation, and what it waits for in there."""
+    """Return the thread of a delivery's conversation, and what the delivery waits for."""
     lanes = schema.lanes
     lane = db.execute(sa.select(lanes).where(lanes.c.id == row["lane_id"])).one()
     waits = row["state"] == State.WAITING
@@ -286,9 +286,9 @@ def _place(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
 
 
 def _ahead(db: sa.Connection, row: sa.RowMapping, parked_by: str | None) -> Ahead | None:
-    """Find what the waiting delivery *row* waits for; None if there is nothing."""
+    """Return what the waiting delivery *row* waits for; None if there is nothing."""
     d, e = schema.deliveries.c, schema.events.c
-    # A late one that was sent again may stand behind one that is younger.
+    # A late delivery may stand behind a younger one.
     before = sa.or_(d.seq < row["seq"], d.state != State.WAITING)
     in_line = schema.LATE_IN_LINE if row["late"] else schema.IN_LINE
     line = d.lane_id == row["lane_id"], in_line, before
@@ -324,7 +324,7 @@ def _actions(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequen
 
 
 def _contradictions(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
-    """Return what a conflict contradicts, or which conflicts contradict an event."""
+    """Return the event that a conflict contradicts, or the conflicts with an event."""
     if row["message_id"] is None:
         return {}
     c = schema.events.c

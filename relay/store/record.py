@@ -18,7 +18,7 @@ from relay.store.values import Record
 _deliveries, _attempts, _lanes = schema.deliveries, schema.attempts, schema.lanes
 _d = _deliveries.c
 
-#: What a delivery may be in when somebody who lost its lease has delivered it after all.
+#: States in which a success still counts that came after its lease was lost.
 _UNSETTLED = (State.WAITING, State.PENDING, State.HELD, State.DEAD)
 
 _ROWS = (
@@ -55,7 +55,7 @@ _ARRIVE = (
     .where(_d.id == sa.bindparam("b_id"))
     .values(**_bound(_deliveries, "reference", "url"))
 )
-# Who comes late may replace "nobody knows" by what happened, never the reverse.
+# A late record may replace "nobody knows" with what happened, never the reverse.
 _END_LATE = (
     sa.update(_attempts)
     .where(
@@ -90,7 +90,7 @@ class _DeliveryRow:
     claims: int
     lease_until: datetime | None
     late: bool
-    #: Of a receipt: an attempt that lost its lease has arrived, and another one is under way.
+    #: Set if an attempt that lost its lease has arrived while another is under way.
     reference: str | None
 
 
@@ -99,7 +99,7 @@ class _Writes:
     """What one transaction has to write, statement by statement."""
 
     arrive: list[dict[str, Any]] = field(default_factory=list)
-    #: By delivery and by attempt: what is said of one twice, the last one settles.
+    #: By delivery and by attempt; if there are two records of one, the last one counts.
     settle: dict[str, dict[str, Any]] = field(default_factory=dict)
     end: dict[str, dict[str, Any]] = field(default_factory=dict)
     end_late: list[dict[str, Any]] = field(default_factory=list)
@@ -119,7 +119,7 @@ class Results:
         self._end = prepare(_attempts, _end, columns=_ENDING)
 
     def record(self, db: sa.Connection, records: Sequence[Record]) -> None:
-        """Write what became of *records*. The caller has locked the lanes."""
+        """Write *records*. The caller has locked their lanes."""
         rows = _rows_of(db, {record.claim.delivery_id for record in records})
         writes = _Writes()
         for record in records:
@@ -153,12 +153,12 @@ def _rows_of(db: sa.Connection, ids: Iterable[str]) -> dict[str, _DeliveryRow]:
 
 
 def _settles(record: Record, row: _DeliveryRow) -> bool:
-    """Return whether this record decides; if not, the lease was lost and somebody else does."""
+    """Return whether this record decides; it does not if another took over its lease."""
     claim = record.claim
     if row.state == State.IN_FLIGHT and row.claims == claim.number:
-        # Who renewed the lease since we looked is not lost.
+        # A worker that has renewed the lease since is not lost.
         return not record.lost or row.lease_until == claim.lease_until
-    # The lease was lost, but it did arrive: that settles it, unless somebody is at it again.
+    # The lease was lost, but the delivery arrived: that decides unless it is in flight again.
     return record.outcome.kind is OutcomeKind.DELIVERED and row.state in _UNSETTLED
 
 
@@ -170,7 +170,7 @@ def _add_settled(writes: _Writes, record: Record, row: _DeliveryRow) -> None:
     writes.end[claim.attempt_id] = _ending(record)
     _add_thread(writes, record)
     if row.late:
-        # Outside of the order: it parks nobody, and frees nobody but those that are late as well.
+        # A late delivery is outside of the order: it parks nothing, and promotes only late ones.
         if decision.ends:
             writes.promote_late.append((claim.lane_id, record.ended_at))
     elif decision.parks:
@@ -181,9 +181,9 @@ def _add_settled(writes: _Writes, record: Record, row: _DeliveryRow) -> None:
 
 
 def _add_late(writes: _Writes, record: Record, row: _DeliveryRow | None) -> None:
-    """Complete the attempt; if it arrived while another is under way, keep that in mind."""
+    """Complete the attempt; if it arrived while another is under way, note that."""
     if record.lost:
-        # It is not: somebody renewed the lease since, or has said how the attempt ended.
+        # It is not lost: its lease was renewed, or its end was recorded.
         return
     bound = {f"b_{name}": value for name, value in _ending(record).items()}
     writes.end_late.append(bound)

@@ -1,4 +1,4 @@
-"""What people do: resend, settle, replay, pause and resume, each with who, when and why."""
+"""What people do: resend, settle, replay, pause, resume; each with who, when and why."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from relay.store.database import Database, once_more
 from relay.store.lanes import late_values, lock_lanes, promote
 from relay.store.search import Filter
 
-#: How many are done in one transaction: few enough that nobody waits for the lock.
+#: Changes per transaction, few enough that nobody waits long for the lock.
 BATCH = 100
 
 _deliveries, _lanes = schema.deliveries, schema.lanes
@@ -38,7 +38,7 @@ _d, _e = schema.deliveries.c, schema.events.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Act:
-    """Who does something, when, and why."""
+    """Who acts, when, and why."""
 
     who: str
     why: str | None
@@ -47,10 +47,10 @@ class Act:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReasonGroup:
-    """Deliveries that stopped in one destination for one kind of reason."""
+    """Deliveries to one destination that stopped for one kind of reason."""
 
     destination: str
-    #: What their reasons have in common; ``*`` stands for what differs.
+    #: What their reasons have in common, with ``*`` for what differs.
     reason: str
     number: int
     #: When the oldest and the newest of their events were received.
@@ -61,15 +61,15 @@ class ReasonGroup:
 class Recovery:
     """Finds what stopped and does what a person decides.
 
-    First read, then decide (:mod:`relay.rules.recovery`), then act: a delivery that somebody else
-    changed in between is left as it is.
+    Read first, then decide (:mod:`relay.rules.recovery`), then act. A delivery that has changed in
+    between is left alone.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def clock(self) -> datetime:
-        """Return the time by which workers go: the server's, if there is one."""
+        """Return the time that workers use: that of the server, if there is one."""
         return self._database.clock()
 
     def deliveries_named(self, name: str) -> Sequence[FoundDelivery]:
@@ -101,12 +101,12 @@ class Recovery:
     def pages(self, wanted: Filter, *, size: int = BATCH) -> Iterator[Sequence[FoundDelivery]]:
         """Yield the deliveries that *wanted* means now, oldest first, a page at a time.
 
-        What is added or stops again meanwhile is not met a second time.
+        A delivery that is added or stops again meanwhile is not yielded again.
         """
         end = self._newest(_d.seq)
         parts = [wanted]
         if wanted.is_stopped:
-            # Their index has them in order for each destination, and nothing else.
+            # Their index has an order within each destination only.
             parts = [replace(wanted, destinations=[name]) for name in self._destinations(wanted)]
         found = [self._deliveries_of(part, end=end, size=size) for part in parts]
         merged = heapq.merge(*found, key=lambda delivery: delivery.seq)
@@ -197,7 +197,7 @@ class Recovery:
         ]
 
     def pause(self, destination: str, act: Act) -> bool:
-        """Serve *destination* no more until :meth:`resume`; False if it was paused so already."""
+        """Stop serving *destination* until :meth:`resume`; False if a person has paused it."""
         table = schema.destinations
         with self._database.writing() as db:
             known = sa.select(table.c.cause).where(table.c.name == destination)
@@ -220,7 +220,7 @@ class Recovery:
             return True
 
     def resume(self, destination: str, act: Act) -> str | None:
-        """Serve *destination* again; return what the pause was for, None if there was none."""
+        """Serve *destination* again; return the cause of the pause, None if there was none."""
         table = schema.destinations
         with self._database.writing() as db:
             paused = table.c.name == destination, table.c.cause.is_not(None)
@@ -260,7 +260,7 @@ def _joined(one: ReasonGroup, other: ReasonGroup) -> ReasonGroup:
 def _make_lanes(
     database: Database, db: sa.Connection, wanted: Iterable[tuple[FoundEvent, ReplayStep]]
 ) -> None:
-    """Make the lanes of new deliveries where they are missing, and lock them all."""
+    """Create missing lanes of new deliveries, and lock all of them."""
     rows = {}
     for found, step in wanted:
         lane_id = lane_name(step.destination, found.event.conversation)
@@ -274,7 +274,7 @@ def _make_lanes(
 
 
 def _do(db: sa.Connection, change: Change, act: Act) -> bool:
-    """Make one change if its delivery is still as it was seen."""
+    """Make one change unless its delivery has changed since it was read."""
     match change.kind:
         case ChangeKind.COPY:
             return _copy(db, change, act)
@@ -289,7 +289,7 @@ def _do(db: sa.Connection, change: Change, act: Act) -> bool:
 def _update(
     db: sa.Connection, change: Change, *where: sa.ColumnElement[bool], **values: Any
 ) -> bool:
-    """Change a delivery if nobody else did since it was seen."""
+    """Update a delivery unless it has changed since it was read."""
     delivery = change.delivery
     seen = _d.id == delivery.id, _d.state == delivery.state, _d.claims == delivery.claims
     return bool(db.execute(sa.update(_deliveries).where(*seen, *where).values(values)).rowcount)
@@ -306,7 +306,7 @@ def _renew(db: sa.Connection, change: Change, act: Act) -> bool:
     done = _update(
         db,
         change,
-        # A lane that is parked has nobody at its head: whoever parks it may stand there again.
+        # A parked lane has no head, so the delivery that parks it may become the head again.
         *(() if change.late else (parked,)),
         **place,
         trigger="manual",
@@ -359,7 +359,7 @@ def _add(db: sa.Connection, found: FoundEvent, step: ReplayStep, act: Act) -> bo
     if newest is None and db.execute(sa.select(_e.id).where(_e.id == event.id)).first() is None:
         return False
     name = new_id("dlv")
-    # The first one has the key that it would have had when the event came.
+    # The first delivery gets the key that it would have had when the event came.
     of = found.key if before is None else name.encode()
     key = delivery_key(of, step.destination)
     lane_id = lane_name(step.destination, event.conversation)
@@ -380,7 +380,7 @@ def _insert(
     lane_id: str,
     key: str,
 ) -> None:
-    """Insert a delivery that is late: it and the living do not hold each other up."""
+    """Insert a late delivery, which does not hold up others or wait for them."""
     db.execute(
         sa.insert(_deliveries).values(
             id=name,
@@ -417,7 +417,7 @@ def _of_replay(found: FoundEvent, step: ReplayStep) -> dict[str, Any]:
 
 
 def _note(db: sa.Connection, act: Act, what: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Keep what was done, by whom and why."""
+    """Record what was done, by whom and why."""
     nothing = {"event_id": None, "delivery_id": None}
     if rows:
         same = {"at": act.at, "who": act.who, "what": what, "why": act.why}

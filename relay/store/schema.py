@@ -1,4 +1,4 @@
-"""The tables, and the column types that keep times aware and text storable."""
+"""The tables, and the column type for aware times."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-#: Deliveries that stand in line in their conversation. Late ones do not: they hold up no other.
-#: Written out, because SQLite uses a partial index only for a query with the same words.
+#: Deliveries in the line of their conversation; late ones are not. Written out as text, because
+#: SQLite uses a partial index only for a query with the same words.
 IN_LINE = text("state IN ('waiting', 'pending', 'in_flight') AND NOT late")
-#: Of those, the one at the head.
+#: The delivery at the head of that line.
 AT_HEAD = text("state IN ('pending', 'in_flight') AND NOT late")
-#: Late ones stand in a line of their own, beside that of their conversation.
+#: Late deliveries have a line of their own.
 LATE_IN_LINE = text("state IN ('waiting', 'pending', 'in_flight') AND late")
 LATE_AT_HEAD = text("state IN ('pending', 'in_flight') AND late")
 PENDING = text("state = 'pending'")
 IN_FLIGHT = text("state = 'in_flight'")
-#: What a person may have to look at.
+#: Deliveries that may need a person.
 STOPPED = text("state IN ('dead', 'held')")
 REFUSED = text("outcome = 'refused'")
 
@@ -66,7 +66,7 @@ class UtcTime(TypeDecorator[datetime]):
         return _EPOCH + _MICROSECOND * int(value)
 
 
-# SQLite counts rows by itself only in a column of type INTEGER.
+# SQLite numbers rows only in a column of type INTEGER.
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData(
@@ -78,7 +78,7 @@ metadata = MetaData(
     }
 )
 
-#: Secrets and marks of the store itself.
+#: Secrets and marks of the store.
 marks = Table(
     "marks",
     metadata,
@@ -126,7 +126,7 @@ events = Table(
     sqlite_autoincrement=True,
 )
 
-#: What has been seen. Outlives the events, so that an old capture has no effect.
+#: Keys of all events, which outlive these, so that an old capture has no effect.
 keys = Table(
     "keys",
     metadata,
@@ -165,7 +165,7 @@ requests = Table(
     sqlite_autoincrement=True,
 )
 
-#: One conversation in one destination: what order and threads hang on.
+#: One conversation at one destination, which has an order and a thread.
 lanes = Table(
     "lanes",
     metadata,
@@ -187,12 +187,12 @@ deliveries = Table(
     Column("event_id", Text, ForeignKey("events.id"), nullable=False, index=True),
     Column("destination", Text, nullable=False),
     Column("lane_id", Text, ForeignKey("lanes.id"), nullable=False),
-    #: What the destination may know the effect again by.
+    #: The key by which the destination may recognise the effect.
     Column("key", Text, nullable=False),
     Column("state", Text, nullable=False),
     #: Who asked for this series of attempts: the relay (``scheduled``) or a person (``manual``).
     Column("trigger", Text, nullable=False, server_default="scheduled"),
-    #: Sent again after it was dead: outside of the order of its conversation.
+    #: Sent again after it was dead, and so outside of the order of its conversation.
     Column("late", Boolean, nullable=False),
     Column("due_at", UtcTime),
     #: Attempts that count against the schedule.
@@ -209,8 +209,8 @@ deliveries = Table(
     Column("url", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
-    # For lanes that are to go, and the check of their references. The event makes it wider than
-    # the partial ones, which SQLite therefore prefers.
+    # For removing lanes, and the check of references to them. The event makes this index wider
+    # than the partial ones, so that SQLite prefers those.
     Index("ix_deliveries_lane", "lane_id", "event_id"),
     Index("ix_deliveries_line", "lane_id", "seq", sqlite_where=IN_LINE, postgresql_where=IN_LINE),
     Index(
@@ -241,7 +241,7 @@ deliveries = Table(
         sqlite_where=PENDING,
         postgresql_where=PENDING,
     ),
-    #: The newest first: a share of each claim is theirs.
+    #: For the newest deliveries, which get a share of each claim.
     Index(
         "ix_deliveries_newest",
         "destination",
@@ -290,13 +290,13 @@ destinations = Table(
     "destinations",
     metadata,
     Column("name", Text, primary_key=True),
-    #: Attempts that failed one after the other, with no success in between.
+    #: Attempts that failed in a row.
     Column("failures", Integer, nullable=False, server_default="0"),
-    #: Why it is not being served; None: it is.
+    #: Why it is not being served; None if it is.
     Column("cause", Text),
     Column("reason", Text),
     Column("since", UtcTime),
-    #: When to try with one delivery; None: when a person says so.
+    #: When one delivery is tried; None if only a person ends the pause.
     Column("until", UtcTime),
 )
 
@@ -313,12 +313,12 @@ actions = Table(
     Column("event_id", Text, index=True),
     Column("delivery_id", Text),
     Column("destination", Text),
-    #: What it came to, for people.
+    #: The result, for people.
     Column("detail", Text, nullable=False),
     sqlite_autoincrement=True,
 )
 
-#: Processes at work on this store, until they stop or have been silent for long.
+#: Processes that use this store, until they stop or were silent for long.
 nodes = Table(
     "nodes",
     metadata,

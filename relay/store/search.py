@@ -1,4 +1,4 @@
-"""What a person may want something done about: deliveries and events, by name and by filter."""
+"""Deliveries and events that a person means, by name or by filter."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _LISTED = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
-    """Which deliveries or events a person means; what is not given does not matter."""
+    """Which deliveries or events a person means; fields that are not set match everything."""
 
     destinations: Sequence[str] = ()
     states: Sequence[State] = ()
-    #: The whole reason; ``*`` stands for anything.
+    #: The whole reason, with ``*`` for anything.
     reason: str | None = None
     #: When the event was received: from, and before.
     since: datetime | None = None
@@ -44,26 +44,26 @@ class Filter:
 
     @property
     def is_stopped(self) -> bool:
-        """Return whether only what stopped is meant, which has an index of its own."""
+        """Return whether only stopped deliveries are meant, which have an index of their own."""
         return bool(self.states) and set(self.states) <= set(STOPPED)
 
 
 class Unknown(LookupError):
-    """No event or delivery has this name, or more than one event has; the words say which."""
+    """No event or delivery has this name, or several events have; the text says which."""
 
 
 def select_deliveries(wanted: Filter) -> sa.Select[Any]:
-    """Select the deliveries that *wanted* means, without an order."""
+    """Select the deliveries that *wanted* matches, in no order."""
     return _found().where(*_of_delivery(wanted), *_of_event(wanted))
 
 
 def select_destinations(wanted: Filter) -> sa.Select[Any]:
-    """Select the destinations of the deliveries that *wanted* means, the event apart."""
+    """Select the destinations that *wanted* matches, ignoring its conditions on events."""
     return sa.select(_d.destination).where(*_of_delivery(wanted)).distinct()
 
 
 def select_reasons(wanted: Filter) -> sa.Select[Any]:
-    """Count the deliveries that *wanted* means by destination and reason."""
+    """Count the deliveries that *wanted* matches by destination and reason."""
     columns = (
         _d.destination,
         _d.reason,
@@ -81,17 +81,17 @@ def select_reasons(wanted: Filter) -> sa.Select[Any]:
 
 
 def select_events(wanted: Filter) -> sa.Select[Any]:
-    """Select the events that *wanted* means, without an order."""
+    """Select the events that *wanted* matches, in no order."""
     return sa.select(schema.events).where(*_of_event(wanted))
 
 
 def load_deliveries(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundDelivery]:
-    """Make the cases of a selection."""
+    """Load the deliveries of a selection."""
     return [_delivery(row) for row in db.execute(wanted).mappings()]
 
 
 def load_events(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundEvent]:
-    """Make what a replay needs to know of the events of a selection."""
+    """Load the events of a selection, with what a replay needs to know."""
     rows = db.execute(wanted).mappings().all()
     latest = latest_of(db, [row["id"] for row in rows])
     return [
@@ -223,7 +223,7 @@ def _of_delivery(wanted: Filter) -> Iterable[sa.ColumnExpressionArgument[bool]]:
         yield sa.func.coalesce(_d.reason, "").ilike(_pattern(wanted.reason), escape="\\")
 
 
-#: In the words of the index of stopped deliveries, which there are few of.
+#: In the same words as the index of stopped deliveries, which are few.
 _STOPPED = sa.text("deliveries.state IN ('dead', 'held')")
 
 
@@ -241,13 +241,13 @@ def _of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
 
 
 def _pattern(text: str) -> str:
-    """Write a text in which ``*`` stands for anything as a pattern of LIKE."""
+    """Turn a text in which ``*`` stands for anything into a pattern of LIKE."""
     for special in ("\\", "%", "_"):
         text = text.replace(special, "\\" + special)
     return text.replace("*", "%")
 
 
 def _routed(routing: str) -> list[str]:
-    """Return the destinations that the routes named when the event came."""
+    """Return the destinations to which the event was routed when it came."""
     matched = (route["to"] for route in json.loads(routing) if route["matched"])
     return list(dict.fromkeys(name for to in matched for name in to))

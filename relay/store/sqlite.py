@@ -1,7 +1,7 @@
-"""SQLite: one file, one writer at a time in turn, and nothing taken in without room for it.
+"""SQLite: one file, writers in turn, and no intake without room on the disk.
 
 SQLite's own busy handler is unfair: a busy worker starves the receiver. So every write first
-takes a file lock, on which processes queue up, and then begins an immediate transaction.
+takes a file lock, for which processes queue, and then begins an immediate transaction.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from relay.store.database import Database, Listener, OutOfRoom, Prepared
 from relay.store.sqlite_file import Disk, Original, private
 from relay.store.write_lock import WriteLock
 
-#: Milliseconds for which SQLite waits for others, and for readers when its log is truncated:
-#: whoever wants to write waits meanwhile.
+#: Milliseconds for which SQLite waits for others, and for readers before it truncates its log,
+#: while writers have to wait.
 BUSY, BUSY_READERS = 2000, 200
 
 
 class SqliteDatabase(Database):
-    """A store in one file of this machine, and *reserve* bytes of its disk that intake leaves."""
+    """A store in one file of this machine; intake leaves *reserve* bytes of its disk free."""
 
     driver_errors = (sqlite3.Error,)
 
@@ -55,7 +55,7 @@ class SqliteDatabase(Database):
             return ""
         with self._translated(), closing(self.engine.raw_connection()) as connection:
             driver: Any = connection.driver_connection
-            # Most of the work, while others read and write.
+            # Does most of the work, while others read and write.
             driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
             with self._write_lock:
                 driver.execute(f"PRAGMA busy_timeout = {BUSY_READERS}")
@@ -66,25 +66,25 @@ class SqliteDatabase(Database):
         return f"a reader of {self.file.name} holds on to {log.name}" if is_busy else ""
 
     def vacuum(self) -> None:
-        """What is deleted here is overwritten at once."""
+        """SQLite overwrites deleted content at once."""
 
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:
-        return True  # the file has one writer
+        return True  # the file has one writer at a time
 
     def hold_exclusive(self, db: sa.Connection, name: str) -> None:
-        """The file has one writer."""
+        """The file has one writer at a time."""
 
     def notify(self) -> None:
         """Workers of this machine look for work often enough."""
 
     def listen(self, wake: Callable[[], None]) -> Listener:
-        return _Silence()
+        return _NoListener()
 
     def insert(self, table: sa.Table) -> Any:
         return insert(table)
 
     def insert_locking(self, table: sa.Table, *, key: str, same: str) -> Any:
-        # The file has one writer: there is no row to lock.
+        # The file has one writer at a time, so no row needs a lock.
         return insert(table).on_conflict_do_nothing()
 
     def prepare(self, insert: sa.Insert, *, columns: Sequence[str]) -> Prepared:
@@ -107,14 +107,14 @@ class SqliteDatabase(Database):
         self._lock.close()
 
     def _free_pages(self) -> int:
-        """Return how many bytes of the file are free for what is written next."""
+        """Return the number of bytes in the file that can be written to."""
         with self.reading() as db:
             pages: int = db.exec_driver_sql("PRAGMA freelist_count").scalar_one()
             size: int = db.exec_driver_sql("PRAGMA page_size").scalar_one()
         return pages * size
 
 
-class _Silence:
+class _NoListener:
     """Listens to nothing."""
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class _Silence:
 
 
 def _engine(url: str, original: Original) -> sa.Engine:
-    """Make an engine whose writers begin at once, synced unless they say otherwise."""
+    """Make an engine whose writers begin at once, and sync unless told otherwise."""
     made = sa.create_engine(
         url, creator=original.connect, pool_size=5, max_overflow=20, pool_pre_ping=False
     )
@@ -132,7 +132,7 @@ def _engine(url: str, original: Original) -> sa.Engine:
 
 
 def _rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
-    """Return a row of values for *columns* of *table*, for a statement that takes many."""
+    """Return one row of values for *columns* of *table*; the statement is repeated for more."""
     kinds = {name: table.c[name].type for name in columns}
     one = tuple(sa.bindparam(f"b_{name}", type_=kind) for name, kind in kinds.items())
     named = (sa.column(name, kind) for name, kind in kinds.items())
@@ -140,11 +140,10 @@ def _rows_of(table: sa.Table, columns: Sequence[str]) -> sa.FromClause:
 
 
 class _Compiled:
-    """A statement compiled once, which goes to the driver as it is.
+    """A statement that is compiled once and goes to the driver as it is.
 
-    Many rows make one statement. The driver releases the interpreter at every step, and 32
-    threads of the receiver are waiting to take it: a step for each row cost more than everything
-    else in an accept.
+    Many rows make one statement. The driver releases the interpreter at every step, for which the
+    receiver's threads wait: one step per row cost more than the rest of an accept.
     """
 
     def __init__(
@@ -156,7 +155,7 @@ class _Compiled:
         compiled = statement.compile(dialect=dialect, column_keys=keys)
         self._sql = str(compiled)
         self._row = f"({', '.join('?' * len(columns))})"
-        # The compiler writes columns in the order of the table: values have to follow it.
+        # The compiler writes columns in the order of the table; values must have the same order.
         order: Sequence[str] = getattr(compiled, "positiontup", None) or ()
         names = [name.removeprefix("b_") for name in order]
         self._take = itemgetter(*names)
@@ -183,7 +182,7 @@ class _Compiled:
 
 
 def _powers_of_two(count: int) -> Iterator[int]:
-    """Split *count* into few sizes of which there are few, so that the driver knows them again."""
+    """Split *count* into powers of two, so that the driver meets few different statements."""
     size = 64
     while count:
         while size > count:
@@ -197,7 +196,7 @@ def _binder(table: sa.Table, name: str, dialect: sa.Dialect) -> Callable[[Any], 
 
 
 def _prepare(connection: Any, _: object) -> None:
-    # Transactions are begun by _begin, not by the driver's guess.
+    # _begin begins transactions; the driver must not guess.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (
@@ -205,10 +204,10 @@ def _prepare(connection: Any, _: object) -> None:
         "synchronous = FULL",
         "foreign_keys = ON",
         f"busy_timeout = {BUSY}",
-        # Whatever the library's default: deleted texts must not stay in the file.
+        # The library's default may differ; deleted texts must not stay in the file.
         "secure_delete = ON",
         "temp_store = MEMORY",
-        # 16 MiB instead of 2: the pages that random keys touch are found in memory for longer.
+        # 16 MiB instead of 2 keep the pages that random keys touch in memory for longer.
         "cache_size = -16384",
     ):
         cursor.execute(f"PRAGMA {pragma}")
@@ -219,7 +218,7 @@ def _begin(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
     driver: Any = connection.connection.dbapi_connection
     if options.get("gofax_write"):
-        # Set at each begin: a pooled connection may have served the other kind before.
+        # Set at each begin, because a pooled connection may have served the other kind before.
         level = "NORMAL" if options.get("gofax_unsynced") else "FULL"
         driver.execute(f"PRAGMA synchronous = {level}")
     driver.execute("BEGIN IMMEDIATE" if options.get("gofax_write") else "BEGIN")

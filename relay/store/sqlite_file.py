@@ -24,18 +24,18 @@ BELIEVED = 0.5
 
 
 class Original:
-    """The file that was opened, whatever bears its name now.
+    """The file that was opened, even if another file has its name now.
 
-    A file that is missing is made, unless a node still uses the one that was there. Its number is
-    noted in *note*, the descriptor of the lock file, so that a process that is started beside a
-    running relay knows the file that the others use.
+    A missing file is created, unless a node still uses the one that was there. Its inode is kept
+    in *note*, the descriptor of the lock file, so that a process that starts beside a running
+    relay recognises the file that the others use.
     """
 
     def __init__(self, file: Path, *, note: int) -> None:
         self._file, self._note = file, note
         self._is_missed = False
         if _is_used(file):
-            #: Device and inode; None: the file of the running nodes is gone.
+            #: Device and inode; None if the file of the running nodes is gone.
             self._known = self._noted()
             return
         os.close(private(file))
@@ -44,9 +44,9 @@ class Original:
             os.pwrite(note, f"{self._known[1]}\n".encode(), 0)
 
     def connect(self) -> sqlite3.Connection:
-        """Open a connection to this file, and to no other. Raises StoreUnavailable."""
+        """Open a connection to this very file. Raises StoreUnavailable."""
         self.require()
-        # Without mode=rw a file that has just been removed would be made anew.
+        # Without mode=rw a file that was just removed would be created again.
         uri = f"file:{quote(str(self._file))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
         try:
@@ -57,7 +57,7 @@ class Original:
         return connection
 
     def require(self) -> None:
-        """Raise :class:`StoreUnavailable`, and log it once, if the file is not there any more."""
+        """Raise :class:`StoreUnavailable`, and log it once, if the file is gone."""
         self._known = self._known or self._noted()
         if self._known and _identity(self._file) == self._known:
             self._is_missed = False
@@ -71,14 +71,14 @@ class Original:
         )
 
     def _noted(self) -> tuple[int, int] | None:
-        """Return what the file is, if it is the one that the running nodes opened."""
+        """Return device and inode of the file if the running nodes use it."""
         found = _identity(self._file)
         noted = os.pread(self._note, 32, 0).decode().strip()
         return found if found and noted in ("", str(found[1])) else None
 
 
 class Disk:
-    """The disk that *folder* is on, of which *reserve* bytes are not for everybody."""
+    """The disk of *folder*, of which *reserve* bytes are kept for what matters most."""
 
     def __init__(self, folder: Path, *, reserve: int) -> None:
         self._folder = folder
@@ -87,10 +87,10 @@ class Disk:
         self._looked_at = float("-inf")
 
     def lack(self, *, share: float, free_pages: Callable[[], int] = lambda: 0) -> str:
-        """Say what is missing if less than *share* of the reserve is free; else nothing.
+        """Say what is missing if less than *share* of the reserve is free; else ``""``.
 
-        *free_pages*: bytes of the store's file that can be written to. They count for one half:
-        the other one is for the write-ahead log, which comes first.
+        *free_pages*: bytes of the store's file that can be written to. They count for at most
+        one half, because the write-ahead log needs room on the disk itself.
         """
         if not self._reserve or (free := self.free()) >= (wanted := self._reserve * share):
             return ""
@@ -102,7 +102,7 @@ class Disk:
         )
 
     def free(self) -> int:
-        """Return the bytes that are free, as of a moment ago."""
+        """Return the free bytes, as of a moment ago."""
         now = time.monotonic()
         if now - self._looked_at >= BELIEVED:
             self._free = shutil.disk_usage(self._folder).free
@@ -111,7 +111,7 @@ class Disk:
 
 
 def private(path: Path) -> int:
-    """Make the file readable for its owner only, before SQLite makes it for everybody."""
+    """Create the file readable for its owner only, before SQLite creates it for everybody."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -129,7 +129,7 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 
 def _is_used(file: Path) -> bool:
-    """Return whether a node holds its place beside the store *file*."""
+    """Return whether a node uses the store *file*."""
     return any(_is_locked(path) for path in file.parent.glob(f"{glob.escape(file.name)}.*.lock"))
 
 

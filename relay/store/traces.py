@@ -19,10 +19,10 @@ _requests, _actions, _health = schema.requests, schema.actions, schema.destinati
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Elsewhere:
-    """What a destination holds of a customer, which only a person can remove there."""
+    """Something of a customer at a destination, where only a person can remove it."""
 
     destination: str
-    #: The link or the id of the ticket, contact, message or file; None: no answer named one.
+    #: Link or id of the ticket, contact, message or file; None if no answer named one.
     where: str | None
 
 
@@ -36,7 +36,7 @@ class Words:
 
 
 def elsewhere(db: sa.Connection, event_ids: Iterable[str]) -> list[Elsewhere]:
-    """Return where the deliveries of events went, each place once."""
+    """Return the places to which deliveries of events went, each once."""
     c = schema.deliveries.c
     where = sa.func.coalesce(c.url, c.reference)
     wanted = sa.select(c.destination, where.label("place")).where(

@@ -321,7 +321,7 @@ def test_the_command_says_what_it_cannot_do(server: None, path: Path) -> None:
             ([f"sqlite:///{path}", "sqlite:///other.db"], "FROM is a SQLite store, TO a Postgr"),
             ([url, url], "FROM is a SQLite store, TO a PostgreSQL database"),
             ([f"sqlite:///{path}.none", url], "relay.db.none: there is no such store"),
-            ([f"sqlite:///{path}", url], "it has tables of somebody else: customers"),
+            ([f"sqlite:///{path}", url], "it has tables of another program: customers"),
             (["relay.db", url], "write sqlite:///relay.db"),
         ]
         for arguments, said in wrongs:
