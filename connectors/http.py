@@ -60,9 +60,13 @@ class Http:
         self.connect_timeout = connect_timeout
         self.max_answer = max_answer
 
-    def session(self, *, pool_size: int = 64) -> Session:
-        """Return a session that keeps up to *pool_size* connections to each host."""
-        return Session(self, pool_size=pool_size)
+    def session(self, *, pool_size: int = 64, names_paths: bool = False) -> Session:
+        """Return a session that keeps up to *pool_size* connections to each host.
+
+        *names_paths*: its errors name the path of a request, which then must hold no secret, as
+        the addresses of webhooks and workflows do.
+        """
+        return Session(self, pool_size=pool_size, names_paths=names_paths)
 
     def ends_at(self) -> float:
         """Return the monotonic deadline of the current call, or of one that starts now."""
@@ -96,9 +100,9 @@ class Session(requests.Session):
     :class:`Transient` for a 2xx whose body is broken, because it asked for the body.
     """
 
-    def __init__(self, guard: Http, *, pool_size: int) -> None:
+    def __init__(self, guard: Http, *, pool_size: int, names_paths: bool = False) -> None:
         super().__init__()
-        self.guard = guard
+        self.guard, self.names_paths = guard, names_paths
         # No proxies, no .netrc: both would come from the environment, past the guard.
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -139,7 +143,10 @@ class Session(requests.Session):
                 return _as_far_as_read(response, request, status=call.status)
             # No local name may hold the cause: its frames would keep the socket open in a cycle.
             raise _outcome(
-                _innermost(error, outer=outer), host=_host(request), sent=call.sent, safe=safe
+                _innermost(error, outer=outer),
+                place=_place(request, names_path=self.names_paths),
+                sent=call.sent,
+                safe=safe,
             ) from _presentable(_innermost(error, outer=outer))
         finally:
             current.reset(token)
@@ -216,28 +223,34 @@ def _presentable(cause: BaseException) -> BaseException | None:
     return None if _is_bad_address(cause) else cause
 
 
-def _outcome(cause: BaseException, *, host: str, sent: bool, safe: bool) -> DeliveryError:
+def _outcome(cause: BaseException, *, place: str, sent: bool, safe: bool) -> DeliveryError:
     if isinstance(cause, Blocked):
         return Unauthorized(str(cause))
-    reason = _reason(cause)
+    reason = failure_of(cause)
     if not sent:
         if _is_bad_address(cause):
-            return Unauthorized(f"{host}: not a usable address ({reason})")
-        return Transient(f"{host}: not reached: {reason}")
+            return Unauthorized(f"{place}: not a usable address ({reason})")
+        return Transient(f"{place}: not reached: {reason}")
     if safe:
-        return Transient(f"{host}: no usable answer: {reason}")
-    return Ambiguous(f"{host}: sent, but no usable answer: {reason}")
+        return Transient(f"{place}: no usable answer: {reason}")
+    return Ambiguous(f"{place}: sent, but no usable answer: {reason}")
 
 
-def _reason(cause: BaseException) -> str:
+def failure_of(cause: BaseException) -> str:
+    """Say what went wrong on the network, in the system's words if it has some."""
     if isinstance(cause, TimeoutError):
         return "time-out"
-    said = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
-    return f"{type(cause).__name__} {said}".strip()
+    said = cause.strerror if isinstance(cause, OSError) else None
+    return said[:1].lower() + said[1:] if said else type(cause).__name__
 
 
-def _host(request: requests.PreparedRequest) -> str:
-    return urllib3.util.parse_url(request.url or "").host or "(no host)"
+def _place(request: requests.PreparedRequest, *, names_path: bool) -> str:
+    """Return where *request* goes: host, port and perhaps the path; never the query."""
+    url = urllib3.util.parse_url(request.url or "")
+    if url.host is None:
+        return "(no host)"
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return f"{url.host}:{port}{(url.path or '') if names_path else ''}"
 
 
 def _read_body(response: requests.Response, *, limit: int) -> None:

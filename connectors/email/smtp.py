@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from connectors.base import Ambiguous, DeliveryError, Refused, Throttled, Transient, Unauthorized
-from connectors.http import Http
+from connectors.http import Http, failure_of
 from connectors.oauth import AccessToken
 from connectors.wire import Blocked, DeadlineReader, connect, current
 
@@ -142,12 +142,12 @@ class Server:
             raise Unauthorized(f"{self.host}: {error}") from error
         except (smtplib.SMTPException, OSError, binascii.Error) as error:
             if session.is_sent:
-                words = f"{self.host}: sent, but no usable answer: {_reason(error)}"
+                words = f"{self.host}:{self.port}: sent, but no usable answer: {_reason(error)}"
                 raise Ambiguous(words) from error
             if isinstance(error, smtplib.SMTPResponseException):
                 reply = error.smtp_code, _bytes(error.smtp_error)
                 raise self._turned_down(reply, "greeting") from error
-            raise Transient(f"{self.host}: not reached: {_reason(error)}") from error
+            raise Transient(f"{self.host}:{self.port}: not reached: {_reason(error)}") from error
         else:
             return
         raise failure
@@ -324,8 +324,7 @@ def _reason(error: BaseException) -> str:
     cause = error if isinstance(error, OSError) and error.errno else error.__context__ or error
     if isinstance(cause, TimeoutError) or isinstance(error, TimeoutError):
         return "time-out"
-    said = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
-    return f"{type(cause).__name__} {said}".strip()
+    return failure_of(cause)
 
 
 def _bytes(said: bytes | str) -> bytes:

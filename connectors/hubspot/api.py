@@ -154,7 +154,7 @@ class _Pool:
     def __init__(self, token: str | AccessToken, *, http: Http) -> None:
         self._token = token
         self._http = http
-        self._session = http.session()
+        self._session = http.session(names_paths=True)
         self._allowance = Allowance()
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ class ZendeskSession(Session):
         limits: UpdateLimits,
     ) -> None:
         """*sign_in*: a token to renew, or an Authorization header that stays as it is."""
-        super().__init__(guard, pool_size=1)
+        super().__init__(guard, pool_size=1, names_paths=True)
         self.headers["User-Agent"] = "gofax-relay"
         self._address = address
         self._sign_in = sign_in

@@ -286,7 +286,7 @@ class TestTls:
     ) -> None:
         with Mailbox(tls=tls, from_the_start=security == "tls") as mailbox:
             for given in ({"host": "127.0.0.1", "ca": ca}, {"host": "localhost"}):
-                with pytest.raises(Transient, match="SSLCertVerificationError"):
+                with pytest.raises(Transient, match="certificate verify failed"):
                     deliver(connector(mailbox.port, security=security, **given))
 
             assert mailbox.taken == []
@@ -436,14 +436,14 @@ class TestGuard:
             deliver(email)
 
     def test_a_host_that_is_none(self) -> None:
-        with pytest.raises(Transient, match="not reached: gaierror"):
+        with pytest.raises(Transient, match=r"no-such-host\.invalid:25: not reached: "):
             deliver(connector(25, host="no-such-host.invalid"))
 
     def test_nobody_listens(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
 
-        with pytest.raises(Transient, match="not reached: ConnectionRefusedError"):
+        with pytest.raises(Transient, match=f"127.0.0.1:{port}: not reached: connection refused"):
             deliver(connector(port))
 
 

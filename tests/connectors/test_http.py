@@ -121,13 +121,23 @@ class TestNothingWasSent:
         error = caught(session, f"http://127.0.0.1:{closed_port}/")
 
         assert type(error) is Transient
-        assert "not reached" in str(error)
+        assert str(error) == f"127.0.0.1:{closed_port}: not reached: connection refused"
+
+    def test_a_session_whose_paths_are_no_secret_names_them_without_the_query(
+        self, http: Http, closed_port: int
+    ) -> None:
+        with http.session(names_paths=True) as session:
+            error = caught(session, f"http://127.0.0.1:{closed_port}/crm/notes?q={SECRET}")
+
+        place = f"127.0.0.1:{closed_port}/crm/notes"
+        assert str(error) == f"{place}: not reached: connection refused"
 
     def test_a_name_that_does_not_resolve_is_transient(self, session: Session) -> None:
         error = caught(session, "https://nobody.invalid/")
 
         assert type(error) is Transient
-        assert "nobody.invalid" in str(error)
+        # The resolver's words depend on whether it reaches a server.
+        assert str(error).startswith("nobody.invalid:443: not reached: ")
 
     def test_a_failed_handshake_is_transient(self, session: Session) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -683,7 +693,7 @@ class TestSecretsInAddresses:
         except KeyError:
             error = caught(session, f"http://127.0.0.1:{closed_port}/")
 
-        assert "ConnectionRefusedError" in str(error)
+        assert "connection refused" in str(error)
 
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
