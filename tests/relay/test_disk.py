@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fakes import arrival, finish, request, take, take_one
+from fakes import Clock, arrival, eventually, finish, request, take, take_one
 
+from relay import node
+from relay.node import Pruner
 from relay.rules.delivery import State
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, refused
 from relay.store.prune import Pruning
@@ -137,3 +140,22 @@ def test_a_long_log_is_truncated(inbox: Inbox, database: Database) -> None:
     assert log.stat().st_size > 0
     assert database.truncate_log() == ""
     assert log.stat().st_size == 0
+
+
+def test_the_worker_shortens_a_log_that_has_become_long(
+    inbox: Inbox, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "LONGEST_LOG", 100_000)
+    monkeypatch.setattr(node, "LOOK", 0.02)
+    log = Path(f"{database.file}-wal")
+    pruner = Pruner(
+        Pruning(database), retention=timedelta(days=1), horizon=None, clock=Clock(), first=3600
+    )
+    pruner.start()
+
+    inbox.refuse([request(outcome="refused", body=bytes(4096)) for _ in range(50)])
+
+    eventually(lambda: log.stat().st_size == 0)
+    inbox.accept(arrival("m1"))
+    assert 0 < log.stat().st_size < 100_000
+    pruner.close()
