@@ -40,9 +40,9 @@ log = structlog.get_logger()
 LONGEST_HEAD, LARGEST_HEAD = 10, 16_384
 #: Connections that the receiver holds at the most, if the system allows as many files.
 CONNECTIONS = 8192
-#: Seconds between looks at the receiver, after which its silence ends it, and that it may take
-#: to start.
-LOOK_AT_RECEIVER, SILENT_AFTER, LONGEST_START = 2.0, 8.0, 30.0
+#: Seconds between looks at the receiver, that an answer may take, after which its silence ends it
+#: (so that ten are not over with one look more), and that it may take to start.
+LOOK_AT_RECEIVER, LONGEST_ANSWER, SILENT_AFTER, LONGEST_START = 1.0, 2.0, 7.0, 30.0
 
 
 def run_web(config: Config) -> None:
@@ -140,14 +140,14 @@ class ReceiverWatch:
         self._loop.close(0)
 
     def _look(self) -> None:
-        now = time.monotonic()
-        patience = SILENT_AFTER if self._has_answered else LONGEST_START
         if self._answers():
             self._answered_at, self._has_answered = time.monotonic(), True
-        elif now - self._answered_at > patience:
+            return
+        silent = time.monotonic() - self._answered_at
+        if silent > (SILENT_AFTER if self._has_answered else LONGEST_START):
             for pid in self._processes():
                 if pid is not None:
-                    log.error("receiver.silent", pid=pid, seconds=round(now - self._answered_at))
+                    log.error("receiver.silent", pid=pid, seconds=round(silent))
                     os.kill(pid, signal.SIGKILL)
             self._answered_at, self._has_answered = time.monotonic(), False
 
@@ -156,6 +156,6 @@ class ReceiverWatch:
             # Past any proxy of the environment: this is our own port.
             with requests.Session() as session:
                 session.trust_env = False
-                return session.get(self._url, timeout=LOOK_AT_RECEIVER).status_code == 200
+                return session.get(self._url, timeout=LONGEST_ANSWER).status_code == 200
         except requests.RequestException:
             return False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import select
 import signal
 import socket
 import subprocess
@@ -11,7 +14,9 @@ from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
-from conftest import EXAMPLE, Relay, wait_for
+from conftest import EXAMPLE, Process, Relay, wait_for
+
+from relay.processes.web import LOOK_AT_RECEIVER
 
 HEAD = b"POST /webhooks/gofax HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 #: HTTP/2 by prior knowledge: preface, no SETTINGS, and a POST's HEADERS without END_STREAM.
@@ -119,17 +124,55 @@ def test_a_chunked_body_is_not_taken_where_nothing_is_signed(
 def test_a_receiver_that_answers_no_more_is_replaced(relay: Relay) -> None:
     process = relay.start()
     _post_takes(relay, "before")
-    [receiver] = [
-        each
-        for each in psutil.Process(process.pid).children(recursive=True)
-        if len(each.parents()) == len(psutil.Process(process.pid).parents()) + 2
-    ]
+    receiver = _receiver(process.pid)
+
+    # One that has never answered has longer, to start.
+    time.sleep(2 * LOOK_AT_RECEIVER)
 
     receiver.send_signal(signal.SIGSTOP)
 
-    wait_for(lambda: "receiver.silent" in process.said())
+    wait_for(lambda: f'"pid":{receiver.pid},' in _lines(process, "receiver.silent"), patience=10)
     wait_for(relay.answers)
     _post_takes(relay, "after")
+    assert not receiver.is_running()
+    assert process.is_running()
+
+
+def _receiver(pid: int) -> psutil.Process:
+    """Return the process that receives, which is a grandchild of ``serve``."""
+    [receiver] = [
+        grandchild
+        for child in psutil.Process(pid).children()
+        for grandchild in child.children()
+        if "resource_tracker" not in " ".join(grandchild.cmdline())
+    ]
+    return receiver
+
+
+def _lines(process: Process, event: str) -> str:
+    return "\n".join(line for line in process.said().splitlines() if f'"{event}"' in line)
+
+
+def test_a_log_that_nobody_reads_holds_up_neither_senders_nor_the_end(relay: Relay) -> None:
+    reads, writes = os.pipe()
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "relay.cli", "serve", "--config", str(relay.config)]
+    with subprocess.Popen(command, stderr=writes, cwd=relay.folder) as process:
+        try:
+            wait_for(relay.answers)
+            took = [_post_takes(relay, f"unread-{number}") for number in range(50)]
+            assert not select.select([], [writes], [], 0)[1], "there is room in the pipe"
+
+            process.terminate()
+            began = time.monotonic()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            os.close(reads)
+            os.close(writes)
+
+    assert time.monotonic() - began < 10
+    assert max(took) < 1
 
 
 def test_a_terminal_that_closes_lets_attempts_end(relay: Relay) -> None:
