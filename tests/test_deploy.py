@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import os
 import re
@@ -19,6 +20,7 @@ from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
+import click
 import psycopg
 import pytest
 import requests
@@ -26,7 +28,8 @@ import yaml
 from brokers import no_rabbitmq
 from test_docs import blocks, free_port
 
-from relay.cli import cli
+from relay import processes
+from relay.cli import COMMANDS, cli
 from relay.config.load import load
 from relay.destinations import find
 
@@ -90,7 +93,7 @@ def test_services_of_ours_run_commands_that_there_are(name: str) -> None:
     program, command, *_ = SERVICES[name]["command"]
 
     assert program == "gofax-relay"
-    assert command in cli.commands
+    assert command in COMMANDS
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -117,6 +120,69 @@ def test_nothing_but_the_proxy_is_open_to_others() -> None:
     assert set(ports) == {"caddy", "sandbox"}
     assert all(port.startswith("127.0.0.1:") for port in ports["sandbox"])
     assert SERVICES["sandbox"]["profiles"] == ["try"]
+
+
+UNIT = DEPLOY / "gofax-relay.service"
+
+
+def _unit() -> configparser.ConfigParser:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # its documented way
+    unit.read_string(UNIT.read_text())
+    return unit
+
+
+def _options(command: str) -> set[str]:
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    return {option for parameter in found.params for option in parameter.opts}
+
+
+def test_the_service_runs_a_command_that_there_is_as_a_user_of_its_own() -> None:
+    service = _unit()["Service"]
+    program, command, option, config = service["ExecStart"].split()
+
+    assert Path(program).name == "gofax-relay"
+    assert command in COMMANDS
+    assert option in _options(command)
+    assert service["User"] == service["Group"] == "gofax-relay"
+    assert (
+        f"useradd --system --no-create-home --shell /usr/sbin/nologin {service['User']}"
+        in (ROOT / "docs" / "hosting.md").read_text()
+    )
+    assert Path(config).parent == Path(service["EnvironmentFile"].lstrip("-")).parent
+
+
+def test_the_service_gives_the_relay_the_time_that_it_needs_to_end() -> None:
+    assert int(_unit()["Service"]["TimeoutStopSec"]) > processes.KILL_AFTER
+
+
+def test_the_service_allows_as_many_connections_as_the_receiver_holds() -> None:
+    assert int(_unit()["Service"]["LimitNOFILE"]) > processes.CONNECTIONS
+
+
+def test_the_page_puts_the_store_where_the_service_may_write(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "hosting.md").read_text()
+    [store] = re.findall(r"`store: (sqlite:\S+)`", page)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"store: {store}\nendpoints: [{{path: /a, allow_unsigned: true}}]\n")
+
+    file = Path(load(config, find_connector=find).store.removeprefix("sqlite:///"))
+
+    assert file.parent == Path("/var/lib") / _unit()["Service"]["StateDirectory"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd")
+def test_systemd_takes_the_service_and_finds_it_well_shut_in(tmp_path: Path) -> None:
+    service = _unit()["Service"]
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace(service["ExecStart"].split()[0], sys.executable))
+
+    verified = run("systemd-analyze", "verify", "--man=no", str(copy))
+    rated = run("systemd-analyze", "security", "--offline=true", "--threshold=25", str(copy))
+
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert rated.returncode == 0, rated.stdout[-300:]
 
 
 def test_every_variable_is_documented() -> None:
