@@ -28,10 +28,11 @@ import yaml
 from brokers import no_rabbitmq
 from test_docs import blocks, free_port
 
-from relay import processes
 from relay.cli import COMMANDS, cli
 from relay.config.load import load
 from relay.destinations import find
+from relay.processes.process import KILL_AFTER
+from relay.processes.web import CONNECTIONS
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -154,11 +155,11 @@ def test_the_service_runs_a_command_that_there_is_as_a_user_of_its_own() -> None
 
 
 def test_the_service_gives_the_relay_the_time_that_it_needs_to_end() -> None:
-    assert int(_unit()["Service"]["TimeoutStopSec"]) > processes.KILL_AFTER
+    assert int(_unit()["Service"]["TimeoutStopSec"]) > KILL_AFTER
 
 
 def test_the_service_allows_as_many_connections_as_the_receiver_holds() -> None:
-    assert int(_unit()["Service"]["LimitNOFILE"]) > processes.CONNECTIONS
+    assert int(_unit()["Service"]["LimitNOFILE"]) > CONNECTIONS
 
 
 def test_the_page_puts_the_store_where_the_service_may_write(tmp_path: Path) -> None:
