@@ -37,10 +37,10 @@ import requests
 import rig
 
 from relay import migrations
-from relay.ids import new_id
 from relay.rules import payload, routing
 from relay.rules.routing import Route, When
 from relay.store import Inbox, connect
+from relay.store.ids import new_id
 from relay.store.values import Arrival, Request
 
 SECRET = "benchmark"

@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "relay"))
 from fakes import LEASE, finish
 
 from relay import migrations
-from relay.ids import new_id
 from relay.rules import payload, routing
 from relay.rules.routing import Route, When
 from relay.store import Database, Inbox, Queue, connect, schema
 from relay.store.accept import delivery_key, lane_name
+from relay.store.ids import new_id
 from relay.store.refused import ROWS_KEPT
 from relay.store.values import Arrival, Request
 

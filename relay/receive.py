@@ -22,7 +22,6 @@ from structlog.typing import FilteringBoundLogger
 from connectors.base import Event
 from relay.callers import Callers, TooMany
 from relay.config.model import Config, Endpoint
-from relay.ids import new_id
 from relay.refused import Refusals
 from relay.rules import addresses, headers, payload, routing, sentiment, signature
 from relay.rules.payload import Unreadable
@@ -30,6 +29,7 @@ from relay.rules.routing import Route
 from relay.rules.sentiment import Judge
 from relay.rules.units import RateLimit
 from relay.store import Inbox, RowRefused, StoreUnavailable
+from relay.store.ids import new_id
 from relay.store.values import Arrival, Request
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}

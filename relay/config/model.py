@@ -27,10 +27,11 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from relay.rules import sentiment
+from relay.rules import scheme, sentiment
 from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.rules.payload import DedupeField, Format
 from relay.rules.routing import Route
+from relay.rules.scheme import Scheme, SecretEncoding, Signs
 from relay.rules.signature import Encoding
 from relay.rules.units import Duration, Rate, RateLimit, Size
 
@@ -107,15 +108,63 @@ class Server(Section):
 
 
 class SignatureScheme(Section):
-    """How the sender signs."""
+    """How the sender signs; ``gofax-relay requests diagnose`` finds it out."""
 
-    header: str = Field(
-        "X-GoFax-Signature",
+    header: str | None = Field(
+        None,
         pattern=r"^[A-Za-z0-9-]+$",
-        description="Header that carries the signature",
+        description="Header that carries the signature; default: X-GoFax-Signature, or none if "
+        "field says where it is",
+    )
+    field: str | None = Field(
+        None,
+        min_length=1,
+        description="Field of the JSON body that carries the signature; beside header: the field "
+        "that is not signed",
     )
     encoding: Encoding = Field("auto", description="auto, hex or base64")
-    signs: Literal["body"] = Field("body", description="What is signed: the raw body")
+    signs: Signs = Field("body", description="What is signed: the raw body, or more, or less")
+    timestamp_header: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9-]+$", description="Header whose time is signed with the body"
+    )
+    tolerance: Positive | None = Field(
+        None, description="Age of that time above which a request is refused; default: any age"
+    )
+    secret_encoding: SecretEncoding = Field(
+        "text", description="How signing_secrets are written: text, hex or base64"
+    )
+
+    @property
+    def scheme(self) -> Scheme:
+        named = self.header or (None if self.field else DEFAULT_SCHEME.header)
+        return Scheme(
+            header=named,
+            field=self.field or DEFAULT_SCHEME.field,
+            encoding=self.encoding,
+            signs=self.signs,
+            timestamp_header=self.timestamp_header,
+        )
+
+    @model_validator(mode="after")
+    def _possible(self) -> SignatureScheme:
+        timed = self.signs == "timestamp.body"
+        if timed and self.timestamp_header is None:
+            raise ValueError("signs: timestamp.body needs timestamp_header")
+        if not timed and (self.timestamp_header or self.tolerance):
+            raise ValueError(
+                "timestamp_header and tolerance need signs: timestamp.body: a time that is not "
+                "signed can be anybody's"
+            )
+        in_body = self.field is not None and self.header is None
+        if in_body and self.signs not in ("body-without-field", "sorted-json"):
+            raise ValueError(
+                "a signature in the body cannot be of the whole body: "
+                "write signs: body-without-field, or sorted-json"
+            )
+        return self
+
+
+DEFAULT_SCHEME = Scheme()
 
 
 class BasicAuth(Section):
@@ -177,6 +226,27 @@ class Endpoint(Section):
         )
         guards = [*([signed] if number else []), *(["Basic auth"] if self.basic_auth else [])]
         return f"{self.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]:
+        """The signing secrets as bytes."""
+        encoding = self.signature.secret_encoding
+        return tuple(scheme.key(s.get_secret_value(), encoding) for s in self.signing_secrets)
+
+    @model_validator(mode="after")
+    def _readable_secrets(self) -> Endpoint:
+        for number, secret in enumerate(self.signing_secrets, 1):
+            try:
+                scheme.key(secret.get_secret_value(), self.signature.secret_encoding)
+            except ValueError as error:
+                raise ValueError(f"signing_secrets: secret {number} {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _signed_json(self) -> Endpoint:
+        if self.format == "form" and self.signature.signs in ("body-without-field", "sorted-json"):
+            raise ValueError(f"signature: {self.signature.signs} is of JSON, and format is form")
+        return self
 
     @model_validator(mode="after")
     def _guarded(self) -> Endpoint:
@@ -303,6 +373,15 @@ class Engine(Section):
 THREADS = Engine.model_validate("threads")
 
 
+class Requests(Section):
+    """How long refused requests that carry a signature can be let in."""
+
+    keep: Size = Field(64 << 20, description="Bytes of them that are kept")
+    for_: Annotated[Positive, Le(LONGEST_AGE)] = Field(
+        timedelta(days=30), alias="for", description="How long they are kept"
+    )
+
+
 class Outbound(Section):
     """Which addresses connectors may reach."""
 
@@ -333,6 +412,7 @@ class Config(Section):
         None,
         description="How long keys of events are kept; older events are stored as stale",
     )
+    requests: Requests = Requests()
     disk_reserve: Size = Field(
         64 << 20, description="Free disk space below which no new event is accepted"
     )

@@ -14,7 +14,6 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from relay.ids import new_id
 from relay.rules.delivery import State
 from relay.store import refused, schema
 from relay.store.database import (
@@ -26,6 +25,7 @@ from relay.store.database import (
     once_more,
 )
 from relay.store.group_commit import Closed, GroupCommit, Late
+from relay.store.ids import new_id
 from relay.store.lanes import forget_empty, late_values
 from relay.store.values import (
     EVENT_COLUMNS,
@@ -52,9 +52,15 @@ DUPLICATES_KEPT = 5
 class Inbox:
     """Stores arrivals, many per commit."""
 
-    def __init__(self, database: Database, *, tell: Tell | None = None) -> None:
-        """*tell* is called when something has become due; by default it wakes the workers."""
+    def __init__(
+        self, database: Database, *, tell: Tell | None = None, keep: int = refused.BYTES_KEPT
+    ) -> None:
+        """*tell* is called when something has become due; by default it wakes the workers.
+
+        *keep*: bytes of refused requests that carry a signature.
+        """
         self._database = database
+        self._keep = keep
         #: The store's own secret; empty until the store could be read once.
         self._secret = b""
         with suppress(StoreUnavailable):
@@ -97,7 +103,7 @@ class Inbox:
     def _note_refused(self, requests: Sequence[Request]) -> None:
         with self._database.writing_unsynced() as db:
             self._sql.requests.many(db, map(request_row, requests))
-            refused.evict(self._database, db)
+            refused.evict(self._database, db, keep=self._keep)
 
     def close(self) -> None:
         """Accept nothing more, and commit what was submitted."""
@@ -133,8 +139,30 @@ class Inbox:
             settled |= self._accept_known(db, known, batch)
             self._line_up(db, batch)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
+            self._let_in(db, arrivals, acceptances)
             self._note_requests(db, arrivals, acceptances)
             return acceptances, batch.due()
+
+    def _let_in(
+        self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]
+    ) -> None:
+        """Take what a person lets in off the refused requests, and note who did that."""
+        table = schema.requests
+        for arrival, acceptance in zip(arrivals, acceptances, strict=True):
+            if (admission := arrival.admission) is None:
+                continue
+            # Another person who lets it in at the same time has made it a duplicate, no more.
+            mine = sa.delete(table).where(schema.REFUSED, table.c.id == arrival.request.id)
+            if db.execute(mine).rowcount:
+                action = {
+                    "at": self._database.clock(),
+                    "who": admission.who,
+                    "what": "admit",
+                    "why": admission.why,
+                    "event_id": acceptance.event_id,
+                    "detail": f"{acceptance.standing}; was refused with {admission.was}",
+                }
+                db.execute(sa.insert(schema.actions), [action])
 
     def _note_requests(
         self, db: sa.Connection, arrivals: Sequence[Arrival], acceptances: Sequence[Acceptance]

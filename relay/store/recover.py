@@ -11,7 +11,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.ids import new_id
 from relay.rules.delivery import State
 from relay.rules.recovery import (
     Change,
@@ -26,6 +25,7 @@ from relay.rules.recovery import (
 from relay.store import schema, search
 from relay.store.accept import delivery_key, lane_name
 from relay.store.database import Database, once_more
+from relay.store.ids import new_id
 from relay.store.lanes import late_values, lock_lanes, promote
 from relay.store.search import Filter
 

@@ -160,8 +160,18 @@ requests = Table(
     Column("headers", Text, nullable=False),
     #: Beginning of the body; of refused requests only.
     Column("body", LargeBinary),
+    #: Whether a refused request carries a signature, and the body is whole: it can be let in.
+    Column("whole", Boolean, nullable=False),
+    Column("query", Text, nullable=False),
     # With the size, so that the table need not be read to add it up.
-    Index("ix_requests_refused", "seq", "size", sqlite_where=REFUSED, postgresql_where=REFUSED),
+    Index(
+        "ix_requests_refused",
+        "whole",
+        "seq",
+        "size",
+        sqlite_where=REFUSED,
+        postgresql_where=REFUSED,
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -44,6 +44,20 @@ class Request:
     message_id: str | None = None
     #: The beginning of a refused body.
     body: bytes | None = None
+    #: Of a refused request: whether it carries a signature, and its body is here whole.
+    whole: bool = False
+    #: The query string of a refused request.
+    query: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """A person lets in a request that was refused."""
+
+    who: str
+    why: str | None
+    #: What had become of it, in words.
+    was: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +79,8 @@ class Arrival:
     #: What the event is if its key is new; what is stale is stored, and not delivered.
     standing: Literal["accepted", "conflict", "stale"] = "accepted"
     on_duplicate: Literal["revive", "ignore"] = "revive"
+    #: Who lets it in, if it was refused when it came.
+    admission: Admission | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

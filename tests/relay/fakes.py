@@ -21,12 +21,12 @@ from connectors.base import Connector, Event, Options, Receipt
 from connectors.http import Http
 from relay.config.model import DestinationConfig
 from relay.destinations import Destination
-from relay.ids import new_id
 from relay.rules import payload
 from relay.rules.delivery import Decision, Outcome, OutcomeKind, Policy, decide
 from relay.rules.routing import Match
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, StoreUnavailable
+from relay.store.ids import new_id
 from relay.store.values import Arrival, Claim, Connection, Record, Request
 
 T = TypeVar("T")
