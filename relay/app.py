@@ -8,6 +8,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from relay import every, receive
+from relay.callers import Callers
 from relay.config.model import Config
 from relay.refused import Refusals
 from relay.store import Database, Inbox, Queries, StoreUnavailable
@@ -25,8 +26,13 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's documented way
             app.wsgi_app, x_for=0, x_proto=hops, x_host=hops
         )
-    app.register_blueprint(
-        receive.blueprint(config, inbox=inbox, refusals=refusals, clock=database.clock)
+    callers = Callers(threads=config.server.threads)
+    made = receive.blueprint(
+        config, inbox=inbox, refusals=refusals, callers=callers, clock=database.clock
+    )
+    app.register_blueprint(made)
+    strays = receive.Strays(
+        config=config, refusals=refusals, callers=callers, clock=database.clock
     )
     queries = Queries(database)
 
@@ -47,6 +53,8 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
+        if error.code in (404, 405):
+            strays.note(error.code)
         answer = jsonify(error=error.name.lower())
         answer.status_code = error.code or 500
         for name, value in error.get_headers():

@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 
 from connectors.base import Event
 from relay.config.model import Config, Endpoint
-from relay.rules import payload, routing
+from relay.rules import paths, payload, routing
+from relay.rules.payload import Unreadable
 from relay.rules.routing import Route
 from relay.rules.scheme import Header, Scheme
 from relay.rules.sentiment import Judge
 from relay.store.ids import new_id
+from relay.store.refused import NEVER_ADMITTED
 from relay.store.values import Admission, Arrival, Request
 
 
@@ -42,6 +44,10 @@ class Intake:
             scheme=endpoint.signature.scheme,
             keys=endpoint.signing_keys,
         )
+
+    @property
+    def names(self) -> set[str]:
+        return {self.endpoint.name, self.endpoint.path}
 
     def verify(self, header: Header, raw: bytes, *, now: datetime | None) -> str:
         """Return why *raw* is genuine. Raises :class:`NotGenuine`.
@@ -114,3 +120,93 @@ class Intake:
         if self.dedupe_horizon is None or event.occurred_at is None:
             return False
         return event.received_at - event.occurred_at > self.dedupe_horizon
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examined:
+    """What became of a refused request when it was looked at again."""
+
+    request: Request
+    #: Why it may come in, or why not.
+    reason: str
+    #: What the store would write; None: it stays out.
+    arrival: Arrival | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return self.arrival.event.endpoint if self.arrival else self.request.endpoint
+
+
+def examine(request: Request, intakes: Sequence[Intake], *, who: str, why: str | None) -> Examined:
+    """Verify a refused request with today's secrets and settings, whatever its age.
+
+    A call to an unknown path is tried at every endpoint, the one that was probably meant first.
+    """
+    tried = ""
+    for intake in _candidates(request, intakes):
+        try:
+            return _verified(request, intake, Admission(who=who, why=why, was=_was(request)))
+        except (NotGenuine, Unreadable) as error:
+            tried = tried or f"{intake.endpoint.name}: {error}"
+    return Examined(request=request, reason=tried or f"there is no endpoint {request.endpoint}")
+
+
+def trusted(request: Request, intakes: Sequence[Intake], *, who: str, why: str) -> Examined:
+    """Take a person's word for a refused request that no signature proves."""
+    if not request.whole or request.status in NEVER_ADMITTED:
+        return Examined(request=request, reason="its body is not here whole")
+    path = paths.meant(request.endpoint, [each.endpoint.path for each in intakes])
+    meant = {request.endpoint, path}
+    intake = next((each for each in intakes if each.names & meant), None)
+    if intake is None:
+        return Examined(request=request, reason=f"there is no endpoint {request.endpoint}")
+    admission = Admission(who=who, why=why, was=_was(request))
+    said = f"unverified, on the word of {who}"
+    try:
+        return _examined(request, intake, admission, reason=said)
+    except Unreadable as error:
+        return Examined(request=request, reason=str(error))
+
+
+def _verified(request: Request, intake: Intake, admission: Admission) -> Examined:
+    if not intake.keys:
+        raise NotGenuine("this endpoint asks for no signature, so none can prove it genuine")
+    header = request.headers.get
+    verified = intake.verify(lambda name: header(name.lower()), request.body or b"", now=None)
+    return _examined(request, intake, admission, reason=verified)
+
+
+def _examined(request: Request, intake: Intake, admission: Admission, *, reason: str) -> Examined:
+    said = f"{reason}; let in later by {admission.who}"
+    unsigned = not intake.keys and intake.endpoint.format == "form"
+    arrival = intake.arrival(
+        request,
+        request.body or b"",
+        reason=said,
+        query=request.query if unsigned else "",
+        charset=charset_of(request.headers.get("content-type", "")),
+        admission=admission,
+    )
+    return Examined(request=request, reason=reason, arrival=arrival)
+
+
+def _candidates(request: Request, intakes: Sequence[Intake]) -> Sequence[Intake]:
+    """Return the endpoints that *request* may have been for."""
+    named = [intake for intake in intakes if request.endpoint in intake.names]
+    if named or request.status != 404:
+        return named
+    meant = paths.meant(request.endpoint, [intake.endpoint.path for intake in intakes])
+    return sorted(intakes, key=lambda intake: intake.endpoint.path != meant)
+
+
+def _was(request: Request) -> str:
+    return f"{request.status}: {request.reason}"
+
+
+def charset_of(content_type: str) -> str | None:
+    """Return the charset that a content type states."""
+    for parameter in content_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"').lower() or None
+    return None

@@ -7,9 +7,10 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -19,17 +20,16 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
-from connectors.base import Event
 from relay.callers import Callers, TooMany
-from relay.config.model import Config, Endpoint
+from relay.config.model import DEFAULT_SCHEME, Config, Endpoint
+from relay.intake import Intake, NotGenuine, charset_of
 from relay.refused import Refusals
-from relay.rules import addresses, headers, payload, routing, sentiment, signature
+from relay.rules import addresses, headers, paths, payload, scheme, sentiment
 from relay.rules.payload import Unreadable
-from relay.rules.routing import Route
-from relay.rules.sentiment import Judge
 from relay.rules.units import RateLimit
 from relay.store import Inbox, RowRefused, StoreUnavailable
 from relay.store.ids import new_id
+from relay.store.refused import NEVER_ADMITTED
 from relay.store.values import Arrival, Request
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
@@ -72,13 +72,11 @@ class Refusal(Exception):
         reason: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.headers = headers or {}
-        self.body = body
 
     @property
     def logged(self) -> dict[str, str]:
@@ -107,27 +105,28 @@ TOLD = {
 
 
 def blueprint(
-    config: Config, *, inbox: Inbox, refusals: Refusals, clock: Callable[[], datetime]
+    config: Config,
+    *,
+    inbox: Inbox,
+    refusals: Refusals,
+    callers: Callers,
+    clock: Callable[[], datetime],
 ) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
-    callers = Callers(threads=config.server.threads)
     judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
         receiver = Receiver(
             endpoint=endpoint,
-            routes=config.routes,
+            intake=Intake.of(config, endpoint, judge=judge),
             max_body=config.server.max_body,
             trusted_proxies=config.server.trusted_proxies,
             rate_per_address=config.server.rate_per_address,
-            dedupe_horizon=config.dedupe_horizon,
             inbox=inbox,
             refusals=refusals,
             rates=rates,
             callers=callers,
-            judge=judge,
-            secrets=tuple(s.get_secret_value().encode() for s in endpoint.signing_secrets),
             clock=clock,
             log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
@@ -146,17 +145,14 @@ class Receiver:
     """One endpoint at work. It reads the WSGI environment itself: what it needs is not much."""
 
     endpoint: Endpoint
-    routes: Sequence[Route]
+    intake: Intake
     max_body: int
     trusted_proxies: int
     rate_per_address: RateLimit | None
-    dedupe_horizon: timedelta | None
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
     callers: Callers
-    judge: Judge | None
-    secrets: Sequence[bytes]
     clock: Callable[[], datetime]
     log: FilteringBoundLogger
 
@@ -165,7 +161,7 @@ class Receiver:
         started = time.monotonic()
         call = Call(
             request.environ,
-            signature_header=self.endpoint.signature.header,
+            signature_header=self.intake.scheme.header or "",
             proxies=self.trusted_proxies,
         )
         noted = Request(
@@ -180,15 +176,17 @@ class Receiver:
             self._check_rate(call)
             self._check_head(call)
             raw = self._read_body(call)
-            reason = self._check_genuine(call, raw)
-            read, query = self._parse(call, raw)
-            noted = replace(noted, status=200, reason=reason, message_id=read.message_id)
-            arrival = self._arrival(noted, read, raw, query=query, charset=call.charset)
+            reason = self._check_genuine(call, raw, now=noted.at)
+            arrival = self._arrival(noted, call, raw, reason=reason)
+            noted = arrival.request
             answer: Accepted | Refusal = self._accept(arrival)
         except Refusal as refusal:
-            body = refusal.body and refusal.body[:REFUSED_BODY]
             noted = replace(
-                noted, status=refusal.status, outcome="refused", reason=refusal.reason, body=body
+                noted,
+                status=refusal.status,
+                outcome="refused",
+                reason=refusal.reason,
+                **self._kept(call, refusal),
             )
             self.refusals.note(noted)
             answer = refusal
@@ -216,8 +214,9 @@ class Receiver:
 
     def _check_head(self, call: Call) -> None:
         """Refuse what can be refused without reading the body."""
-        scheme = self.endpoint.signature
-        signed = bool(self.secrets) and bool(call.header(scheme.header))
+        keys, scheme = self.intake.keys, self.intake.scheme
+        # Whether a field of the body has a signature is known when it was read.
+        signed = bool(keys) and (scheme.header is None or bool(call.header(scheme.header)))
         # A label alone refuses nothing that a signature proves genuine.
         if not (signed or self._is_labelled(call) or self._fields_in_url(call)):
             given = call.content_type[:80] or "missing"
@@ -228,16 +227,16 @@ class Receiver:
             raise Refusal(415, f"content encoding {encoding[:40]}")
         if (call.content_length or 0) > self.max_body:
             raise Refusal(413, f"{call.content_length} bytes, more than {self.max_body}")
-        if self.secrets and not signed:
-            raise Refusal(401, f"no {scheme.header} header")
-        if not self.secrets and call.is_chunked:
+        if keys and not signed:
+            raise Refusal(401, f"no {scheme.place}")
+        if not keys and call.is_chunked:
             # The server passes a chunked body that was cut off for a whole one.
             raise Refusal(411, "chunked, and no signature to tell whether it is whole")
         self._check_basic_auth()
 
     def _is_labelled(self, call: Call) -> bool:
         if self.endpoint.format == "json":
-            return bool(JSON_LIKE.fullmatch(call.content_type))
+            return is_json(call.content_type)
         return call.content_type == CONTENT_TYPES["form"]
 
     def _check_basic_auth(self) -> None:
@@ -266,71 +265,40 @@ class Receiver:
             raise Refusal(413, f"more than {self.max_body} bytes")
         announced = call.content_length
         if announced is not None and len(body) < announced:
-            raise Refusal(408, f"{len(body)} of {announced} bytes came", body=body)
+            raise Refusal(408, f"{len(body)} of {announced} bytes came")
         return body
 
-    def _check_genuine(self, call: Call, raw: bytes) -> str:
+    def _check_genuine(self, call: Call, raw: bytes, *, now: datetime) -> str:
         """Return why *raw* is genuine."""
-        if not self.secrets:
+        if not self.intake.keys:
             return "Basic authentication" if self.endpoint.basic_auth else "unsigned, as allowed"
-        scheme = self.endpoint.signature
-        found = signature.verify(
-            raw, call.header(scheme.header), self.secrets, encoding=scheme.encoding
-        )
-        if not found.good:
-            raise Refusal(401, f"signature {found.reason}", body=raw)
-        return f"signature {found.reason}"
+        try:
+            return self.intake.verify(call.header, raw, now=now)
+        except NotGenuine as error:
+            raise Refusal(401, str(error)) from error
 
     def _fields_in_url(self, call: Call) -> bool:
         """Return whether fields in the URL count: a signature would not cover them."""
-        return self.endpoint.format == "form" and not self.secrets and bool(call.query)
+        return self.endpoint.format == "form" and not self.intake.keys and bool(call.query)
 
-    def _parse(self, call: Call, raw: bytes) -> tuple[payload.Payload, str]:
-        """Return what the request says, and the query string if its fields count."""
+    def _arrival(self, noted: Request, call: Call, raw: bytes, *, reason: str) -> Arrival:
         query = call.query if self._fields_in_url(call) else ""
         try:
-            read = payload.read(
-                raw, format=self.endpoint.format, query=query, charset=call.charset
+            return self.intake.arrival(
+                noted, raw, reason=reason, query=query, charset=call.charset
             )
         except Unreadable as error:
-            raise Refusal(400, str(error), body=raw) from error
-        return read, query
+            raise Refusal(400, str(error)) from error
 
-    def _arrival(
-        self,
-        noted: Request,
-        read: payload.Payload,
-        raw: bytes,
-        *,
-        query: str,
-        charset: str | None,
-    ) -> Arrival:
-        endpoint = self.endpoint
-        event = read.event(
-            id=new_id("evt"), endpoint=endpoint.name, received_at=noted.at, judge=self.judge
-        )
-        key = payload.key(
-            read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
-        )
-        return Arrival(
-            event=event,
-            request=noted,
-            raw=raw,
-            query=query,
-            format=endpoint.format,
-            charset=charset,
-            key=key,
-            meaning=payload.meaning(read),
-            match=routing.match(event, self.routes),
-            standing="stale" if self._is_stale(event) else "accepted",
-            on_duplicate=endpoint.on_duplicate,
-        )
+    def _kept(self, call: Call, refusal: Refusal) -> dict[str, Any]:
+        """Return what is kept of a refused request's body: all of it, if it carries a signature.
 
-    def _is_stale(self, event: Event) -> bool:
-        """Return whether *event* is so old that its key may have been forgotten."""
-        if self.dedupe_horizon is None or event.occurred_at is None:
-            return False
-        return event.received_at - event.occurred_at > self.dedupe_horizon
+        What was refused by its head is read now, if it may carry one: a person can let it in.
+        """
+        if not call.has_body and call.may_be_signed and refusal.status not in NEVER_ADMITTED:
+            with suppress(Refusal):
+                self._read_body(call)
+        return kept(call, status=refusal.status)
 
     def _accept(self, arrival: Arrival) -> Accepted:
         try:
@@ -345,13 +313,62 @@ class Receiver:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Strays:
+    """Notes calls that reach no endpoint, so that a wrong URL or method can be found out."""
+
+    config: Config
+    refusals: Refusals
+    callers: Callers
+    clock: Callable[[], datetime]
+
+    def note(self, status: int) -> None:
+        """Note the current request, which was answered *status*: 404 or 405."""
+        method, path = request.method[:20], payload.clean(request.path)[:200]
+        if status == 404 and method in ("GET", "HEAD", "OPTIONS"):
+            return  # Whoever looks around; senders post.
+        call = Call(
+            request.environ,
+            signature_header=DEFAULT_SCHEME.header or "",
+            proxies=self.config.server.trusted_proxies,
+        )
+        most = self.config.server.max_body
+        if status == 404 and call.may_be_signed and (call.content_length or 0) <= most:
+            with suppress(TooMany), self.callers.reading(addresses.holder(call.remote)):
+                call.read(most + 1)
+        noted = Request(
+            id=new_id("req"),
+            at=self.clock(),
+            endpoint=path,
+            method=method,
+            remote=call.remote,
+            headers=call.headers,
+            status=status,
+            outcome="refused",
+            reason=self._reason(status, method, path),
+            **kept(call, status=status),
+        )
+        self.refusals.note(noted)
+
+    def _reason(self, status: int, method: str, path: str) -> str:
+        if status == 405:
+            return f"method {method}, not POST"
+        known = [endpoint.path for endpoint in self.config.endpoints]
+        meant = paths.meant(path, known)
+        probably = f"; {meant} was probably meant" if meant else f", only {', '.join(known)}"
+        return f"no endpoint has the path {path}{probably}"
+
+
 class Call:
     """A request as its WSGI environment has it: only what an endpoint needs."""
 
     def __init__(self, environ: Mapping[str, Any], *, signature_header: str, proxies: int) -> None:
         self._environ = environ
         self._signature_header = signature_header
-        #: Whether the whole body was read.
+        #: What was read of the body.
+        self.body = b""
+        #: Whether it was read, and whether to its end.
+        self.has_body = False
         self.is_read = False
         self.remote = addresses.caller(
             environ.get("REMOTE_ADDR", ""),
@@ -359,10 +376,10 @@ class Call:
             proxies=proxies,
         )
         self.query: str = environ.get("QUERY_STRING", "")
-        label, _, parameters = environ.get("CONTENT_TYPE", "").partition(";")
-        self.content_type: str = label.strip().lower()
+        label = environ.get("CONTENT_TYPE", "")
+        self.content_type: str = label.partition(";")[0].strip().lower()
         #: The charset that the content type states.
-        self.charset = _charset(parameters) if parameters else None
+        self.charset = charset_of(label) if ";" in label else None
         length = environ.get("CONTENT_LENGTH") or ""
         #: None if the body is chunked.
         self.content_length = int(length) if length.isascii() and length.isdigit() else None
@@ -380,8 +397,22 @@ class Call:
         body: bytes = stream.read(limit)
         while body and len(body) < limit and (piece := stream.read(limit - len(body))):
             body += piece
-        self.is_read = len(body) < limit
+        self.body, self.has_body, self.is_read = body, True, len(body) < limit
         return body
+
+    @property
+    def may_be_signed(self) -> bool:
+        """Return whether a signature may stand in a header, or in a field of the body."""
+        return self._header_signed or self.content_type == "" or is_json(self.content_type)
+
+    @property
+    def is_signed(self) -> bool:
+        """Return whether there is anything like a signature; the body has to be read before."""
+        return self._header_signed or bool((scheme.members(self.body) or {}).get(scheme.FIELD))
+
+    @property
+    def _header_signed(self) -> bool:
+        return headers.carries_signature(self.headers, signature=self._signature_header)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -395,12 +426,21 @@ class Call:
         return kept | {"content-type": self._environ.get("CONTENT_TYPE", "")[:256]}
 
 
-def _charset(parameters: str) -> str | None:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset":
-            return value.strip().strip('"').lower() or None
-    return None
+def is_json(content_type: str) -> bool:
+    return bool(JSON_LIKE.fullmatch(content_type))
+
+
+def kept(call: Call, *, status: int) -> dict[str, Any]:
+    """Return what is kept of the body that *call* has read, as fields of a Request."""
+    cut = call.content_length is not None and len(call.body) < call.content_length
+    whole = call.has_body and call.is_read and not cut and status not in NEVER_ADMITTED
+    signed = whole and call.is_signed
+    return {
+        "signed": signed,
+        "whole": whole and (signed or len(call.body) <= REFUSED_BODY),
+        "body": (call.body if signed else call.body[:REFUSED_BODY]) or None,
+        "query": call.query[:REFUSED_BODY],
+    }
 
 
 class _Rates:

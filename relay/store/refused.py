@@ -33,8 +33,8 @@ EVICTED = "requests_evicted"
 
 _table = schema.requests
 _c = _table.c
-_SIGNED = sa.and_(schema.REFUSED, _c.whole)
-_OTHERS = sa.and_(schema.REFUSED, ~_c.whole)
+_SIGNED = sa.and_(schema.REFUSED, _c.signed)
+_OTHERS = sa.and_(schema.REFUSED, ~_c.signed)
 
 
 class Refused:
@@ -51,7 +51,7 @@ class Refused:
         until: datetime | None = None,
     ) -> Iterator[Request]:
         """Yield what carries a signature and is here whole, in the order in which it came."""
-        wanted = [_SIGNED, _c.status.not_in(NEVER_ADMITTED)]
+        wanted = [_SIGNED, _c.whole, _c.status.not_in(NEVER_ADMITTED)]
         wanted += [_c.id.in_(ids)] if ids else []
         wanted += [_c.at >= since] if since else []
         wanted += [_c.at < until] if until else []

@@ -160,13 +160,14 @@ requests = Table(
     Column("headers", Text, nullable=False),
     #: Beginning of the body; of refused requests only.
     Column("body", LargeBinary),
-    #: Whether a refused request carries a signature, and the body is whole: it can be let in.
+    #: Of refused requests: whether they carry a signature, and whether the body is whole.
+    Column("signed", Boolean, nullable=False),
     Column("whole", Boolean, nullable=False),
     Column("query", Text, nullable=False),
     # With the size, so that the table need not be read to add it up.
     Index(
         "ix_requests_refused",
-        "whole",
+        "signed",
         "seq",
         "size",
         sqlite_where=REFUSED,

@@ -11,10 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.ids import shortened
 from relay.rules.delivery import State
 from relay.rules.recovery import FoundDelivery, FoundEvent, Latest
 from relay.store import schema
+from relay.store.ids import shortened
 from relay.store.values import load_event
 
 STOPPED = (State.DEAD, State.HELD)

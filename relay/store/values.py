@@ -44,7 +44,8 @@ class Request:
     message_id: str | None = None
     #: The beginning of a refused body.
     body: bytes | None = None
-    #: Of a refused request: whether it carries a signature, and its body is here whole.
+    #: Of a refused request: whether it carries a signature, and whether its body is here whole.
+    signed: bool = False
     whole: bool = False
     #: The query string of a refused request.
     query: str = ""

@@ -30,7 +30,7 @@ def inbox_of(database: Database) -> Iterator[MakeInbox]:
 
 
 def refused(
-    remote: str | None, *, size: int = 1000, whole: bool = True, status: int = 401, at: int = 0
+    remote: str | None, *, size: int = 1000, signed: bool = True, status: int = 401, at: int = 0
 ) -> Request:
     return Request(
         id=new_id("req"),
@@ -43,7 +43,8 @@ def refused(
         outcome="refused",
         reason="signature does not match the secret",
         body=b"x" * size,
-        whole=whole,
+        signed=signed,
+        whole=True,
     )
 
 
@@ -74,7 +75,7 @@ def test_what_carries_no_signature_takes_no_room_from_what_does(
     inbox.refuse(genuine)
 
     for _ in range(10):
-        inbox.refuse([refused("203.0.113.9", whole=False) for _ in range(10)])
+        inbox.refuse([refused("203.0.113.9", signed=False) for _ in range(10)])
 
     assert [each.id for each in Refused(database).admissible()] == [each.id for each in genuine]
     assert Refused(database).evicted() == 0

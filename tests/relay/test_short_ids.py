@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 from fakes import accept
-
 from relay.ids import SHORTEST, new_id, shortened
+
 from relay.store import Database, Inbox, Queries, Recovery
 from relay.store.search import Unknown
 

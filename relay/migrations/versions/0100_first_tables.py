@@ -134,13 +134,14 @@ def upgrade() -> None:
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("headers", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("signed", sa.Boolean(), nullable=False),
         sa.Column("whole", sa.Boolean(), nullable=False),
         sa.Column("query", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_requests")),
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_requests_event_id"), "requests", ["event_id"], unique=False)
-    _partial("ix_requests_refused", "requests", ["whole", "seq", "size"], "outcome = 'refused'")
+    _partial("ix_requests_refused", "requests", ["signed", "seq", "size"], "outcome = 'refused'")
     op.create_table(
         "deliveries",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
