@@ -48,10 +48,10 @@ DOORS = {
 #: The floors of the relay: a room imports from floors below, or from its own.
 FLOORS = [
     {"rules"},
-    {"clock", "every", "ids", "logs", "scaffold"},
+    {"clock", "every", "logs", "scaffold"},
     {"config", "store"},
     {"migrations", "destinations"},
-    {"callers", "refused", "node"},
+    {"callers", "intake", "refused", "node"},
     {"attempts", "leases", "pool", "receive", "worker", "console", "api"},
     {"app", "processes", "cluster"},
     {"commands"},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,6 +23,8 @@ from relay.rules import payload, units
 from relay.rules.units import RateLimit
 from relay.store import Database, Queries, StoreUnavailable
 from relay.store.connect import file_of
+
+Command = Callable[..., None]
 
 #: Exit codes.
 FAILED, USAGE = 1, 2
@@ -118,6 +123,25 @@ class Number(Text):
         return payload.number(text) or text
 
 
+def _os_user() -> str:
+    """Return the user of this process from the system, not from the environment."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that adds *options*, in the order in which the help shows them."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 _config_option = partial(
     click.option,
     "--config",
@@ -129,6 +153,10 @@ _config_option = partial(
 )
 config_option = _config_option(type=ConfigFile())
 loaded_option = _config_option("loaded", type=LoadedFile())
+PERSON = (
+    click.option("--why", type=Text(), help="Why you do this; kept with the action."),
+    click.option("--who", type=Text(), default=_os_user, help="Who does this; default: you."),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 2**31 - 1), help="Show only the newest of them."

@@ -20,6 +20,7 @@ from relay.rules import jsontext
 from relay.rules.delivery import State
 from relay.rules.recovery import Change, ChangeKind, FoundDelivery, Replay, ReplayStep
 from relay.store import Queries
+from relay.store.ids import brief_ids
 from relay.store.nodes import NodeView
 from relay.store.recover import ReasonGroup
 from relay.store.values import DeliveryView, EventView, Request
@@ -49,6 +50,7 @@ _EVENTS = (
 )
 _REQUESTS = (
     Column(name="time"),
+    Column(name="request"),
     Column(name="status"),
     Column(name="outcome"),
     Column(name="endpoint", extra=2, least=16),
@@ -138,14 +140,18 @@ def _short_ids(queries: Queries, ids: Sequence[str]) -> Mapping[str, str]:
 
 def show_requests(queries: Queries, *, as_json: bool, limit: int | None) -> None:
     """Print the newest *limit* requests, oldest first."""
-    requests = queries.requests(limit=limit)
+    found = queries.requests(limit=limit)
     if as_json:
-        for request in requests:
+        for request in found:
             print_json(request_json(request))
         return
+    requests = list(found)
+    refused = [request.id for request in requests if request.outcome == "refused"]
+    ids = brief_ids(refused) if is_terminal() else {each: each for each in refused}
     rows = [
         {
             "time": table_time(request.at),
+            "request": ids.get(request.id, ""),
             "status": str(request.status),
             "outcome": request.outcome,
             "endpoint": request.endpoint,

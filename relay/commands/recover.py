@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +14,8 @@ import click
 from relay.commands import bulk, output
 from relay.commands.bulk import BulkOptions
 from relay.commands.options import (
+    PERSON,
+    Command,
     Moment,
     Number,
     Rate,
@@ -25,6 +25,7 @@ from relay.commands.options import (
     json_option,
     limit_option,
     opened,
+    with_options,
 )
 from relay.commands.tables import count
 from relay.config.model import Config
@@ -33,16 +34,6 @@ from relay.rules.delivery import State
 from relay.rules.recovery import FoundDelivery, FoundEvent
 from relay.store import Queries, Recovery
 from relay.store.search import STOPPED, Filter, Unknown
-
-Command = Callable[..., None]
-
-
-def _os_user() -> str:
-    """Return the user of this process from the system, not from the environment."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
 
 
 def _states(*choices: State) -> Callable[[Command], Command]:
@@ -76,24 +67,11 @@ _DELIVERY_FILTERS = (
     ),
     click.option("--reason", type=Text(), help="Only this whole reason; * stands for anything."),
 )
-_PERSON = (
-    click.option("--why", type=Text(), help="Why you do this; kept with the action."),
-    click.option("--who", type=Text(), default=_os_user, help="Who does this; default: you."),
-)
 _BULK = (
     click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing."),
     click.option("--rate", type=Rate(), help="At most this many, such as 100/10s."),
     click.option("--yes", is_flag=True, help="Do not ask whether to continue."),
 )
-
-
-def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def _with_filter(command: Command) -> Command:
@@ -128,7 +106,7 @@ def _with_bulk_options(command: Command) -> Command:
 @click.command()
 @config_option
 @_states(*STOPPED)
-@_with(*_DELIVERY_FILTERS, *_EVENT_FILTERS, json_option, limit_option)
+@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, json_option, limit_option)
 @click.option("--group", is_flag=True, help="Count by destination and reason.")
 @_with_filter
 def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group: bool) -> None:
@@ -155,10 +133,10 @@ def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group:
 @click.argument("names", nargs=-1, type=Text(), metavar="[DELIVERY|EVENT|MESSAGE_ID]...")
 @config_option
 @_states(State.DEAD, State.HELD, State.PENDING, State.DELIVERED)
-@_with(*_DELIVERY_FILTERS, *_EVENT_FILTERS)
+@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS)
 @click.option("--all-dead", is_flag=True, help="Every dead delivery.")
 @click.option("--again", is_flag=True, help="Also delivered ones: makes a second effect.")
-@_with(*_BULK, *_PERSON, json_option)
+@with_options(*_BULK, *PERSON, json_option)
 @_with_filter
 @_with_bulk_options
 def resend(
@@ -213,9 +191,9 @@ def resend(
     multiple=True,
     help="Add deliveries to this destination only; repeatable.",
 )
-@_with(*_EVENT_FILTERS)
+@with_options(*_EVENT_FILTERS)
 @click.option("--again", is_flag=True, help="Also where it was delivered: makes a second effect.")
-@_with(*_BULK, *_PERSON, json_option)
+@with_options(*_BULK, *PERSON, json_option)
 @_with_filter
 @_with_bulk_options
 def replay(
@@ -273,7 +251,7 @@ def replay(
     help="How it ended.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
-@_with(*_PERSON, json_option)
+@with_options(*PERSON, json_option)
 @_with_bulk_options
 def settle(config: Config, names: Sequence[str], end: str, options: BulkOptions) -> None:
     """Say how a delivery ended: one that is held, dead, or waiting for its next attempt.
@@ -293,7 +271,7 @@ def settle(config: Config, names: Sequence[str], end: str, options: BulkOptions)
 @click.command()
 @click.argument("destination", type=Text())
 @config_option
-@_with(*_PERSON)
+@with_options(*PERSON)
 def pause(config: Config, destination: str, who: str, why: str | None) -> None:
     """Deliver nothing to DESTINATION until it is resumed; new deliveries wait.
 
@@ -312,7 +290,7 @@ def pause(config: Config, destination: str, who: str, why: str | None) -> None:
 @click.command()
 @click.argument("destination", type=Text())
 @config_option
-@_with(*_PERSON)
+@with_options(*PERSON)
 def resume(config: Config, destination: str, who: str, why: str | None) -> None:
     """Deliver to DESTINATION again, whatever paused it.
 

@@ -1,23 +1,284 @@
-"""The command that lists the calls to our endpoints, accepted or refused."""
+"""The commands about calls to our endpoints: list them, say why one was refused, let it in."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
 
 import click
 
 from relay.commands import output
-from relay.commands.options import config_option, json_option, limit_option, queries_of
+from relay.commands.options import (
+    FAILED,
+    PERSON,
+    Moment,
+    config_option,
+    confirm,
+    existing,
+    json_option,
+    limit_option,
+    queries_of,
+    with_options,
+)
+from relay.commands.tables import count, failure, print_lines, shown_time
+from relay.config.document import secret_from
 from relay.config.model import Config
+from relay.intake import Examined, Intake, examine, trusted
+from relay.rules import diagnose as diagnosing
+from relay.rules import sentiment
+from relay.rules.diagnose import Diagnosis, Match, Secret
+from relay.store import Inbox, RowRefused
+from relay.store.refused import Refused
+from relay.store.values import Request
 
 
-@click.command()
+class _Requests(click.Group):
+    """Lists requests, unless one of the other commands is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["list", *args])
+
+
+@click.group(cls=_Requests)
+def requests() -> None:
+    """List every call to an endpoint, find out why one was refused, let it in.
+
+    \b
+    Examples: gofax-relay requests --limit 20
+              gofax-relay requests diagnose req_01936f
+              gofax-relay requests admit --since 2h --dry-run
+    """
+
+
+@requests.command("list")
 @config_option
 @json_option
 @limit_option
-def requests(config: Config, as_json: bool, limit: int | None) -> None:
-    """List every call to an endpoint, accepted or refused, oldest first.
+def list_(config: Config, as_json: bool, limit: int | None) -> None:
+    """List every call to an endpoint, accepted or refused, oldest first. The default.
 
     \b
     Examples: gofax-relay requests --limit 20
               gofax-relay requests --json | grep '"status":401'
     """
     output.show_requests(queries_of(config), as_json=as_json, limit=limit)
+
+
+@requests.command()
+@config_option
+@click.argument("request_id", metavar="ID")
+@click.option(
+    "--secret-from",
+    "references",
+    multiple=True,
+    metavar="ENV|file:PATH",
+    help="Try this secret, too; repeatable.",
+)
+def diagnose(config: Config, request_id: str, references: Sequence[str]) -> None:
+    """Find out why the signature of a refused request did not match.
+
+    Tries the headers, encodings and signed contents of public webhook senders with the secrets
+    of all endpoints, and prints what the endpoint has to say to accept the request.
+
+    \b
+    Example: gofax-relay requests diagnose req_01936f --secret-from GOFAX_SIGNING_SECRET
+    """
+    request = _named(Refused(existing(config)), request_id)
+    found = diagnosing.diagnose(
+        headers=request.headers,
+        body=request.body or b"",
+        secrets=[*_secrets(config), *_further(references)],
+        path=request.endpoint,
+    )
+    print_lines(_told(request, found))
+
+
+@requests.command()
+@config_option
+@click.option("--since", type=Moment(), help="Only those since: 2h or 3d (ago), 2026-11-24.")
+@click.option("--until", type=Moment(), help="Only those before.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this one; repeatable.")
+@click.option("--unverified", metavar="ID", help="Take your word for this one; needs --why.")
+@with_options(*PERSON)
+@click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask whether to continue.")
+@json_option
+def admit(
+    config: Config,
+    since: datetime | None,
+    until: datetime | None,
+    ids: Sequence[str],
+    unverified: str | None,
+    who: str,
+    why: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Let in refused requests whose signature matches today's secrets and settings.
+
+    They are accepted in the order in which they came, as if they came now: what is known already
+    is a duplicate, the routes of today apply. The time at which they came stays.
+
+    \b
+    Examples: gofax-relay requests admit --since 2h --dry-run
+              gofax-relay requests admit --id req_01936f --why 'header renamed'
+              gofax-relay requests admit --unverified req_01936f --why 'GoFax confirmed it'
+    """
+    database = existing(config)
+    store = Refused(database)
+    intakes = _intakes(config)
+    if unverified:
+        if not why:
+            raise click.UsageError("--unverified needs --why: how do you know it?")
+        examined = [trusted(_named(store, unverified), intakes, who=who, why=why)]
+    else:
+        named = [_named(store, each).id for each in ids]
+        wanted = store.admissible(ids=named, since=since, until=until)
+        in_order = sorted(wanted, key=lambda request: request.at)
+        examined = [examine(request, intakes, who=who, why=why) for request in in_order]
+    coming = [each for each in examined if each.arrival]
+    if not as_json:
+        print_lines(_summary(examined, coming, evicted=store.evicted()))
+    if coming and not (dry_run or yes):
+        question = f"Let in {count(len(coming), 'request', 'requests')}?"
+        confirm(question, look="--dry-run", err=as_json)
+    inbox = Inbox(database, keep=config.requests.keep)
+    try:
+        for each in examined:
+            if each.arrival is None or dry_run:
+                _show(each, became="would come in" if each.arrival else "", as_json=as_json)
+            else:
+                _let_in(inbox, each, as_json=as_json)
+    finally:
+        inbox.close()
+    if (ids or unverified) and len(coming) < len(ids or [unverified]):
+        raise click.exceptions.Exit(FAILED)
+
+
+def _let_in(inbox: Inbox, examined: Examined, *, as_json: bool) -> None:
+    assert examined.arrival is not None
+    try:
+        acceptance = inbox.accept(examined.arrival)
+    except RowRefused as error:
+        _show(examined, became=f"the store refused it: {error}", as_json=as_json)
+        return
+    event_id = acceptance.event_id
+    _show(examined, became=acceptance.standing, event_id=event_id, as_json=as_json)
+
+
+def _show(examined: Examined, *, became: str, event_id: str | None = None, as_json: bool) -> None:
+    request = examined.request
+    if as_json:
+        said: dict[str, Any] = {
+            "id": request.id,
+            "time": request.at.isoformat(),
+            "endpoint": examined.endpoint,
+            "outcome": became or "refused",
+            "reason": examined.reason,
+            "event_id": event_id,
+        }
+        output.print_json(said)
+    elif became:
+        named = f" {event_id}" if event_id else ""
+        print_lines([f"{shown_time(request.at)}  {request.id}  {became}{named}"])
+
+
+def _summary(
+    examined: Sequence[Examined], coming: Sequence[Examined], *, evicted: int
+) -> Iterator[str]:
+    """Say how many come in, and why the others do not."""
+    yield f"{count(len(coming), 'request', 'requests')} of {len(examined)} can come in"
+    staying = Counter(each.reason for each in examined if each.arrival is None)
+    for reason, number in staying.most_common():
+        yield f"{count(number, 'stays', 'stay')} out: {reason}"
+    if evicted:
+        one, many = "request that was signed", "requests that were signed"
+        yield f"{count(evicted, one, many)} had to make room before: resend them in GoFax"
+
+
+def _intakes(config: Config) -> Sequence[Intake]:
+    judge = sentiment.vader() if config.sentiment else None
+    return [Intake.of(config, endpoint, judge=judge) for endpoint in config.endpoints]
+
+
+def _named(store: Refused, name: str) -> Request:
+    found = store.named(name)
+    if not found:
+        raise failure(f'no refused request "{name}": `gofax-relay requests` lists them')
+    if len(found) > 1:
+        raise failure(f'"{name}" begins several ids: {", ".join(each.id for each in found)}, …')
+    return found[0]
+
+
+def _secrets(config: Config) -> Iterator[Secret]:
+    for endpoint in config.endpoints:
+        for number, secret in enumerate(endpoint.signing_secrets, 1):
+            yield Secret(
+                name=f"secret {number} of {endpoint.name}", text=secret.get_secret_value()
+            )
+
+
+def _further(references: Sequence[str]) -> Iterator[Secret]:
+    for reference in references:
+        try:
+            yield Secret(name=reference, text=secret_from(reference))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--secret-from") from error
+
+
+def _told(request: Request, found: Diagnosis) -> Iterator[str]:
+    """Say what a diagnosis came to, and what to do."""
+    yield f"{request.method} {request.endpoint} at {shown_time(request.at)}"
+    yield f"refused with {request.status}: {request.reason}"
+    yield ""
+    best = next((match for match in found.matches if match.is_recommended), None)
+    if best is not None:
+        yield from _recommended(request, best)
+    elif found.matches:
+        yield from _not_recommended(found.matches[0])
+    else:
+        yield from _unexplained(request, found)
+
+
+def _recommended(request: Request, best: Match) -> Iterator[str]:
+    yield f"The signature in {best.place} is of {best.covers}, made with {best.secret}."
+    if best.amend:
+        yield f"The secret has to be written {best.amend}."
+    if best.yaml:
+        yield "Write at this endpoint:"
+        yield f"    {best.yaml}"
+    if not (best.amend or best.yaml):
+        yield "The config of now accepts it, if that secret is one of its endpoint."
+    yield "Then restart the relay, and let in what was refused:"
+    yield f"    gofax-relay requests admit --id {request.id}"
+
+
+def _not_recommended(match: Match) -> Iterator[str]:
+    made = f"The signature in {match.place} is of {match.covers}, made with {match.secret}"
+    if match.is_open:
+        yield f"{made}."
+        yield "What the message says is not signed: whoever saw one such request can put any text"
+        yield "under its signature. The relay does not take this; have the sender sign the body."
+        return
+    by = "" if match.hash == "sha256" else f", by HMAC with {match.hash}"
+    yield f"{made}{by}."
+    yield "`signature:` has no words for that. Please report what the sender is."
+
+
+def _unexplained(request: Request, found: Diagnosis) -> Iterator[str]:
+    if not found.places:
+        yield "Nothing in this request looks like a signature."
+        yield "Set a Signing Secret in GoFax's portal, at the profile of this webhook."
+        return
+    secrets = count(found.secrets, "secret", "secrets")
+    yield f"No signature of it is explained: {', '.join(found.places)}."
+    yield f"Tried {secrets} over {count(found.contents, 'content', 'contents')}. What may be:"
+    yield "- another secret: look in GoFax's portal, and try it with --secret-from ENV"
+    if not request.whole:
+        yield "- the body is not here whole, so that nothing can match"
+    else:
+        yield "- something between GoFax and here that rewrites bodies: a proxy, a filter"

@@ -110,6 +110,24 @@ def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
     return document
 
 
+def secret_from(reference: str) -> str:
+    """Return what the environment variable *reference* holds, or the file of ``file:PATH``.
+
+    Raises ValueError if there is no such variable or file.
+    """
+    if reference.startswith("file:"):
+        path = Path(reference.removeprefix("file:"))
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"file {path} cannot be read: {_reason(error)}") from error
+    value = os.environ.get(reference)
+    if not value:
+        state = "not set" if value is None else "set but empty"
+        raise ValueError(f"environment variable {reference} is {state}")
+    return value
+
+
 def written(where: Where) -> str:
     """Write a place as people would: ``routes[2].to``."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in where]

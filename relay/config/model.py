@@ -110,11 +110,10 @@ class Server(Section):
 class SignatureScheme(Section):
     """How the sender signs; ``gofax-relay requests diagnose`` finds it out."""
 
-    header: str | None = Field(
-        None,
+    header: str = Field(
+        "X-GoFax-Signature",
         pattern=r"^[A-Za-z0-9-]+$",
-        description="Header that carries the signature; default: X-GoFax-Signature, or none if "
-        "field says where it is",
+        description="Header that carries the signature, unless only field says where it is",
     )
     field: str | None = Field(
         None,
@@ -136,27 +135,23 @@ class SignatureScheme(Section):
 
     @property
     def scheme(self) -> Scheme:
-        named = self.header or (None if self.field else DEFAULT_SCHEME.header)
         return Scheme(
-            header=named,
+            header=None if self._is_in_body else self.header,
             field=self.field or DEFAULT_SCHEME.field,
             encoding=self.encoding,
             signs=self.signs,
             timestamp_header=self.timestamp_header,
         )
 
+    @property
+    def _is_in_body(self) -> bool:
+        return self.field is not None and "header" not in self.model_fields_set
+
     @model_validator(mode="after")
     def _possible(self) -> SignatureScheme:
-        timed = self.signs == "timestamp.body"
-        if timed and self.timestamp_header is None:
+        if self.signs == "timestamp.body" and self.timestamp_header is None:
             raise ValueError("signs: timestamp.body needs timestamp_header")
-        if not timed and (self.timestamp_header or self.tolerance):
-            raise ValueError(
-                "timestamp_header and tolerance need signs: timestamp.body: a time that is not "
-                "signed can be anybody's"
-            )
-        in_body = self.field is not None and self.header is None
-        if in_body and self.signs not in ("body-without-field", "sorted-json"):
+        if self._is_in_body and self.signs not in ("body-without-field", "sorted-json"):
             raise ValueError(
                 "a signature in the body cannot be of the whole body: "
                 "write signs: body-without-field, or sorted-json"

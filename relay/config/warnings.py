@@ -26,6 +26,7 @@ def warnings(config: Config, document: Document) -> Sequence[Fault]:
     """Return what is probably a mistake in *config*, which was read from *document*."""
     found = [
         *_of_secrets(config, document),
+        *_of_signatures(config),
         *_of_routes(config),
         *_of_readers(config, document),
     ]
@@ -44,6 +45,15 @@ def _of_secrets(config: Config, document: Document) -> Iterator[tuple[Where, str
         if steps:
             _, stray = steps[-1]
             yield where, f"this secret includes the {stray} around it: remove what is not meant"
+
+
+def _of_signatures(config: Config) -> Iterator[tuple[Where, str]]:
+    for number, endpoint in enumerate(config.endpoints):
+        given = endpoint.signature
+        for key in ("timestamp_header", "tolerance"):
+            if getattr(given, key) is not None and given.signs != "timestamp.body":
+                where = ("endpoints", number, "signature", key)
+                yield where, f"{key} has no effect: only signs: timestamp.body signs a time"
 
 
 def _of_readers(config: Config, document: Document) -> Iterator[tuple[Where, str]]:

@@ -28,3 +28,12 @@ def shortened(id_: str, neighbours: Iterable[str]) -> str:
     """Return the beginning of *id_* that none of *neighbours*, the ids beside it, begins with."""
     common = max((len(commonprefix([id_, each])) for each in neighbours), default=0)
     return id_[: max(SHORTEST, common + 1)]
+
+
+def brief_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Return for each of *ids* a beginning that none of the others has."""
+    order = sorted(ids)
+    return {
+        each: shortened(each, order[max(at - 1, 0) : at] + order[at + 1 : at + 2])
+        for at, each in enumerate(order)
+    }

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -30,12 +31,14 @@ from relay.config.model import (
     DestinationConfig,
     Endpoint,
     Outbound,
+    Requests,
     Retry,
     Server,
     SignatureScheme,
 )
 from relay.rules.delivery import Policy
 from relay.rules.routing import Route, When
+from relay.rules.scheme import Scheme
 from relay.rules.units import RateLimit
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
@@ -156,8 +159,12 @@ class TestDefaults:
         assert [each.get_secret_value() for each in endpoint.signing_secrets] == ["one"]
         assert endpoint.signature.model_dump() == {
             "header": "X-GoFax-Signature",
+            "field": None,
             "encoding": "auto",
             "signs": "body",
+            "timestamp_header": None,
+            "tolerance": None,
+            "secret_encoding": "text",
         }
         assert (endpoint.basic_auth, endpoint.allow_unsigned) == (None, False)
         assert (endpoint.on_duplicate, endpoint.dedupe_by) == ("revive", ("messageId",))
@@ -1032,7 +1039,8 @@ class TestExample:
 
     def test_it_shows_every_key(self, text: str, everything: Config) -> None:
         models: list[type[BaseModel]] = [
-            Config, Server, Endpoint, SignatureScheme, BasicAuth, Outbound, Retry, Route, When,
+            Config, Server, Endpoint, SignatureScheme, BasicAuth, Requests, Outbound, Retry, Route,
+            When,
             *(type(each.options) for each in everything.destinations.values()),
         ]  # fmt: skip
         assert {each.connector for each in everything.destinations.values()} == {
@@ -1063,7 +1071,8 @@ class TestExample:
 
     def test_it_holds_no_secret(self, text: str, example: Config) -> None:
         for key, value in _leaves(yaml.safe_load(text)):
-            if re.search("secret|password|token|url", key) and key != "base_url":
+            named = re.search("secret|password|token|url", key)
+            if named and key not in ("base_url", "secret_encoding"):
                 assert value.startswith("${"), key
         shown = repr(example) + str(example) + example.model_dump_json()
         assert HIDDEN not in shown
@@ -1084,3 +1093,40 @@ def _leaves(value: object, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _leaves(inner, key)
     elif isinstance(value, str):
         yield key, value
+
+
+class TestSignatures:
+    def scheme(self, read: Read, said: str, *, secrets: str = "[one]", more: str = "") -> Scheme:
+        text = f"endpoints: [{{path: /hook, signing_secrets: {secrets}, signature: {said}{more}}}]"
+        return read(text).endpoints[0].signature.scheme
+
+    def test_a_field_alone_takes_the_place_of_the_header(self, read: Read) -> None:
+        both = "{header: X-Sign, field: mac, signs: body-without-field}"
+
+        alone = self.scheme(read, "{field: mac, signs: body-without-field}")
+
+        assert (alone.header, alone.field) == (None, "mac")
+        assert self.scheme(read, both) == replace(alone, header="X-Sign")
+
+    def test_secrets_are_read_in_their_encoding(self, read: Read) -> None:
+        text = "endpoints: [{path: /a, signing_secrets: [%s], signature: {secret_encoding: %s}}]"
+
+        assert read(text % ("00ff", "hex")).endpoints[0].signing_keys == (b"\x00\xff",)
+        assert read(text % ("aGk", "base64")).endpoints[0].signing_keys == (b"hi",)
+
+    @pytest.mark.parametrize(
+        ("said", "more", "fault"),
+        [
+            ("{signs: timestamp.body}", "", "needs timestamp_header"),
+            ("{field: mac}", "", "cannot be of the whole body"),
+            ("{secret_encoding: hex}", "", "signing_secrets: secret 1 is not hex"),
+            (
+                "{signs: sorted-json}",
+                ", format: form",
+                "sorted-json is of JSON, and format is form",
+            ),
+        ],
+    )
+    def test_what_cannot_be_is_a_fault(self, read: Read, said: str, more: str, fault: str) -> None:
+        with pytest.raises(ConfigError, match=fault):
+            self.scheme(read, said, more=more)

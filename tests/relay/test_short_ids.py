@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 from fakes import accept
-from relay.ids import SHORTEST, new_id, shortened
 
 from relay.store import Database, Inbox, Queries, Recovery
+from relay.store.ids import SHORTEST, new_id, shortened
 from relay.store.search import Unknown
 
 ON_BOTH = True
