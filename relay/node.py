@@ -110,10 +110,13 @@ class Pruner:
         *,
         retention: timedelta,
         horizon: timedelta | None,
+        refused: timedelta | None = None,
         clock: Callable[[], datetime],
         first: float = FIRST,
     ) -> None:
+        """*refused*: how long refused requests are kept, if that is less than *retention*."""
         self._pruning = pruning
+        self._refused = refused
         self._retention = retention
         self._horizon = horizon
         self._clock = clock
@@ -146,7 +149,10 @@ class Pruner:
     def _prune(self) -> None:
         now, total = self._clock(), Removed()
         keys_before = None if self._horizon is None else now - self._horizon
-        for step in self._pruning.prune(before=now - self._retention, keys_before=keys_before):
+        refused_before = None if self._refused is None else now - self._refused
+        for step in self._pruning.prune(
+            before=now - self._retention, refused_before=refused_before, keys_before=keys_before
+        ):
             total += step
             if self._loop.pause(REST):
                 break

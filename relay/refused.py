@@ -1,10 +1,12 @@
 """Notes refused requests after they were answered, and never at the cost of accepted ones.
 
-In a flood, store and log get samples of them, and counts of the others.
+In a flood, store and log get samples of them, and counts of the others. Those that carry a
+signature may be genuine: they wait while the store is away, in bounded memory.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -14,6 +16,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from relay.every import Every
+from relay.rules import addresses
 from relay.store import StoreUnavailable
 from relay.store.values import Request
 
@@ -23,6 +26,8 @@ log = structlog.get_logger()
 KEPT_PER_WRITE = 100
 #: Seconds between two writes: what bounds the work that a flood can cause.
 PAUSE = 0.25
+#: Seconds between two tries while the store is away, and bytes of those that wait for it.
+AGAIN, SIGNED_ROOM = 1.0, 16 << 20
 #: Log lines of a second for one address and status, and for all.
 LOGGED_EACH, LOGGED_TOGETHER = 5, 100
 #: Addresses that the count of the others names.
@@ -35,6 +40,7 @@ class Refusals:
     def __init__(self, keep: Callable[[Sequence[Request]], None]) -> None:
         self._keep = keep
         self._waiting: deque[Request] = deque(maxlen=KEPT_PER_WRITE)
+        self._signed = Signed()
         #: By status: reasons repeat what strangers write.
         self._dropped: Counter[int] = Counter()
         self._lock = threading.Lock()
@@ -44,7 +50,9 @@ class Refusals:
     def note(self, request: Request) -> None:
         """Have *request* written soon; in a flood perhaps not at all, only counted."""
         with self._lock:
-            if len(self._waiting) == KEPT_PER_WRITE:
+            if request.signed:
+                self._dropped.update(each.status for each in self._signed.add(request))
+            elif len(self._waiting) == KEPT_PER_WRITE:
                 self._dropped[request.status] += 1
             else:
                 self._waiting.append(request)
@@ -65,9 +73,9 @@ class Refusals:
         self._report(math.inf)
 
     def _write_and_rest(self) -> None:
-        self._write()
-        self._loop.pause(PAUSE)
-        if self._report(time.monotonic()):
+        is_away = not self._write()
+        self._loop.pause(AGAIN if is_away else PAUSE)
+        if self._report(time.monotonic()) or is_away:
             self._loop.wake()
 
     def _report(self, now: float) -> bool:
@@ -89,20 +97,62 @@ class Refusals:
             )
         return is_more
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Write what waits; return False if signed ones have to wait on."""
         with self._lock:
-            requests = list(self._waiting)
+            signed = self._signed.take()
+            requests = [*signed, *self._waiting]
             self._waiting.clear()
             dropped, self._dropped = self._dropped, Counter()
         if dropped:
             statuses = {str(status): count for status, count in dropped.items()}
             log.warning("requests.not_kept", count=dropped.total(), statuses=statuses)
         if not requests:
-            return
+            return True
         try:
             self._keep(requests)
         except StoreUnavailable as error:
-            log.warning("requests.not_kept", count=len(requests), error=str(error))
+            with self._lock:
+                lost = [request for each in signed for request in self._signed.add(each)]
+            count = len(requests) - len(signed) + len(lost)
+            if count:
+                log.warning("requests.not_kept", count=count, error=str(error))
+            return not signed
+        return True
+
+
+class Signed:
+    """Refused requests that carry a signature, by address, until they are written."""
+
+    def __init__(self, *, room: int = SIGNED_ROOM) -> None:
+        self._room = room
+        self._held: dict[str, deque[Request]] = {}
+        self._sizes: Counter[str] = Counter()
+
+    def add(self, request: Request) -> list[Request]:
+        """Hold *request*; return what had to go for it: the oldest of who has most."""
+        who = addresses.holder(request.remote or "")
+        self._held.setdefault(who, deque()).append(request)
+        self._sizes[who] += _size(request)
+        gone = []
+        while self._sizes.total() > self._room:
+            [(largest, _)] = self._sizes.most_common(1)
+            gone.append(self._held[largest].popleft())
+            self._sizes[largest] -= _size(gone[-1])
+        return gone
+
+    def take(self) -> list[Request]:
+        """Return all that are held, in the order in which they came, and hold them no more."""
+        taken = sorted(itertools.chain(*self._held.values()), key=lambda request: request.at)
+        self._held.clear()
+        self._sizes.clear()
+        return taken
+
+
+def _size(request: Request) -> int:
+    """Return about how many bytes *request* takes."""
+    named = sum(len(name) + len(value) for name, value in request.headers.items())
+    return 500 + named + len(request.body or b"")
 
 
 class Sample:

@@ -67,6 +67,7 @@ class Deliveries(bootsteps.StartStopStep):
             Pruning(self._database),
             retention=config.retention,
             horizon=config.dedupe_horizon,
+            refused=config.requests.for_,
             clock=self._database.clock,
         )
         self._pruner.start()

@@ -57,6 +57,7 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
     now, horizon = database.clock(), config.dedupe_horizon
     steps = Pruning(database, dry_run=dry_run).prune(
         before=now - (older_than or config.retention),
+        refused_before=now - min(older_than or config.requests.for_, config.requests.for_),
         keys_before=now - horizon if horizon else None,
     )
     _remove(database, steps, dry_run=dry_run, as_json=as_json)

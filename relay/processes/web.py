@@ -113,7 +113,8 @@ def _load_app(config: Config, node: str, parent: int) -> Any:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
-    inbox = Inbox(database, tell=cluster().hints(config).give if config.engine.celery else None)
+    tell = cluster().hints(config).give if config.engine.celery else None
+    inbox = Inbox(database, tell=tell, keep=config.requests.keep)
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web").start()
     return create_app(config, database=database, inbox=inbox, refusals=refusals)

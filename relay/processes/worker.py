@@ -63,6 +63,7 @@ def run_worker(config: Config) -> None:
         Pruning(database),
         retention=config.retention,
         horizon=config.dedupe_horizon,
+        refused=config.requests.for_,
         clock=database.clock,
     )
     pruner.start()

@@ -64,13 +64,22 @@ class Pruning:
         self._size = step
         self._clock = clock or database.clock
 
-    def prune(self, *, before: datetime, keys_before: datetime | None = None) -> Iterator[Removed]:
+    def prune(
+        self,
+        *,
+        before: datetime,
+        refused_before: datetime | None = None,
+        keys_before: datetime | None = None,
+    ) -> Iterator[Removed]:
         """Remove what is older than *before*, yielding after each step.
 
-        Events with unfinished deliveries stay. Keys stay for ever, or until *keys_before*.
+        Events with unfinished deliveries stay. Refused requests go when they are older than
+        *refused_before*, too. Keys stay for ever, or until *keys_before*.
         """
         yield from self._prune_events(before)
         yield from self._prune_requests(before)
+        if refused_before is not None:
+            yield from self._prune_refused(refused_before)
         if keys_before is not None:
             yield from self._prune_keys(keys_before)
 
@@ -192,6 +201,22 @@ class Pruning:
                 return
             after = found[-1].seq
             yield Removed(requests=len(alone))
+
+    def _prune_refused(self, before: datetime) -> Iterator[Removed]:
+        c = _requests.c
+        for signed in (True, False):
+            after = 0
+            while True:
+                wanted = sa.select(c.seq, c.at).where(schema.REFUSED, c.signed.is_(signed))
+                wanted = wanted.where(c.seq > after).order_by(c.seq).limit(self._size)
+                with self._step() as db:
+                    found = db.execute(wanted).all()
+                    old = [row.seq for row in found if row.at < before]
+                    self._delete(db, _requests, c.seq.in_(old))
+                if not old:
+                    break
+                after = found[-1].seq
+                yield Removed(requests=len(old))
 
     def _prune_keys(self, before: datetime) -> Iterator[Removed]:
         c = schema.keys.c

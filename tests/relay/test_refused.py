@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from fakes import eventually, locked, request
+from fakes import NOON, eventually, locked, request
 from structlog.testing import capture_logs
 
-from relay import every
-from relay.refused import KEPT_PER_WRITE, LOGGED_EACH, LOGGED_TOGETHER, Refusals, Sample
+from relay import every, refused
+from relay.refused import KEPT_PER_WRITE, LOGGED_EACH, LOGGED_TOGETHER, Refusals, Sample, Signed
 from relay.store import Database, Inbox, Queries, StoreUnavailable
 from relay.store.values import Request
 
@@ -242,3 +244,53 @@ def test_the_log_counts_at_the_end_too(keeper: Keeper) -> None:
         refusals.close()
 
     assert sum(_counts(logs)) == 100 - logged > 0
+
+
+def signed_request(number: int, remote: str = "198.51.100.7", *, signed: bool = True) -> Request:
+    return Request(
+        id=f"req_{number}",
+        at=NOON + timedelta(seconds=number),
+        endpoint="/hook",
+        method="POST",
+        remote=remote,
+        headers={},
+        status=503,
+        outcome="refused",
+        body=b"x" * 1000,
+        signed=signed,
+        whole=signed,
+    )
+
+
+def test_signed_requests_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refused, "AGAIN", 0.01)
+    kept: list[str] = []
+    tries: list[int] = []
+
+    def keep(requests: Sequence[Request]) -> None:
+        tries.append(len(requests))
+        if len(tries) < 4:
+            raise StoreUnavailable("away")
+        kept.extend(each.id for each in requests)
+
+    with closing(Refusals(keep)) as refusals:
+        for number in range(3):
+            refusals.note(signed_request(number))
+        refusals.note(signed_request(9, signed=False))
+        eventually(lambda: kept)
+
+    assert kept == ["req_0", "req_1", "req_2"]
+
+
+def test_who_waits_with_most_bytes_gives_way() -> None:
+    held = Signed(room=10_000)
+    gone = [*held.add(signed_request(0)), *held.add(signed_request(1))]
+    for number in range(2, 12):
+        gone += held.add(signed_request(number, remote=f"2001:db8::{number}"))
+
+    left = held.take()
+
+    assert [each.id for each in left[:2]] == ["req_0", "req_1"]
+    assert len(gone) + len(left) == 12
+    assert [each.id for each in gone] == [f"req_{number}" for number in range(2, 2 + len(gone))]
+    assert held.take() == []
