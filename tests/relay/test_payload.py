@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import example, given
@@ -324,6 +325,64 @@ def test_an_event_has_the_keyword_of_its_text() -> None:
 
         assert payload.keyword == keyword
         assert payload.event(id="e", endpoint="n", received_at=AT).keyword == keyword
+
+
+#: A text, its bytes, and the charset that says what they are.
+CHARSETS = [
+    ("Grüße für 5 €", "windows-1252"),
+    ("Grüße für 5 €", "cp1252"),
+    ("Grüße", "iso-8859-1"),
+    ("Grüße", "latin-1"),
+    ("5 €", "iso-8859-15"),
+    ("Привет", "windows-1251"),
+]
+#: Charsets that say nothing about bytes, or that nobody should obey.
+NO_CHARSETS = [None, "", "no-such", "rot13", "hex", "zip", "idna", "utf-7", "unicode_escape"]
+
+
+class TestCharset:
+    """A charset counts where the bytes are not what the standard says."""
+
+    @pytest.mark.parametrize(("text", "charset"), CHARSETS)
+    def test_json_is_read_in_the_charset_that_it_states(self, text: str, charset: str) -> None:
+        body = json.dumps(EXAMPLE | {"messageBody": text}, ensure_ascii=False).encode(charset)
+
+        assert read(body, format="json", charset=charset).body == text
+
+    @pytest.mark.parametrize(("text", "charset"), CHARSETS)
+    @pytest.mark.parametrize("escaped", [False, True])
+    def test_a_form_is_read_in_the_charset_that_it_states(
+        self, text: str, charset: str, escaped: bool
+    ) -> None:
+        said = text.encode(charset)
+        value = quote(said).encode() if escaped else said.replace(b" ", b"+")
+
+        assert read(b"ID=1&Message=" + value, format="form", charset=charset).body == text
+
+    @pytest.mark.parametrize("charset", [charset for _, charset in CHARSETS])
+    def test_what_is_utf_8_stays_that_whatever_is_stated(self, charset: str) -> None:
+        sent = json.dumps(EXAMPLE | {"messageBody": "Grüße 😀"}, ensure_ascii=False).encode()
+        form_sent = b"ID=1&Message=" + quote("Grüße 😀").encode()
+
+        assert read(sent, format="json", charset=charset).body == "Grüße 😀"
+        assert read(form_sent, format="form", charset=charset).body == "Grüße 😀"
+
+    @pytest.mark.parametrize("charset", NO_CHARSETS)
+    def test_what_is_no_charset_changes_nothing(self, charset: str | None) -> None:
+        sent = b'{"messageId": "a", "messageBody": "Gr\xfc\xdfe"}'
+
+        assert read(sent, format="json", charset=charset).body == "Gr\ufffd\ufffde"
+
+    @pytest.mark.parametrize("charset", [None, "utf-8", "windows-1252"])
+    def test_a_byte_order_mark_belongs_to_no_field(self, charset: str | None) -> None:
+        sent = codecs.BOM_UTF8 + b"ID=1&Message=hi"
+        read_form = read(sent, format="form", charset=charset)
+
+        assert (read_form.message_id, read_form.body) == ("1", "hi")
+        assert set(read_form.fields) == {"ID", "Message"}
+
+        sent = codecs.BOM_UTF8 + b'{"messageId": "a"}'
+        assert read(sent, format="json", charset=charset).message_id == "a"
 
 
 class TestBytes:

@@ -189,6 +189,35 @@ def test_a_form_without_a_field_is_400(client: FlaskClient) -> None:
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json; charset=windows-1252",
+        'application/json;charset="Windows-1252"',
+        "application/json; profile=x; Charset=windows-1252 ",
+    ],
+)
+def test_the_charset_of_the_content_type_counts(
+    post: Post, database: Database, content_type: str
+) -> None:
+    body = '{"messageId": "m1", "messageBody": "5 €"}'.encode("windows-1252")
+
+    assert post("/open", body, Content_Type=content_type).status_code == 200
+
+    [view] = Queries(database).events()
+    assert view.event.body == "5 €"
+
+
+def test_a_byte_order_mark_before_form_data_is_dropped(post: Post, database: Database) -> None:
+    body = b"\xef\xbb\xbfID=1&Recipient=0412345678&Message=hi"
+    headers = {"Content_Type": "application/x-www-form-urlencoded"}
+
+    assert post("/form", body, Authorization=basic("gofax", "päss"), **headers).status_code == 200
+
+    [view] = Queries(database).events()
+    assert (view.event.message_id, view.event.body) == ("1", "hi")
+
+
 def test_too_many_requests_are_told_when_to_come_again(post: Post) -> None:
     answers = [post("/slow") for _ in range(3)]
 
