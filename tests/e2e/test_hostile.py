@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
 from conftest import EXAMPLE, Process, Relay, wait_for
+from hostility import ENDLESS, REQUESTS, attack
 
 from relay.processes.web import LOOK_AT_RECEIVER
 
 HEAD = b"POST /webhooks/gofax HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-#: HTTP/2 by prior knowledge: preface, no SETTINGS, and a POST's HEADERS without END_STREAM.
-HTTP2 = (
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-    b"\x00\x00\x15\x01\x04\x00\x00\x00\x01"
-    b"\x83\x86\x04\x0f/webhooks/gofax\x01\x01a"
-)
 
 
 def _connect(
@@ -47,7 +43,7 @@ def _post_takes(relay: Relay, name: str) -> float:
 @pytest.mark.parametrize(
     "sent",
     [
-        pytest.param(HTTP2, id="HTTP/2 without an end"),
+        pytest.param(ENDLESS, id="HTTP/2 without an end"),
         pytest.param(b"", id="silence"),
         pytest.param(b"POST /webhooks/gofax HT", id="half a head"),
     ],
@@ -195,3 +191,59 @@ def test_no_core_file_is_written() -> None:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert said.stdout == "0\n"
+
+
+def _attacked(relay: Relay, count: int, *, seed: int) -> list[float]:
+    """Send *count* hostile requests; return how long an honest post a second took meanwhile."""
+    rng = random.Random(seed)
+    names = list(REQUESTS) * (count // len(REQUESTS) + 1)
+    took = []
+    with ThreadPoolExecutor(24) as strangers:
+        begun = [
+            strangers.submit(attack, relay.port, name, random.Random(rng.random()))
+            for name in names[:count]
+        ]
+        while not all(each.done() for each in begun):
+            began = time.monotonic()
+            took.append(_post_takes(relay, f"honest-{seed}-{len(took)}"))
+            time.sleep(max(0.0, began + 1 - time.monotonic()))
+    for each in begun:
+        each.result()
+    return took
+
+
+def _memory(pid: int) -> float:
+    """Return the MB of a process and those below it; what they share counts once if we may see."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    try:
+        return sum(each.memory_full_info().pss for each in processes) / 1e6
+    except psutil.AccessDenied:
+        return sum(each.memory_info().rss for each in processes) / 1e6
+
+
+def _disk(relay: Relay) -> float:
+    """Return the MB of the store's files and of the log."""
+    files = [*relay.folder.glob("relay.db*"), relay.folder / "serve.log"]
+    return sum(each.stat().st_size for each in files) / 1e6
+
+
+@pytest.mark.slow
+def test_two_thousand_hostile_requests_hold_no_honest_one_up(relay: Relay) -> None:
+    process = relay.start()
+    _post_takes(relay, "before")
+    receiver = _receiver(process.pid)
+    # Threads, caches and the store's files grow to their size.
+    _attacked(relay, 500, seed=1)
+    relay.settled()
+    memory, disk = _memory(process.pid), _disk(relay)
+
+    took = _attacked(relay, 2000, seed=2)
+
+    relay.settled()
+    grown = (_memory(process.pid) - memory, _disk(relay) - disk)
+    assert len(took) > 10
+    assert max(took) < 1
+    assert grown[0] < 10, f"{memory:.1f} MB of memory, {grown[0]:+.1f}"
+    assert grown[1] < 10, f"{disk:.1f} MB on disk, {grown[1]:+.1f}"
+    assert receiver.is_running()
+    assert '"level":"error"' not in process.said()
