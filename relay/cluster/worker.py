@@ -141,6 +141,7 @@ class HintedPool:
         self._rng = rng
         self._intervals = intervals
         self._stop = stop
+        self._size = size
         self._free = threading.Semaphore(size)
         #: A hint came since a thread last began to look.
         self._is_wanted = False
@@ -225,7 +226,9 @@ class HintedPool:
                 self._destination, claim, outcome, now=now, rng=self._rng, seconds=seconds
             )
             self._leases.hold(claim)
-            self._queue.record(record)
+            if self._queue.record(record):
+                # What waited is due, and only this thread knows.
+                self._hint({self._destination.name: self._size})
         except Exception as raised:
             error = raised
         self._leases.release(claim, error)

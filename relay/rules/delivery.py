@@ -32,13 +32,13 @@ from connectors.base import (
 from relay.rules.payload import clean
 
 #: Waits between attempts; the last one repeats. Close to what large webhook senders use.
-DEFAULT_SCHEDULE = tuple(
-    timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800)
-)
+DEFAULT_SCHEDULE = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800))
 #: Attempts continue for this long after the first failure.
 DEFAULT_WINDOW = timedelta(days=3)
 #: A Retry-After is honoured within these bounds.
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(hours=24)
+#: After this time a system that may still be acting has acted or has given up.
+CERTAIN_AFTER = timedelta(minutes=1)
 #: The wait when a destination throttles without saying for how long.
 DEFAULT_WAIT = timedelta(seconds=10)
 
@@ -134,6 +134,9 @@ class Decision:
     state: State
     #: When the next attempt is due; None if there is to be none.
     due_at: datetime | None = None
+    #: From when on it need not wait for that if its destination answers again. Later than now if
+    #: the destination asked for a wait or may still be acting; None if the whole wait stays.
+    hurry_from: datetime | None = None
     #: Attempts that count so far.
     attempts: int
     repeat: bool
@@ -222,11 +225,14 @@ def _retry(
         return _dead(tries, policy, reason)
     doubtful = outcome.kind is OutcomeKind.AMBIGUOUS
     wait = policy.backoff(tries.attempts, rng, doubtful=doubtful)
-    if outcome.retry_after:
-        wait = max(wait, asked_for(outcome))
+    least = asked_for(outcome) if outcome.retry_after else timedelta()
+    wait = max(wait, least)
+    if doubtful:
+        least = max(least, min(wait, CERTAIN_AFTER))
     return Decision(
         state=State.PENDING,
         due_at=now + wait,
+        hurry_from=now + least if least < wait else None,
         attempts=tries.attempts,
         repeat=tries.repeat,
         failing_since=since,

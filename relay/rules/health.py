@@ -1,4 +1,4 @@
-"""May a destination be served now? Pauses, probes and breaks, decided from its attempts. Pure."""
+"""May a destination be served now? Pauses, probes, breaks and returns, from its attempts. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ SHORTEST_BREAK, LONGEST_BREAK = timedelta(seconds=15), timedelta(minutes=5)
 #: A probe that has not ended after this time is lost.
 LONGEST_PROBE = timedelta(minutes=1)
 
+#: After this many failures in a row an answer means that the destination is back. The waits after
+#: fewer are short, and may be due to a delivery that fails while others would not.
+BACK_AFTER = 3
+#: After this many answers a destination that is back gets all that it can: five rounds.
+ANSWERS_TO_TRUST = 31
+
 #: Why a destination is paused.
 Cause = Literal["operator", "unauthorized", "throttled", "failing"]
 
@@ -33,12 +39,25 @@ class Pause:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ramp:
+    """How a destination that is back is given more: the deliveries under way double each round."""
+
+    #: How many deliveries may start now. What ends gives its place back, an answer gives two.
+    room: int = 1
+    #: Answers since it came back, or since it last failed.
+    answers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
     """The condition of a destination, shared by all workers."""
 
     #: Failed attempts since the last success.
     failures: int = 0
     pause: Pause | None = None
+    ramp: Ramp | None = None
+    #: The destination came back then: waits that began earlier are over.
+    back_at: datetime | None = None
 
 
 def health_after(
@@ -46,21 +65,22 @@ def health_after(
 ) -> Health:
     """Return the health after an attempt that was claimed at *claimed_at* and ended *now*."""
     pause = health.pause
-    if outcome.lost or not outcome.begun or (pause is not None and pause.cause == "operator"):
+    if pause is not None and pause.cause == "operator":
         return health
+    if outcome.lost or not outcome.begun:
+        return _with_room(health)
     # An attempt that began before the pause says nothing about the pause.
     is_earlier = pause is not None and claimed_at < pause.since
     match outcome.kind:
         case OutcomeKind.DELIVERED | OutcomeKind.REFUSED:
-            outlasts = pause is not None and (pause.cause == "throttled" or is_earlier)
-            return Health(pause=pause if outlasts else None)
+            return _answered(health, is_earlier=is_earlier, now=now)
         case OutcomeKind.UNAUTHORIZED:
             return _paused(health, "unauthorized", outcome, now=now, wait=PROBE_EVERY)
         case OutcomeKind.THROTTLED:
             if outcome.scope == "conversation":
-                return health
-            return _throttled(health, outcome, is_earlier=is_earlier, now=now)
-    failing = health if is_earlier else replace(health, failures=health.failures + 1)
+                return _with_room(health)
+            return _throttled(_slower(health), outcome, is_earlier=is_earlier, now=now)
+    failing = health if is_earlier else _slower(replace(health, failures=health.failures + 1))
     if pause is not None and pause.cause == "unauthorized":
         return failing
     if failing.failures < BREAKS_AFTER:
@@ -83,13 +103,52 @@ def granted(health: Health, *, now: datetime) -> tuple[int | None, Health]:
     """
     pause = health.pause
     if pause is None:
-        return None, health
+        return (health.ramp.room if health.ramp else None), health
     if pause.until is None or pause.until > now:
         return 0, health
+    if pause.cause == "operator":
+        return granted(back(now), now=now)
     if pause.cause == "throttled":
-        return None, replace(health, pause=None)
+        return granted(replace(health, pause=None), now=now)
     wait = PROBE_EVERY if pause.cause == "unauthorized" else LONGEST_PROBE
     return 1, replace(health, pause=replace(pause, until=now + wait))
+
+
+def back(at: datetime) -> Health:
+    """Return the health of a destination that a person has served again since *at*."""
+    return Health(ramp=Ramp(), back_at=at)
+
+
+def after_start(health: Health, number: int) -> Health:
+    """Return the health after *number* granted deliveries were started."""
+    return _with_room(health, -number)
+
+
+def _answered(health: Health, *, is_earlier: bool, now: datetime) -> Health:
+    pause, is_back = health.pause, health.failures >= BACK_AFTER
+    if pause is not None and (pause.cause == "throttled" or is_earlier):
+        is_back = is_back and not is_earlier
+    elif pause is not None:
+        pause, is_back = None, True
+    if is_back:
+        return Health(pause=pause, ramp=Ramp(room=2, answers=1), back_at=now)
+    return Health(pause=pause, ramp=_faster(health.ramp), back_at=health.back_at)
+
+
+def _faster(ramp: Ramp | None) -> Ramp | None:
+    if ramp is None or ramp.answers + 1 >= ANSWERS_TO_TRUST:
+        return None
+    return Ramp(room=ramp.room + 2, answers=ramp.answers + 1)
+
+
+def _slower(health: Health) -> Health:
+    """Let a ramp begin again."""
+    return replace(health, ramp=health.ramp and Ramp())
+
+
+def _with_room(health: Health, more: int = 1) -> Health:
+    ramp = health.ramp
+    return replace(health, ramp=ramp and replace(ramp, room=max(ramp.room + more, 0)))
 
 
 def _throttled(health: Health, outcome: Outcome, *, is_earlier: bool, now: datetime) -> Health:
@@ -115,4 +174,6 @@ def _paused(
     if health.pause is not None and health.pause.cause == cause:
         since = health.pause.since
     pause = Pause(cause=cause, reason=outcome.detail, since=since, until=now + wait)
-    return replace(health, pause=pause)
+    if cause == "throttled":
+        return replace(health, pause=pause)
+    return Health(failures=health.failures, pause=pause)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 
 from relay.rules.delivery import State, Tries
-from relay.rules.health import Pause, granted
+from relay.rules.health import Pause, after_start, granted
 from relay.rules.units import RateLimit
 from relay.store import health, schema
 from relay.store.database import Database, StoreUnavailable, once_more
@@ -103,7 +103,7 @@ class Queue:
         self._results = Results(database)
         #: Deliveries claimed so far by destination, which tell whether the newest is next.
         self._turns: dict[str, int] = {}
-        self._group: GroupCommit[Record, None] = GroupCommit(
+        self._group: GroupCommit[Record, bool] = GroupCommit(
             self._record_patiently, name="record", shared=StoreUnavailable, gather=GATHER
         )
         self._again = again
@@ -145,11 +145,14 @@ class Queue:
                 limit = min(limit, health.within(database, db, rate, shared, now=now))
             most, after = granted(before, now=now)
             limit = limit if most is None else min(limit, most)
+            after = health.end_waits(db, destination, after)
             chosen = self._chosen(db, destination, limit=limit, now=now) if limit > 0 else ()
-            if not chosen:
-                return []
+            # A pause that is over stays until something can be tried.
+            after = after_start(after, len(chosen)) if chosen or before.pause is None else before
             if after != before:
                 health.write(database, db, destination, after)
+            if not chosen:
+                return []
             until = {"b_node": self._node, "b_until": now + lease}
             db.execute(_CLAIM, {"b_seqs": chosen, **until})
             rows = db.execute(_CLAIMED, {"b_seqs": chosen}).mappings().all()
@@ -170,14 +173,14 @@ class Queue:
         self._turns[destination] = turn + len(chosen)
         return chosen
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Record) -> bool:
         """Write how an attempt ended and what follows; without its lease only the attempt changes.
 
-        Waits while the store is away. Raises :class:`StoreUnavailable` after the queue was
-        closed.
+        Return whether its destination came back, so that others became due. Waits while the store
+        is away. Raises :class:`StoreUnavailable` after the queue was closed.
         """
         try:
-            self._group.submit(record)
+            return self._group.submit(record)
         except Closed as error:
             raise StoreUnavailable("shutting down") from error
 
@@ -252,7 +255,7 @@ class Queue:
         self._closing.set()
         self._group.close()
 
-    def _record_patiently(self, records: Sequence[Record]) -> Sequence[None]:
+    def _record_patiently(self, records: Sequence[Record]) -> Sequence[bool]:
         """Record, and try again while the store is away: an outcome must not be lost."""
         while True:
             try:
@@ -263,12 +266,12 @@ class Queue:
                     raise
 
     @once_more
-    def _record(self, records: Sequence[Record]) -> Sequence[None]:
+    def _record(self, records: Sequence[Record]) -> Sequence[bool]:
         with self._database.writing() as db:
             lock_lanes(db, {record.claim.lane_id for record in records})
             self._results.record(db, records)
-            health.note(self._database, db, records)
-        return [None] * len(records)
+            back = health.note(self._database, db, records)
+        return [record.claim.destination in back for record in records]
 
 
 def _claim(row: sa.RowMapping, now: datetime) -> Claim:

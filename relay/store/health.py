@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -15,6 +16,9 @@ from relay.store.values import Connection, Record, health_row, load_health
 
 #: Rates are exact while the clocks of two workers differ by no more than this.
 SKEW = timedelta(seconds=5)
+
+#: How many waits one transaction ends.
+BATCH = 100
 
 _table = schema.destinations
 _KNOWN = (
@@ -32,6 +36,26 @@ _RECENT = (
 )
 _HOW_MANY = sa.select(sa.func.count()).select_from(schema.attempts).where(*_RECENT)
 _WHEN = sa.select(_started_at).where(*_RECENT)
+
+
+_deliveries, _d = schema.deliveries, schema.deliveries.c
+_WAITS = (
+    sa.select(_d.seq)
+    .where(
+        _d.destination == sa.bindparam("b_name"),
+        schema.HURRIED,
+        _d.hurry_from <= sa.bindparam("b_back_at", type_=schema.UtcTime()),
+    )
+    .order_by(_d.hurry_from)
+    .limit(BATCH)
+    .with_for_update(skip_locked=True)
+)
+# Due since they were made, so that they go before what came later.
+_END_WAITS = (
+    sa.update(_deliveries)
+    .where(_d.seq.in_(sa.bindparam("b_seqs", expanding=True)))
+    .values(due_at=_d.created_at, hurry_from=None)
+)
 
 
 def locked(db: sa.Connection, destination: str) -> Health:
@@ -60,8 +84,19 @@ def within(
     return rate.room(db.scalars(_WHEN, recent).all(), now=now)
 
 
-def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> None:
-    """Write the health of the destinations of *records* after these attempts."""
+def end_waits(db: sa.Connection, name: str, health: Health) -> Health:
+    """Make a batch of what waits for a returned destination due; return the health after it."""
+    if health.back_at is None or health.pause is not None:
+        return health
+    seqs = db.scalars(_WAITS, {"b_name": name, "b_back_at": health.back_at}).all()
+    if not seqs:
+        return replace(health, back_at=None)
+    db.execute(_END_WAITS, {"b_seqs": seqs})
+    return health
+
+
+def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> set[str]:
+    """Write the health of the destinations of *records*; return which of them came back."""
     before = _known(db, sorted({record.claim.destination for record in records}))
     after = _after(before, records)
     unknown = [name for name in sorted(after) if name not in before and after[name] != Health()]
@@ -70,9 +105,15 @@ def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> No
         _make(database, db, unknown)
         before |= _known(db, unknown)
         after = _after(before, records)
+    came_back = set()
     for name, health in after.items():
-        if health != before.get(name, Health()):
+        was = before.get(name, Health())
+        if health.back_at is not None and health.back_at != was.back_at:
+            came_back.add(name)
+            health = end_waits(db, name, health)
+        if health != was:
             write(database, db, name, health)
+    return came_back
 
 
 def _after(before: Mapping[str, Health], records: Sequence[Record]) -> dict[str, Health]:

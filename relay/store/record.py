@@ -29,8 +29,8 @@ _ROWS = (
 )
 
 _SETTLEMENT = (
-    "id", "state", "due_at", "attempts", "repeat", "failing_since", "reason", "reference", "url",
-    "ended_at", "node", "lease_until",
+    "id", "state", "due_at", "hurry_from", "attempts", "repeat", "failing_since", "reason",
+    "reference", "url", "ended_at", "node", "lease_until",
 )  # fmt: skip
 _ENDING = ("id", "ended_at", "outcome", "detail", "status")
 
@@ -218,6 +218,7 @@ def _settlement(record: Record, decision: Decision) -> dict[str, Any]:
         "id": record.claim.delivery_id,
         "state": decision.state,
         "due_at": decision.due_at,
+        "hurry_from": decision.hurry_from,
         "attempts": decision.attempts,
         "repeat": decision.repeat,
         "failing_since": decision.failing_since,

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
+from relay.rules.health import back
 from relay.rules.recovery import (
     Change,
     ChangeKind,
@@ -22,7 +23,7 @@ from relay.rules.recovery import (
     ReplayStep,
     kind_of_reason,
 )
-from relay.store import schema, search
+from relay.store import health, schema, search
 from relay.store.accept import delivery_key, lane_name
 from relay.store.database import Database, once_more
 from relay.store.ids import new_id
@@ -224,9 +225,11 @@ class Recovery:
         table = schema.destinations
         with self._database.writing() as db:
             paused = table.c.name == destination, table.c.cause.is_not(None)
-            ended = sa.delete(table).where(*paused).returning(table.c.cause)
-            cause: str | None = db.scalar(ended)
+            known = sa.select(table.c.cause).where(*paused).with_for_update()
+            cause: str | None = db.scalar(known)
             if cause is not None:
+                served = health.end_waits(db, destination, back(act.at))
+                health.write(self._database, db, destination, served)
                 detail = f"resumed; it was paused: {cause}"
                 _note(db, act, "resume", [{"destination": destination, "detail": detail}])
             return cause

@@ -37,6 +37,8 @@ PENDING = text("state = 'pending'")
 IN_FLIGHT = text("state = 'in_flight'")
 #: Deliveries that may need a person.
 STOPPED = text("state IN ('dead', 'held')")
+#: Of the pending ones, those that need not wait once their destination answers again.
+HURRIED = text("state = 'pending' AND hurry_from IS NOT NULL")
 REFUSED = text("outcome = 'refused'")
 
 
@@ -206,6 +208,8 @@ deliveries = Table(
     #: Sent again after it was dead, and so outside of the order of its conversation.
     Column("late", Boolean, nullable=False),
     Column("due_at", UtcTime),
+    #: From when on it is due as soon as its destination answers again; None: its wait stays.
+    Column("hurry_from", UtcTime),
     #: Attempts that count against the schedule.
     Column("attempts", Integer, nullable=False),
     #: How often it was claimed; fences the record of an attempt that lost its lease.
@@ -261,6 +265,13 @@ deliveries = Table(
         postgresql_where=PENDING,
     ),
     Index(
+        "ix_deliveries_hurry",
+        "destination",
+        "hurry_from",
+        sqlite_where=HURRIED,
+        postgresql_where=HURRIED,
+    ),
+    Index(
         "ix_deliveries_stopped",
         "destination",
         "seq",
@@ -309,6 +320,11 @@ destinations = Table(
     Column("since", UtcTime),
     #: When one delivery is tried; None if only a person ends the pause.
     Column("until", UtcTime),
+    #: It came back then, and waits that began earlier are over; None: that is done.
+    Column("back_at", UtcTime),
+    #: While it is given more and more: how many deliveries may start, after how many answers.
+    Column("room", Integer),
+    Column("answers", Integer),
 )
 
 #: What people did: resend, replay, settle, pause, resume. Only erasing a customer changes rows.

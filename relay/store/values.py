@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from connectors.base import Event
 from relay.rules import jsontext, payload, routing
 from relay.rules.delivery import Decision, Outcome, State, Tries
-from relay.rules.health import Health, Pause
+from relay.rules.health import Health, Pause, Ramp
 from relay.rules.payload import Format
 from relay.rules.routing import Match
 from relay.store import schema
@@ -303,12 +303,14 @@ def load_event(row: sa.RowMapping) -> Event:
 
 def load_health(row: sa.RowMapping) -> Health:
     """Make the health of a destination's row."""
-    if row["cause"] is None:
-        return Health(failures=row["failures"])
-    pause = Pause(
-        cause=row["cause"], reason=row["reason"] or "", since=row["since"], until=row["until"]
-    )
-    return Health(failures=row["failures"], pause=pause)
+    pause, ramp = None, None
+    if row["cause"] is not None:
+        pause = Pause(
+            cause=row["cause"], reason=row["reason"] or "", since=row["since"], until=row["until"]
+        )
+    if row["room"] is not None:
+        ramp = Ramp(room=row["room"], answers=row["answers"])
+    return Health(failures=row["failures"], pause=pause, ramp=ramp, back_at=row["back_at"])
 
 
 def health_row(name: str, health: Health) -> dict[str, Any]:
@@ -321,6 +323,9 @@ def health_row(name: str, health: Health) -> dict[str, Any]:
         "reason": pause and pause.reason,
         "since": pause and pause.since,
         "until": pause and pause.until,
+        "back_at": health.back_at,
+        "room": health.ramp and health.ramp.room,
+        "answers": health.ramp and health.ramp.answers,
     }
 
 

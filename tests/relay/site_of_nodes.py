@@ -24,7 +24,7 @@ store: {store}
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /open, allow_unsigned: true}}]
 destinations:
-  flow: {{connector: webhook, url: "{flow}", rate: 1000/1s, retry: {{schedule: [100ms]}}}}
+  flow: {{connector: webhook, url: "{flow}", rate: 1000/1s, retry: {{schedule: [{schedule}]}}}}
 routes: [{{to: [flow]}}]
 """
 #: Seconds that anything may take on a machine that others keep busy.
@@ -34,9 +34,16 @@ PATIENCE = 90.0
 class Site:
     """A folder with a config, and the commands that run with it."""
 
-    def __init__(self, folder: Path, *, store: str, flow: str = "http://127.0.0.1:9") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        store: str,
+        flow: str = "http://127.0.0.1:9",
+        schedule: str = "100ms",
+    ) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder, self._flow = folder, flow
+        self.folder, self._flow, self._schedule = folder, flow, schedule
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -45,7 +52,7 @@ class Site:
 
     def store(self, url: str) -> None:
         """Let what is started from now on use another store."""
-        text = CONFIG.format(port=self.port, store=url, flow=self._flow)
+        text = CONFIG.format(port=self.port, store=url, flow=self._flow, schedule=self._schedule)
         (self.folder / "config.yaml").write_text(text)
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -126,6 +133,8 @@ class Flow:
         #: Who calls while this is not set gets no answer.
         self.answering = threading.Event()
         self.answering.set()
+        #: The status of its answers; with 408 it has done nothing.
+        self.status = 204
 
     @property
     def names(self) -> list[str]:
@@ -142,7 +151,7 @@ def flow() -> Iterator[Flow]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             made.got.append(body)
             made.answering.wait(PATIENCE)
-            self.send_response(204)
+            self.send_response(made.status)
             self.end_headers()
 
         def log_message(self, format: str, *values: Any) -> None:

@@ -19,6 +19,7 @@ from fakes import NOON, arrival, customer, failed, finish, lose, take
 from relay.rules.delivery import OutcomeKind, Policy
 from relay.rules.units import duration
 from relay.store import Database, Inbox, Queue, connect
+from relay.store.health import BATCH
 
 #: More than a claim looks at in any case, and a hundred times as many.
 SMALL, LARGE = 200, 20_000
@@ -81,21 +82,37 @@ def costs(path: Path) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("name", BACKLOGS)
-def test_a_hundred_times_the_backlog_costs_the_same(
-    name: str, migrated: Path, tmp_path: Path
-) -> None:
-    conversations, change = BACKLOGS[name]
+def _grown(
+    folder: Path, migrated: Path, sizes: tuple[int, int], conversations: int | None, change: str
+) -> dict[str, tuple[int, int]]:
+    """Return what costs more with the larger of two backlogs, and how much."""
     found = []
-    for deliveries in (SMALL, LARGE):
-        path = shutil.copy(migrated, tmp_path / f"{deliveries}.db")
+    for deliveries in sizes:
+        path = shutil.copy(migrated, folder / f"{deliveries}.db")
         fill(path, deliveries=deliveries, conversations=conversations or deliveries)
         if change:
             with closing(sqlite3.connect(path)) as db, db:
                 db.execute(f"UPDATE deliveries SET {change}")
         found.append(costs(path))
-
     small, large = found
     assert set(small) == set(large)
-    grown = {what: (small[what], large[what]) for what in small if large[what] > 1.1 * small[what]}
-    assert grown == {}
+    return {what: (small[what], large[what]) for what in small if large[what] > 1.1 * small[what]}
+
+
+@pytest.mark.parametrize("name", BACKLOGS)
+def test_a_hundred_times_the_backlog_costs_the_same(
+    name: str, migrated: Path, tmp_path: Path
+) -> None:
+    conversations, change = BACKLOGS[name]
+
+    assert _grown(tmp_path, migrated, (SMALL, LARGE), conversations, change or "") == {}
+
+
+def test_a_destination_that_comes_back_costs_the_same_whatever_waits_for_it(
+    migrated: Path, tmp_path: Path
+) -> None:
+    waits = "due_at = due_at + 3600000000, hurry_from = due_at"
+    # Among the ends of 32 attempts are several returns, each of which ends a batch of waits.
+    small = 32 * BATCH
+
+    assert _grown(tmp_path, migrated, (small, 10 * small), None, waits) == {}

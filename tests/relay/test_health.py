@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from relay.rules.delivery import DEFAULT_WAIT, LONGEST_WAIT, Outcome, OutcomeKind
 from relay.rules.health import (
+    ANSWERS_TO_TRUST,
+    BACK_AFTER,
     BREAKS_AFTER,
     LONGEST_BREAK,
     LONGEST_PROBE,
@@ -20,12 +22,16 @@ from relay.rules.health import (
     Cause,
     Health,
     Pause,
+    Ramp,
+    after_start,
     granted,
     health_after,
 )
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+#: A destination that has just answered again.
+CAME_BACK = Health(ramp=Ramp(room=2, answers=1), back_at=NOW)
 FAILING = (OutcomeKind.TRANSIENT, OutcomeKind.AMBIGUOUS)
 ANSWERING = (OutcomeKind.DELIVERED, OutcomeKind.REFUSED)
 
@@ -60,7 +66,7 @@ def test_failures_in_a_row_open_the_breaker(result: OutcomeKind) -> None:
 
 @pytest.mark.parametrize("result", ANSWERING)
 def test_one_answer_in_between_starts_the_count_anew(result: OutcomeKind) -> None:
-    assert after(Health(failures=BREAKS_AFTER - 1), result) == Health()
+    assert after(Health(failures=BREAKS_AFTER - 1), result).failures == 0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +92,7 @@ def test_each_probe_that_fails_doubles_the_break(failures: int, wait: timedelta)
 @pytest.mark.parametrize("cause", ["failing", "unauthorized"])
 @pytest.mark.parametrize("result", ANSWERING)
 def test_a_probe_that_is_answered_ends_the_pause(cause: Cause, result: OutcomeKind) -> None:
-    assert after(paused(cause, failures=12), result) == Health()
+    assert after(paused(cause, failures=12), result) == CAME_BACK
 
 
 @pytest.mark.parametrize("cause", ["failing", "unauthorized"])
@@ -105,7 +111,7 @@ def test_what_was_begun_before_a_pause_does_not_end_or_lengthen_it(
 def test_what_was_begun_at_the_moment_of_a_pause_is_its_probe(result: OutcomeKind) -> None:
     before = paused("failing", failures=BREAKS_AFTER, since=NOW)
 
-    assert after(before, result, claimed_at=NOW) == Health()
+    assert after(before, result, claimed_at=NOW) == CAME_BACK
     longer = after(before, OutcomeKind.TRANSIENT, claimed_at=NOW).pause
     assert longer is not None
     assert longer.until == NOW + 2 * SHORTEST_BREAK
@@ -207,7 +213,9 @@ def test_a_throttled_conversation_is_its_own_affair() -> None:
 
 
 def test_a_success_does_not_shorten_the_wait_of_a_throttled_destination() -> None:
-    assert after(paused("throttled", failures=3), OutcomeKind.DELIVERED) == paused("throttled")
+    before = paused("throttled", failures=2)
+
+    assert after(before, OutcomeKind.DELIVERED) == paused("throttled")
 
 
 def test_what_is_well_gets_all_it_can() -> None:
@@ -247,6 +255,84 @@ def test_breaks_last_as_long_as_people_are_told() -> None:
     assert (15 * SECOND, 5 * minute) == (SHORTEST_BREAK, LONGEST_BREAK)
 
 
+@pytest.mark.parametrize(
+    ("failures", "cause", "claimed", "comes_back"),
+    [
+        # A delivery that fails for reasons of its own hurries no other.
+        (BACK_AFTER - 1, None, NOW, False),
+        (BACK_AFTER, None, NOW, True),
+        (0, "unauthorized", NOW, True),
+        (BREAKS_AFTER, "failing", NOW, True),
+        # What began before the pause says nothing.
+        (BREAKS_AFTER, "failing", NOW - 2 * SECOND, False),
+        (BACK_AFTER, "throttled", NOW, True),
+        (BACK_AFTER - 1, "throttled", NOW, False),
+    ],
+)
+@pytest.mark.parametrize("result", ANSWERING)
+def test_an_answer_after_an_outage_ends_waits_and_begins_a_ramp(
+    result: OutcomeKind, failures: int, cause: Cause | None, claimed: datetime, comes_back: bool
+) -> None:
+    before = paused(cause, failures=failures) if cause else Health(failures=failures)
+
+    health = after(before, result, claimed_at=claimed)
+
+    wanted = (CAME_BACK.ramp, CAME_BACK.back_at) if comes_back else (None, None)
+    assert (health.ramp, health.back_at) == wanted
+
+
+def test_the_deliveries_under_way_double_each_round_until_all_may_start() -> None:
+    health, rounds = after(paused("failing", failures=12), OutcomeKind.DELIVERED), []
+    while (room := granted(health, now=NOW)[0]) is not None:
+        rounds.append(room)
+        health = after_start(health, room)
+        assert granted(health, now=NOW)[0] == 0
+        for _ in range(room):
+            health = after(health, OutcomeKind.DELIVERED)
+
+    assert rounds == [2, 4, 8, 16]
+    assert health == Health(back_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("ended", "ramp"),
+    [
+        (outcome(OutcomeKind.DELIVERED), Ramp(room=5, answers=8)),
+        (outcome(OutcomeKind.TRANSIENT), Ramp()),
+        (outcome(OutcomeKind.AMBIGUOUS), Ramp()),
+        (outcome(OutcomeKind.THROTTLED), Ramp()),
+        # They say nothing of the destination, and make room for another.
+        (outcome(OutcomeKind.AMBIGUOUS, lost=True), Ramp(room=4, answers=7)),
+        (outcome(OutcomeKind.TRANSIENT, begun=False), Ramp(room=4, answers=7)),
+        (outcome(OutcomeKind.THROTTLED, scope="conversation"), Ramp(room=4, answers=7)),
+        (outcome(OutcomeKind.UNAUTHORIZED), None),
+    ],
+)
+def test_each_end_of_an_attempt_changes_the_ramp(ended: Outcome, ramp: Ramp | None) -> None:
+    health = Health(ramp=Ramp(room=3, answers=7), back_at=NOW)
+
+    assert after(health, ended).ramp == ramp
+
+
+def test_an_outage_during_a_return_begins_at_the_beginning() -> None:
+    health = Health(failures=BREAKS_AFTER - 1, ramp=Ramp(room=3, answers=7), back_at=NOW)
+
+    broken = after(health, OutcomeKind.TRANSIENT)
+
+    assert (broken.pause is not None, broken.ramp, broken.back_at) == (True, None, None)
+    assert after(broken, OutcomeKind.DELIVERED) == CAME_BACK
+
+
+def test_a_persons_pause_may_end_by_itself_slowly() -> None:
+    pause = Pause(cause="operator", reason="lunch", since=NOW - SECOND, until=NOW)
+
+    assert granted(Health(failures=4, pause=pause), now=NOW - SECOND)[0] == 0
+    assert granted(Health(failures=4, pause=pause), now=NOW) == (
+        1,
+        Health(ramp=Ramp(), back_at=NOW),
+    )
+
+
 MOMENTS = st.timedeltas(-timedelta(days=2), timedelta(days=2)).map(lambda ago: NOW - ago)
 PAUSES = st.builds(
     Pause,
@@ -261,7 +347,10 @@ PAUSES = st.builds(
     since=MOMENTS.map(lambda at: min(at, NOW)),
     until=st.none(),
 )
-HEALTHS = st.builds(Health, failures=st.integers(0, 10**6), pause=st.none() | PAUSES)
+RAMPS = st.builds(Ramp, room=st.integers(0, 64), answers=st.integers(0, ANSWERS_TO_TRUST - 1))
+HEALTHS = st.builds(
+    Health, failures=st.integers(0, 10**6), pause=st.none() | PAUSES, ramp=st.none() | RAMPS
+)
 ENDINGS = st.builds(
     Outcome,
     kind=st.sampled_from(OutcomeKind),
@@ -295,9 +384,12 @@ def test_a_moment_grants_one_probe_at_most(before: Health) -> None:
     number, health = granted(before, now=NOW)
 
     closed = before.pause is not None and (before.pause.until is None or before.pause.until > NOW)
-    assert (number == 0) is closed
+    no_room = before.ramp is not None and before.ramp.room == 0
+    assert number != 0 or closed or no_room
+    assert not closed or number == 0
     assert health.failures == before.failures
-    assert granted(health, now=NOW)[0] == (None if number is None else 0)
+    started = after_start(health, number or 0)
+    assert granted(started, now=NOW)[0] == (None if number is None else 0)
 
 
 @given(st.lists(st.sampled_from(OutcomeKind), max_size=60))
@@ -310,7 +402,8 @@ def test_a_destination_is_never_left_alone_for_good(results: list[OutcomeKind]) 
             assert health.pause.until is not None
             now = health.pause.until
             number, health = granted(health, now=now)
-        assert number in (None, 1)
+        assert number is None or number > 0
+        health = after_start(health, 1)
         health = health_after(health, outcome(result), claimed_at=now, now=now + SECOND)
         now += SECOND
 

@@ -48,6 +48,34 @@ def test_a_worker_finishes_what_runs_when_it_is_told_to_stop(site: Site, system:
 
 
 @pytest.mark.slow
+def test_a_system_that_answers_again_gets_at_once_what_waited(
+    tmp_path: Path, system: Flow
+) -> None:
+    site = Site(tmp_path, store="sqlite:///relay.db", flow=system.url, schedule="1d")
+    try:
+        site.serve()
+        system.status = 408
+        for number in range(5):
+            assert site.post(f"m{number}", customer=f"+6140000000{number}") == "accepted"
+        eventually(lambda: len(system.names) == 5, seconds=PATIENCE)
+
+        system.status = 204
+        eventually(lambda: _all_wait(site), seconds=PATIENCE)
+        assert site.post("new", customer="+61400000009") == "accepted"
+
+        eventually(lambda: len(system.names) == 11, seconds=PATIENCE)
+        assert sorted(system.names[5:]) == ["m0", "m1", "m2", "m3", "m4", "new"]
+    finally:
+        site.close()
+
+
+def _all_wait(site: Site) -> bool:
+    return {each["state"] for event in site.listed("events") for each in event["deliveries"]} == {
+        "pending"
+    }
+
+
+@pytest.mark.slow
 def test_a_worker_ends_in_time_although_connector_and_store_hang(
     site: Site, system: Flow, tmp_path: Path
 ) -> None:

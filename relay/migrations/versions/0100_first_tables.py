@@ -37,6 +37,9 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("since", UtcTime(), nullable=True),
         sa.Column("until", UtcTime(), nullable=True),
+        sa.Column("back_at", UtcTime(), nullable=True),
+        sa.Column("room", sa.Integer(), nullable=True),
+        sa.Column("answers", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_destinations")),
     )
     op.create_table(
@@ -154,6 +157,7 @@ def upgrade() -> None:
         sa.Column("trigger", sa.Text(), server_default="scheduled", nullable=False),
         sa.Column("late", sa.Boolean(), nullable=False),
         sa.Column("due_at", UtcTime(), nullable=True),
+        sa.Column("hurry_from", UtcTime(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("claims", sa.Integer(), nullable=False),
         sa.Column("repeat", sa.Boolean(), nullable=False),
@@ -173,6 +177,12 @@ def upgrade() -> None:
     )
     _partial(
         "ix_deliveries_due", "deliveries", ["destination", "due_at", "seq"], "state = 'pending'"
+    )
+    _partial(
+        "ix_deliveries_hurry",
+        "deliveries",
+        ["destination", "hurry_from"],
+        "state = 'pending' AND hurry_from IS NOT NULL",
     )
     op.create_index(op.f("ix_deliveries_event_id"), "deliveries", ["event_id"], unique=False)
     op.create_index("ix_deliveries_lane", "deliveries", ["lane_id", "event_id"], unique=False)
