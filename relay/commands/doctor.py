@@ -15,7 +15,7 @@ import click
 
 from relay import migrations
 from relay.clock import wall
-from relay.commands.options import FAILED, config_option, existing, json_option
+from relay.commands.options import FAILED, existing, json_option, store_option
 from relay.commands.output import print_json
 from relay.commands.tables import count, print_lines
 from relay.config.model import Config
@@ -52,7 +52,7 @@ class Finding:
 
 
 @click.command()
-@config_option
+@store_option
 @json_option
 def doctor(config: Config, as_json: bool) -> None:
     """Check the store and its surroundings, and exit with 1 if something is broken.

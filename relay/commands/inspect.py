@@ -10,11 +10,11 @@ from relay.commands import output
 from relay.commands.explain import Circumstances
 from relay.commands.options import (
     Text,
-    config_option,
     existing,
     json_option,
     limit_option,
     queries_of,
+    store_option,
 )
 from relay.commands.tables import failure, print_lines
 from relay.config.model import Config
@@ -24,7 +24,7 @@ from relay.store.search import Unknown
 
 
 @click.command()
-@config_option
+@store_option
 @json_option
 @limit_option
 def events(config: Config, as_json: bool, limit: int | None) -> None:
@@ -39,7 +39,7 @@ def events(config: Config, as_json: bool, limit: int | None) -> None:
 
 @click.command()
 @click.argument("event", type=Text())
-@config_option
+@store_option
 @json_option
 def explain(event: str, config: Config, as_json: bool) -> None:
     """Explain what happened to EVENT, and why.
@@ -82,7 +82,7 @@ def _explain_absence(name: str, config: Config, queries: Queries, *, as_json: bo
 
 
 @click.command()
-@config_option
+@store_option
 @json_option
 def nodes(config: Config, as_json: bool) -> None:
     """List the receivers and workers that use this store, and their leases.

@@ -14,10 +14,10 @@ from relay import migrations
 from relay.commands.options import (
     Age,
     Number,
-    config_option,
     confirm,
     existing,
     json_option,
+    store_option,
 )
 from relay.commands.output import print_json
 from relay.commands.tables import count, print_lines
@@ -39,7 +39,7 @@ dry_run_option = click.option(
 
 
 @click.command()
-@config_option
+@store_option
 @dry_run_option
 @json_option
 @click.option("--older-than", type=Age(), help="Age to use instead of the config's retention.")
@@ -65,7 +65,7 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
 
 @click.command()
 @click.argument("number", type=Number())
-@config_option
+@store_option
 @dry_run_option
 @json_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -91,7 +91,7 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
 
 
 @click.command()
-@config_option
+@store_option
 @click.option(
     "--to", metavar="REV", help="Target revision, such as 0004; default: this version's."
 )

@@ -16,7 +16,7 @@ import click
 from relay import destinations, migrations
 from relay.clock import wall
 from relay.config.document import FILE, VARIABLE, ConfigError, Document
-from relay.config.load import load_document
+from relay.config.load import Need, load_document
 from relay.config.model import LONGEST_AGE, Config
 from relay.migrations import Unusable
 from relay.rules import payload, units
@@ -39,9 +39,12 @@ class LoadedFile(click.ParamType[tuple[Config, Document]]):
 
     name = "file"
 
+    def __init__(self, need: Need = Need.ALL) -> None:
+        self._need = need
+
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
         try:
-            return load_document(Path(value), find_connector=destinations.find)
+            return load_document(Path(value), find_connector=destinations.find, need=self._need)
         except ConfigError as error:
             click.echo(error, err=True)
             raise click.exceptions.Exit(USAGE) from error
@@ -152,6 +155,10 @@ _config_option = partial(
     help="YAML file with endpoints, destinations and routes.",
 )
 config_option = _config_option(type=ConfigFile())
+#: For commands that deliver nothing themselves: destinations may lack their secrets.
+receiving_option = _config_option(type=ConfigFile(Need.ENDPOINTS))
+#: For commands that only work on the store: no secrets of destinations or endpoints are needed.
+store_option = _config_option(type=ConfigFile(Need.NO_SECRETS))
 loaded_option = _config_option("loaded", type=LoadedFile())
 PERSON = (
     click.option("--why", type=Text(), help="Why you do this; kept with the action."),

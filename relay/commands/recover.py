@@ -20,11 +20,11 @@ from relay.commands.options import (
     Number,
     Rate,
     Text,
-    config_option,
     existing,
     json_option,
     limit_option,
     opened,
+    store_option,
     with_options,
 )
 from relay.commands.tables import count
@@ -104,7 +104,7 @@ def _with_bulk_options(command: Command) -> Command:
 
 
 @click.command()
-@config_option
+@store_option
 @_states(*STOPPED)
 @with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, json_option, limit_option)
 @click.option("--group", is_flag=True, help="Count by destination and reason.")
@@ -131,7 +131,7 @@ def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group:
 
 @click.command()
 @click.argument("names", nargs=-1, type=Text(), metavar="[DELIVERY|EVENT|MESSAGE_ID]...")
-@config_option
+@store_option
 @_states(State.DEAD, State.HELD, State.PENDING, State.DELIVERED)
 @with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS)
 @click.option("--all-dead", is_flag=True, help="Every dead delivery.")
@@ -183,7 +183,7 @@ def resend(
 
 @click.command()
 @click.argument("names", nargs=-1, type=Text(), metavar="[EVENT|MESSAGE_ID]...")
-@config_option
+@store_option
 @click.option(
     "--destination",
     "only",
@@ -242,7 +242,7 @@ def replay(
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, type=Text(), metavar="DELIVERY...")
-@config_option
+@store_option
 @click.option(
     "--as",
     "end",
@@ -270,7 +270,7 @@ def settle(config: Config, names: Sequence[str], end: str, options: BulkOptions)
 
 @click.command()
 @click.argument("destination", type=Text())
-@config_option
+@store_option
 @with_options(*PERSON)
 def pause(config: Config, destination: str, who: str, why: str | None) -> None:
     """Deliver nothing to DESTINATION until it is resumed; new deliveries wait.
@@ -289,7 +289,7 @@ def pause(config: Config, destination: str, who: str, why: str | None) -> None:
 
 @click.command()
 @click.argument("destination", type=Text())
-@config_option
+@store_option
 @with_options(*PERSON)
 def resume(config: Config, destination: str, who: str, why: str | None) -> None:
     """Deliver to DESTINATION again, whatever paused it.

@@ -14,12 +14,13 @@ from relay.commands.options import (
     FAILED,
     PERSON,
     Moment,
-    config_option,
     confirm,
     existing,
     json_option,
     limit_option,
     queries_of,
+    receiving_option,
+    store_option,
     with_options,
 )
 from relay.commands.tables import count, failure, print_lines, shown_time
@@ -54,7 +55,7 @@ def requests() -> None:
 
 
 @requests.command("list")
-@config_option
+@store_option
 @json_option
 @limit_option
 def list_(config: Config, as_json: bool, limit: int | None) -> None:
@@ -68,7 +69,7 @@ def list_(config: Config, as_json: bool, limit: int | None) -> None:
 
 
 @requests.command()
-@config_option
+@receiving_option
 @click.argument("request_id", metavar="ID")
 @click.option(
     "--secret-from",
@@ -97,7 +98,7 @@ def diagnose(config: Config, request_id: str, references: Sequence[str]) -> None
 
 
 @requests.command()
-@config_option
+@receiving_option
 @click.option("--since", type=Moment(), help="Only those since: 2h or 3d (ago), 2026-11-24.")
 @click.option("--until", type=Moment(), help="Only those before.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this one; repeatable.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ class Document:
     faults: list[Fault] = field(default_factory=list)
     #: Values that came from a variable (None) or a file, and not from the document itself.
     references: dict[Where, Path | None] = field(default_factory=dict)
+    #: Whether the value of a place may be missing.
+    may_lack: Callable[[Where], bool] = lambda where: False
+    #: The places whose values are missing and were left out.
+    left_out: set[Where] = field(default_factory=set)
     _unfilled: set[Where] = field(default_factory=set)
 
     def fault(self, where: Where, message: str) -> None:
@@ -76,8 +81,19 @@ class Document:
         self._note(where, message)
         self._unfilled.add(where)
 
+    def missing(self, where: Where, message: str) -> None:
+        """Record that the value to which *where* refers is missing; leave it out if it may be."""
+        if self.may_lack(where):
+            self.left_out.add(where)
+        else:
+            self.unfilled(where, message)
+
     def is_filled(self, where: Where) -> bool:
-        return where not in self._unfilled
+        return where not in self._unfilled and where not in self.left_out
+
+    def lacks(self, where: Where) -> bool:
+        """Return whether *where* or anything in it was left out."""
+        return any(each[: len(where)] == where for each in self.left_out)
 
     def at(self, where: Where, message: str) -> Fault:
         """Return a remark about *where* with its line."""
@@ -90,12 +106,18 @@ class Document:
         self.faults.append(self.at(where, message))
 
 
-def read(path: Path, *, environ: Mapping[str, str] | None = None) -> Document:
+def read(
+    path: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    may_lack: Callable[[Where], bool] = lambda where: False,
+) -> Document:
     """Read *path* with ``${NAME}``, ``${NAME:-default}`` and ``file:`` references filled in.
 
-    Raises :class:`ConfigError` if the file is missing or is not YAML.
+    A place that *may_lack* its value gets a random one if what it refers to is missing. Raises
+    :class:`ConfigError` if the file is missing or is not YAML.
     """
-    document = Document(path)
+    document = Document(path, may_lack=may_lack)
     text = _text(path)
     try:
         loader = yaml.SafeLoader(text)
@@ -226,11 +248,18 @@ class _Reader:
 
     def _filled_in(self, text: str, where: Where) -> str:
         if text.startswith("file:") and not text.startswith("file://"):
-            return self._contents(self._substituted(text.removeprefix("file:"), where), where)
-        return self._substituted(text, where)
+            filled = self._contents(self._substituted(text.removeprefix("file:"), where), where)
+        else:
+            filled = self._substituted(text, where)
+        # Nobody can guess it: nothing is ever let in by a secret that is missing.
+        return secrets.token_urlsafe(32) if where in self.document.left_out else filled
 
     def _substituted(self, text: str, where: Where) -> str:
-        return _REFERENCE.sub(lambda found: self._variable(found, where), text)
+        filled = _REFERENCE.sub(lambda found: self._variable(found, where), text)
+        found = _REFERENCE.search(text)
+        if found and not filled and found[2] is None and self.document.is_filled(where):
+            self.document.missing(where, f"environment variable {found[1]} is set but empty")
+        return filled
 
     def _variable(self, found: re.Match[str], where: Where) -> str:
         name, default = found[1], found[2]
@@ -245,7 +274,7 @@ class _Reader:
             self.document.unfilled(where, f"environment variable {name} is not UTF-8 text")
             return ""
         if value is None and default is None:
-            self.document.unfilled(where, f"environment variable {name} is not set")
+            self.document.missing(where, f"environment variable {name} is not set")
             return ""
         # As in a shell, the default also replaces an empty variable.
         return value or default or ""
@@ -258,5 +287,5 @@ class _Reader:
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, ValueError) as error:
-            self.document.unfilled(where, f"file {path} cannot be read: {_reason(error)}")
+            self.document.missing(where, f"file {path} cannot be read: {_reason(error)}")
             return ""

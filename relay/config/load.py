@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -30,11 +31,38 @@ def load(
     return config
 
 
+class Need(StrEnum):
+    """What a command needs of the values to which a file refers: variables and files."""
+
+    ALL = "all"
+    #: All but the destinations' options.
+    ENDPOINTS = "endpoints"
+    #: Neither those nor the endpoints' secrets.
+    NO_SECRETS = "no secrets"
+
+    def may_lack(self, where: Where) -> bool:
+        """Return whether the value of *where* may be missing."""
+        match where:
+            case ("destinations", _, _, *_):
+                return self is not Need.ALL
+            case ("endpoints", _, "signing_secrets" | "basic_auth", *_):
+                return self is Need.NO_SECRETS
+        return False
+
+
 def load_document(
-    path: Path, *, find_connector: FindConnector, environ: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    find_connector: FindConnector,
+    environ: Mapping[str, str] | None = None,
+    need: Need = Need.ALL,
 ) -> tuple[Config, Document]:
-    """Read and check the file as :func:`load` does; return its lines and references, too."""
-    document = read(path, environ=environ)
+    """Read and check the file as :func:`load` does; return its lines and references, too.
+
+    A destination with a value that is missing, and not in *need*, has no options; an endpoint has
+    secrets that nobody knows instead.
+    """
+    document = read(path, environ=environ, may_lack=need.may_lack)
     if not isinstance(document.values, dict):
         document.fault((), "this is not a mapping of keys; config.example.yaml shows one")
         raise ConfigError(path, document.faults)
@@ -72,7 +100,10 @@ def _destinations(
         destination = _destination(document, at, values, find_connector)
         if destination:
             found[name] = destination
-    _agree(document, found)
+    whole = {
+        name: each for name, each in found.items() if not document.lacks(("destinations", name))
+    }
+    _agree(document, whole)
     return found
 
 
@@ -90,7 +121,11 @@ def _agree(document: Document, destinations: Mapping[str, DestinationConfig]) ->
 def _destination(
     document: Document, at: Where, values: Mapping[str, Any], find_connector: FindConnector
 ) -> DestinationConfig | None:
-    own = {key: value for key, value in values.items() if key in _common_keys()}
+    own = {
+        key: value
+        for key, value in values.items()
+        if key in _common_keys() and not document.lacks((*at, key))
+    }
     rest = {key: value for key, value in values.items() if key not in _common_keys()}
     options: BaseModel | None = Options()
     try:
@@ -100,16 +135,17 @@ def _destination(
     except LookupError as error:
         document.fault((*at, "connector"), str(error))
     else:
-        options = _checked(
-            connector.Options,
-            rest,
-            at=at,
-            document=document,
-            also=_common_keys(),
-            context={"folder": document.path.absolute().parent},
-        )
-        if options is not None:
-            own.setdefault("rate", connector.rate_for(options))
+        if not document.lacks(at):
+            options = _checked(
+                connector.Options,
+                rest,
+                at=at,
+                document=document,
+                also=_common_keys(),
+                context={"folder": document.path.absolute().parent},
+            )
+            if options is not None:
+                own.setdefault("rate", connector.rate_for(options))
         own.setdefault("burst", connector.default_burst)
         own.setdefault("concurrency", connector.default_concurrency)
     return _checked(

@@ -53,6 +53,35 @@ def test_a_command_that_needs_what_is_in_a_store_makes_none(
     assert list(config.parent.iterdir()) == [config]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("events",), ("requests",), ("nodes",), ("doctor",), ("dead",), ("prune", "--dry-run"),
+        ("erase", "+61400000000", "--dry-run"), ("pause", "crm"), ("resume", "crm"),
+        ("explain", "m1"), ("resend", "m1"), ("settle", "m1", "--as", "dead"), ("replay", "m1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [None, ""], ids=["not set", "empty"])
+def test_a_command_that_works_on_the_store_needs_no_secrets(
+    tmp_path: Path, path: Path, command: tuple[str, ...], value: str | None
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "endpoints: [{path: /a, signing_secrets: ['${GOFAX_ABSENT}']}]\n"
+        "destinations: {crm: {connector: webhook, url: '${GOFAX_ABSENT}'}}\n"
+    )
+    environ = {"GOFAX_ABSENT": value}
+
+    done = CliRunner().invoke(cli, [*command, "--config", str(file)], env=environ)
+    checked = CliRunner().invoke(cli, ["check", "--config", str(file)], env=environ)
+
+    assert done.exit_code in (0, 1), done.output
+    assert "GOFAX_ABSENT" not in done.output
+    said = "is not set" if value is None else "is set but empty"
+    assert checked.exit_code == 2
+    assert checked.output.count(f"environment variable GOFAX_ABSENT {said}") == 2
+
+
 def test_migrate_says_when_it_has_no_statement_to_print(config: Path, path: Path) -> None:
     said = run(config, "migrate", "--sql").stdout
 

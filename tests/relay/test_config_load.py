@@ -23,7 +23,7 @@ from connectors.base import Connector, Event, Options, Receipt
 from relay import destinations
 from relay.commands.check import plan
 from relay.config.document import HALF, ConfigError, written
-from relay.config.load import load
+from relay.config.load import Need, load, load_document
 from relay.config.model import (
     THREADS,
     BasicAuth,
@@ -678,6 +678,12 @@ class TestReferences:
     def test_an_empty_variable_is_no_secret(self, faults: Faults) -> None:
         [fault] = faults("endpoints: [{path: /a, signing_secrets: ['${X}']}]", X="")
 
+        place = "1: endpoints[0].signing_secrets[0]"
+        assert fault == f"{place}: environment variable X is set but empty"
+
+    def test_an_empty_default_is_meant(self, faults: Faults) -> None:
+        [fault] = faults("endpoints: [{path: /a, signing_secrets: ['${X:-}']}]", X="")
+
         assert "signing_secrets[0]: empty: anybody could sign" in fault
 
     @pytest.mark.parametrize("text", ["${}", "${A-B}", "${1}", "${A", "${A:b}", "${ A }", "x${"])
@@ -759,6 +765,58 @@ class TestFiles:
         [fault] = faults(self.TEXT % "secret")
 
         assert "signing_secrets[0]: empty: anybody could sign" in fault
+
+
+class TestMissingSecrets:
+    TEXT = dedent("""\
+        endpoints: [{path: /a, signing_secrets: ["${SECRET}", "file:absent"]}]
+        destinations:
+          crm: {connector: hubspot, access_token: "${TOKEN}", concurrency: 3, connection: one}
+          other: {connector: hubspot, access_token: "token", connection: one}
+        routes: [{to: [crm, other]}]
+        """)
+
+    def test_a_command_that_needs_none_gets_the_rest(self, file: Path) -> None:
+        file.write_text(self.TEXT)
+
+        config, document = load_document(
+            file, find_connector=destinations.find, environ={"TOKEN": ""}, need=Need.NO_SECRETS
+        )
+
+        assert (config.destinations["crm"].concurrency, len(document.left_out)) == (3, 3)
+        assert config.endpoints[0].name == "/a"
+
+    def test_nobody_knows_what_stands_for_an_endpoints_secret(self, file: Path) -> None:
+        file.write_text(self.TEXT)
+
+        made = set()
+        for _ in range(2):
+            config, _ = load_document(
+                file, find_connector=destinations.find, environ={}, need=Need.NO_SECRETS
+            )
+            made |= {each.get_secret_value() for each in config.endpoints[0].signing_secrets}
+
+        assert len(made) == 4
+        assert min(map(len, made)) > 40
+
+    @pytest.mark.parametrize(("need", "number"), [(Need.ALL, 3), (Need.ENDPOINTS, 2)])
+    def test_a_command_that_receives_or_delivers_names_what_it_needs(
+        self, file: Path, need: Need, number: int
+    ) -> None:
+        file.write_text(self.TEXT)
+
+        with pytest.raises(ConfigError) as raised:
+            load_document(file, find_connector=destinations.find, environ={}, need=need)
+
+        assert len(raised.value.faults) == number
+        assert "environment variable SECRET is not set" in str(raised.value)
+
+    @pytest.mark.parametrize("need", Need)
+    def test_other_faults_stay(self, file: Path, need: Need) -> None:
+        file.write_text('store: "${STORE}"\n' + self.TEXT + "retention: never\n")
+
+        with pytest.raises(ConfigError, match=r"STORE is not set[^$]*retention: "):
+            load_document(file, find_connector=destinations.find, environ={}, need=need)
 
 
 class TestYaml:
