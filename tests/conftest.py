@@ -11,6 +11,9 @@ from hypothesis import settings
 
 # For searches by hand: `--hypothesis-profile=long`.
 settings.register_profile("long", max_examples=2500, deadline=None)
+# Other tests run at the same time: how long an example takes says nothing.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 #: Servers and tools that a run insists on: what is missing then fails instead of being skipped.
 REQUIRED = frozenset(filter(None, os.environ.get("GOFAX_TEST_REQUIRE", "").split(",")))

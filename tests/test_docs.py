@@ -188,6 +188,7 @@ class TestConnectors:
             "src/gofax_relay_acme/py.typed",
         }
 
+    @pytest.mark.slow
     def test_the_code_is_a_connector_that_passes(self, tmp_path: Path) -> None:
         code = "\n".join(text for _, text in blocks(self.PAGE, "python"))
         (tmp_path / "test_chat.py").write_text(code, encoding="utf-8")

@@ -20,6 +20,8 @@ from stage import Relay, eventually, message, running_sandbox
 
 from relay.store import connect, schema
 
+pytestmark = pytest.mark.slow
+
 Missing = Callable[[str, str], None]
 HOUR = 3600
 #: Seconds within which everything goes on after a jump; an hour is more.

@@ -18,6 +18,8 @@ from plan import Fault
 from proxy import Proxy, running
 from stage import PATH, Process, Relay, eventually, lock_file, message, running_sandbox
 
+pytestmark = pytest.mark.slow
+
 Missing = Callable[[str, str], None]
 
 #: How long a sender waits for an answer; GoFax does not say, others give 5 to 10 s.

@@ -12,6 +12,8 @@ import pytest
 from stage import PATIENCE, Relay, message
 from syscalls import COMMAND, Trace
 
+pytestmark = pytest.mark.slow
+
 Missing = Callable[[str, str], None]
 
 MESSAGES = 40

@@ -30,6 +30,8 @@ from verdict import violations
 from relay.store import connect, schema
 from relay.store.values import DeliveryView
 
+pytestmark = pytest.mark.slow
+
 Missing = Callable[[str, str], None]
 MESSAGES = 36
 

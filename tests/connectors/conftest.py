@@ -12,8 +12,10 @@ from zendesk_account import Account, opened
 
 from connectors.zendesk.connector import Zendesk
 
-#: Checks that spoil or kill each request of a delivery in turn.
-LONG = ("test_C03_lost_answers", "test_C17")
+#: Checks that spoil or kill each request of a delivery in turn, or make fifty at once.
+LONG = (
+    "test_C03_lost_answers", "test_C04_garbage", "test_C05_refusals", "test_C10_fifty", "test_C17"
+)  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)

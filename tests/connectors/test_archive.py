@@ -229,6 +229,7 @@ class TestCrashes:
         assert keys(archive(root)) == ["k1"]
         assert part.read_bytes().endswith(b"}\n")
 
+    @pytest.mark.slow
     def test_rows_and_names_are_synced_before_it_is_said(self, root: Path) -> None:
         script = "import sys; sys.path.insert(0, 'tests/connectors')\n"
         script += "from test_archive import *\nkept = archive(sys.argv[1])\n"

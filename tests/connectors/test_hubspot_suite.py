@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from connectors.suites.hubspot import TestHubSpotInbox, TestHubSpotTickets
 
 __all__ = ["TestHubSpotInbox", "TestHubSpotTickets"]
+
+#: The timeline alone is in test_suites.py.
+pytestmark = pytest.mark.slow

@@ -40,6 +40,7 @@ def _post_takes(relay: Relay, name: str) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [
@@ -91,6 +92,7 @@ def _is_open(made: socket.socket) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_head_that_is_too_large_is_refused(relay: Relay, stack: ExitStack) -> None:
     relay.start()
 
@@ -99,6 +101,7 @@ def test_a_head_that_is_too_large_is_refused(relay: Relay, stack: ExitStack) -> 
     assert b" 431 " in made.recv(200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [b'5\r\n{"mes', b'11\r\n{"messageId":"m"}'])
 def test_a_chunked_body_is_not_taken_where_nothing_is_signed(
     relay: Relay, stack: ExitStack, chunks: bytes
@@ -171,6 +174,7 @@ def test_a_log_that_nobody_reads_holds_up_neither_senders_nor_the_end(relay: Rel
     assert max(took) < 1
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_lets_attempts_end(relay: Relay) -> None:
     process = relay.start()
     _post_takes(relay, "before")

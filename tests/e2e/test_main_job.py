@@ -34,6 +34,7 @@ def test_the_demo_delivers_and_ends(tmp_path):
     assert "the working folder" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_demo_in_which_nothing_arrives_has_failed(tmp_path):
     script = "from relay.commands.demo import Demo; exit(Demo(print, events=()).run(once=True))"
 
@@ -78,6 +79,7 @@ def test_a_wrong_signature_delivers_nothing_and_is_in_the_request_log(relay, san
     assert sandbox.records() == []
 
 
+@pytest.mark.slow
 def test_what_comes_while_the_destinations_are_down_arrives_later_in_order(relay, sandbox):
     relay.start()
     relay.post({**EXAMPLE, "messageId": "before"})
@@ -109,6 +111,7 @@ def test_what_comes_while_the_destinations_are_down_arrives_later_in_order(relay
             assert texts == [number for number in range(10) if number % 2 == customer]
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_of_a_delivery_completes_it_after_its_restart(
     relay: Relay, sandbox: Sandbox
 ):
@@ -128,6 +131,7 @@ def test_a_worker_killed_in_the_middle_of_a_delivery_completes_it_after_its_rest
     assert len(sandbox.records("zendesk")) == 1, "the ticket was made before the kill"
 
 
+@pytest.mark.slow
 def test_a_killed_relay_starts_again_on_the_same_port_and_store(relay, sandbox):
     process = relay.start()
     relay.post(EXAMPLE)
@@ -154,6 +158,7 @@ def test_a_dead_child_is_started_again(relay):
     wait_for(lambda: not web.is_running() and relay.answers())
 
 
+@pytest.mark.slow
 def test_sigterm_ends_serve_within_ten_seconds_while_a_client_dribbles(relay, sandbox):
     process = relay.start()
     sandbox.fault(system="teams", wait=30)
@@ -170,6 +175,7 @@ def test_sigterm_ends_serve_within_ten_seconds_while_a_client_dribbles(relay, sa
     client.close()
 
 
+@pytest.mark.slow
 def test_two_hundred_dribbling_clients_do_not_delay_an_honest_one(relay):
     relay.start()
     clients = [_half_sent(relay, b'{"messageId": "x"}') for _ in range(200)]
@@ -239,6 +245,7 @@ def test_explain_tells_rules_attempts_and_what_is_next(relay, sandbox):
     assert "done: " in explained
 
 
+@pytest.mark.slow
 def test_explain_says_that_a_destination_is_paused_and_when_it_is_tried_again(relay, sandbox):
     relay.start()
     sandbox.fault(system="teams", status=401)
@@ -273,6 +280,7 @@ def test_a_config_with_faults_starts_nothing_and_names_them_all(relay):
     assert not (relay.folder / "relay.db").exists()
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_one_clear_line(relay):
     relay.start()
 

@@ -54,6 +54,7 @@ def test_the_relay_passes_every_scenario(relay: Relay, sandbox: Sandbox, tmp_pat
     assert len(effects) > 2 * 20  # each scenario that was played, by both witnesses
 
 
+@pytest.mark.slow
 def test_every_event_of_a_load_is_in_the_relay_and_behind_it(
     relay: Relay, sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from conftest import EXAMPLE, Relay, Sandbox
 
 BOT = """\
@@ -11,6 +12,7 @@ front-desk: {{connector: teams, mode: bot, service_url: "{url}", login_url: "{ur
                client_secret: anything, channel: "19:frontdesk@thread.tacv2","""
 
 
+@pytest.mark.slow
 def test_a_conversation_stays_in_its_thread(relay: Relay, sandbox: Sandbox) -> None:
     flow = f'front-desk: {{connector: teams, url: "{sandbox.url}/teams",'
     config = relay.config.read_text()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from conftest import EXAMPLE
 
 ROUTED = "to: [helpdesk, front-desk]"
 
 
+@pytest.mark.slow
 def test_what_died_is_resent_and_what_was_not_routed_is_replayed(relay, sandbox):
     with_helpdesk = relay.config.read_text()
     relay.config.write_text(with_helpdesk.replace(ROUTED, "to: [front-desk]"))

@@ -70,6 +70,7 @@ def test_a_store_can_be_filled_with_what_is_to_be_delivered(url: str) -> None:
     assert len({claim.lane_id for claim in claims}) == EVENTS + 1
 
 
+@pytest.mark.slow
 def test_small_and_large_tables_are_compared(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "scale.py"), "--tables", "--sizes", "100,300",
                "--rounds", "3", "--databases", "sqlite", "--json"]  # fmt: skip

@@ -19,6 +19,8 @@ from receiver import Receiver
 from relay.cluster.hints import Hints, waiting
 from relay.cluster.settings import declared
 
+pytestmark = pytest.mark.slow
+
 Missing = Callable[[str, str], None]
 
 

@@ -177,6 +177,7 @@ class TestTest:
         assert done.exit_code == 1
         assert 'no connector named "nobody" (installed: ' in done.output
 
+    @pytest.mark.slow
     def test_passes_options_on_and_leaves_the_working_folder_alone(self, tmp_path: Path) -> None:
         for name in ("pytest", "connectors", "conftest"):
             (tmp_path / f"{name}.py").write_text(f'raise SystemExit("a {name} of its own")')

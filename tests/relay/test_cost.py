@@ -21,6 +21,8 @@ from relay.rules.units import duration
 from relay.store import Database, Inbox, Queue, connect
 from relay.store.health import BATCH
 
+pytestmark = pytest.mark.slow
+
 #: More than a claim looks at in any case, and a hundred times as many.
 SMALL, LARGE = 200, 20_000
 #: In how many conversations, and what is changed about them.

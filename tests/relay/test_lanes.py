@@ -236,6 +236,7 @@ def test_the_database_itself_allows_one_head_per_conversation(
         db.execute(sa.update(schema.deliveries).values(state=State.PENDING))
 
 
+@pytest.mark.slow
 def test_no_delivery_is_forgotten_and_none_overtakes_under_eight_and_eight_threads(
     inbox: Inbox, new_queue: NewQueue, queries: Queries
 ) -> None:

@@ -58,6 +58,7 @@ def _with(column: str, text: str) -> Arrival:
     return replace(new, event=replace(new.event, **{column: text}))
 
 
+@pytest.mark.slow
 @LENGTHS
 def test_an_event_with_a_long_text_is_stored_alone_and_among_others(
     inbox: Inbox, database: Database, queries: Queries, length: int

@@ -72,6 +72,7 @@ def test_the_second_time_changes_nothing(empty: Database) -> None:
     assert len(list(Queries(empty).events())) == 1
 
 
+@pytest.mark.slow
 def test_four_processes_may_do_it_at_once(empty: Database) -> None:
     processes = [
         subprocess.Popen(

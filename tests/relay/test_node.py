@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 BEARER = """
@@ -19,6 +21,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 @contextmanager
 def _bearer(store: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run a process that takes a name, and give that."""
@@ -52,6 +55,7 @@ def test_a_worker_that_is_killed_leaves_its_name_to_the_next(tmp_path: Path) -> 
         assert first == second == "worker-1"
 
 
+@pytest.mark.slow
 def test_stores_beside_each_other_do_not_share_names(tmp_path: Path) -> None:
     with _bearer(tmp_path / "a.db") as (first, _), _bearer(tmp_path / "b.db") as (second, _):
         assert first == second == "worker-1"

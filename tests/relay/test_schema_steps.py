@@ -170,6 +170,7 @@ def _assert_kept(before: Rows, after: Rows) -> None:
             assert {each: row[each] for each in columns} in left, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("move", [_online, _by_hand])
 def test_every_revision_is_gone_up_and_down_and_up_with_rows_in_all_tables(
     blank: Database, tmp_path: Path, move: Move
@@ -193,6 +194,7 @@ def test_every_revision_is_gone_up_and_down_and_up_with_rows_in_all_tables(
         assert compare_metadata(context, schema.metadata) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blank", ["postgres"], indirect=True)
 def test_several_processes_may_do_it_at_once(blank: Database) -> None:
     processes = [
@@ -226,6 +228,7 @@ def test_an_unknown_revision_is_named_with_those_that_there_are(blank: Database)
             act()
 
 
+@pytest.mark.slow
 def test_tables_stay_while_living_nodes_need_them_unless_somebody_insists(
     blank: Database, tmp_path: Path
 ) -> None:
@@ -263,6 +266,7 @@ def test_an_older_version_goes_on_with_a_schema_that_serves_it(
         walk.migrate(blank, HEAD)
 
 
+@pytest.mark.slow
 def test_a_newer_version_does_not_break_older_nodes_and_then_shuts_them_out(
     blank: Database, tmp_path: Path
 ) -> None:

@@ -23,6 +23,8 @@ from relay.refused import Refusals
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect
 from relay.worker import Worker
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """\
 endpoints: [{path: /open, allow_unsigned: true}]
 destinations: {crm: {connector: scripted}}

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from fakes import LEASE, Clock, arrival, customer, delivered, failed, finish
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -701,10 +702,17 @@ class Store(RuleBasedStateMachine):
         self.world.arrived.add(work.id)
 
 
+# Shares of what the profile says, because one example is a long story.
+_A_FEW = settings(
+    max_examples=max(settings().max_examples // 25, 1), stateful_step_count=50, deadline=None
+)
+_MANY = settings(_A_FEW, max_examples=max(settings().max_examples // 5, 1))
+
+
 class TestStore(Store.TestCase):
-    settings = settings(
-        # Of what the profile says, because one example is a long story.
-        max_examples=max(settings().max_examples // 5, 1),
-        stateful_step_count=50,
-        deadline=None,
-    )
+    settings = _A_FEW
+
+
+@pytest.mark.slow
+class TestStoreAtLength(Store.TestCase):
+    settings = _MANY

@@ -107,6 +107,7 @@ def test_a_right_receiver_passes_every_scenario() -> None:
     assert [each.warnings for each in outcomes] == [[]] * len(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", WRONG)
 def test_a_wrong_receiver_fails_what_it_is_wrong_in_and_nothing_else(fault: str) -> None:
     how, expected = WRONG[fault]
