@@ -435,10 +435,11 @@ def kept(call: Call, *, status: int) -> dict[str, Any]:
     cut = call.content_length is not None and len(call.body) < call.content_length
     whole = call.has_body and call.is_read and not cut and status not in NEVER_ADMITTED
     signed = whole and call.is_signed
+    body = call.body if signed else call.body[:REFUSED_BODY]
     return {
         "signed": signed,
         "whole": whole and (signed or len(call.body) <= REFUSED_BODY),
-        "body": (call.body if signed else call.body[:REFUSED_BODY]) or None,
+        "body": body if call.has_body else None,
         "query": call.query[:REFUSED_BODY],
     }
 

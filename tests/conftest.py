@@ -40,7 +40,11 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "what goes wrong in tests/chaos")
     group.addoption(
-        "--chaos-seeds", type=int, default=1, metavar="N", help="run the seeds 1 to N (default: 1)"
+        "--chaos-seeds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run the seeds 1 to N (default: none)",
     )
     group.addoption(
         "--chaos-seed", type=int, action="append", metavar="S", help="run this seed, any number"

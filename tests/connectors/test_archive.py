@@ -269,6 +269,7 @@ class TestTogether:
 
         assert keys(instances[0]) == sorted(f"k{n}" for n in range(25))
 
+    @pytest.mark.slow
     def test_processes_take_turns(self, root: Path) -> None:
         script = WRITER + (
             "print('ready', flush=True); sys.stdin.readline()\n"

@@ -152,6 +152,7 @@ def _lines(process: Process, event: str) -> str:
     return "\n".join(line for line in process.said().splitlines() if f'"{event}"' in line)
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_holds_up_neither_senders_nor_the_end(relay: Relay) -> None:
     reads, writes = os.pipe()
     fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
@@ -186,6 +187,7 @@ def test_a_terminal_that_closes_lets_attempts_end(relay: Relay) -> None:
     assert '"event":"worker.stopped"' in process.said()
 
 
+@pytest.mark.slow
 def test_no_core_file_is_written() -> None:
     code = (
         "import ctypes; from relay.processes.process import write_no_core_files\n"

@@ -111,10 +111,9 @@ class TestNew:
         assert linted.returncode == 0, linted.stdout
         assert formatted.returncode == 0, formatted.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("like", scaffold.KINDS)
-    @pytest.mark.parametrize(
-        "chosen", ["not TestAcme", pytest.param("TestAcme", marks=pytest.mark.slow)]
-    )
+    @pytest.mark.parametrize("chosen", ["not TestAcme", "TestAcme"])
     def test_tests_of_each_kind_pass(self, tmp_path: Path, like: str, chosen: str) -> None:
         done = run("new", "acme", "--folder", str(tmp_path / "acme"), "--like", like)
         assert done.exit_code == 0, done.output

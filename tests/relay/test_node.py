@@ -37,6 +37,7 @@ def _bearer(store: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         process.kill()
 
 
+@pytest.mark.slow
 def test_workers_at_one_store_have_different_names(tmp_path: Path) -> None:
     store = tmp_path / "relay.db"
 
@@ -44,6 +45,7 @@ def test_workers_at_one_store_have_different_names(tmp_path: Path) -> None:
         assert (first, second) == ("worker-1", "worker-2")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_leaves_its_name_to_the_next(tmp_path: Path) -> None:
     store = tmp_path / "relay.db"
 

@@ -189,6 +189,7 @@ def test_a_node_that_is_killed_is_silent_and_another_one_takes_its_work_over(
     assert set(_states(site)) == {doomed_name, heir_name}
 
 
+@pytest.mark.slow
 def test_a_relay_on_one_machine_lists_itself_while_it_runs(tmp_path: Path) -> None:
     site = Site(tmp_path, store="sqlite:///relay.db")
     running = site.serve()

@@ -23,7 +23,6 @@ def system() -> Iterator[Flow]:
         yield made
 
 
-@pytest.mark.slow
 @pytest.fixture
 def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
     made = Site(tmp_path, store="sqlite:///relay.db", flow=system.url)

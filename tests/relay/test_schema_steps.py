@@ -246,6 +246,7 @@ def test_tables_stay_while_living_nodes_need_them_unless_somebody_insists(
     heartbeat.close()
 
 
+@pytest.mark.slow
 def test_an_older_version_goes_on_with_a_schema_that_serves_it(
     blank: Database, tmp_path: Path
 ) -> None:

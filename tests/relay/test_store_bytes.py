@@ -146,6 +146,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         made.close()
 
 
+@pytest.mark.slow
 def test_after_a_clean_stop_the_log_holds_nothing(site: Site) -> None:
     relay = site.serve("serve")
     for number in range(20):

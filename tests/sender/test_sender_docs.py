@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 from sender.cli import main
 from sender.scenarios import SCENARIOS
@@ -78,6 +79,7 @@ def test_the_table_of_scenarios_is_that_of_the_program() -> None:
     assert named == [each.name for each in SCENARIOS]
 
 
+@pytest.mark.slow
 def test_the_tests_on_the_page_pass(tmp_path: Path) -> None:
     tests = [each for each in _fenced("testing.md", "python") if "def test_" in each]
     (tmp_path / "test_page.py").write_text("\n".join(tests))
