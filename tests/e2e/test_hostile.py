@@ -250,6 +250,7 @@ def test_two_thousand_hostile_requests_hold_no_honest_one_up(relay: Relay) -> No
     assert len(took) > 10
     assert max(took) < 1
     assert grown[0] < 10, f"{memory:.1f} MB of memory, {grown[0]:+.1f}"
-    assert grown[1] < 10, f"{disk:.1f} MB on disk, {grown[1]:+.1f}"
+    # The ring of refused requests fills up.
+    assert grown[1] < 30, f"{disk:.1f} MB on disk, {grown[1]:+.1f}"
     assert receiver.is_running()
     assert '"level":"error"' not in process.said()
