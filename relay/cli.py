@@ -9,7 +9,7 @@ import click
 #: The command and the file in relay/commands/ that has it, in the order of the help.
 COMMANDS = {
     "demo": "demo",
-    "serve": "serve", "web": "serve", "work": "serve", "sandbox": "serve",
+    "serve": "serve", "web": "serve", "work": "serve", "reload": "serve", "sandbox": "serve",
     "check": "check",
     "connectors": "connectors",
     "events": "inspect", "explain": "inspect", "nodes": "inspect",

@@ -9,6 +9,8 @@ a hint that is lost, doubled or late changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 from celery import Celery, signals
 
@@ -50,9 +52,13 @@ def hints(config: Config) -> Hints:
     return Hints(app, settings.concurrency_of(config))
 
 
-def work(config: Config) -> int:
-    """Run a worker with a beat in it until SIGTERM or SIGINT; return the exit code."""
+def work(config: Config, ready: Callable[[], None] = lambda: None) -> int:
+    """Run a worker with a beat in it until SIGTERM or SIGINT; return the exit code.
+
+    *ready* is called when it takes messages.
+    """
     settings.use(config)
+    signals.worker_ready.connect(lambda **_: ready(), weak=False)
     app.steps["worker"].add(node.EmbeddedBeat)
     worker = app.Worker(quiet=True, loglevel="WARNING")
     worker.start()

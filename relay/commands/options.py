@@ -160,6 +160,7 @@ receiving_option = _config_option(type=ConfigFile(Need.ENDPOINTS))
 #: For commands that only work on the store: no secrets of destinations or endpoints are needed.
 store_option = _config_option(type=ConfigFile(Need.NO_SECRETS))
 loaded_option = _config_option("loaded", type=LoadedFile())
+config_path_option = _config_option("path", type=click.Path(path_type=Path))
 PERSON = (
     click.option("--why", type=Text(), help="Why you do this; kept with the action."),
     click.option("--who", type=Text(), default=_os_user, help="Who does this; default: you."),

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 from connectors import sandbox as stand_ins
-from relay import logs, processes
-from relay.commands.options import config_option, loaded_option, opened
-from relay.config.document import Document
+from relay import destinations, logs, migrations, processes
+from relay.commands.options import FAILED, config_path_option, loaded_option, opened
+from relay.config.document import ConfigError, Document
+from relay.config.load import load_document
 from relay.config.model import Config
-from relay.processes import PortTaken
+from relay.migrations import Unusable
+from relay.processes import NotTaken, PortTaken
+from relay.store import StoreUnavailable
+
+_trial_option = click.option(
+    processes.TRIAL, is_flag=True, hidden=True, help="Try a start, and end."
+)
 
 
 @click.command()
@@ -21,44 +30,71 @@ from relay.processes import PortTaken
 @click.option(
     "--watch", is_flag=True, help="Start again when config, secrets or connectors change."
 )
-def serve(loaded: tuple[Config, Document], watch: bool) -> None:
+@_trial_option
+def serve(loaded: tuple[Config, Document], watch: bool, trial: bool) -> None:
     """Run the receiver and the worker as processes of one command.
 
     \b
     Examples: gofax-relay serve --config /etc/gofax-relay/config.yaml
               gofax-relay serve --watch
-    On SIGTERM, running attempts get 8 s; the leases of the rest run out.
+    On SIGTERM, running attempts get 8 s; the leases of the rest run out. SIGHUP and
+    `gofax-relay reload` read the config again, and refuse no request meanwhile.
 
     --watch is for those who write a config or a connector. It follows the config, the files that
     it names for secrets, and the Python files of its connectors outside site-packages.
     """
-    config, document = loaded
+    _, document = loaded
     if watch:
         sys.exit(_watcher().run(document.path))
-    sys.exit(processes.serve(_listening(config)))
+    _run("serve", loaded, trial=trial)
 
 
 @click.command()
-@config_option
-def web(config: Config) -> None:
+@loaded_option
+@_trial_option
+def web(loaded: tuple[Config, Document], trial: bool) -> None:
     """Run the receiver without a worker.
 
     \b
     Example: gofax-relay web --config config.yaml
+    SIGHUP and `gofax-relay reload` read the config again.
     """
-    processes.run_web(_listening(config))
+    _run("web", loaded, trial=trial)
 
 
 @click.command()
-@config_option
-def work(config: Config) -> None:
+@loaded_option
+@_trial_option
+def work(loaded: tuple[Config, Document], trial: bool) -> None:
     """Run a worker without the receiver.
 
     \b
     Example: gofax-relay work --config config.yaml
+    SIGHUP and `gofax-relay reload` read the config again.
     """
-    _prepare(config)
-    processes.run_worker(config)
+    _run("work", loaded, trial=trial)
+
+
+@click.command()
+@config_path_option
+def reload(path: Path) -> None:
+    """Let what runs with this config read it again, and wait until the new one answers.
+
+    \b
+    Example: gofax-relay reload --config /etc/gofax-relay/config.yaml
+    No request is refused meanwhile. Faults are printed, and what runs goes on as it was: exit
+    code 1, as if nothing runs here. Run it after `pip install`, too: another version takes over.
+    """
+    try:
+        answers = processes.ask_for_reload(path)
+    except OSError as error:
+        raise click.ClickException(f"no answer to the reload: {error}") from error
+    if not answers:
+        raise click.ClickException(f"nothing runs with {path} on this machine")
+    for each in answers:
+        said = each.faults or f"version {each.version}, config {each.config}"
+        click.echo(f"{each.command} ({each.pid}): {said}", err=bool(each.faults))
+    sys.exit(FAILED if any(each.faults for each in answers) else 0)
 
 
 @click.command()
@@ -88,14 +124,33 @@ def sandbox(port: int, host: str) -> None:
     server.server_close()
 
 
-def _listening(config: Config) -> Config:
-    """Find out now whether the port is free, not when the processes run."""
+def _run(command: str, loaded: tuple[Config, Document], *, trial: bool) -> NoReturn:
+    config, document = loaded
+    if trial:
+        opened(config).close()
+        sys.exit()
     try:
-        settled = processes.settle_port(config)
+        code = processes.run(
+            command,
+            document.path,
+            config,
+            reread=partial(_reread, document.path),
+            prepare=_prepare,
+        )
     except PortTaken as error:
         raise click.ClickException(str(error)) from error
-    _prepare(settled)
-    return settled
+    sys.exit(code)
+
+
+def _reread(path: Path, running: Config) -> Config:
+    """Read the file again. Raises :class:`~relay.processes.NotTaken`."""
+    try:
+        config, _ = load_document(path, find_connector=destinations.find)
+        if config.store != running.store:
+            migrations.opened(config).close()
+    except (ConfigError, Unusable, StoreUnavailable) as error:
+        raise NotTaken(str(error)) from error
+    return config
 
 
 def _watcher() -> Any:

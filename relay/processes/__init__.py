@@ -1,9 +1,18 @@
-"""The processes of the relay: started together, watched, restarted, stopped together."""
+"""The processes of the relay: started together, watched, replaced, stopped together."""
 
-from relay.processes.listening import PortTaken, settle_port
+from relay.processes.control import Reloaded, ask_for_reload
+from relay.processes.handover import TRIAL
+from relay.processes.listening import PortTaken
 from relay.processes.process import run_until_stopped
-from relay.processes.supervisor import serve
-from relay.processes.web import run_web
-from relay.processes.worker import run_worker
+from relay.processes.run import run
+from relay.processes.supervisor import NotTaken
 
-__all__ = ["PortTaken", "run_until_stopped", "run_web", "run_worker", "serve", "settle_port"]
+__all__ = [
+    "TRIAL",
+    "NotTaken",
+    "PortTaken",
+    "Reloaded",
+    "ask_for_reload",
+    "run",
+    "run_until_stopped",
+]

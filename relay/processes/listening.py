@@ -1,31 +1,97 @@
-"""The address that the relay listens on."""
+"""The socket that the relay listens on: it outlives every process that accepts from it."""
 
 from __future__ import annotations
 
+import os
 import socket
+from dataclasses import dataclass
+from typing import Any
 
-from relay.config.model import Config
+from relay.config import environment
+from relay.config.model import Server
+
+#: Connections that wait, at the most, while no receiver accepts them.
+BACKLOG = 1024
+#: The first descriptor that systemd passes, and the variables that say so.
+_FIRST, _FOR, _COUNT = 3, "LISTEN_PID", "LISTEN_FDS"
 
 
 class PortTaken(Exception):
-    """Somebody else listens where we should."""
+    """The address cannot be listened on."""
 
 
-def settle_port(config: Config) -> Config:
-    """Return *config* with the port that will be listened on, chosen now if it was 0.
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening socket, and what the config said when it was made."""
 
-    Raises :class:`PortTaken` if the address cannot be had.
+    #: As ``server.listen`` has it; its port may be 0.
+    wanted: str
+    socket: socket.socket
+    #: Whether systemd made it, and keeps it.
+    is_passed: bool = False
+
+    @property
+    def host(self) -> str:
+        return str(self.socket.getsockname()[0])
+
+    @property
+    def port(self) -> int:
+        return int(self.socket.getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        """Return ``host:port``, with the port that was chosen if it was 0."""
+        is_v6 = self.socket.family == socket.AF_INET6
+        return f"[{self.host}]:{self.port}" if is_v6 else f"{self.host}:{self.port}"
+
+
+def listen(server: Server) -> Listener:
+    """Listen where *server* says, or take the socket that systemd made.
+
+    Raises :class:`PortTaken`. The socket is made without SO_REUSEPORT: a second relay at the
+    port must be refused, or it would take half of the calls.
     """
-    host, port = config.server.host, config.server.port
+    passed = _passed()
     try:
-        # Names like localhost are resolved here: the server takes addresses only.
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            host, port = probe.getsockname()[:2]
+        family, address = _resolved(server)
+        made = passed or _made(family, address)
+        listener = Listener(server.listen, made, is_passed=passed is not None)
     except OSError as error:
-        raise PortTaken(f"server.listen: {host}:{port}: {error.strerror}") from error
-    listen = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
-    server = config.server.model_copy(update={"listen": listen})
-    return config.model_copy(update={"server": server})
+        raise PortTaken(f"server.listen: {server.listen}: {error.strerror}") from error
+    if passed and passed.getsockname()[:2] != address[:2]:
+        said = f"server.listen: {server.listen}, but systemd listens on {listener.address}"
+        raise PortTaken(said)
+    return listener
+
+
+def adopt(wanted: str, descriptor: int, *, is_passed: bool) -> Listener:
+    """Take a socket over that this process had before it executed itself anew."""
+    os.set_inheritable(descriptor, False)
+    return Listener(wanted, socket.socket(fileno=descriptor), is_passed)
+
+
+def _resolved(server: Server) -> tuple[int, tuple[Any, ...]]:
+    """Return family and address. Names like localhost may have several: the first one counts."""
+    found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    return found[0][0], found[0][4]
+
+
+def _made(family: int, address: tuple[Any, ...]) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _passed() -> socket.socket | None:
+    """Return the socket that systemd passes to this process; None: it passes none."""
+    is_ours = environment.take(_FOR) == str(os.getpid())
+    if environment.take(_COUNT) != "1" or not is_ours:
+        return None
+    os.set_inheritable(_FIRST, False)
+    return socket.socket(fileno=_FIRST)

@@ -31,11 +31,16 @@ CLOSE = 0.4
 #: Seconds between the death of a child and its next start.
 RESTART_AFTER = 1.0
 #: Signals that end a process, after what runs has ended.
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGINT)
+#: Tells a process that another one has taken over: it ends when what runs has ended.
+RETIRE = signal.SIGUSR1
 #: Seconds after which a waiting thread asks for the interpreter. Dozens of them wait under load,
 #: each wakes up so often to ask, and with Python's 5 ms that cost more than the requests did;
 #: no thread of the receiver computes for long.
 SWITCH_INTERVAL = 0.05
+
+#: Called by a process when it does its work.
+Ready = Callable[[], None]
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 

@@ -1,126 +1,350 @@
-"""The processes of one ``serve``: web and worker, started together, watched, stopped together."""
+"""Keeps the processes of a command running; replaces them when its config or code changes."""
 
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
+import selectors
 import signal
-import threading
+import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import wait
-from multiprocessing.context import ForkProcess
+from importlib import metadata
 from types import FrameType
 
 import structlog
 
+from relay.config.effective import version_of
 from relay.config.model import Config
-from relay.processes.process import (
-    CLOSE,
-    ENDING,
-    KILL_AFTER,
-    RESTART_AFTER,
-    close_store,
-    end_with,
-    write_no_core_files,
-)
-from relay.processes.web import run_web
-from relay.processes.worker import run_worker
-from relay.store import connect
+from relay.processes import handover, web, worker
+from relay.processes.child import Child, fork
+from relay.processes.control import Caller, Control, Reloaded
+from relay.processes.handover import Handover
+from relay.processes.listening import Listener, PortTaken, listen
+from relay.processes.process import ENDING, KILL_AFTER, RESTART_AFTER, RETIRE, Ready
 
 log = structlog.get_logger()
 
+#: Seconds that new processes may take until they work.
+LONGEST_START = 30.0
+#: Seconds between looks at the children, at what starts, and a life that was long enough.
+LOOK, LOOK_AT_START, LIVED = 0.5, 0.05, 10.0
+#: Which roles a command has.
+ROLES = {"serve": ("web", "worker"), "web": ("web",), "work": ("worker",)}
 
-def serve(config: Config) -> int:
-    """Run web and worker as two processes of this one; return the exit code."""
-    write_no_core_files()
-    # Not connected to before the fork, and not before the children have ended.
-    database = connect(config.store)
-    roles = {"web": partial(run_web, config), "worker": partial(run_worker, config)}
-    supervisor = Supervisor(roles)
-    code = supervisor.run()
-    # One that was killed left the log as it was. Nothing holds up our own end, though.
-    closing = threading.Thread(target=close_store, args=(database,), daemon=True, name="close")
-    closing.start()
-    closing.join(max(CLOSE, supervisor.ends_at - time.monotonic()))
-    return code
+
+class NotTaken(Exception):
+    """A config cannot be run; what ran before goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What children are started with."""
+
+    config: Config
+    #: None where nothing receives.
+    listener: Listener | None
+
+    def run(self, role: str, ready: Ready) -> None:
+        """Do the work of *role* in this process."""
+        if self.listener is not None and role == "web":
+            web.run_web(self.config, self.listener, ready)
+        if role == "worker":
+            if self.listener is not None:
+                self.listener.socket.close()
+            worker.run_worker(self.config, ready)
+
+    def retired_within(self, role: str) -> float:
+        """Return how many seconds a child has to end when another one has taken over."""
+        if role == "web":
+            return web.RETIRED_WITHIN + KILL_AFTER
+        return worker.retired_within(self.config) + KILL_AFTER
 
 
 class Supervisor:
-    """Keeps child processes running, by fork: they share the memory of what is imported."""
+    """The parent of the processes of one command."""
 
-    def __init__(self, roles: Mapping[str, Callable[[], None]]) -> None:
-        self._roles = roles
-        self._children: dict[str, _Child] = {}
-        self._stopping = False
+    def __init__(
+        self,
+        command: str,
+        setup: Setup,
+        *,
+        reread: Callable[[Config], Config],
+        control: Control | None,
+        before: Handover | None = None,
+    ) -> None:
+        """*reread* reads the config again, given the one that runs, and raises :class:`NotTaken`.
+
+        *before*: what this process was before it executed itself anew.
+        """
+        self._command = command
+        self._setup = setup
+        self._reread = reread
+        self._control = control
+        self._before = before
+        self._installed = handover.installed()
+        self._children: dict[str, Child] = {}
+        #: Children that end, each with the time at which it is killed.
+        self._retired: list[tuple[Child, float]] = []
+        #: When roles whose child died are started again.
+        self._due: dict[str, float] = {}
+        self._is_stopping = self._is_asked = False
+        #: The connection of the caller who waits for the reload that is under way.
+        self._caller: socket.socket | None = None
+        self._terminal = _Terminal()
         #: When a child that has not ended is killed.
         self.ends_at = 0.0
 
     def run(self) -> int:
-        """Start the roles, restart what dies, and stop all on SIGTERM, SIGINT or SIGHUP."""
+        """Run until SIGTERM or SIGINT; SIGHUP and callers reload. Returns the exit code."""
+        self._listen_to_signals()
+        gc.freeze()
+        code = 0
+        if self._before is not None:
+            self._succeed(self._before)
+        else:
+            self._children = self._started(self._setup)
+        while not (self._is_stopping or code):
+            self._wait(LOOK)
+            code = self._look_after_children()
+            self._reload_if_asked()
+        self._stop_children()
+        return code
+
+    def _listen_to_signals(self) -> None:
+        self._woken, self._waker = os.pipe()
+        for descriptor in (self._woken, self._waker):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         for number in ENDING:
             signal.signal(number, self._stop)
-        gc.freeze()
-        for role in self._roles:
-            self._start(role)
-        while not self._stopping:
-            wait([child.process.sentinel for child in self._children.values()], timeout=0.5)
-            for role in self._dead():
-                if self._stopping:
-                    break
-                if not self._restart(role):
-                    self._stop_children()
-                    return 1
-        self._stop_children()
-        return 0
-
-    def _start(self, role: str) -> None:
-        process = multiprocessing.get_context("fork").Process(
-            target=_child, args=(self._roles[role], os.getpid()), name=role
-        )
-        process.start()
-        self._children[role] = _Child(process, time.monotonic())
-
-    def _dead(self) -> list[str]:
-        return [role for role, child in self._children.items() if not child.process.is_alive()]
-
-    def _restart(self, role: str) -> bool:
-        """Start *role* again; False if it dies as soon as it starts, which no restart mends."""
-        child = self._children[role]
-        log.error("process.died", role=role, exit_code=child.process.exitcode)
-        if time.monotonic() - child.started < RESTART_AFTER * 2 and child.process.exitcode == 1:
-            return False
-        time.sleep(RESTART_AFTER)
-        self._start(role)
-        return True
+        signal.signal(signal.SIGHUP, self._hang_up)
+        # With a handler of its own, the end of a child wakes us up.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handover.HELD_BACK)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        if self._control is not None:
+            self._selector.register(self._control.listening, selectors.EVENT_READ)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
+        self._is_stopping = True
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._terminal.is_gone:
+            self._is_stopping = True
+        self._is_asked = True
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for a signal, the end of a child, or a caller."""
+        self._selector.select(seconds)
+        with suppress(BlockingIOError):
+            os.read(self._woken, 4096)
+
+    def _started(self, setup: Setup) -> dict[str, Child]:
+        return {role: self._fork(role, setup) for role in ROLES[self._command]}
+
+    def _fork(self, role: str, setup: Setup) -> Child:
+        return fork(role, partial(setup.run, role), forget=partial(self._forget, setup))
+
+    def _forget(self, setup: Setup) -> None:
+        """Close in a child with *setup* what only the supervisor needs."""
+        self._selector.close()
+        os.close(self._woken)
+        os.close(self._waker)
+        if self._control is not None:
+            self._control.listening.close()
+        if self._caller is not None:
+            self._caller.close()
+        if setup.listener is not self._setup.listener:
+            _close(self._setup.listener)
+
+    def _look_after_children(self) -> int:
+        """Start again what died; return an exit code if that cannot help."""
+        for role, child in self._children.items():
+            if not child.is_alive and role not in self._due:
+                log.error("process.died", role=role, exit_code=child.exit_code)
+                lived = time.monotonic() - child.started
+                if child.exit_code == 1 and lived < RESTART_AFTER * 2:
+                    return 1
+                fell = child.exit_code != 0 and lived < LIVED
+                self._due[role] = time.monotonic() + (RESTART_AFTER if fell else 0)
+        for role, due in list(self._due.items()):
+            if time.monotonic() >= due and not self._is_stopping:
+                del self._due[role]
+                self._children[role] = self._fork(role, self._setup)
+        self._retired = [each for each in self._retired if not _has_ended(*each)]
+        return 0
+
+    def _reload_if_asked(self) -> None:
+        if self._is_asked and not self._is_stopping:
+            self._is_asked = False
+            self._reload(None)
+        for caller in self._control.callers() if self._control else ():
+            self._caller = caller.connection
+            self._reload(caller)
+            self._caller = None
+
+    def _reload(self, caller: Caller | None) -> None:
+        """Run the file as it is now with what is installed now, or go on as before."""
+        try:
+            if handover.installed() != self._installed:
+                self._become_new(caller)
+            config = self._reread(self._setup.config)
+            self._swap(replace(self._setup, config=config, listener=self._listener_for(config)))
+        except NotTaken as error:
+            log.error("config.not_taken", reason=str(error))
+            self._answer(caller, faults=str(error))
+        else:
+            log.info("config.reloaded", config=version_of(config))
+            self._answer(caller)
+
+    def _listener_for(self, config: Config) -> Listener | None:
+        have = self._setup.listener
+        if have is None or have.wanted == config.server.listen:
+            return have
+        if have.is_passed:
+            raise NotTaken("server.listen: systemd holds the socket; restart it and its service")
+        try:
+            return listen(config.server)
+        except PortTaken as error:
+            raise NotTaken(str(error)) from error
+
+    def _swap(self, setup: Setup) -> None:
+        """Start children with *setup*, and let those that run end when the new ones work.
+
+        Raises :class:`NotTaken` if the new ones do not come to work; the others are untouched.
+        """
+        new = self._started(setup)
+        try:
+            self._await_ready(new, setup)
+        except NotTaken:
+            _end(list(new.values()))
+            if setup.listener is not self._setup.listener:
+                _close(setup.listener)
+            raise
+        for role, child in self._children.items():
+            child.tell(RETIRE)
+            ends_at = time.monotonic() + self._setup.retired_within(role)
+            self._retired.append((child, ends_at))
+        if setup.listener is not self._setup.listener:
+            _close(self._setup.listener)
+        self._children, self._setup, self._due = new, setup, {}
+
+    def _await_ready(self, new: Mapping[str, Child], setup: Setup) -> None:
+        ends_at = time.monotonic() + LONGEST_START
+        while waited_for := [child for child in new.values() if not child.is_ready]:
+            for child in new.values():
+                if not child.is_alive:
+                    raise NotTaken(f"the new {child.role} ended: its log says why")
+            if self._is_stopping:
+                raise NotTaken("it was told to end meanwhile")
+            if time.monotonic() > ends_at:
+                raise NotTaken(f"the new {waited_for[0].role} does not work: its log says why")
+            if setup.listener is not None:
+                # A receiver is ready when it answers; which one a call comes to is chance.
+                web.answers(setup.listener.address)
+            self._wait(LOOK_AT_START)
+
+    def _become_new(self, caller: Caller | None) -> None:
+        """Execute what is installed now in our place. Raises :class:`NotTaken`."""
+        if faults := handover.trial():
+            raise NotTaken(faults)
+        log.info("process.replaced", pid=os.getpid(), before=metadata.version("gofax-relay"))
+        listener, control = self._setup.listener, self._control
+        try:
+            handover.execute_anew(
+                Handover(
+                    wanted=listener.wanted if listener else "",
+                    listening=listener.socket.fileno() if listener else None,
+                    is_passed=bool(listener and listener.is_passed),
+                    control=control.listening.fileno() if control else None,
+                    caller=caller.connection.fileno() if caller else None,
+                    children={role: child.pid for role, child in self._children.items()},
+                    retired=[(child.role, child.pid) for child, _ in self._retired],
+                )
+            )
+        except OSError as error:
+            raise NotTaken(f"what is installed now cannot be run: {error}") from error
+
+    def _succeed(self, before: Handover) -> None:
+        """Take over the children of what this process was, and replace them."""
+        self._children = {role: Child(role, pid) for role, pid in before.children.items()}
+        for role, pid in before.retired:
+            ends_at = time.monotonic() + self._setup.retired_within(role)
+            self._retired.append((Child(role, pid), ends_at))
+        caller = None if before.caller is None else Caller.of(before.caller)
+        self._caller = None if caller is None else caller.connection
+        try:
+            self._swap(replace(self._setup, listener=self._listener_for(self._setup.config)))
+        except NotTaken as error:
+            log.error("config.not_taken", reason=str(error))
+            self._answer(caller, faults=str(error))
+        else:
+            log.info("config.reloaded", config=version_of(self._setup.config))
+            self._answer(caller)
+        self._caller = None
+
+    def _answer(self, caller: Caller | None, *, faults: str = "") -> None:
+        if caller is not None:
+            caller.answer(
+                Reloaded(
+                    command=self._command,
+                    pid=os.getpid(),
+                    version=self._installed.get("gofax-relay", ""),
+                    config=version_of(self._setup.config),
+                    faults=faults,
+                )
+            )
 
     def _stop_children(self) -> None:
-        for child in self._children.values():
-            if child.process.is_alive():
-                child.process.terminate()
+        _close(self._setup.listener)
         self.ends_at = time.monotonic() + KILL_AFTER
-        for role, child in self._children.items():
-            child.process.join(max(0.0, self.ends_at - time.monotonic()))
-            if child.process.is_alive():
-                log.warning("process.killed", role=role)
-                child.process.kill()
-                child.process.join()
+        _end([*self._children.values(), *(child for child, _ in self._retired)], self.ends_at)
 
 
-@dataclass(frozen=True, slots=True)
-class _Child:
-    process: ForkProcess
-    started: float
+class _Terminal:
+    """The terminal that a command was started from, if that ends the command when it closes."""
+
+    def __init__(self) -> None:
+        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self._counts = not ignored and _has_terminal()
+
+    @property
+    def is_gone(self) -> bool:
+        return self._counts and not _has_terminal()
 
 
-def _child(role: Callable[[], None], parent: int) -> None:
-    for number in ENDING:
-        signal.signal(number, signal.SIG_DFL)
-    end_with(parent)
-    role()
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _has_ended(child: Child, ends_at: float) -> bool:
+    if child.is_alive and time.monotonic() > ends_at:
+        log.warning("process.killed", role=child.role)
+        child.tell(signal.SIGKILL)
+    return not child.is_alive
+
+
+def _end(children: Sequence[Child], ends_at: float | None = None) -> None:
+    """Let children end, and kill those that have not at *ends_at*."""
+    ends_at = ends_at or time.monotonic() + KILL_AFTER
+    for child in children:
+        child.tell(signal.SIGTERM)
+    for child in children:
+        if not child.join(ends_at):
+            log.warning("process.killed", role=child.role)
+            child.tell(signal.SIGKILL)
+            child.join(float("inf"))
+
+
+def _close(listener: Listener | None) -> None:
+    if listener is not None:
+        listener.socket.close()

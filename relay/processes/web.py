@@ -5,24 +5,30 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 import structlog
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
-from granian.server import Server
+from granian.server.mp import MPServer
 
 from relay.app import create_app
 from relay.config.model import Config
 from relay.every import Every
 from relay.node import Heartbeat, leave
+from relay.processes.drain import Drain
+from relay.processes.listening import BACKLOG, Listener
 from relay.processes.process import (
     DRAIN,
     RESTART_AFTER,
+    RETIRE,
+    Ready,
     allow_connections,
     close_store,
     cluster,
@@ -34,67 +40,125 @@ from relay.processes.process import (
 from relay.refused import Refusals
 from relay.store import Database, Inbox, connect
 
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
 log = structlog.get_logger()
 
 #: Seconds and bytes that the head of a request may take.
 LONGEST_HEAD, LARGEST_HEAD = 10, 16_384
 #: Connections that the receiver holds at the most, if the system allows as many files.
 CONNECTIONS = 8192
+#: Seconds in which open connections may end by themselves, before Granian ends them: if the relay
+#: stops, and if another receiver has taken over.
+HURRY, RETIRED_WITHIN = 1.0, float(LONGEST_HEAD)
 #: Seconds between looks at the receiver, that an answer may take, after which its silence ends it
 #: (so that ten are not over with one look more), and that it may take to start.
 LOOK_AT_RECEIVER, LONGEST_ANSWER, SILENT_AFTER, LONGEST_START = 1.0, 2.0, 7.0, 30.0
 
 
-def run_web(config: Config) -> None:
-    """Serve HTTP in this process and one child until SIGTERM, SIGINT or SIGHUP."""
+def run_web(config: Config, listener: Listener, ready: Ready) -> None:
+    """Serve HTTP in this process and one child.
+
+    SIGTERM and SIGINT end it soon; SIGUSR1 ends it when every connection has been served, while
+    another receiver accepts new ones.
+    """
     write_no_core_files()
     allow_connections()
-    log.info("web.started", listen=config.server.listen)
+    log.info("web.started", listen=listener.address)
     for each in config.endpoints:
-        url = f"http://{config.server.listen}{each.path}"
-        log.info("endpoint.served", url=url, guard=each.guard)
+        log.info("endpoint.served", url=f"http://{listener.address}{each.path}", guard=each.guard)
     # Not connected to before the fork.
     database = connect(config.store)
     node = node_name(database, "web")
     # What is imported lives as long as we do: frozen before the fork, its memory stays shared.
     gc.freeze()
-    server = Server(
-        "relay",
-        address=config.server.host,
-        port=config.server.port,
-        interface=Interfaces.WSGI,
-        # HTTP/2 by prior knowledge lets requests without an end hold threads for good.
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=LONGEST_HEAD * 1000, max_buffer_size=LARGEST_HEAD
-        ),
-        blocking_threads=config.server.threads,
-        # Connections, silent ones included, which a thread is not needed for.
-        backpressure=max(CONNECTIONS, config.server.threads * 2),
-        backlog=1024,
-        workers_kill_timeout=DRAIN,
-        websockets=False,
-        log_enabled=False,
-        respawn_failed_workers=True,
-        respawn_interval=RESTART_AFTER,
-    )
-    # There is no reload yet: a terminal that closes ends the receiver as SIGTERM does.
-    server.signal_handler_reload = server.signal_handler_interrupt  # type: ignore[method-assign]
+    server = _Server(config, listener)
     # Its process keeps the list up to date, and is gone by then.
     server.on_shutdown(partial(_leave, database, node))
-    watch = ReceiverWatch(config, lambda: [_pid(worker) for worker in server.wrks])
+    watch = ReceiverWatch(listener, lambda: [_pid(worker) for worker in server.wrks])
     server.on_startup(watch.start)
     server.on_shutdown(watch.close)
     try:
         # Granian's default loader imports a module; ours builds the app from the config.
-        server.serve(
-            target_loader=partial(_load_app, config, node, os.getpid()), wrap_loader=False
-        )
+        load = partial(_load_app, config, listener, node, os.getpid(), ready)
+        server.serve(target_loader=load, wrap_loader=False)
     except SystemExit as error:
         if error.code:
             # Granian gives up, in its own log only, when its process dies again and again.
             log.error("web.ended", exit_code=error.code, reason="its process died repeatedly")
         raise
+
+
+class _Server(MPServer):
+    """Granian's server, at a socket that was there before it and stays when it ends."""
+
+    def __init__(self, config: Config, listener: Listener) -> None:
+        super().__init__(
+            "relay",
+            address=listener.host,
+            port=listener.port,
+            interface=Interfaces.WSGI,
+            # HTTP/2 by prior knowledge lets requests without an end hold threads for good.
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=LONGEST_HEAD * 1000, max_buffer_size=LARGEST_HEAD
+            ),
+            blocking_threads=config.server.threads,
+            # Connections, silent ones included, which a thread is not needed for.
+            backpressure=max(CONNECTIONS, config.server.threads * 2),
+            backlog=BACKLOG,
+            workers_kill_timeout=DRAIN,
+            websockets=False,
+            log_enabled=False,
+            respawn_failed_workers=True,
+            respawn_interval=RESTART_AFTER,
+        )
+        self._listener = listener
+
+    def startup(self, *given: Any) -> None:
+        super().startup(*given)  # type: ignore[no-untyped-call]
+        signal.signal(RETIRE, self._retire)
+
+    def signal_handler_interrupt(self, *_: Any, **__: Any) -> None:
+        """Refuse new connections, and end when those that are open have been served."""
+        self._listener.socket.close()
+        self._shd = None
+        self._end_within(HURRY)
+
+    # A terminal that closes tells the supervisor, which decides.
+    signal_handler_reload = None  # type: ignore[assignment]
+
+    def _retire(self, *_: Any) -> None:
+        self._end_within(RETIRED_WITHIN)
+
+    def _end_within(self, seconds: float) -> None:
+        """Let the receiver accept nothing more, and end it when it is empty or *seconds* are over.
+
+        Granian alone would close connections which it has accepted and not read from.
+        """
+        for worker in self.wrks:
+            worker.interrupt_by_parent = True
+            if pid := _pid(worker):
+                os.kill(pid, RETIRE)
+        threading.Thread(target=self._end, args=(seconds,), daemon=True, name="end").start()
+
+    def _end(self, seconds: float) -> None:
+        ends_at = time.monotonic() + seconds
+        for worker in self.wrks:
+            worker.join(max(0.0, ends_at - time.monotonic()))  # type: ignore[no-untyped-call]
+        super().signal_handler_interrupt()  # type: ignore[no-untyped-call]
+
+    def _init_shared_socket(self) -> None:
+        """Share our socket: Granian would make one with SO_REUSEPORT for every process.
+
+        When one of two such sockets is closed, the system resets what waits at it.
+        """
+        self._ssp = self._sso = None
+        # Its types are those of a socket that Granian makes, and the stub of the holder is wrong.
+        self._sfd = os.dup(self._listener.socket.fileno())  # type: ignore[assignment]
+        holder: Any = SocketHolder
+        self._shd = holder(self._sfd, False, BACKLOG)
 
 
 def _leave(database: Database, node: str) -> None:
@@ -106,18 +170,21 @@ def _pid(worker: Any) -> int | None:
     return worker.inner.pid  # type: ignore[no-any-return]  # granian's process of this platform
 
 
-def _load_app(config: Config, node: str, parent: int) -> Any:
+def _load_app(
+    config: Config, listener: Listener, node: str, parent: int, ready: Ready
+) -> WSGIApplication:
     """Build the application in Granian's worker process."""
     end_with(parent)
-    # The parent is told as well, and lets requests end first.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
     tell = cluster().hints(config).give if config.engine.celery else None
     inbox = Inbox(database, tell=tell, keep=config.requests.keep)
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web").start()
-    return create_app(config, database=database, inbox=inbox, refusals=refusals)
+    app = create_app(config, database=database, inbox=inbox, refusals=refusals)
+    drain = Drain(app, listener, ready)
+    signal.signal(RETIRE, drain.begin)
+    return drain
 
 
 class ReceiverWatch:
@@ -126,9 +193,8 @@ class ReceiverWatch:
     *processes* returns the ids of the processes that receive now.
     """
 
-    def __init__(self, config: Config, processes: Callable[[], Sequence[int | None]]) -> None:
-        host = config.server.host
-        self._url = f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}/livez"
+    def __init__(self, listener: Listener, processes: Callable[[], Sequence[int | None]]) -> None:
+        self._listener = listener
         self._processes = processes
         self._answered_at = time.monotonic()
         self._has_answered = False
@@ -141,7 +207,7 @@ class ReceiverWatch:
         self._loop.close(0)
 
     def _look(self) -> None:
-        if self._answers():
+        if answers(self._listener.address):
             self._answered_at, self._has_answered = time.monotonic(), True
             return
         silent = time.monotonic() - self._answered_at
@@ -152,11 +218,14 @@ class ReceiverWatch:
                     os.kill(pid, signal.SIGKILL)
             self._answered_at, self._has_answered = time.monotonic(), False
 
-    def _answers(self) -> bool:
-        try:
-            # Past any proxy of the environment: this is our own port.
-            with requests.Session() as session:
-                session.trust_env = False
-                return session.get(self._url, timeout=LONGEST_ANSWER).status_code == 200
-        except requests.RequestException:
-            return False
+
+def answers(address: str) -> bool:
+    """Return whether a receiver answers at *address*."""
+    try:
+        # Past any proxy of the environment: this is our own port.
+        with requests.Session() as session:
+            session.trust_env = False
+            url = f"http://{address}/livez"
+            return session.get(url, timeout=LONGEST_ANSWER).status_code == 200
+    except requests.RequestException:
+        return False

@@ -18,6 +18,8 @@ from relay.processes.process import (
     DRAIN,
     END,
     ENDING,
+    RETIRE,
+    Ready,
     close_store,
     cluster,
     node_name,
@@ -32,13 +34,22 @@ log = structlog.get_logger()
 
 #: Seconds between looks for due deliveries of a worker that others wake.
 WOKEN_POLL = 0.25
+#: Seconds that recording an attempt may take after its deadline.
+GRACE = 2.0
 
 
-def run_worker(config: Config) -> None:
-    """Deliver in this process until SIGTERM, SIGINT or SIGHUP."""
+def retired_within(config: Config) -> float:
+    """Return how many seconds running attempts get when another worker has taken over."""
+    deadlines = [each.deadline.total_seconds() for each in config.destinations.values()]
+    return max([DRAIN, *(deadline + GRACE for deadline in deadlines)])
+
+
+def run_worker(config: Config, ready: Ready) -> None:
+    """Deliver in this process until SIGTERM or SIGINT, or SIGUSR1, which leaves more time."""
     write_no_core_files()
     if config.engine.celery:
-        code = cluster().work(config)
+        signal.signal(RETIRE, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        code = cluster().work(config, ready)
         logs.flush()
         os._exit(code)
     prefer_work_to_wake_ups()
@@ -50,14 +61,19 @@ def run_worker(config: Config) -> None:
     worker = Worker(destinations.build(config), queue, clock=database.clock, intervals=intervals)
     listener = database.listen(worker.wake)
 
+    patience = float(DRAIN)
+
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal patience
+        if number == RETIRE:
+            patience = retired_within(config)
         worker.stop()
         # Whatever hangs in a connector or in the store: we end in time.
-        end = threading.Timer(END, os._exit, (0,))
+        end = threading.Timer(patience + END - DRAIN, os._exit, (0,))
         end.daemon = True
         end.start()
 
-    for number in ENDING:
+    for number in (*ENDING, RETIRE):
         signal.signal(number, stop)
     pruner = Pruner(
         Pruning(database),
@@ -72,10 +88,11 @@ def run_worker(config: Config) -> None:
     # What is there now stays: the collector need not look through it again and again.
     gc.freeze()
     log.info("worker.started", node=node, destinations=list(config.destinations))
+    ready()
     worker.run()
     listener.close()
     pruner.close()
-    left = worker.drain(DRAIN)
+    left = worker.drain(patience)
     queue.close()
     worker.close()
     heartbeat.close()

@@ -176,18 +176,6 @@ def test_a_log_that_nobody_reads_holds_up_neither_senders_nor_the_end(relay: Rel
 
 
 @pytest.mark.slow
-def test_a_terminal_that_closes_lets_attempts_end(relay: Relay) -> None:
-    process = relay.start()
-    _post_takes(relay, "before")
-    relay.settled()
-
-    process.signal(signal.SIGHUP)
-
-    assert process.wait() == 0
-    assert '"event":"worker.stopped"' in process.said()
-
-
-@pytest.mark.slow
 def test_no_core_file_is_written() -> None:
     code = (
         "import ctypes; from relay.processes.process import write_no_core_files\n"

@@ -32,7 +32,7 @@ def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
 
 def test_a_worker_finishes_what_runs_when_it_is_told_to_stop(site: Site, system: Flow) -> None:
     site.serve("web")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         names = [*system.names, number.name]
         system.answering.clear()
         worker = site.start("work")

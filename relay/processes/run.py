@@ -1,0 +1,74 @@
+"""The commands ``serve``, ``web`` and ``work`` as a process, before it has children."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from relay.config.model import Config
+from relay.processes import handover, listening
+from relay.processes.control import Control, open_control
+from relay.processes.handover import Handover
+from relay.processes.listening import Listener
+from relay.processes.process import CLOSE, close_store, write_no_core_files
+from relay.processes.supervisor import ROLES, Setup, Supervisor
+from relay.store import connect
+
+log = structlog.get_logger()
+
+
+def run(
+    command: str,
+    path: Path,
+    config: Config,
+    *,
+    reread: Callable[[Config], Config],
+    prepare: Callable[[Config], None],
+) -> int:
+    """Run the processes of *command* with the *config* that *path* holds; return the exit code.
+
+    *prepare* is called when the port is known to be free. Raises
+    :class:`~relay.processes.listening.PortTaken`.
+    """
+    write_no_core_files()
+    before = handover.taken()
+    listener = _listener(before, config) if "web" in ROLES[command] else None
+    prepare(config)
+    control = _control(before, path)
+    if control is None:
+        log.warning("reload.not_reachable", reason="too many commands run with this config")
+    import_all(config)
+    # Not connected to before the fork, and not before the children have ended.
+    database = connect(config.store)
+    supervisor = Supervisor(
+        command, Setup(config, listener), reread=reread, control=control, before=before
+    )
+    code = supervisor.run()
+    # One that was killed left the log as it was. Nothing holds up our own end, though.
+    closing = threading.Thread(target=close_store, args=(database,), daemon=True, name="close")
+    closing.start()
+    closing.join(max(CLOSE, supervisor.ends_at - time.monotonic()))
+    return code
+
+
+def import_all(config: Config) -> None:
+    """Import what the children may need: its files may be replaced while they run."""
+    if config.engine.celery:
+        importlib.import_module("relay.cluster")
+
+
+def _listener(before: Handover | None, config: Config) -> Listener:
+    if before is not None and before.listening is not None:
+        return listening.adopt(before.wanted, before.listening, is_passed=before.is_passed)
+    return listening.listen(config.server)
+
+
+def _control(before: Handover | None, path: Path) -> Control | None:
+    if before is not None and before.control is not None:
+        return Control.of(before.control)
+    return open_control(path)
