@@ -247,6 +247,8 @@ def _unserved(delivery: DeliveryView, around: Circumstances) -> str:
 def _ends(name: str, pause: Pause) -> str:
     if pause.until is None:
         return f"until gofax-relay resume {name}"
+    if pause.cause == "operator":
+        return f"until {shown_time(pause.until)}, or gofax-relay resume {name}"
     what = "all go on" if pause.cause == "throttled" else "one delivery is tried"
     return f"{what} at {shown_time(pause.until)}"
 

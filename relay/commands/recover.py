@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial, wraps
 from typing import Any, Literal, cast
 
@@ -15,6 +15,7 @@ from relay.commands import bulk, output
 from relay.commands.bulk import BulkOptions
 from relay.commands.options import (
     PERSON,
+    Age,
     Command,
     Moment,
     Number,
@@ -27,13 +28,16 @@ from relay.commands.options import (
     store_option,
     with_options,
 )
-from relay.commands.tables import count
+from relay.commands.tables import count, shown_time
 from relay.config.model import Config
 from relay.rules import recovery, routing
 from relay.rules.delivery import State
 from relay.rules.recovery import FoundDelivery, FoundEvent
 from relay.store import Queries, Recovery
 from relay.store.search import STOPPED, Filter, Unknown
+
+#: What may be wrong with a destination shows in deliveries that are not over, or stopped.
+_UNFINISHED = tuple(state for state in State if state is not State.DELIVERED)
 
 
 def _states(*choices: State) -> Callable[[Command], Command]:
@@ -171,7 +175,7 @@ def resend(
         bulk.by_name(store, meant, decide, options)
         return
     which = _bulk_filter(which, all_dead=all_dead, again=again)
-    total = _confirm_resend(store, which, options)
+    total = _confirm(store, which, options, question="Resend ")
 
     def do(page: Sequence[FoundDelivery]) -> Sequence[bulk.Done]:
         changes = [decide(delivery) for delivery in page]
@@ -241,7 +245,7 @@ def replay(
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, type=Text(), metavar="DELIVERY...")
+@click.argument("names", nargs=-1, type=Text(), metavar="[DELIVERY]...")
 @store_option
 @click.option(
     "--as",
@@ -250,61 +254,118 @@ def replay(
     required=True,
     help="How it ended.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
-@with_options(*PERSON, json_option)
+@_states(State.HELD, State.DEAD, State.PENDING)
+@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, *_BULK, *PERSON, json_option)
+@_with_filter
 @_with_bulk_options
-def settle(config: Config, names: Sequence[str], end: str, options: BulkOptions) -> None:
+def settle(
+    config: Config, names: Sequence[str], end: str, which: Filter, options: BulkOptions
+) -> None:
     """Say how a delivery ended: one that is held, dead, or waiting for its next attempt.
 
-    A conversation that waited for it goes on.
+    A conversation that waited for it goes on. A filter selects held deliveries unless --state says
+    otherwise.
 
     \b
     Examples: gofax-relay settle dlv_0193a1b2c3d4… --as delivered --why 'it is in the ticket'
-              gofax-relay settle dlv_0193a1b2c3d4… --as dead
+              gofax-relay settle --destination chat --since 2d --as dead --dry-run
     """
+    _point_out_destinations(config, which.destinations)
     store = Recovery(existing(config))
     decide = partial(recovery.settle, end=cast(Literal[State.DELIVERED, State.DEAD], State(end)))
-    found = bulk.found(partial(_one, store), names)
-    bulk.by_name(store, found, decide, options)
+    if names:
+        _refuse_filters(which)
+        found = bulk.found(partial(_one, store), names)
+        bulk.by_name(store, found, decide, options)
+        return
+    if which == Filter():
+        raise click.UsageError("name deliveries, or give a filter such as --destination crm")
+    which = replace(which, states=which.states or (State.HELD,))
+    total = _confirm(store, which, options, question=f"Settle as {end}: ")
+
+    def do(page: Sequence[FoundDelivery]) -> Sequence[bulk.Done]:
+        changes = [decide(delivery) for delivery in page]
+        return bulk.apply_changes(store, changes, options, show=options.dry_run)
+
+    pages = store.pages(which, size=options.batch)
+    bulk.by_page(pages, do, verb="settled", total=total, options=options)
 
 
 @click.command()
-@click.argument("destination", type=Text())
+@click.argument("names", nargs=-1, type=Text(), metavar="[DESTINATION]...")
 @store_option
-@with_options(*PERSON)
-def pause(config: Config, destination: str, who: str, why: str | None) -> None:
+@click.option("--for", "length", type=Age(), help="Serve it again after this time, such as 2h.")
+@_states(*_UNFINISHED)
+@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, *PERSON)
+@_with_filter
+def pause(
+    config: Config,
+    names: Sequence[str],
+    length: timedelta | None,
+    which: Filter,
+    who: str,
+    why: str | None,
+) -> None:
     """Deliver nothing to DESTINATION until it is resumed; new deliveries wait.
 
+    A filter means the destinations of all deliveries that it selects and that are not delivered.
+
     \b
-    Example: gofax-relay pause helpdesk --why 'maintenance until 6 pm'
+    Examples: gofax-relay pause helpdesk --for 2h --why maintenance
+              gofax-relay pause --reason 'refused: answered 400*' --since 1h
     """
     store = Recovery(opened(config))
-    _check_destination(destination, config.destinations)
     options = BulkOptions(who=who, why=why, as_json=False)
-    if store.pause(destination, options.act(store)):
-        click.echo(f"{destination} is paused; new deliveries wait")
-    else:
-        click.echo(f"{destination} is already paused")
+    for name in _chosen(store, names, which, known=config.destinations):
+        act = options.act(store)
+        until = act.at + length if length else None
+        ends = f" until {shown_time(until)}" if until else ""
+        if store.pause(name, act, until=until):
+            click.echo(f"{name} is paused{ends}; new deliveries wait")
+        else:
+            click.echo(f"{name} is already paused")
 
 
 @click.command()
-@click.argument("destination", type=Text())
+@click.argument("names", nargs=-1, type=Text(), metavar="[DESTINATION]...")
 @store_option
-@with_options(*PERSON)
-def resume(config: Config, destination: str, who: str, why: str | None) -> None:
+@_states(*_UNFINISHED)
+@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, *PERSON)
+@_with_filter
+def resume(config: Config, names: Sequence[str], which: Filter, who: str, why: str | None) -> None:
     """Deliver to DESTINATION again, whatever paused it.
 
+    A filter means the destinations of all deliveries that it selects and that are not delivered.
+
     \b
-    Example: gofax-relay resume helpdesk
+    Examples: gofax-relay resume helpdesk
+              gofax-relay resume --state pending --since 2d
     """
     store = Recovery(opened(config))
-    _check_destination(destination, [*config.destinations, *store.paused()])
     options = BulkOptions(who=who, why=why, as_json=False)
-    cause = store.resume(destination, options.act(store))
-    if cause is None:
-        click.echo(f"{destination} is not paused")
-    else:
-        click.echo(f"{destination} is served again (it was paused: {cause})")
+    for name in _chosen(store, names, which, known=[*config.destinations, *store.paused()]):
+        cause = store.resume(name, options.act(store))
+        if cause is None:
+            click.echo(f"{name} is not paused")
+        else:
+            click.echo(f"{name} is served again (it was paused: {cause})")
+
+
+def _chosen(
+    store: Recovery, names: Sequence[str], which: Filter, *, known: Collection[str]
+) -> Sequence[str]:
+    """Return the destinations that are named, or those that a filter means."""
+    if names:
+        _refuse_filters(which)
+        for name in names:
+            _check_destination(name, known)
+        return names
+    if which == Filter():
+        raise click.UsageError("name destinations, or give a filter such as --since 2h")
+    found = store.destinations(replace(which, states=which.states or _UNFINISHED))
+    if not found:
+        click.echo("no delivery is meant: nothing was changed", err=True)
+    return found
 
 
 def _point_out_destinations(config: Config, names: Sequence[str]) -> None:
@@ -329,7 +390,7 @@ def _point_out_endpoint(config: Config, name: str | None) -> None:
         )
 
 
-def _check_destination(name: str, known: Mapping[str, Any] | Sequence[str]) -> None:
+def _check_destination(name: str, known: Collection[str]) -> None:
     if name not in known:
         have = ", ".join(known) or "none"
         raise click.UsageError(f'no destination named "{name}" (have: {have})')
@@ -372,12 +433,12 @@ def _bulk_filter(which: Filter, *, all_dead: bool, again: bool) -> Filter:
     return replace(which, states=which.states or (State.DEAD,))
 
 
-def _confirm_resend(store: Recovery, which: Filter, options: BulkOptions) -> int:
-    """Ask whether to resend what *which* selects, and return how many that is."""
+def _confirm(store: Recovery, which: Filter, options: BulkOptions, *, question: str) -> int:
+    """Ask whether to do it to what *which* selects, and return how many that is."""
     total = store.count(which)
     if total and not options.yes and not options.dry_run:
         for group in store.groups(which)[:5]:
             options.say(f"{group.number:>8,}  {group.destination}  {group.reason}")
     deliveries = count(total, "delivery", "deliveries")
-    options.confirm(f"Resend {deliveries}?", number=total)
+    options.confirm(f"{question}{deliveries}?", number=total)
     return total

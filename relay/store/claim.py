@@ -237,6 +237,7 @@ class Queue:
             db.execute(
                 sa.update(health_)
                 .where(health_.c.since > now, health_.c.until.is_not(None))
+                .where(health_.c.cause != "operator")
                 .values(since=now, until=now)
             )
             db.execute(

@@ -141,6 +141,12 @@ class Recovery:
             yield page
             last = page[-1].seq
 
+    def destinations(self, wanted: Filter) -> Sequence[str]:
+        """Return the destinations of the deliveries that *wanted* means."""
+        selected = search.select_deliveries(wanted).with_only_columns(_d.destination).distinct()
+        with self._database.reading() as db:
+            return db.scalars(selected.order_by(_d.destination)).all()
+
     def groups(self, wanted: Filter) -> Sequence[ReasonGroup]:
         """Return the deliveries that *wanted* means by destination and reason, largest first."""
         found: dict[tuple[str, str], ReasonGroup] = {}
@@ -197,18 +203,18 @@ class Recovery:
             for each in replays
         ]
 
-    def pause(self, destination: str, act: Act) -> bool:
+    def pause(self, destination: str, act: Act, *, until: datetime | None = None) -> bool:
         """Stop serving *destination* until :meth:`resume`; False if a person has paused it."""
         table = schema.destinations
         with self._database.writing() as db:
-            known = sa.select(table.c.cause).where(table.c.name == destination)
-            if db.scalar(known.with_for_update()) == "operator":
+            known = sa.select(table.c.cause, table.c.until).where(table.c.name == destination)
+            if db.execute(known.with_for_update()).first() == ("operator", until):
                 return False
             values = {
                 "cause": "operator",
                 "reason": act.why or "",
                 "since": act.at,
-                "until": None,
+                "until": until,
             }
             insert = self._database.insert(table).values(name=destination, failures=0, **values)
             db.execute(
@@ -217,7 +223,8 @@ class Recovery:
                     set_={name: insert.excluded[name] for name in values},
                 )
             )
-            _note(db, act, "pause", [{"destination": destination, "detail": "paused"}])
+            ends = f" until {until:%Y-%m-%dT%H:%M:%SZ}" if until else ""
+            _note(db, act, "pause", [{"destination": destination, "detail": f"paused{ends}"}])
             return True
 
     def resume(self, destination: str, act: Act) -> str | None:

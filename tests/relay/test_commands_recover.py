@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -160,12 +161,14 @@ def test_filters_say_what_is_meant(
         (["resend", "--all-dead", "--rate", "fast"], "write a rate such as 100/10s"),
         (["replay"], "name events, or give a filter"),
         (["replay", "m1", "--since", "2h"], "names or a filter, not both"),
-        (["settle", "--as", "dead"], "Missing argument"),
+        (["settle", "--as", "dead"], "name deliveries, or give a filter"),
         (["settle", "m1"], "Missing option '--as'"),
         (["settle", "m1", "--as", "held"], "not one of"),
         (["pause", "crn"], 'no destination named "crn" (have: crm, chat)'),
         (["resume", "crn"], 'no destination named "crn" (have: crm, chat)'),
-        (["pause"], "Missing argument"),
+        (["pause"], "name destinations, or give a filter"),
+        (["resume", "crm", "--since", "2d"], "names or a filter, not both"),
+        (["pause", "crm", "--for", "0s"], "more than 0s"),
     ],
 )
 def test_wrong_usage_is_said_and_exits_2(run: Run, arguments: Sequence[str], says: str) -> None:
@@ -462,6 +465,48 @@ def test_pause_and_resume(inbox: Inbox, queue: Queue, run: Run, database: Databa
     assert run("resume", "crm").stdout == "crm is not paused\n"
     assert len(take(queue, now=NOW)) == 1
     assert acts(database) == [(ME, "pause", "new", "crm"), (ME, "resume", None, "crm")]
+
+
+def test_a_pause_for_a_time_says_when_it_ends(inbox: Inbox, queue: Queue, run: Run) -> None:
+    accept(inbox, "m1", at=NOW)
+
+    said = run("pause", "crm", "--for", "2h").stdout
+
+    assert re.match(r"crm is paused until \S+.*; new deliveries wait", said)
+    until = queue.pauses()["crm"].until
+    assert until is not None
+    assert timedelta(hours=1.9) < until - datetime.now(UTC) <= timedelta(hours=2)
+    assert ", or gofax-relay resume crm" in run("explain", "m1").stdout
+
+
+def test_a_filter_means_the_destinations_of_what_it_selects(
+    inbox: Inbox, queue: Queue, run: Run
+) -> None:
+    accept(inbox, "m1", to=("crm", "chat"), at=NOW)
+    finish(queue, take(queue, now=NOW)[0], failed(Outcome.REFUSED, "HTTP 400"), now=NOW)
+
+    assert run("pause", "--state", "dead").stdout == "crm is paused; new deliveries wait\n"
+    assert run("pause", "--customer", "+61400000001").stdout.count("is paused;") == 1
+    assert set(queue.pauses()) == {"crm", "chat"}
+    assert run("resume", "--reason", "refused: HTTP 4*").stdout.startswith("crm is served again")
+    assert "nothing was changed" in run("pause", "--customer", "+61499999999").stderr
+
+
+def test_a_filter_settles_what_is_held(
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries
+) -> None:
+    for number in range(3):
+        inbox.accept(arrival(f"m{number}", customer=customer(number), at=NOW))
+    for claim in take(queue, now=NOW):
+        finish(queue, claim, failed(Outcome.AMBIGUOUS), now=NOW, policy=HOLD)
+
+    dry = run("settle", "--destination", "crm", "--as", "delivered", "--dry-run")
+    assert "would have settled 3 deliveries" in dry.stdout
+    assert states(queries) == {"crm": {"held": 3}}
+    said = run("settle", "--destination", "crm", "--as", "delivered", "--yes")
+
+    assert "settled 3 deliveries" in said.stdout
+    assert states(queries) == {"crm": {"delivered": 3}}
 
 
 def test_a_destination_that_left_the_config_can_be_resumed(

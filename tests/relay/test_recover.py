@@ -798,12 +798,43 @@ def test_a_paused_destination_is_not_served_until_it_is_resumed(
     assert (queue.pauses()["crm"].cause, queue.pauses()["crm"].reason) == ("operator", "holidays")
 
     assert desk.resume("crm", act()) == "operator"
-    assert len(take(queue, now=LATER)) == 3
+    finish(queue, take_one(queue, now=LATER), now=LATER)
+    assert len(take(queue, now=LATER)) == 2
     assert desk.resume("crm", act()) is None
     assert [(each["what"], each["destination"]) for each in actions(database)] == [
         ("pause", "crm"),
         ("resume", "crm"),
     ]
+
+
+def test_a_pause_may_end_by_itself(inbox: Inbox, queue: Queue, desk: Recovery) -> None:
+    accept_apart(inbox, 3)
+    until = LATER + 2 * MINUTE
+
+    assert desk.pause("crm", act(), until=until)
+    assert not desk.pause("crm", act(), until=until)
+    assert take(queue, now=until - MINUTE) == []
+
+    finish(queue, take_one(queue, now=until), now=until)
+    assert len(take(queue, now=until)) == 2
+    assert queue.pauses() == {}
+
+
+def test_a_pause_may_be_made_longer_and_shorter(queue: Queue, desk: Recovery) -> None:
+    for until in (LATER, LATER + MINUTE, None, LATER):
+        assert desk.pause("crm", act(), until=until)
+        assert queue.pauses()["crm"].until == until
+
+
+def test_a_clock_that_was_put_back_does_not_end_a_persons_pause(
+    inbox: Inbox, queue: Queue, desk: Recovery
+) -> None:
+    accept(inbox, "m1")
+    desk.pause("crm", act(at=LATER), until=LATER + MINUTE)
+
+    queue.hasten(NOON)
+
+    assert take(queue, now=NOON) == []
 
 
 def test_a_person_can_resume_what_refused_us_and_pause_it_for_longer(
@@ -813,8 +844,7 @@ def test_a_person_can_resume_what_refused_us_and_pause_it_for_longer(
     finish(queue, take(queue, limit=1)[0], failed(OutcomeKind.UNAUTHORIZED))
 
     assert desk.resume("crm", act()) == "unauthorized"
-    (first, _) = take(queue)
-    finish(queue, first, failed(OutcomeKind.UNAUTHORIZED))
+    finish(queue, take_one(queue), failed(OutcomeKind.UNAUTHORIZED))
 
     assert desk.pause("crm", act())
     assert queue.pauses()["crm"].until is None
