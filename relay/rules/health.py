@@ -103,13 +103,12 @@ def granted(health: Health, *, now: datetime) -> tuple[int | None, Health]:
     """
     pause = health.pause
     if pause is None:
-        return (health.ramp.room if health.ramp else None), health
+        return _room(health), health
     if pause.until is None or pause.until > now:
         return 0, health
-    if pause.cause == "operator":
-        return granted(back(now), now=now)
-    if pause.cause == "throttled":
-        return granted(replace(health, pause=None), now=now)
+    if pause.cause in ("operator", "throttled"):
+        served = back(now) if pause.cause == "operator" else replace(health, pause=None)
+        return _room(served), served
     wait = PROBE_EVERY if pause.cause == "unauthorized" else LONGEST_PROBE
     return 1, replace(health, pause=replace(pause, until=now + wait))
 
@@ -144,6 +143,10 @@ def _faster(ramp: Ramp | None) -> Ramp | None:
 def _slower(health: Health) -> Health:
     """Let a ramp begin again."""
     return replace(health, ramp=health.ramp and Ramp())
+
+
+def _room(health: Health) -> int | None:
+    return health.ramp.room if health.ramp else None
 
 
 def _with_room(health: Health, more: int = 1) -> Health:

@@ -65,11 +65,11 @@ def verify(
 
 def stray_signs(secret: str) -> Iterator[tuple[str, str]]:
     """Yield what *secret* was probably meant to be, and what stands around it, in words."""
-    stray = ""
+    stray: list[str] = []
     while step := next(_steps(secret), None):
         sign, secret = step
-        stray = f"{stray} and {sign}" if stray else sign
-        yield secret, stray
+        stray.append(sign)
+        yield secret, " and ".join(stray)
 
 
 def digests(header: str, *, encoding: Encoding) -> Iterator[bytes]:
@@ -87,8 +87,8 @@ def _mistyped(body: bytes, claimed: Sequence[bytes], secrets: Sequence[bytes]) -
     """Say which secret would match without the signs around it; nothing if none would."""
     for position, secret in enumerate(secrets, 1):
         # Signs that are not text stay as they are.
-        for meant, stray in stray_signs(secret.decode("utf-8", "surrogateescape")):
-            key = meant.encode("utf-8", "surrogateescape")
+        for meant, stray in stray_signs(secret.decode(errors="surrogateescape")):
+            key = meant.encode(errors="surrogateescape")
             if any(_HMAC_SHA256.verify_signature(key, body, digest) for digest in claimed):
                 return f"; secret {position} would match without the {stray}"
     return ""

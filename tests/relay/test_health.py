@@ -408,3 +408,34 @@ def test_a_destination_is_never_left_alone_for_good(results: list[OutcomeKind]) 
         now += SECOND
 
     assert health.failures <= len(results)
+
+
+def test_a_throttle_stays_when_a_destination_that_failed_is_back() -> None:
+    health = after(paused("throttled", failures=BACK_AFTER), OutcomeKind.DELIVERED)
+
+    assert health.pause == paused("throttled").pause
+    assert (health.ramp, health.back_at) == (CAME_BACK.ramp, NOW)
+
+
+@pytest.mark.parametrize(
+    ("answers", "left"),
+    [(ANSWERS_TO_TRUST - 2, ANSWERS_TO_TRUST - 1), (ANSWERS_TO_TRUST - 1, None)],
+)
+def test_the_last_answer_of_a_ramp_ends_it(answers: int, left: int | None) -> None:
+    ramp = after(Health(ramp=Ramp(room=9, answers=answers)), OutcomeKind.DELIVERED).ramp
+
+    assert (ramp and ramp.answers) == left
+
+
+def test_a_wait_that_an_earlier_attempt_heard_of_shortens_no_throttle() -> None:
+    before = paused("throttled", since=NOW)
+    assert before.pause is not None
+    long = replace(before, pause=replace(before.pause, until=NOW + 60 * SECOND))
+    busy = outcome(OutcomeKind.TRANSIENT, retry_after=SECOND)
+
+    earlier = after(long, busy, claimed_at=NOW - SECOND).pause
+    later = after(long, busy).pause
+
+    assert earlier is not None
+    assert later is not None
+    assert (earlier.until, later.until) == (NOW + 60 * SECOND, NOW + SECOND)

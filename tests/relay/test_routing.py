@@ -463,3 +463,30 @@ def test_no_text_keeps_a_regular_expression_busy() -> None:
 
     assert found.destinations == ()
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("when", "fault"),
+    [
+        ({"from": "\u200b"}, "Value error, empty: nothing in it can be seen"),
+        ({"event": UNREADABLE}, "Value error, an event that cannot be read matches no route"),
+        (
+            {"keyword": "end"},
+            "Value error, the keywords are STOP, START, HELP; end counts as STOP",
+        ),
+        ({"keyword": "hello"}, "Value error, the keywords are STOP, START, HELP"),
+    ],
+)
+def test_what_cannot_hold_is_a_fault_in_these_words(when: dict[str, str], fault: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        route(when)
+
+    assert fault in [each["msg"] for each in caught.value.errors()]
+
+
+def test_a_body_is_searched_without_what_cannot_be_seen() -> None:
+    hidden = replace(EVENT, body="can\u200bcel")
+
+    assert holds({"body": "cancel"}, hidden)
+    assert match(hidden, [route({"body": "cancel"})]).destinations == ("crm",)
+    assert hidden.body == "can\u200bcel"

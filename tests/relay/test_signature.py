@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.rules.signature import Encoding, Verification, digests, verify
+from relay.rules.signature import Encoding, Verification, digests, stray_signs, verify
 
 SLACK_BODY = (
     "token=xyzz0WbapA4v" "BCDEFasx0q6G" "&team_id=T1DC2JH3J&team_domain=testteamnow"
@@ -354,3 +354,16 @@ def test_one_flipped_bit_is_bad(bit: int) -> None:
 
     assert not verify(BODY, flipped.hex(), [SECRET]).good
     assert not verify(BODY, base64.b64encode(flipped).decode(), [SECRET]).good
+
+
+@pytest.mark.parametrize("secret", ["plain", "X", "Xa\u0301X", "'half", "a b"])
+def test_a_secret_without_stray_signs_has_none(secret: str) -> None:
+    assert list(stray_signs(secret)) == []
+
+
+def test_stray_signs_are_taken_off_one_after_the_other() -> None:
+    assert list(stray_signs('\ufeff"kX"\n')) == [
+        ('"kX"\n', "byte order mark"),
+        ('"kX"', "byte order mark and trailing newline"),
+        ("kX", "byte order mark and trailing newline and quotes"),
+    ]
