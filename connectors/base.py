@@ -245,6 +245,9 @@ class Connector(ABC, Generic[OptionsT]):
     default_burst: ClassVar[int | None] = None
     #: Deliveries at the same time unless the destination says otherwise.
     default_concurrency: ClassVar[int] = 8
+    #: With *repeat*, finds what an earlier attempt wrote, and never writes it twice. When a backup
+    #: was put back, a person decides what is repeated through a connector that cannot.
+    looks_first: ClassVar[bool] = False
 
     def __init__(self, options: OptionsT, *, http: Http) -> None:
         self.options = options

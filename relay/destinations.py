@@ -117,6 +117,15 @@ def build(config: Config) -> Mapping[str, Destination]:
     }
 
 
+def looking(config: Config) -> frozenset[str]:
+    """Return the destinations that, when in doubt, look before they write, and ask nobody."""
+    return frozenset(
+        name
+        for name, each in config.destinations.items()
+        if each.on_ambiguous == "retry" and find(each.connector).looks_first
+    )
+
+
 def _connection(config: Config, name: str | None) -> Connection | None:
     if name is None:
         return None

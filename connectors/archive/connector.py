@@ -97,6 +97,7 @@ class Archive(Connector[ArchiveOptions]):
     Options = ArchiveOptions
     default_rate = None
     default_concurrency = 4
+    looks_first = True
 
     def __init__(self, options: ArchiveOptions, *, http: Http) -> None:
         super().__init__(options, http=http)

@@ -52,6 +52,7 @@ class HubSpot(Connector[HubSpotOptions]):
     Options = HubSpotOptions
     # HubSpot counts requests, of which a delivery makes one to ten: see allowance.py.
     default_rate: ClassVar[str | None] = None
+    looks_first = True
 
     def __init__(self, options: HubSpotOptions, *, http: Http) -> None:
         super().__init__(options, http=http)

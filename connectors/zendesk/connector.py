@@ -33,6 +33,7 @@ class Zendesk(Connector[ZendeskOptions]):
     # Two requests for most deliveries, five for a new customer; the smallest plan gives 200 a
     # minute (100 of them updates) to all integrations together.
     default_rate: ClassVar[str | None] = "60/60s"
+    looks_first = True
 
     def __init__(self, options: ZendeskOptions, *, http: Http) -> None:
         super().__init__(options, http=http)

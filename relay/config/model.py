@@ -265,6 +265,14 @@ class Retry(Section):
     )
 
 
+class Backups(Section):
+    """Backups that the relay makes by itself, before it changes a store as a whole."""
+
+    for_: Annotated[Positive, Le(LONGEST_AGE)] = Field(
+        timedelta(days=7), alias="for", description="How long they are kept"
+    )
+
+
 class DestinationConfig(Section):
     """A named, configured connector."""
 
@@ -408,6 +416,7 @@ class Config(Section):
         description="How long keys of events are kept; older events are stored as stale",
     )
     requests: Requests = Requests()
+    backups: Backups = Backups()
     disk_reserve: Size = Field(
         64 << 20, description="Free disk space below which no new event is accepted"
     )

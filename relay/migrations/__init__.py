@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from relay.config.model import Config
-from relay.store import connect, copy
+from relay.store import connect, copy, restored
 from relay.store.database import Database, StoreUnavailable
 
 #: A file for each revision, named after it.
@@ -65,7 +65,7 @@ def upgrade(database: Database) -> None:
     if revision(database) != newest():
         # Alembic takes longer to import than most commands take to run.
         import_module("relay.migrations.walk").migrate(database)
-    if reason := copy.objection(database):
+    if reason := copy.objection(database) or restored.objection(database):
         raise Unusable(reason)
 
 

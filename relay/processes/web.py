@@ -18,6 +18,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
 
+from relay import destinations
 from relay.app import create_app
 from relay.config.model import Config
 from relay.every import Every
@@ -178,7 +179,9 @@ def _load_app(
     prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
     tell = cluster().hints(config).give if config.engine.celery else None
-    inbox = Inbox(database, tell=tell, keep=config.requests.keep)
+    inbox = Inbox(
+        database, tell=tell, keep=config.requests.keep, looking=destinations.looking(config)
+    )
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web").start()
     app = create_app(config, database=database, inbox=inbox, refusals=refusals)

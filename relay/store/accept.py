@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 
 from relay.rules.delivery import State
-from relay.store import refused, schema
+from relay.rules.restoring import DOUBT, Caution, Window, caution
+from relay.store import refused, restored, schema
 from relay.store.database import (
     Blocked,
     Database,
@@ -53,18 +55,28 @@ class Inbox:
     """Stores arrivals, many per commit."""
 
     def __init__(
-        self, database: Database, *, tell: Tell | None = None, keep: int = refused.BYTES_KEPT
+        self,
+        database: Database,
+        *,
+        tell: Tell | None = None,
+        keep: int = refused.BYTES_KEPT,
+        looking: Collection[str] = (),
     ) -> None:
         """*tell* is called when something has become due; by default it wakes the workers.
 
-        *keep*: bytes of refused requests that carry a signature.
+        *keep*: bytes of refused requests that carry a signature. *looking*: destinations that find
+        earlier work before they write; after a restore, what may have been delivered is held for a
+        person at all others.
         """
         self._database = database
         self._keep = keep
+        self._looking = frozenset(looking)
         #: The store's own secret; empty until the store could be read once.
         self._secret = b""
+        #: What a restored store does not know of; restoring needs every node stopped.
+        self._window: Window | None = None
         with suppress(StoreUnavailable):
-            self._secret = _store_secret(database)
+            self._read_marks()
         self._tell = tell or (lambda _: database.notify())
         self._sql = _Statements.of(database)
         self._group: GroupCommit[Arrival, Acceptance] = GroupCommit(
@@ -111,12 +123,18 @@ class Inbox:
 
     def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Acceptance]:
         self._database.require_room()
-        self._secret = self._secret or _store_secret(self._database)
+        self._read_marks()
         acceptances, due = self._commit(arrivals)
         self._database.require_present()
         if due:
             self._tell(due)
         return acceptances
+
+    def _read_marks(self) -> None:
+        """Read what the store says of itself, once."""
+        if not self._secret:
+            self._window = restored.window_of(self._database)
+            self._secret = _store_secret(self._database)
 
     @once_more
     def _commit(
@@ -133,7 +151,13 @@ class Inbox:
             new = self._insert_keys(db, [first[key] for key in sorted(first)])
             fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
             self._insert_events(db, fresh)
-            batch = _Batch(new={a.event.id: a for a in fresh if a.standing == "accepted"})
+            batch = _Batch(
+                new={a.event.id: a for a in fresh if a.standing == "accepted"},
+                looking=self._looking,
+            )
+            if self._window:
+                occurred = {name: each.event.occurred_at for name, each in batch.new.items()}
+                batch.doubtful |= {n for n, at in occurred.items() if self._window.may_hide(at)}
             settled = {id(a): Acceptance(standing=a.standing, event_id=a.event.id) for a in fresh}
             known = [a for a in arrivals if id(a) not in settled]
             settled |= self._accept_known(db, known, batch)
@@ -228,21 +252,35 @@ class Inbox:
     ) -> None:
         """Plan what a resend causes: new deliveries if there are none, or revived ones."""
         table = schema.deliveries.c
-        columns = table.seq, table.lane_id, table.destination, table.state
+        columns = table.seq, table.lane_id, table.destination, table.state, table.ended_at
         found = db.execute(sa.select(*columns).where(table.event_id == event_id)).all()
         if not found:
             # A stale or purged event has no effect.
-            stored = sa.select(schema.events.c.id).where(
+            stored = sa.select(schema.events.c.received_at).where(
                 schema.events.c.id == event_id, schema.events.c.standing == "accepted"
             )
-            if db.execute(stored).first() is not None:
+            if (received_at := db.scalar(stored)) is not None:
                 batch.new[event_id] = arrival
+                if self._is_forgotten(received_at):
+                    batch.doubtful.add(event_id)
         elif arrival.on_duplicate == "revive":
             batch.dead |= {
-                row.seq: _InLane(lane_id=row.lane_id, destination=row.destination, arrival=arrival)
+                row.seq: _InLane(
+                    lane_id=row.lane_id,
+                    destination=row.destination,
+                    arrival=arrival,
+                    caution=caution(
+                        doubtful=self._is_forgotten(row.ended_at),
+                        looks=row.destination in self._looking,
+                    ),
+                )
                 for row in found
                 if row.state == State.DEAD
             }
+
+    def _is_forgotten(self, at: datetime | None) -> bool:
+        """Return whether more may have happened since *at* than a restored store knows."""
+        return self._window is not None and (at is None or at <= self._window.until)
 
     def _insert_keys(self, db: sa.Connection, arrivals: Iterable[Arrival]) -> set[bytes]:
         """Insert the keys that are new, and return those."""
@@ -276,6 +314,9 @@ class Inbox:
             busy = _busy(db, {each.lane_id for each in new})
             rows = []
             for each in new:
+                if each.caution is Caution.ASK:
+                    db.execute(sa.insert(schema.deliveries).values(each.held_row()))
+                    continue
                 rows.append(each.row(waiting=each.lane_id in busy))
                 busy.add(each.lane_id)
             self._sql.deliveries.many(db, rows)
@@ -300,7 +341,7 @@ class Inbox:
         return meaning, body and hmac.digest(self._secret, body.encode(), "sha256") or None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Batch:
     """What a batch changes in lanes; everything locked before lanes is locked by then."""
 
@@ -308,6 +349,10 @@ class _Batch:
     new: dict[str, Arrival]
     #: Deliveries to revive, by number.
     dead: dict[int, _InLane] = field(default_factory=dict)
+    #: Events that may have been delivered before the store was restored.
+    doubtful: set[str] = field(default_factory=set)
+    #: Destinations that look before they write.
+    looking: Collection[str]
 
     def new_deliveries(self) -> list[_NewDelivery]:
         return [
@@ -316,6 +361,9 @@ class _Batch:
                 destination=destination,
                 arrival=arrival,
                 lane_id=lane_name(destination, arrival.event.conversation),
+                caution=caution(
+                    doubtful=event_id in self.doubtful, looks=destination in self.looking
+                ),
             )
             for event_id, arrival in self.new.items()
             for destination in arrival.match.destinations
@@ -334,6 +382,8 @@ class _InLane:
     lane_id: str
     destination: str
     arrival: Arrival
+    #: What to do first because it may have been delivered already.
+    caution: Caution
 
     @property
     def lane_row(self) -> dict[str, str]:
@@ -360,10 +410,14 @@ class _NewDelivery(_InLane):
             "due_at": None if waiting else now,
             "created_at": now,
             "late": False,
-            "repeat": False,
+            "repeat": self.caution is Caution.LOOK,
             "attempts": 0,
             "claims": 0,
         }
+
+    def held_row(self) -> dict[str, Any]:
+        row = self.row(waiting=True)
+        return {**row, **_held(row["created_at"])}
 
 
 def lane_name(destination: str, conversation: str) -> str:
@@ -392,19 +446,21 @@ def _revive(db: sa.Connection, seq: int, dead: _InLane) -> bool:
     """Give a dead delivery a new series of attempts, late; return whether it was still dead."""
     table = schema.deliveries
     now = dead.arrival.event.received_at
+    if dead.caution is Caution.ASK:
+        values = _held(now)
+    else:
+        values = {**late_values(db, dead.lane_id, now=now), "reason": None, "ended_at": None}
     revived = db.execute(
         sa.update(table)
         .where(table.c.seq == seq, table.c.state == State.DEAD)
-        .values(
-            **late_values(db, dead.lane_id, now=now),
-            trigger="scheduled",
-            attempts=0,
-            failing_since=None,
-            reason=None,
-            ended_at=None,
-        )
+        .values(**values, trigger="scheduled", attempts=0, failing_since=None)
     )
     return bool(revived.rowcount)
+
+
+def _held(now: datetime) -> dict[str, Any]:
+    """Return what lets a person decide whether something is delivered."""
+    return {"state": State.HELD.value, "repeat": True, "reason": DOUBT, "ended_at": now}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

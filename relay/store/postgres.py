@@ -34,7 +34,7 @@ from relay.store.database import (
 
 try:
     import psycopg
-    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
 except ImportError:  # of the package, or of the libpq that it needs
     psycopg = None  # type: ignore[assignment]
 
@@ -284,6 +284,13 @@ def _options(url: str) -> dict[str, Any]:
         return {**DEFAULTS, **conninfo_to_dict(url)}
     except Error:
         raise StoreUnavailable(_unknown_option(url) or UNREADABLE) from None
+
+
+def conninfo(url: str) -> tuple[str, str | None]:
+    """Return what libpq's own programs connect by, and the password apart from it."""
+    options = _options(url)
+    password = options.pop("password", None)
+    return make_conninfo(**options), password
 
 
 def _unknown_option(url: str) -> str | None:

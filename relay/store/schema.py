@@ -345,6 +345,19 @@ actions = Table(
     sqlite_autoincrement=True,
 )
 
+#: Backups that the relay made of this store, until it removes them itself.
+backups = Table(
+    "backups",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    #: The machine that it was made on, and its absolute path there.
+    Column("host", Text, nullable=False),
+    Column("file", Text, nullable=False),
+    #: Why it was made; what a person asked for stays, other backups go after some days.
+    Column("reason", Text, nullable=False),
+)
+
 #: Processes that use this store, until they stop or were silent for long.
 nodes = Table(
     "nodes",

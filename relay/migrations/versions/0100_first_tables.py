@@ -30,6 +30,15 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_actions_event_id"), "actions", ["event_id"], unique=False)
     op.create_table(
+        "backups",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("file", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_backups")),
+    )
+    op.create_table(
         "destinations",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
