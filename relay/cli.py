@@ -18,6 +18,7 @@ COMMANDS = {
     "dead": "recover", "resend": "recover", "replay": "recover", "settle": "recover",
     "pause": "recover", "resume": "recover",
     "prune": "maintain", "erase": "maintain", "migrate": "maintain",
+    "backup": "backup", "restore": "backup",
     "archive": "archive",
     "migrate-store": "migrate_store",
 }  # fmt: skip

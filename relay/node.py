@@ -51,6 +51,10 @@ class NodeSlot:
             self.name = f"{role}-{number}"
             return
 
+    def close(self) -> None:
+        """Give the number back before we die."""
+        os.close(self._file)
+
 
 def new_name() -> str:
     """Return a name that no node has had, for a store that many machines share.
@@ -109,6 +113,7 @@ class Pruner:
         pruning: Pruning,
         *,
         retention: timedelta,
+        backups: timedelta,
         horizon: timedelta | None,
         refused: timedelta | None = None,
         clock: Callable[[], datetime],
@@ -118,6 +123,7 @@ class Pruner:
         self._pruning = pruning
         self._refused = refused
         self._retention = retention
+        self._backups = backups
         self._horizon = horizon
         self._clock = clock
         #: Whether a reader kept removed texts in the write-ahead log.
@@ -156,6 +162,8 @@ class Pruner:
             total += step
             if self._loop.pause(REST):
                 break
+        for file in self._pruning.expire_backups(before=now - self._backups):
+            log.info("backup.removed", file=str(file))
         if reason := self._pruning.truncate_log():
             log.warning("store.log_kept", reason=reason)
             self._owes_log = True

@@ -66,6 +66,7 @@ class Deliveries(bootsteps.StartStopStep):
         self._pruner = Pruner(
             Pruning(self._database),
             retention=config.retention,
+            backups=config.backups.for_,
             horizon=config.dedupe_horizon,
             refused=config.requests.for_,
             clock=self._database.clock,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
@@ -23,7 +24,8 @@ from relay.commands.output import print_json
 from relay.commands.tables import count, print_lines
 from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable, walk
-from relay.store import Database, StoreUnavailable, connect
+from relay.store import Database, Queries, StoreUnavailable, backup, connect, dump
+from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of
 from relay.store.prune import Pruning, Removed
 from relay.store.traces import Elsewhere
@@ -84,8 +86,10 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
     if not (yes or dry_run):
         confirm(f"Remove all events of {number}?", look="--dry-run")
     database = existing(config)
+    first = Queries(database).first_event_of(number)
+    made = backup.recorded(database, since=first) if first else []
     steps = Pruning(database, dry_run=dry_run).erase(number)
-    removed = _remove(database, steps, dry_run=dry_run, as_json=as_json)
+    removed = _remove(database, steps, dry_run=dry_run, as_json=as_json, backups=made)
     if not (removed.events or removed.requests or removed.words):
         raise click.ClickException(f"no finished event of {number} is here")
 
@@ -118,16 +122,29 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
         if walk.is_backward(before, to) and not yes:
             confirm(f"Go back from schema {before} to {to}?", look="--sql")
         with closing(connect(config.store)) as database:
+            if not walk.is_there(before, to):
+                _back_up(config, database)
             change = walk.migrate(database, to, force=force)
     except NodesAtWork as error:
         raise click.ClickException(f"{config.store_name}: {error}; or --force") from error
-    except Unusable as error:
+    except (Unusable, BackupRefused) as error:
         raise click.ClickException(f"{config.store_name}: {error}") from error
     if change.is_none:
         click.echo(f"{config.store_name} has schema {change.after}: nothing to do")
     else:
         came = f"from {change.before} to" if change.before else "to"
         click.echo(f"{config.store_name} was brought {came} schema {change.after}")
+
+
+def _back_up(config: Config, database: Database) -> None:
+    """Make a backup of a file before its tables change; of a server say how."""
+    if database.file is None:
+        how = dump.advice(config.store, Path("before-migrate.dump"))
+        click.echo(f"no backup was made; this makes one: {how}", err=True)
+        return
+    file = backup.automatic_name(database.file, "migrate", database.clock())
+    backup.make(database, file, reason="migrate")
+    click.echo(f"backup: {file} (kept for {config.backups.for_.days} days)")
 
 
 def _print_statements(config: Config, before: str | None, to: str | None) -> None:
@@ -148,7 +165,12 @@ def _revision(config: Config) -> str | None:
 
 
 def _remove(
-    database: Database, steps: Iterable[Removed], *, dry_run: bool, as_json: bool
+    database: Database,
+    steps: Iterable[Removed],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    backups: Sequence[Backup] = (),
 ) -> Removed:
     """Go through *steps*, take what went out of the files as well, and print and return it."""
     total = Removed()
@@ -159,7 +181,10 @@ def _remove(
         click.echo("stopped; what was removed so far is gone", err=True)
     kept = "" if dry_run or total == Removed() else _clear_files(database)
     if as_json:
-        print_json({**asdict(total), "dry_run": dry_run, "kept": kept or None})
+        print_json(
+            {**asdict(total), "dry_run": dry_run, "kept": kept or None}
+            | {"backups": [_backup_json(each) for each in backups]}
+        )
         return total
     verb = "would be removed" if dry_run else "removed"
     events = count(total.events, "event", "events")
@@ -170,6 +195,7 @@ def _remove(
     if total.words:
         click.echo(f"blanked: what people wrote in {count(total.words, 'place', 'places')}")
     _show_elsewhere(total.elsewhere)
+    _show_backups(backups)
     if kept:
         click.echo(f"removed texts are still in the files: {kept}", err=True)
     return total
@@ -197,3 +223,15 @@ def _show_elsewhere(places: Sequence[Elsewhere]) -> None:
     print_lines(lines[:MOST_PLACES])
     if len(lines) > MOST_PLACES:
         click.echo(f"  and {len(lines) - MOST_PLACES} more (--json lists all)")
+
+
+def _show_backups(backups: Sequence[Backup]) -> None:
+    """List the backups that hold what was erased."""
+    if not backups:
+        return
+    click.echo("these backups still hold the texts:")
+    print_lines([f"  {each.at:%Y-%m-%d %H:%M}  {each.host}:{each.file}" for each in backups])
+
+
+def _backup_json(each: Backup) -> dict[str, str]:
+    return {"at": each.at.isoformat(), "host": each.host, "file": each.file}

@@ -126,7 +126,7 @@ class Number(Text):
         return payload.number(text) or text
 
 
-def _os_user() -> str:
+def os_user() -> str:
     """Return the user of this process from the system, not from the environment."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
@@ -163,7 +163,7 @@ loaded_option = _config_option("loaded", type=LoadedFile())
 config_path_option = _config_option("path", type=click.Path(path_type=Path))
 PERSON = (
     click.option("--why", type=Text(), help="Why you do this; kept with the action."),
-    click.option("--who", type=Text(), default=_os_user, help="Who does this; default: you."),
+    click.option("--who", type=Text(), default=os_user, help="Who does this; default: you."),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 limit_option = click.option(

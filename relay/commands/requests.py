@@ -147,7 +147,8 @@ def admit(
     if coming and not (dry_run or yes):
         question = f"Let in {count(len(coming), 'request', 'requests')}?"
         confirm(question, look="--dry-run", err=as_json)
-    inbox = Inbox(database, keep=config.requests.keep)
+    looking = destinations.looking(config)
+    inbox = Inbox(database, keep=config.requests.keep, looking=looking)
     try:
         for each in examined:
             if each.arrival is None or dry_run:

@@ -98,6 +98,12 @@ def is_backward(before: str | None, to: str | None) -> bool:
     return known.knows(before) and before != wanted and not known.is_upward(before, wanted)
 
 
+def is_there(before: str | None, to: str | None) -> bool:
+    """Return whether nothing leads from *before* to *to*, or nothing would be lost on the way."""
+    known = _Revisions()
+    return before is None or before == known.named(to) or not known.knows(before)
+
+
 class _Revisions:
     """The revisions of this version, in their order."""
 
@@ -145,8 +151,6 @@ def _stranger(revision: str | None) -> Unusable:
 
 
 def _require_quiet(database: Database, db: sa.Connection) -> None:
-    if not sa.inspect(db).has_table(schema.nodes.name):
-        return
     if living := Nodes(database).living(db):
         raise NodesAtWork(
             f"{', '.join(living)} could not go on with that schema: stop them first"

@@ -78,6 +78,7 @@ def run_worker(config: Config, ready: Ready) -> None:
     pruner = Pruner(
         Pruning(database),
         retention=config.retention,
+        backups=config.backups.for_,
         horizon=config.dedupe_horizon,
         refused=config.requests.for_,
         clock=database.clock,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from relay.ids import new_id
+from relay.store.ids import new_id
 from relay.store import dump, schema
 from relay.store.database import Database, StoreUnavailable
 from relay.store.restored import BACKUP
@@ -176,3 +176,36 @@ def sync(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def copy_of(file: Path, to: Path) -> None:
+    """Copy the backup *file*, or any copy of a store, to the new file *to*, if it is whole."""
+    for end in BESIDE:
+        Path(f"{to}{end}").unlink(missing_ok=True)
+    os.close(private(to))
+    with (
+        refusing(),
+        closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source,
+    ):
+        verify(source)
+        with closing(sqlite3.connect(to)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+    sync(to)
+
+
+def exchange(store: Path, by: Path, *, aside: Path) -> None:
+    """Let the file *by* be the store, and keep what it was as *aside*.
+
+    A kill in between leaves no store, and the same command goes on.
+    """
+    with suppress(sqlite3.Error):
+        if store.exists():
+            with closing(sqlite3.connect(store)) as old:
+                old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for end in BESIDE:
+        found = Path(f"{store}{end}")
+        if found.exists() and end != ".lock":
+            found.rename(f"{aside}{end}")
+    by.rename(store)
+    sync(store.parent)

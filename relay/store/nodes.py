@@ -84,7 +84,9 @@ class Nodes:
             db.execute(sa.delete(_nodes).where(_nodes.c.name == name))
 
     def living(self, db: sa.Connection) -> Sequence[str]:
-        """Return the names of the nodes that are alive."""
+        """Return the names of the nodes that were heard of lately; none without tables."""
+        if not sa.inspect(db).has_table(_nodes.name):
+            return ()
         c = _nodes.c
         heard = c.beat_at >= self._clock() - SILENT_AFTER
         return db.scalars(sa.select(c.name).where(heard).order_by(c.name)).all()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
 from relay.rules.mentions import Mentions
-from relay.store import refused, schema, traces
+from relay.store import backup, refused, schema, traces
 from relay.store.database import Database, OutOfRoom
 from relay.store.lanes import forget_empty, lock_lanes, promote
 from relay.store.traces import Elsewhere
@@ -157,6 +158,10 @@ class Pruning:
             if not gone:
                 return
             yield gone
+
+    def expire_backups(self, *, before: datetime) -> Iterator[Path]:
+        """Do what :func:`relay.store.backup.expire` does."""
+        return backup.expire(self._database, before=before)
 
     def truncate_log(self, *, above: int = 0) -> str:
         """Do what :meth:`Database.truncate_log` does."""

@@ -7,6 +7,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,6 +44,14 @@ class Queries:
         """Read something. Raises StoreUnavailable if that fails."""
         with self._database.reading() as db:
             db.execute(sa.select(schema.marks.c.name).limit(1)).all()
+
+    def first_event_of(self, customer: str) -> datetime | None:
+        """Return when the first event of *customer* that is here was received."""
+        events = schema.events.c
+        with self._database.reading() as db:
+            first = sa.select(sa.func.min(events.received_at)).where(events.customer == customer)
+            found: datetime | None = db.scalar(first)
+            return found
 
     def events(self, *, limit: int | None = None) -> Iterator[EventView]:
         """Yield the newest *limit* events (all, if None), oldest first."""

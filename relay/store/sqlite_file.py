@@ -34,7 +34,7 @@ class Original:
     def __init__(self, file: Path, *, note: int) -> None:
         self._file, self._note = file, note
         self._is_missed = False
-        if _is_used(file):
+        if is_used(file):
             #: Device and inode; None if the file of the running nodes is gone.
             self._known = self._noted()
             return
@@ -128,7 +128,7 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _is_used(file: Path) -> bool:
+def is_used(file: Path) -> bool:
     """Return whether a node uses the store *file*."""
     return any(_is_locked(path) for path in file.parent.glob(f"{glob.escape(file.name)}.*.lock"))
 

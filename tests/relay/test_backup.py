@@ -1,0 +1,282 @@
+"""A backup is whole, and putting it back repeats nothing without a look or a person's word."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from fakes import accept, arrival, failed, finish, take_one
+from sqlalchemy import select
+
+from relay import migrations
+from relay.cli import cli
+from relay.node import NodeSlot
+from relay.rules.delivery import OutcomeKind
+from relay.store import Database, Inbox, Queries, Queue, backup, connect, schema
+from relay.store.nodes import Node, Nodes
+from relay.store.recover import Recovery
+
+ON_BOTH = True
+
+CONFIG = """\
+store: {store}
+endpoints: [{{path: /in, signing_secrets: ["a secret for tests"]}}]
+destinations:
+  crm: {{connector: hubspot, access_token: test}}
+  chat: {{connector: teams, url: "https://example.com/flow"}}
+"""
+
+BOTH = ("crm", "chat")
+States = Mapping[str, str]
+
+
+class Site:
+    """A store with its config and a backup of it, and what is done there."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.config = folder / "config.yaml"
+        url = database.url if database.file is None else f"sqlite:///{database.file}"
+        self.config.write_text(CONFIG.format(store=url))
+        self.backup = folder / "a.backup"
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(cli, [*arguments, "--config", str(self.config)])
+
+    def done(self, *arguments: str) -> str:
+        result = self.run(*arguments)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def back_up(self) -> None:
+        self.done("backup", str(self.backup))
+
+    def put_back(self) -> str:
+        self.database.engine.dispose()
+        return self.done("restore", str(self.backup), "--yes")
+
+
+@pytest.fixture
+def site(database: Database, tmp_path: Path) -> Site:
+    return Site(database, tmp_path)
+
+
+@pytest.fixture
+def reopened(database: Database, site: Site) -> Iterator[Callable[[], Database]]:
+    """Open the store as the next start does."""
+    opened = []
+
+    def reopened() -> Database:
+        opened.append(connect(database.url))
+        migrations.upgrade(opened[-1])
+        return opened[-1]
+
+    yield reopened
+    for each in opened:
+        each.close()
+
+
+def states(database: Database, message_id: str) -> States:
+    event = Queries(database).event(message_id)
+    assert event is not None
+    return {each.destination: str(each.state) for each in event.deliveries}
+
+
+def repeats(database: Database) -> set[tuple[str, bool]]:
+    d = schema.deliveries.c
+    with database.reading() as db:
+        return {tuple(row) for row in db.execute(select(d.destination, d.repeat))}
+
+
+def test_a_backup_is_private_whole_and_recorded(
+    site: Site, database: Database, inbox: Inbox
+) -> None:
+    accept(inbox, "m1", "m2")
+
+    said = site.done("backup", str(site.backup))
+
+    assert "verified" in said
+    assert site.backup.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in site.backup.parent.glob("a.backup*")] == ["a.backup"]
+    (known,) = backup.recorded(database)
+    assert (known.file, known.reason) == (str(site.backup), "person")
+
+
+def test_a_file_that_exists_is_not_written_over(site: Site, inbox: Inbox) -> None:
+    site.backup.write_text("precious")
+
+    refused = site.run("backup", str(site.backup))
+
+    assert refused.exit_code == 1
+    assert "exists: name a new file" in refused.output
+    assert site.backup.read_text() == "precious"
+
+
+def test_a_backup_that_fails_leaves_nothing(site: Site, database: Database) -> None:
+    refused = site.run("backup", "/proc/no/such/place")
+
+    assert refused.exit_code == 1
+    assert backup.recorded(database) == []
+
+
+def test_what_was_not_over_is_looked_for_or_held(
+    site: Site, inbox: Inbox, queue: Queue, reopened: Callable[[], Database]
+) -> None:
+    accept(inbox, "m1", "m2", to=BOTH)
+    take_one(queue, destination="crm")
+    site.back_up()
+
+    said = site.put_back()
+
+    store = reopened()
+    assert states(store, "m1") == {"crm": "pending", "chat": "held"}
+    assert states(store, "m2") == {"crm": "waiting", "chat": "held"}
+    assert repeats(store) == {("crm", True), ("chat", True)}
+    assert "2 deliveries may have been made since: connectors look first" in said
+    assert "2 deliveries may have been made since, and are held" in said
+
+
+def test_nothing_is_delivered_before_a_person_resumes_it(
+    site: Site, inbox: Inbox, reopened: Callable[[], Database]
+) -> None:
+    accept(inbox, "m1", to=BOTH)
+    site.back_up()
+
+    said = site.put_back()
+
+    assert "gofax-relay resume crm" in said
+    assert set(Recovery(reopened()).paused()) == set(BOTH)
+    assert "it was paused: operator" in site.done("resume", "crm")
+    assert set(Recovery(reopened()).paused()) == {"chat"}
+
+
+def test_what_came_in_the_forgotten_time_is_looked_for_or_held(
+    site: Site, database: Database, inbox: Inbox, reopened: Callable[[], Database]
+) -> None:
+    accept(inbox, "m1")
+    site.back_up()
+    site.put_back()
+    store, now = reopened(), database.clock()
+
+    def resend(name: str, occurred_at: datetime | None) -> tuple[str, str, bool]:
+        with closing(Inbox(store, looking={"crm"})) as later:
+            made = arrival(name, to=BOTH, at=now, customer=f"customer {name}")
+            later.accept(replace(made, event=replace(made.event, occurred_at=occurred_at)))
+        found = states(store, name)
+        return found["crm"], found["chat"], ("crm", False) in repeats(store)
+
+    careful = ("pending", "held", False)
+    assert resend("between", now - timedelta(minutes=1)) == careful
+    assert resend("long before", now - timedelta(days=9)) == careful
+    assert resend("at no time", None) == careful
+    assert resend("new", now + timedelta(hours=1)) == ("pending", "pending", True)
+    site.done("restore", "--over")
+    assert resend("after all", now) == ("pending", "pending", True)
+
+
+def test_what_was_dead_is_not_revived_without_a_look(
+    site: Site,
+    database: Database,
+    inbox: Inbox,
+    queue: Queue,
+    reopened: Callable[[], Database],
+) -> None:
+    accept(inbox, "m1", to=BOTH)
+    for name in BOTH:
+        claim = take_one(queue, destination=name)
+        finish(queue, claim, failed(OutcomeKind.REFUSED))
+    assert states(database, "m1") == {"crm": "dead", "chat": "dead"}
+    site.back_up()
+    site.put_back()
+    store = reopened()
+
+    with closing(Inbox(store, looking={"crm"})) as later:
+        later.accept(arrival("m1", to=BOTH))
+
+    assert states(store, "m1") == {"crm": "pending", "chat": "held"}
+    assert repeats(store) == {("crm", True), ("chat", True)}
+
+
+def test_a_store_that_is_in_use_is_not_replaced(
+    site: Site, database: Database, inbox: Inbox
+) -> None:
+    accept(inbox, "m1")
+    site.back_up()
+    if database.file:
+        slot = NodeSlot(database.file)
+        assert slot.name == "worker-1"
+    else:
+        Nodes(database).beat(Node(name="n", role="worker", version="1", host="h", pid=1))
+
+    refused = site.run("restore", str(site.backup), "--yes")
+
+    assert refused.exit_code == 1
+    assert "stop" in refused.output
+    assert set(states(database, "m1").values()) == {"pending"}
+
+
+def test_what_the_store_was_is_kept_and_can_be_put_back(
+    site: Site, inbox: Inbox, reopened: Callable[[], Database]
+) -> None:
+    site.back_up()
+    accept(inbox, "m1")
+
+    site.put_back()
+
+    store = reopened()
+    assert Queries(store).event("m1") is None
+    (aside,) = [each for each in backup.recorded(store) if each.reason == "restore"]
+    assert Path(aside.file).stat().st_mode & 0o777 == 0o600
+    store.close()
+    site.done("restore", aside.file, "--yes")
+    assert states(reopened(), "m1") == {"crm": "pending"}
+
+
+def test_a_file_that_is_no_backup_changes_nothing(
+    site: Site, database: Database, inbox: Inbox
+) -> None:
+    accept(inbox, "m1")
+    site.backup.write_bytes(os.urandom(5000))
+
+    refused = site.run("restore", str(site.backup), "--yes")
+
+    assert refused.exit_code == 1
+    assert states(database, "m1") == {"crm": "pending"}
+
+
+def test_backups_that_nobody_asked_for_go_after_a_while(
+    site: Site, database: Database, tmp_path: Path
+) -> None:
+    site.back_up()
+    automatic = tmp_path / "automatic"
+    backup.make(database, automatic, reason="migrate")
+    now = database.clock()
+
+    assert list(backup.expire(database, before=now - timedelta(days=7))) == []
+    assert list(backup.expire(database, before=now + timedelta(seconds=1))) == [automatic]
+
+    assert not automatic.exists()
+    assert site.backup.exists()
+    assert [each.file for each in backup.recorded(database)] == [str(site.backup)]
+
+
+def test_who_erases_a_customer_is_told_which_backups_hold_the_texts(
+    site: Site, database: Database, inbox: Inbox
+) -> None:
+    site.back_up()
+    number = "+61400000009"
+    accept(inbox, "m1", customer=number, at=database.clock())
+    later = site.backup.with_name("later.backup")
+    site.done("backup", str(later))
+
+    said = site.done("erase", number, "--yes")
+
+    assert "these backups still hold the texts" in said
+    assert later.name in said
+    assert site.backup.name not in said
