@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -10,17 +13,20 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import servers
 from click.testing import CliRunner, Result
 from fakes import accept, arrival, failed, finish, take_one
+from newer import newer_version
 from sqlalchemy import select
 
 from relay import migrations
 from relay.cli import cli
+from relay.migrations import Unusable
 from relay.node import NodeSlot
 from relay.rules.delivery import OutcomeKind
 from relay.store import Database, Inbox, Queries, Queue, backup, connect, schema
 from relay.store.nodes import Node, Nodes
-from relay.store.recover import Recovery
+from relay.store.recover import Act, Recovery
 
 ON_BOTH = True
 
@@ -58,7 +64,6 @@ class Site:
         self.done("backup", str(self.backup))
 
     def put_back(self) -> str:
-        self.database.engine.dispose()
         return self.done("restore", str(self.backup), "--yes")
 
 
@@ -143,7 +148,7 @@ def test_what_was_not_over_is_looked_for_or_held(
 
 
 def test_nothing_is_delivered_before_a_person_resumes_it(
-    site: Site, inbox: Inbox, reopened: Callable[[], Database]
+    site: Site, database: Database, inbox: Inbox, reopened: Callable[[], Database]
 ) -> None:
     accept(inbox, "m1", to=BOTH)
     site.back_up()
@@ -152,7 +157,8 @@ def test_nothing_is_delivered_before_a_person_resumes_it(
 
     assert "gofax-relay resume crm" in said
     assert set(Recovery(reopened()).paused()) == set(BOTH)
-    assert "it was paused: operator" in site.done("resume", "crm")
+    act = Act(who="me", why=None, at=database.clock())
+    assert Recovery(reopened()).resume("crm", act) == "operator"
     assert set(Recovery(reopened()).paused()) == {"chat"}
 
 
@@ -275,8 +281,59 @@ def test_who_erases_a_customer_is_told_which_backups_hold_the_texts(
     later = site.backup.with_name("later.backup")
     site.done("backup", str(later))
 
-    said = site.done("erase", number, "--yes")
+    command = [sys.executable, "-P", "-m", "relay.cli", "erase", number, "--yes"]
+    said = subprocess.check_output([*command, "--config", str(site.config)], text=True)
 
     assert "these backups still hold the texts" in said
     assert later.name in said
     assert site.backup.name not in said
+
+
+def test_a_backup_that_was_copied_into_place_by_hand_is_refused(
+    site: Site, database: Database, tmp_path: Path
+) -> None:
+    if database.file is None:
+        pytest.skip("a dump of PostgreSQL is no store")
+    site.back_up()
+
+    with (
+        closing(connect(f"sqlite:///{site.backup}")) as by_hand,
+        pytest.raises(Unusable) as refused,
+    ):
+        migrations.upgrade(by_hand)
+
+    assert "gofax-relay restore" in str(refused.value)
+
+
+def test_migrate_makes_a_backup_first(site: Site, database: Database, tmp_path: Path) -> None:
+    if database.file is None:
+        pytest.skip("says only how")
+
+    done = by_newer_version(site.config, tmp_path / "newer")
+
+    (made,) = database.file.parent.glob("relay.db.*.before-migrate")
+    assert f"backup: {made}" in done.stdout
+    with closing(sqlite3.connect(made)) as before:
+        found = before.execute("SELECT version_num FROM alembic_version").fetchone()
+        assert found == (migrations.newest(),)
+
+
+def test_migrate_says_how_a_server_is_backed_up(server: None, tmp_path: Path) -> None:
+    with servers.new_database() as url, closing(connect(url)) as database:
+        migrations.upgrade(database)
+
+        done = by_newer_version(Site(database, tmp_path).config, tmp_path / "newer")
+
+    assert "no backup was made; this makes one: pg_dump --format=custom" in done.stderr
+
+
+def by_newer_version(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run migrate of a newer version."""
+    newer_version(folder, before=migrations.newest(), serves=None)
+    return subprocess.run(
+        [sys.executable, "-m", "relay.cli", "migrate", "--config", str(config)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
