@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from relay import destinations, migrations
-from relay.commands.options import config_option, confirm, existing, os_user
+from relay.commands.options import confirm, existing, os_user, store_option
 from relay.commands.tables import count
 from relay.config.model import Config
 from relay.migrations import Unusable, walk
@@ -27,7 +27,7 @@ _path = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("file", type=_path)
-@config_option
+@store_option
 def backup(config: Config, file: Path) -> None:
     """Write the store to the new FILE, while the relay goes on.
 
@@ -47,7 +47,7 @@ def backup(config: Config, file: Path) -> None:
 
 @click.command()
 @click.argument("file", type=_path, required=False)
-@config_option
+@store_option
 @click.option("--over", is_flag=True, help="End what an earlier restore began: all is resent.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(config: Config, file: Path | None, over: bool, yes: bool) -> None:

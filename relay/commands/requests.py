@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from relay import destinations
 from relay.commands import output
 from relay.commands.options import (
     FAILED,

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from relay.store.ids import new_id
 from relay.store import dump, schema
 from relay.store.database import Database, StoreUnavailable
+from relay.store.ids import new_id
 from relay.store.restored import BACKUP
 from relay.store.sqlite_file import private
 
