@@ -49,7 +49,11 @@ def taken() -> Handover | None:
 
 def installed() -> Mapping[str, str]:
     """Return the version of every distribution that is installed now."""
-    return {each.name: each.version for each in metadata.distributions()}
+    found: dict[str, str] = {}
+    for each in metadata.distributions():
+        # What comes first on the path is what is imported.
+        found.setdefault(each.name, each.version)
+    return found
 
 
 def trial() -> str:
