@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from connectors.base import Event
+from relay.config.effective import version_if_complete
 from relay.config.model import Config, Endpoint
 from relay.rules import paths, payload, routing
 from relay.rules.payload import Unreadable
@@ -33,6 +34,8 @@ class Intake:
     scheme: Scheme
     #: Secrets as bytes; none: the endpoint takes what is not signed.
     keys: Sequence[bytes]
+    #: The version of the config.
+    config: str | None = None
 
     @classmethod
     def of(cls, config: Config, endpoint: Endpoint, *, judge: Judge | None) -> Intake:
@@ -43,6 +46,7 @@ class Intake:
             judge=judge,
             scheme=endpoint.signature.scheme,
             keys=endpoint.signing_keys,
+            config=version_if_complete(config),
         )
 
     @property
@@ -100,6 +104,7 @@ class Intake:
             standing="stale" if self._is_stale(event) else "accepted",
             on_duplicate=endpoint.on_duplicate,
             admission=admission,
+            config=self.config,
         )
 
     def _check_age(self, header: Header, now: datetime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import json
 import os
 import secrets
 import socket
@@ -11,12 +12,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from relay import every
+from relay.config.effective import effective, version_of
+from relay.config.model import Config
 from relay.every import Every
 from relay.store import Database, StoreUnavailable
 from relay.store.nodes import Node, Nodes, Role
@@ -56,6 +61,25 @@ class NodeSlot:
         os.close(self._file)
 
 
+@cache
+def version() -> str:
+    """Return the version that this process runs, also when another was installed meanwhile."""
+    return metadata.version("gofax-relay")
+
+
+def _of_config(config: Config | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    said: dict[str, Any] = {
+        "config": version_of(config),
+        "effective": json.dumps(effective(config)),
+    }
+    if config.origin is not None:
+        said["config_path"] = str(config.origin.path)
+        said["config_changed_at"] = config.origin.changed_at
+    return said
+
+
 def new_name() -> str:
     """Return a name that no node has had, for a store that many machines share.
 
@@ -68,16 +92,23 @@ class Heartbeat:
     """Keeps this process on the list of nodes, in a thread that delays nothing else."""
 
     def __init__(
-        self, database: Database, *, name: str, role: Role, seconds: float = BEAT
+        self,
+        database: Database,
+        *,
+        name: str,
+        role: Role,
+        config: Config | None = None,
+        seconds: float = BEAT,
     ) -> None:
-        """*name*: the name that the node claims under."""
+        """*name*: the name that the node claims under; *config*: what it runs."""
         self._nodes = Nodes(database)
         self._node = Node(
             name=name,
             role=role,
-            version=metadata.version("gofax-relay"),
+            version=version(),
             host=socket.gethostname(),
             pid=os.getpid(),
+            **_of_config(config),
         )
         self._database = database
         self._loop = Every("heartbeat", seconds, self._beat, first=0.0, away=StoreUnavailable)

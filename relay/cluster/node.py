@@ -72,7 +72,7 @@ class Deliveries(bootsteps.StartStopStep):
             clock=self._database.clock,
         )
         self._pruner.start()
-        self._heartbeat = Heartbeat(self._database, name=self._name, role="worker")
+        self._heartbeat = Heartbeat(self._database, name=self._name, role="worker", config=config)
         self._heartbeat.start()
         self._worker.start()
         log.info("worker.started", node=self._name, destinations=list(config.destinations))

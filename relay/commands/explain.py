@@ -270,7 +270,8 @@ def _route_lines(view: EventView) -> Iterator[str]:
 
 def _delivery_lines(delivery: DeliveryView, around: Circumstances) -> Iterator[str]:
     late = ", late: outside the order" if delivery.late else ""
-    yield f"delivery {delivery.id} to {delivery.destination}: {delivery.state}{late}"
+    routed = f", routed by config {delivery.config}" if delivery.config else ""
+    yield f"delivery {delivery.id} to {delivery.destination}: {delivery.state}{late}{routed}"
     if delivery.thread:
         yield f"  thread {delivery.thread}"
     for attempt in delivery.history:

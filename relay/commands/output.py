@@ -344,6 +344,7 @@ def delivery_json(delivery: DeliveryView) -> dict[str, Any]:
         "error": delivery.error,
         "due_at": delivery.due_at and delivery.due_at.isoformat(),
         "late": delivery.late,
+        "config": delivery.config,
     }
 
 

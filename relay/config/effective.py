@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from connectors.base import Options
 from relay.config.model import Config
 
 #: Characters of a version: enough to tell the configs of one relay apart.
@@ -29,6 +30,13 @@ def version_of(config: Config) -> str:
     """Return a short digest of what *config* says; changed secrets do not change it."""
     said = json.dumps(effective(config), sort_keys=True).encode()
     return hashlib.sha256(said).hexdigest()[:LENGTH]
+
+
+def version_if_complete(config: Config) -> str | None:
+    """Return the version; None: destinations were read without the secrets that they need."""
+    if any(type(each.options) is Options for each in config.destinations.values()):
+        return None
+    return version_of(config)
 
 
 def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:

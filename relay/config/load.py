@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from connectors.base import Connector, Options
 from relay.config.document import ConfigError, Document, Where, read
-from relay.config.model import Config, DestinationConfig
+from relay.config.model import Config, DestinationConfig, Origin
 
 #: Bytes of a destination's name that fit into the name of a queue.
 LONGEST_NAME = 200
@@ -62,6 +62,8 @@ def load_document(
     A destination with a value that is missing, and not in *need*, has no options; an endpoint has
     secrets that nobody knows instead.
     """
+    # Before it is read: what is changed meanwhile is newer.
+    origin = Origin.of(path) if path.exists() else None
     document = read(path, environ=environ, may_lack=need.may_lack)
     if not isinstance(document.values, dict):
         document.fault((), "this is not a mapping of keys; config.example.yaml shows one")
@@ -79,6 +81,8 @@ def load_document(
     _refer(document, values)
     if document.faults or config is None:
         raise ConfigError(path, document.faults)
+    if origin is not None:
+        config.read_from(origin)
     return config, document
 
 

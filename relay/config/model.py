@@ -7,8 +7,8 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    PrivateAttr,
     SecretStr,
     ValidationInfo,
     field_validator,
@@ -399,6 +400,19 @@ def _installed(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A file, and when it had been changed as it was read."""
+
+    path: Path
+    changed_at: datetime
+
+    @classmethod
+    def of(cls, path: Path) -> Origin:
+        """Look at *path* as it is now. Raises OSError."""
+        return cls(path.resolve(), datetime.fromtimestamp(path.stat().st_mtime, UTC))
+
+
 class Config(Section):
     """The whole file."""
 
@@ -428,6 +442,16 @@ class Config(Section):
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     destinations: Mapping[str, DestinationConfig] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+
+    _origin: Origin | None = PrivateAttr(None)
+
+    @property
+    def origin(self) -> Origin | None:
+        """The file that this was read from."""
+        return self._origin
+
+    def read_from(self, origin: Origin) -> None:
+        self._origin = origin
 
     @field_validator("store")
     @classmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from relay.config.model import Config
+from relay.node import version
 from relay.processes import handover, listening
 from relay.processes.control import Control, open_control
 from relay.processes.handover import Handover
@@ -36,6 +37,8 @@ def run(
     :class:`~relay.processes.listening.PortTaken`.
     """
     write_no_core_files()
+    # Remembered as long as it is the one that was imported.
+    version()
     before = handover.taken()
     listener = _listener(before, config) if "web" in ROLES[command] else None
     prepare(config)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import metadata
 from types import FrameType
 
 import structlog
 
 from relay.config.effective import version_of
 from relay.config.model import Config
+from relay.node import version
 from relay.processes import handover, web, worker
 from relay.processes.child import Child, fork
 from relay.processes.control import Caller, Control, Reloaded
@@ -253,7 +253,7 @@ class Supervisor:
         """Execute what is installed now in our place. Raises :class:`NotTaken`."""
         if faults := handover.trial():
             raise NotTaken(faults)
-        log.info("process.replaced", pid=os.getpid(), before=metadata.version("gofax-relay"))
+        log.info("process.replaced", pid=os.getpid(), before=version())
         listener, control = self._setup.listener, self._control
         try:
             handover.execute_anew(

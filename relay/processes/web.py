@@ -183,7 +183,7 @@ def _load_app(
         database, tell=tell, keep=config.requests.keep, looking=destinations.looking(config)
     )
     refusals = Refusals(inbox.refuse)
-    Heartbeat(database, name=node, role="web").start()
+    Heartbeat(database, name=node, role="web", config=config).start()
     app = create_app(config, database=database, inbox=inbox, refusals=refusals)
     drain = Drain(app, listener, ready)
     signal.signal(RETIRE, drain.begin)

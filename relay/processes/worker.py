@@ -84,7 +84,7 @@ def run_worker(config: Config, ready: Ready) -> None:
         clock=database.clock,
     )
     pruner.start()
-    heartbeat = Heartbeat(database, name=node, role="worker")
+    heartbeat = Heartbeat(database, name=node, role="worker", config=config)
     heartbeat.start()
     # What is there now stays: the collector need not look through it again and again.
     gc.freeze()

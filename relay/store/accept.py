@@ -409,6 +409,7 @@ class _NewDelivery(_InLane):
             "state": (State.WAITING if waiting else State.PENDING).value,
             "due_at": None if waiting else now,
             "created_at": now,
+            "config": self.arrival.config,
             "late": False,
             "repeat": self.caution is Caution.LOOK,
             "attempts": 0,
@@ -491,7 +492,7 @@ _KEY_COLUMNS = (
 )  # fmt: skip
 _DELIVERY_COLUMNS = (
     "id", "event_id", "destination", "lane_id", "key", "state", "due_at", "created_at",
-    "late", "repeat", "attempts", "claims",
+    "config", "late", "repeat", "attempts", "claims",
 )  # fmt: skip
 
 _KEYS = sa.select(schema.keys.c.key, schema.keys.c.event_id).where(

@@ -41,6 +41,12 @@ class Node:
     started_at: datetime | None = None
     #: Its loops that cannot go on, a line each.
     faults: str = ""
+    #: The version of its config, and what that says in the end without secrets, as JSON.
+    config: str = ""
+    effective: str = "{}"
+    #: The file on its host, and when that had been changed as the node read it.
+    config_path: str = ""
+    config_changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

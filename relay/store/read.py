@@ -248,6 +248,7 @@ def _deliveries(
                 due_at=row["due_at"],
                 late=row["late"],
                 trigger=row["trigger"],
+                config=row["config"],
                 failing_since=row["failing_since"],
                 node=row["node"],
                 lease_until=row["lease_until"],

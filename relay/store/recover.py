@@ -44,6 +44,8 @@ class Act:
     who: str
     why: str | None
     at: datetime
+    #: The version of the config through whose routes events are replayed.
+    config: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -400,6 +402,7 @@ def _insert(
             key=key,
             **late_values(db, lane_id, now=act.at),
             trigger="manual",
+            config=act.config,
             attempts=0,
             claims=0,
             repeat=False,

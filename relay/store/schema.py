@@ -205,6 +205,8 @@ deliveries = Table(
     Column("state", Text, nullable=False),
     #: Who asked for this series of attempts: the relay (``scheduled``) or a person (``manual``).
     Column("trigger", Text, nullable=False, server_default="scheduled"),
+    #: The version of the config whose routes led here; NULL: of one with secrets missing.
+    Column("config", Text),
     #: Sent again after it was dead, and so outside of the order of its conversation.
     Column("late", Boolean, nullable=False),
     Column("due_at", UtcTime),
@@ -372,4 +374,9 @@ nodes = Table(
     Column("beat_at", UtcTime, nullable=False),
     #: Its loops that cannot go on, a line each.
     Column("faults", Text, nullable=False),
+    #: The version of its config, what that says in the end without secrets, and its file.
+    Column("config", Text, nullable=False),
+    Column("effective", Text, nullable=False),
+    Column("config_path", Text, nullable=False),
+    Column("config_changed_at", UtcTime),
 )

@@ -80,6 +80,8 @@ class Arrival:
     #: What the event is if its key is new; what is stale is stored, and not delivered.
     standing: Literal["accepted", "conflict", "stale"] = "accepted"
     on_duplicate: Literal["revive", "ignore"] = "revive"
+    #: The version of the config that has the routes.
+    config: str | None = None
     #: Who lets it in, if it was refused when it came.
     admission: Admission | None = None
 
@@ -155,6 +157,8 @@ class DeliveryView:
     late: bool
     #: Who asked for this series of attempts: the relay (``scheduled``) or a person (``manual``).
     trigger: str = "scheduled"
+    #: The version of the config whose routes led here.
+    config: str | None = None
     #: Since when attempts of this series fail.
     failing_since: datetime | None = None
     #: Who is at work on it, and until when that is believed.

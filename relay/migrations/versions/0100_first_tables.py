@@ -128,6 +128,10 @@ def upgrade() -> None:
         sa.Column("started_at", UtcTime(), nullable=False),
         sa.Column("beat_at", UtcTime(), nullable=False),
         sa.Column("faults", sa.Text(), nullable=False),
+        sa.Column("config", sa.Text(), nullable=False),
+        sa.Column("effective", sa.Text(), nullable=False),
+        sa.Column("config_path", sa.Text(), nullable=False),
+        sa.Column("config_changed_at", UtcTime(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_nodes")),
     )
     op.create_table(
@@ -164,6 +168,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("trigger", sa.Text(), server_default="scheduled", nullable=False),
+        sa.Column("config", sa.Text(), nullable=True),
         sa.Column("late", sa.Boolean(), nullable=False),
         sa.Column("due_at", UtcTime(), nullable=True),
         sa.Column("hurry_from", UtcTime(), nullable=True),
