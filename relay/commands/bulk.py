@@ -40,10 +40,12 @@ class BulkOptions:
     dry_run: bool = False
     yes: bool = False
     rate: RateLimit | None = None
+    #: The version of the config whose routes are used.
+    config: str | None = None
 
     def act(self, store: Recovery) -> Act:
         """Return who acts, why, and when by the clock of the store."""
-        return Act(who=self.who, why=self.why, at=store.clock())
+        return Act(who=self.who, why=self.why, at=store.clock(), config=self.config)
 
     @property
     def batch(self) -> int:

@@ -8,13 +8,15 @@ import sys
 import click
 
 from relay import destinations
-from relay.commands.options import FAILED, loaded_option
+from relay.commands.options import FAILED, existing, loaded_option
 from relay.commands.output import all_say
+from relay.commands.running import changes
 from relay.commands.tables import print_lines
 from relay.config import json_schema
 from relay.config.document import Document
 from relay.config.model import Config, without_password
 from relay.config.warnings import warnings
+from relay.store.nodes import Nodes
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -40,15 +42,20 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> No
     callback=_print_schema,
     help="Print the JSON Schema of the file, for editors.",
 )
-def check(loaded: tuple[Config, Document], live: bool) -> None:
+@click.option("--diff", is_flag=True, help="Show what would change at what runs, and end.")
+def check(loaded: tuple[Config, Document], live: bool, diff: bool) -> None:
     """Validate the config and print what each route would do.
 
     \b
     Examples: gofax-relay check
               gofax-relay check --live
+              gofax-relay check --diff
               gofax-relay check --schema > config.schema.json
     """
     config, document = loaded
+    if diff:
+        print_lines(changes(config, Nodes(existing(config)).nodes()))
+        return
     print_lines(plan(config).splitlines())
     print_lines(
         f"warning: {document.path}:{warning.line}: {warning}"

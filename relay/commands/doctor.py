@@ -17,6 +17,7 @@ from relay import migrations
 from relay.clock import wall
 from relay.commands.options import FAILED, existing, json_option, store_option
 from relay.commands.output import print_json
+from relay.commands.running import newer
 from relay.commands.tables import count, print_lines
 from relay.config.model import Config
 from relay.rules.delivery import State
@@ -121,6 +122,8 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
     yield from _stopped(config, queries)
     views = Nodes(database).nodes()
     yield from _nodes(views)
+    if said := newer(config, views):
+        yield Finding(check="config", severity="notice", said=said)
     yield _schema(migrations.revision(database))
     if database.file is not None:
         yield from _files(config, database.file)

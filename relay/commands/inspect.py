@@ -16,6 +16,7 @@ from relay.commands.options import (
     queries_of,
     store_option,
 )
+from relay.commands.running import point_out_changes
 from relay.commands.tables import failure, print_lines
 from relay.config.model import Config
 from relay.store import Queries
@@ -51,7 +52,9 @@ def explain(event: str, config: Config, as_json: bool) -> None:
     Examples: gofax-relay explain abc123
               gofax-relay explain evt_0193a1b2c3d4… --json
     """
-    queries = queries_of(config)
+    database = existing(config)
+    point_out_changes(config, database)
+    queries = Queries(database)
     try:
         view = queries.event(event)
     except Unknown as error:

@@ -28,7 +28,9 @@ from relay.commands.options import (
     store_option,
     with_options,
 )
+from relay.commands.running import point_out_changes
 from relay.commands.tables import count, shown_time
+from relay.config.effective import version_if_complete
 from relay.config.model import Config
 from relay.rules import recovery, routing
 from relay.rules.delivery import State
@@ -166,7 +168,9 @@ def resend(
               gofax-relay resend --all-dead --rate 100/10s
     """
     _point_out_destinations(config, which.destinations)
-    store = Recovery(existing(config))
+    database = existing(config)
+    point_out_changes(config, database)
+    store = Recovery(database)
     decide = partial(recovery.resend, again=again, now=store.clock())
     if names:
         _refuse_filters(replace(which, destinations=(), states=()), all_dead=all_dead)
@@ -219,7 +223,10 @@ def replay(
               gofax-relay replay --since 2026-11-24 --destination helpdesk --rate 60/60s
     """
     _point_out_destinations(config, only)
-    store = Recovery(existing(config))
+    database = existing(config)
+    point_out_changes(config, database)
+    store = Recovery(database)
+    options = replace(options, config=version_if_complete(config))
 
     def decide(found: FoundEvent) -> recovery.Replay:
         today = routing.match(found.event, config.routes).destinations
