@@ -72,25 +72,19 @@ def test_a_reload_takes_the_new_config_and_refuses_nobody(site: Site, system: Fl
     with Stream(site.port, per_second=100) as stream:
         eventually(lambda: len(stream.answers) > 50, seconds=PATIENCE)
         edit(site, "path: /open", "path: /open, name: renamed")
-        diff, doctor = site.run("check", "--diff"), site.run("doctor")
         ended = site.run("reload")
         eventually(lambda: not before & children(process), seconds=PATIENCE)
 
-    assert 'endpoints[0].name: "/open" → "renamed"' in diff.stdout
-    assert "config.yaml was changed" in doctor.stdout
     assert (ended.returncode, ended.stderr) == (0, "")
     assert set(stream.kinds) == {"accepted"}
     eventually(lambda: set(system.names) == stream.accepted, seconds=PATIENCE)
     assert len(system.names) == len(stream.accepted)
     assert site.post("last") == "accepted"
-    [last] = [each for each in site.listed("events") if each["message_id"] == "last"]
-    assert last["endpoint"] == "renamed"
-    first = site.listed("events")[0]
+    first, *_, last = site.listed("events")
+    assert (last["message_id"], last["endpoint"]) == ("last", "renamed")
     was, now = (each["deliveries"][0]["config"] for each in (first, last))
-    assert f"config {was} → {now}" in diff.stdout
+    assert was != now
     assert f"config {now}\n" in ended.stdout
-    assert f"config {now}, nothing changes" in site.run("check", "--diff").stdout
-    assert "was changed" not in site.run("explain", "last").stderr
 
 
 def test_faults_leave_what_runs(site: Site) -> None:
