@@ -16,7 +16,7 @@ COMMANDS = {
     "requests": "requests",
     "doctor": "doctor",
     "dead": "recover", "resend": "recover", "replay": "recover", "settle": "recover",
-    "pause": "recover", "resume": "recover",
+    "pause": "recover", "resume": "recover", "undo": "recover",
     "prune": "maintain", "erase": "maintain", "migrate": "maintain",
     "backup": "backup", "restore": "backup",
     "archive": "archive",

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from relay.commands.tables import count, failure, print_lines
 from relay.rules.recovery import Change, ChangeKind, FoundDelivery, FoundEvent, Replay
 from relay.rules.units import RateLimit
 from relay.store import Recovery
+from relay.store.ids import new_id
 from relay.store.recover import BATCH, Act
 from relay.store.search import Unknown
 
@@ -42,10 +44,15 @@ class BulkOptions:
     rate: RateLimit | None = None
     #: The version of the config whose routes are used.
     config: str | None = None
+    #: Names all that this command does, so that it can be undone.
+    act_id: str = field(default_factory=partial(new_id, "act"))
+    is_undo: bool = False
 
     def act(self, store: Recovery) -> Act:
         """Return who acts, why, and when by the clock of the store."""
-        return Act(who=self.who, why=self.why, at=store.clock(), config=self.config)
+        return Act(
+            who=self.who, why=self.why, at=store.clock(), config=self.config, id=self.act_id
+        )
 
     @property
     def batch(self) -> int:
@@ -55,6 +62,14 @@ class BulkOptions:
     def say(self, line: str) -> None:
         """Print a line for people; with --json it goes to standard error."""
         print_lines([line], err=self.as_json)
+
+    def say_end(self, *, changed: bool) -> None:
+        """Say that nothing was changed, or how to take back what was."""
+        if self.dry_run:
+            self.say("nothing was changed")
+        elif changed and not self.is_undo:
+            hint = f"to take back what has not been sent: gofax-relay undo {self.act_id}"
+            print_lines([hint], err=True)
 
     def confirm(self, question: str, *, number: int) -> None:
         """Ask whether to continue, unless --yes was given or there is nothing to do."""
@@ -124,8 +139,7 @@ def by_name(
             options.say(f"{name}: no such delivery; gofax-relay explain {name} says why")
         if not any(is_done for is_done, _ in done):
             unchanged.append(name)
-    if options.dry_run:
-        options.say("nothing was changed")
+    options.say_end(changed=len(unchanged) < len(found))
     if unchanged:
         sys.exit(FAILED)
 
@@ -138,10 +152,8 @@ def replay_by_name(
 ) -> None:
     """Replay the events that were named; exit 1 if one of them cannot be replayed."""
     replays = [decide(event) for event in events]
-    for each in replays:
-        apply_replays(store, [each], options, show=True)
-    if options.dry_run:
-        options.say("nothing was changed")
+    done = [apply_replays(store, [each], options, show=True) for each in replays]
+    options.say_end(changed=any(is_done for each in done for is_done, _ in each))
     if any(each.refused for each in replays):
         sys.exit(FAILED)
 
@@ -196,8 +208,7 @@ def _report(tally: _Tally, *, verb: str, options: BulkOptions) -> None:
     options.say(f"{would}{verb} {count(tally.done, 'delivery', 'deliveries')}")
     for says, number in tally.left.most_common():
         options.say(f"left {number:,}: {says}")
-    if options.dry_run:
-        options.say("nothing was changed")
+    options.say_end(changed=bool(tally.done))
 
 
 def run_batches(

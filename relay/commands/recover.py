@@ -34,9 +34,10 @@ from relay.config.effective import version_if_complete
 from relay.config.model import Config
 from relay.rules import recovery, routing
 from relay.rules.delivery import State
-from relay.rules.recovery import FoundDelivery, FoundEvent
+from relay.rules.recovery import Before, FoundDelivery, FoundEvent
 from relay.store import Queries, Recovery
 from relay.store.search import STOPPED, Filter, Unknown
+from relay.store.undo import Acts
 
 #: What may be wrong with a destination shows in deliveries that are not over, or stopped.
 _UNFINISHED = tuple(state for state in State if state is not State.DELIVERED)
@@ -323,14 +324,17 @@ def pause(
     """
     store = Recovery(opened(config))
     options = BulkOptions(who=who, why=why, as_json=False)
+    paused = []
     for name in _chosen(store, names, which, known=config.destinations):
         act = options.act(store)
         until = act.at + length if length else None
         ends = f" until {shown_time(until)}" if until else ""
         if store.pause(name, act, until=until):
             click.echo(f"{name} is paused{ends}; new deliveries wait")
+            paused.append(name)
         else:
             click.echo(f"{name} is already paused")
+    options.say_end(changed=len(paused) > 1)
 
 
 @click.command()
@@ -356,6 +360,43 @@ def resume(config: Config, names: Sequence[str], which: Filter, who: str, why: s
             click.echo(f"{name} is not paused")
         else:
             click.echo(f"{name} is served again (it was paused: {cause})")
+
+
+@click.command()
+@click.argument("name", type=Text(), metavar="ACT")
+@store_option
+@with_options(*_BULK, *PERSON, json_option)
+@_with_bulk_options
+def undo(config: Config, name: str, options: BulkOptions) -> None:
+    """Take back what a resend, replay, settle or pause did, where nothing was sent since.
+
+    ACT is the name that the command printed. A delivery that was tried or changed since is left as
+    it is. So is one whose conversation went on.
+
+    \b
+    Examples: gofax-relay undo act_0193a1b2c3d4… --dry-run
+              gofax-relay undo act_0193a1b2c3d4… --yes
+    """
+    database = existing(config)
+    store, acts = Recovery(database), Acts(database)
+    total = bulk.found(acts.count, [name])[name]
+    options = replace(options, is_undo=True)
+    paused = acts.pauses(name)
+    for destination in () if options.dry_run else paused:
+        store.resume(destination, options.act(store))
+    for destination in paused:
+        options.say(f"{destination}: {'would be' if options.dry_run else 'is'} served again")
+    if not total:
+        options.say_end(changed=False)
+        return
+    options.confirm(f"Take back {count(total, 'change', 'changes')}?", number=total)
+
+    def do(page: Sequence[tuple[FoundDelivery, Before]]) -> Sequence[bulk.Done]:
+        changes = [recovery.undo(*each) for each in page]
+        return bulk.apply_changes(store, changes, options, show=options.dry_run)
+
+    pages = acts.pages(name, size=options.batch)
+    bulk.by_page(pages, do, verb="taken back", total=total, options=options)
 
 
 def _chosen(

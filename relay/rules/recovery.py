@@ -3,13 +3,15 @@
 resend   start one more series of attempts of one delivery
 settle   say how a delivery ended: delivered, or dead
 replay   send one event through today's routes, which adds missing deliveries
+undo     take one of these back, where nothing was sent and nothing else changed since
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -33,6 +35,10 @@ class ChangeKind(StrEnum):
     COPY = "copy"
     #: End it as a person says it ended.
     END = "end"
+    #: Give it back the state that it had before a person's change.
+    RESTORE = "restore"
+    #: Remove it: a person added it.
+    REMOVE = "remove"
     NOTHING = "nothing"
 
 
@@ -61,6 +67,8 @@ class FoundDelivery:
     parks: bool
     #: The delivery that a person made from it with --again.
     copy: str | None
+    trigger: str = "scheduled"
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +81,77 @@ class Change:
     #: Its new state.
     state: State = State.PENDING
     late: bool = False
+    #: What an undo restores.
+    before: Before | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Before:
+    """A delivery before a person's change; kept with the action, so that it can be undone."""
+
+    #: What was done, and to which delivery; COPY: which one was added.
+    kind: ChangeKind
+    delivery_id: str
+    #: The state in which the change left it; a renewed one may also wait behind other late ones.
+    left: State
+    claims: int = 0
+    state: State = State.PENDING
+    late: bool = False
+    due_at: datetime | None = None
+    attempts: int = 0
+    failing_since: datetime | None = None
+    trigger: str = "scheduled"
+    reason: str | None = None
+    ended_at: datetime | None = None
+    parks: bool = False
+
+    @classmethod
+    def of(cls, change: Change) -> Before:
+        """Return what *change* changes."""
+        kept = {name: getattr(change.delivery, name) for name in _KEPT}
+        return cls(kind=change.kind, delivery_id=change.delivery.id, left=change.state, **kept)
+
+    @classmethod
+    def added(cls, delivery_id: str) -> Before:
+        """Return that there was no delivery."""
+        return cls(kind=ChangeKind.COPY, delivery_id=delivery_id, left=State.PENDING)
+
+    @classmethod
+    def from_json(cls, text: str) -> Before:
+        values = json.loads(text)
+        for name in ("due_at", "failing_since", "ended_at"):
+            values[name] = values[name] and datetime.fromisoformat(values[name])
+        kinds = {"kind": ChangeKind(values["kind"])}
+        states = {name: State(values[name]) for name in ("left", "state")}
+        return cls(**values | kinds | states)
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), default=datetime.isoformat)
+
+
+_KEPT = (
+    "claims", "state", "late", "due_at", "attempts", "failing_since", "trigger", "reason",
+    "ended_at", "parks",
+)  # fmt: skip
+
+
+def undo(delivery: FoundDelivery, before: Before) -> Change:
+    """Decide whether *delivery* becomes again what it was *before*."""
+    if delivery.claims != before.claims:
+        return _nothing(delivery, "tried since: what was sent cannot be taken back")
+    left = (before.left, State.WAITING) if before.left is State.PENDING else (before.left,)
+    if delivery.state not in left:
+        return _nothing(delivery, "changed since")
+    if before.kind is ChangeKind.COPY:
+        return Change(delivery=delivery, kind=ChangeKind.REMOVE, says="removed: it was not sent")
+    return Change(
+        delivery=delivery,
+        kind=ChangeKind.RESTORE,
+        state=before.state,
+        late=before.late,
+        says=f"{before.state} again",
+        before=before,
+    )
 
 
 def resend(delivery: FoundDelivery, *, again: bool, now: datetime) -> Change:

@@ -275,6 +275,8 @@ class Pruning:
         delivery_ids = [row.id for row in rows]
         self._delete(db, schema.attempts, schema.attempts.c.delivery_id.in_(delivery_ids))
         self._delete(db, _deliveries, _deliveries.c.id.in_(delivery_ids))
+        if not self._dry_run:
+            traces.forget_undo(db, going)
         requests = self._delete(db, _requests, _requests.c.event_id.in_(going))
         self._delete(db, _events, _events.c.id.in_(going))
         if not self._dry_run:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from relay.rules.delivery import State
 from relay.rules.health import back
 from relay.rules.recovery import (
+    Before,
     Change,
     ChangeKind,
     FoundDelivery,
@@ -29,9 +31,17 @@ from relay.store.database import Database, once_more
 from relay.store.ids import new_id
 from relay.store.lanes import late_values, lock_lanes, promote
 from relay.store.search import Filter
+from relay.store.undo import take_back
 
 #: Changes per transaction, few enough that nobody waits long for the lock.
 BATCH = 100
+
+#: What a change is called; any other one is a resend.
+_WORDS = {
+    ChangeKind.END: "settle",
+    ChangeKind.RESTORE: "undo",
+    ChangeKind.REMOVE: "undo",
+}
 
 _deliveries, _lanes = schema.deliveries, schema.lanes
 _d, _e = schema.deliveries.c, schema.events.c
@@ -46,6 +56,8 @@ class Act:
     at: datetime
     #: The version of the config through whose routes events are replayed.
     config: str | None = None
+    #: What one command does has one name, by which it can be undone.
+    id: str = field(default_factory=partial(new_id, "act"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,18 +186,15 @@ class Recovery:
         todo = [change for change in changes if change.kind is not ChangeKind.NOTHING]
         if not todo:
             return [False] * len(changes)
-        what = "settle" if todo[0].kind is ChangeKind.END else "resend"
+        what = _WORDS.get(todo[0].kind, "resend")
         if what == "resend":
             self._database.require_room()
         with self._database.writing() as db:
             lock_lanes(db, {change.delivery.lane_id for change in todo})
-            done = {change.delivery.id for change in todo if _do(db, change, act)}
-            _note(
-                db,
-                act,
-                what,
-                [_of_change(change) for change in todo if change.delivery.id in done],
-            )
+            found = [(change, _do(db, change, act)) for change in todo]
+            made = [(change, name) for change, name in found if name]
+            _note(db, act, what, [_of_change(change, name) for change, name in made])
+            done = {change.delivery.id for change, _ in made}
         return [change.delivery.id in done for change in changes]
 
     @once_more
@@ -197,9 +206,9 @@ class Recovery:
             self._database.require_room()
             with self._database.writing() as db:
                 _make_lanes(self._database, db, wanted)
-                done = [(found, step) for found, step in wanted if _add(db, found, step, act)]
-                _note(db, act, "replay", [_of_replay(found, step) for found, step in done])
-            added = {(found.event.id, step.destination) for found, step in done}
+                done = [(*each, name) for each in wanted if (name := _add(db, *each, act))]
+                _note(db, act, "replay", [_of_replay(*each) for each in done])
+            added = {(found.event.id, step.destination) for found, step, _ in done}
         return [
             [step for step in each.steps if (each.found.event.id, step.destination) in added]
             for each in replays
@@ -285,17 +294,20 @@ def _make_lanes(
     db.execute(made, [rows[lane_id] for lane_id in sorted(rows)])
 
 
-def _do(db: sa.Connection, change: Change, act: Act) -> bool:
-    """Make one change unless its delivery has changed since it was read."""
+def _do(db: sa.Connection, change: Change, act: Act) -> str | None:
+    """Make one change if its delivery is still as it was seen; return the delivery it made."""
     match change.kind:
         case ChangeKind.COPY:
             return _copy(db, change, act)
         case ChangeKind.HURRY:
-            return _update(db, change, due_at=act.at)
+            done = _update(db, change, due_at=act.at)
         case ChangeKind.END:
-            return _end(db, change, act)
+            done = _end(db, change, act)
+        case ChangeKind.RESTORE | ChangeKind.REMOVE:
+            done = take_back(db, change, now=act.at)
         case _:
-            return _renew(db, change, act)
+            done = _renew(db, change, act)
+    return change.delivery.id if done else None
 
 
 def _update(
@@ -351,32 +363,32 @@ def _unpark(db: sa.Connection, delivery: FoundDelivery) -> None:
     db.execute(sa.update(_lanes).where(_parked_by(delivery)).values(parked_by=None))
 
 
-def _copy(db: sa.Connection, change: Change, act: Act) -> bool:
+def _copy(db: sa.Connection, change: Change, act: Act) -> str | None:
     delivery = change.delivery
     newest = _latest(db, delivery.event_id, delivery.destination)
     if newest is None or (newest.id, newest.state) != (delivery.id, delivery.state):
-        return False
+        return None
     name = new_id("dlv")
     key = delivery_key(name.encode(), delivery.destination)
     _insert(db, act, name, delivery.event_id, delivery.destination, delivery.lane_id, key)
-    return True
+    return name
 
 
-def _add(db: sa.Connection, found: FoundEvent, step: ReplayStep, act: Act) -> bool:
+def _add(db: sa.Connection, found: FoundEvent, step: ReplayStep, act: Act) -> str | None:
     """Add the delivery of one step, unless another was added since the event was read."""
     event, before = found.event, step.latest
     newest = _latest(db, event.id, step.destination)
     if (newest and newest.id) != (before and before.id):
-        return False
+        return None
     if newest is None and db.execute(sa.select(_e.id).where(_e.id == event.id)).first() is None:
-        return False
+        return None
     name = new_id("dlv")
     # The first delivery gets the key that it would have had when the event came.
     of = found.key if before is None else name.encode()
     key = delivery_key(of, step.destination)
     lane_id = lane_name(step.destination, event.conversation)
     _insert(db, act, name, event.id, step.destination, lane_id, key)
-    return True
+    return name
 
 
 def _latest(db: sa.Connection, event_id: str, destination: str) -> Latest | None:
@@ -411,27 +423,31 @@ def _insert(
     )
 
 
-def _of_change(change: Change) -> dict[str, Any]:
+def _of_change(change: Change, made: str) -> dict[str, Any]:
     delivery = change.delivery
+    undone = change.kind in (ChangeKind.RESTORE, ChangeKind.REMOVE)
+    before = Before.added(made) if change.kind is ChangeKind.COPY else Before.of(change)
     return {
         "event_id": delivery.event_id,
         "delivery_id": delivery.id,
         "destination": delivery.destination,
         "detail": change.says,
+        "before": None if undone else before.as_json(),
     }
 
 
-def _of_replay(found: FoundEvent, step: ReplayStep) -> dict[str, Any]:
+def _of_replay(found: FoundEvent, step: ReplayStep, made: str) -> dict[str, Any]:
     return {
         "event_id": found.event.id,
         "destination": step.destination,
         "detail": step.says,
+        "before": Before.added(made).as_json(),
     }
 
 
 def _note(db: sa.Connection, act: Act, what: str, rows: Sequence[dict[str, Any]]) -> None:
     """Record what was done, by whom and why."""
-    nothing = {"event_id": None, "delivery_id": None}
+    nothing = {"event_id": None, "delivery_id": None, "before": None}
     if rows:
-        same = {"at": act.at, "who": act.who, "what": what, "why": act.why}
+        same = {"at": act.at, "who": act.who, "what": what, "why": act.why, "act": act.id}
         db.execute(sa.insert(schema.actions), [nothing | row | same for row in rows])

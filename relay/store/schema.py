@@ -329,7 +329,8 @@ destinations = Table(
     Column("answers", Integer),
 )
 
-#: What people did: resend, replay, settle, pause, resume. Only erasing a customer changes rows.
+#: What people did: resend, replay, settle, pause, resume, undo. Only removing its event or erasing
+#: a customer changes a row.
 actions = Table(
     "actions",
     metadata,
@@ -344,6 +345,10 @@ actions = Table(
     Column("destination", Text),
     #: The result, for people.
     Column("detail", Text, nullable=False),
+    #: What one command did has one name, by which it can be undone.
+    Column("act", Text, index=True),
+    #: The delivery before it, as JSON; None if there is nothing to undo.
+    Column("before", Text),
     sqlite_autoincrement=True,
 )
 

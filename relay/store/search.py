@@ -133,6 +133,11 @@ def deliveries_named(db: sa.Connection, name: str) -> list[FoundDelivery]:
     return list({each.destination: each for each in every}.values())
 
 
+def deliveries_with(db: sa.Connection, ids: Sequence[str]) -> dict[str, FoundDelivery]:
+    """Return the deliveries with these ids, as far as they exist."""
+    return {each.id: each for each in load_deliveries(db, _found().where(_d.id.in_(ids)))}
+
+
 def event_named(db: sa.Connection, name: str) -> str:
     """Return the id of the event that has the id or messageId *name*. Raises :class:`Unknown`."""
     named = sa.select(_e.id, _e.standing, _e.endpoint)

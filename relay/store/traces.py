@@ -99,6 +99,12 @@ def blank_words(db: sa.Connection, left: Iterable[Words]) -> None:
         db.execute(acted.values(why=each.why, detail=each.detail))
 
 
+def forget_undo(db: sa.Connection, event_ids: Iterable[str]) -> None:
+    """Remove what acts keep of the deliveries of events: there is nothing left to undo."""
+    acted = _actions.c.event_id.in_(event_ids), _actions.c.before.is_not(None)
+    db.execute(sa.update(_actions).where(*acted).values(before=None))
+
+
 def blank_pauses(db: sa.Connection, mentions: Mentions) -> None:
     """Remove the reasons of pauses that mention the customer."""
     c = _health.c

@@ -313,7 +313,7 @@ def test_resend_prints_a_line_of_json_for_each(
         "dead",
         "renew",
     )
-    assert result.stderr == "resent 1 delivery\n"
+    assert result.stderr.startswith("resent 1 delivery\nto take back ")
 
 
 def test_ctrl_c_stops_between_two_batches(
@@ -507,6 +507,36 @@ def test_a_filter_settles_what_is_held(
 
     assert "settled 3 deliveries" in said.stdout
     assert states(queries) == {"crm": {"delivered": 3}}
+
+
+def test_an_act_is_undone_by_the_name_that_was_printed(
+    inbox: Inbox, queue: Queue, run: Run, queries: Queries, database: Database
+) -> None:
+    kill(inbox, queue, 3)
+    said = run("resend", "--all-dead", "--yes").stderr
+    act = said.split("gofax-relay undo ")[1].strip()
+    assert states(queries) == {"crm": {"pending": 3}}
+
+    assert "dead again" in run("undo", act, "--dry-run").stdout
+    assert "--yes" in run("undo", act, code=2).stderr
+    assert states(queries) == {"crm": {"pending": 3}}
+    undone = run("undo", act, "--yes", "--why", "the wrong filter")
+
+    assert undone.stdout == "taken back 3 deliveries\n"
+    assert "undo" not in undone.stderr
+    assert states(queries) == {"crm": {"dead": 3}}
+    assert acts(database)[3:] == [(ME, "undo", "the wrong filter", "crm")] * 3
+    assert 'no act "act_1"' in run("undo", "act_1", code=1).stderr
+
+
+def test_a_pause_is_undone_while_nobody_else_has_changed_it(run: Run, queue: Queue) -> None:
+    act = run("pause", "crm", "chat", "--for", "2h").stderr.split("gofax-relay undo ")[1].strip()
+    run("resume", "chat")
+    run("pause", "chat")
+
+    assert run("undo", act).stdout == "crm: is served again\n"
+
+    assert set(queue.pauses()) == {"chat"}
 
 
 def test_a_destination_that_left_the_config_can_be_resumed(

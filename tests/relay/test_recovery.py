@@ -11,7 +11,7 @@ from fakes import NOON, arrival
 
 from relay.rules import recovery
 from relay.rules.delivery import State
-from relay.rules.recovery import ChangeKind, FoundDelivery, FoundEvent, Latest
+from relay.rules.recovery import Before, Change, ChangeKind, FoundDelivery, FoundEvent, Latest
 
 SOON, BEFORE = NOON + timedelta(hours=1), NOON - timedelta(hours=1)
 CASE = FoundDelivery(
@@ -38,6 +38,47 @@ CASE = FoundDelivery(
 
 def case(state: State, **changes: Any) -> FoundDelivery:
     return replace(CASE, state=state, **changes)
+
+
+@pytest.mark.parametrize(
+    ("left", "found", "kind"),
+    [
+        (State.PENDING, case(State.PENDING), ChangeKind.RESTORE),
+        # Behind other late ones.
+        (State.PENDING, case(State.WAITING), ChangeKind.RESTORE),
+        (State.DEAD, case(State.DEAD), ChangeKind.RESTORE),
+        (State.DELIVERED, case(State.DELIVERED), ChangeKind.RESTORE),
+        # An attempt was made, or is.
+        (State.PENDING, case(State.PENDING, claims=4), ChangeKind.NOTHING),
+        (State.PENDING, case(State.IN_FLIGHT, claims=4), ChangeKind.NOTHING),
+        (State.PENDING, case(State.DELIVERED, claims=4), ChangeKind.NOTHING),
+        # Somebody else changed it.
+        (State.PENDING, case(State.DEAD), ChangeKind.NOTHING),
+        (State.DEAD, case(State.PENDING), ChangeKind.NOTHING),
+        (State.DELIVERED, case(State.WAITING), ChangeKind.NOTHING),
+    ],
+)
+def test_what_was_not_sent_since_can_be_undone(
+    left: State, found: FoundDelivery, kind: ChangeKind
+) -> None:
+    change = Change(
+        delivery=case(State.HELD, parks=True), kind=ChangeKind.END, says="", state=left
+    )
+    before = Before.from_json(Before.of(change).as_json())
+
+    undone = recovery.undo(found, before)
+
+    assert before == Before.of(change)
+    assert undone.kind is kind
+    if kind is ChangeKind.RESTORE:
+        assert (undone.state, undone.before) == (State.HELD, before)
+
+
+def test_a_delivery_that_a_person_added_is_removed() -> None:
+    before = Before.from_json(Before.added("dlv_1").as_json())
+
+    assert recovery.undo(case(State.WAITING, claims=0), before).kind is ChangeKind.REMOVE
+    assert recovery.undo(case(State.PENDING, claims=1), before).kind is ChangeKind.NOTHING
 
 
 @pytest.mark.parametrize(

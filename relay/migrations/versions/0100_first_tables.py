@@ -25,9 +25,12 @@ def upgrade() -> None:
         sa.Column("delivery_id", sa.Text(), nullable=True),
         sa.Column("destination", sa.Text(), nullable=True),
         sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("act", sa.Text(), nullable=True),
+        sa.Column("before", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_actions")),
         sqlite_autoincrement=True,
     )
+    op.create_index(op.f("ix_actions_act"), "actions", ["act"], unique=False)
     op.create_index(op.f("ix_actions_event_id"), "actions", ["event_id"], unique=False)
     op.create_table(
         "backups",
