@@ -112,13 +112,19 @@ def _describe_destinations(
 def _loosen_routes(definitions: dict[str, Json]) -> None:
     """Let the file leave out names of routes, and write a list of one as its item."""
     definitions["Route"]["required"].remove("name")
-    for name, condition in definitions["When"]["properties"].items():
+    when = definitions["When"]
+    # Written metadata.KEY, for any key.
+    when["properties"].pop("metadata")
+    one = {"type": ["string", "integer"]}
+    when["patternProperties"] = {
+        r"^metadata\..+$": _either([one, {"type": "array", "items": one, "minItems": 1}])
+    }
+    for name, condition in when["properties"].items():
         kinds = [kind for kind in condition.pop("anyOf", []) if kind != {"type": "null"}]
         items = kinds[0].get("items", {}) if kinds else {}
         if "$ref" not in items and items:
-            one = {"type": ["string", "integer"]}
             kinds = [one, {"type": "array", "items": one, "minItems": 1}]
-        definitions["When"]["properties"][name] = condition | _either(kinds)
+        when["properties"][name] = condition | _either(kinds)
 
 
 def _either(kinds: list[Json]) -> Json:

@@ -174,6 +174,9 @@ def _refer(document: Document, values: Mapping[str, Any]) -> None:
     """Check what one part of the file says about another, using the values as written."""
     destinations = values.get("destinations")
     known = list(destinations) if isinstance(destinations, dict) else []
+    endpoints = [
+        str(each.get("name") or each.get("path")) for each in _mappings(values.get("endpoints"))
+    ]
     for index, route in enumerate(_mappings(values.get("routes"))):
         to = route.get("to")
         for position, name in enumerate(to if isinstance(to, list) else []):
@@ -181,8 +184,13 @@ def _refer(document: Document, values: Mapping[str, Any]) -> None:
                 have = f"have: {', '.join(known)}" if known else "there are none"
                 where = ("routes", index, "to", position)
                 document.fault(where, f'no destination named "{name}" ({have})')
+        for place, said in _named(route.get("when"), "endpoint", ("routes", index, "when")):
+            for name in said if isinstance(said, list) else [said]:
+                if name not in endpoints:
+                    have = ", ".join(endpoints) or "none"
+                    document.fault(place, f'no endpoint named "{name}" (have: {have})')
         if not values.get("sentiment"):
-            for place in _named(route.get("when"), "sentiment", ("routes", index, "when")):
+            for place, _ in _named(route.get("when"), "sentiment", ("routes", index, "when")):
                 document.fault(
                     place,
                     "no event has a sentiment without sentiment: vader at the top of the file",
@@ -220,12 +228,12 @@ def _tell_apart(document: Document, endpoints: Sequence[Mapping[str, Any]]) -> N
         names.append(name)
 
 
-def _named(conditions: object, key: str, at: Where) -> Iterator[Where]:
-    """Yield every place of *key* among *conditions*, including nested ones."""
+def _named(conditions: object, key: str, at: Where) -> Iterator[tuple[Where, object]]:
+    """Yield every place of *key* among *conditions*, nested ones included, with its value."""
     if isinstance(conditions, dict):
         for name, inner in conditions.items():
             if name == key:
-                yield (*at, name)
+                yield (*at, name), inner
             yield from _named(inner, key, (*at, name))
     elif isinstance(conditions, list):
         for position, inner in enumerate(conditions):

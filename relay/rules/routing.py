@@ -86,6 +86,11 @@ def _finds_nothing(patterns: Sequence[str]) -> bool:
     return any(compiled(each).search("") for each in patterns)
 
 
+_METADATA = "metadata."
+#: Conditions that compare exactly: what they compare are identifiers.
+_EXACT = ("account", "endpoint")
+
+
 class When(BaseModel):
     """Conditions on an event: all given ones must hold; a list matches if any item does."""
 
@@ -98,6 +103,10 @@ class When(BaseModel):
     from_: OneOrMore[Number] = Field(None, alias="from", description="Number that wrote")
     to: OneOrMore[Number] = Field(None, description="Number that was written to")
     account: OneOrMore[Word] = Field(None, description="metadata.accountId")
+    endpoint: OneOrMore[Word] = Field(None, description="Name of the endpoint that took it")
+    metadata: Mapping[str, OneOrMore[Word]] | None = Field(
+        None, description="Values of metadata, written as metadata.KEY"
+    )
     body: OneOrMore[Pattern] = Field(None, description="Regular expression found in the text")
     keyword: OneOrMore[Annotated[Word, AfterValidator(_keyword)]] = Field(
         None, description="STOP, START or HELP"
@@ -107,6 +116,21 @@ class When(BaseModel):
     any_: tuple[When, ...] | None = Field(None, alias="any", description="One of these holds")
     all_: tuple[When, ...] | None = Field(None, alias="all", description="Each of these holds")
     not_: When | None = Field(None, alias="not", description="This does not hold")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, given: Any) -> Any:
+        """Put what is written as ``metadata.KEY`` under one key."""
+        if not isinstance(given, dict):
+            return given
+        named = {key: value for key, value in given.items() if str(key).startswith(_METADATA)}
+        if not named:
+            return given
+        for key, value in named.items():
+            if key == _METADATA or value in (None, [], ()):
+                raise ValueError(f"{key}: empty: give a key and a value")
+        rest = {key: value for key, value in given.items() if key not in named}
+        return rest | {"metadata": {k.removeprefix(_METADATA): v for k, v in named.items()}}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -190,8 +214,16 @@ def _checks(event: Event, when: When) -> Iterator[Check]:
                 condition=condition.removesuffix("_"),
                 wanted=" or ".join(wanted),
                 saw=saw,
-                held=saw is not None and _equals_any(saw, wanted, exactly=condition == "account"),
+                held=saw is not None and _equals_any(saw, wanted, exactly=condition in _EXACT),
             )
+    for name, values in (when.metadata or {}).items():
+        said = _scalar(event.metadata.get(name))
+        yield Check(
+            condition=f"{_METADATA}{name}",
+            wanted=" or ".join(values or ()),
+            saw=said,
+            held=said is not None and _equals_any(said, values or (), exactly=False),
+        )
     if when.body is not None:
         yield Check(
             condition="body",
@@ -209,6 +241,13 @@ def _checks(event: Event, when: When) -> Iterator[Check]:
             held=has_body is when.has_body,
         )
     yield from _combined(event, when)
+
+
+def _scalar(value: Any) -> str | None:
+    """Return a value of metadata as the file would write it; None: it is absent, or no word."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 def _equals_any(saw: str, wanted: Sequence[str], *, exactly: bool) -> bool:
@@ -240,6 +279,7 @@ def _values(event: Event) -> Mapping[str, str | None]:
         "from_": event.sender,
         "to": event.recipient,
         "account": event.account_id,
+        "endpoint": event.endpoint,
         "keyword": event.keyword,
         "sentiment": event.sentiment,
     }
@@ -268,10 +308,11 @@ def _group(condition: str, event: Event, parts: Sequence[When], *, held: bool) -
 
 
 def _phrase(when: When) -> str:
-    given = ((name, getattr(when, name)) for name in When.model_fields)
+    given = {name: getattr(when, name) for name in When.model_fields if name != "metadata"}
+    given |= {f"{_METADATA}{name}": value for name, value in (when.metadata or {}).items()}
     return ", ".join(
         f"{name.removesuffix('_')}: {_written(value)}"
-        for name, value in given
+        for name, value in given.items()
         if value is not None
     )
 

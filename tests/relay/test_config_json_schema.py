@@ -100,7 +100,7 @@ def _at(*path: str | int, value: Any) -> Callable[[Any], None]:
         (_at("destinations", "crm", "rate", value="fast"), "$.destinations.crm.rate", "not valid"),
         (_at("routes", 0, "too", value=["crm"]), "$.routes[0]", "'too' was unexpected"),
         (_at("routes", 0, "to", value=[]), "$.routes[0].to", "non-empty"),
-        (_at("routes", 0, "when", value={"form": "x"}), "$.routes[0].when", "'form' was unexp"),
+        (_at("routes", 0, "when", value={"form": "x"}), "$.routes[0].when", "'form' does not"),
     ],
 )  # fmt: skip
 def test_faults_are_found_where_they_are(

@@ -1106,6 +1106,7 @@ class TestExample:
         }  # fmt: skip
         keys = {key for model in models for key in _keys(model)}
         keys |= set(_keys(DestinationConfig)) - {"options"}
+        keys = keys - {"metadata"} | {"metadata.campaign"}
 
         missing = {key for key in keys if not re.search(rf"(?m)^ *(#|# |- )?{key}:", text)}
 
@@ -1188,3 +1189,9 @@ class TestSignatures:
     def test_what_cannot_be_is_a_fault(self, read: Read, said: str, more: str, fault: str) -> None:
         with pytest.raises(ConfigError, match=fault):
             self.scheme(read, said, more=more)
+
+    def test_a_route_of_an_endpoint_that_is_not_there_is_a_fault(self, read: Read) -> None:
+        text = "routes: [{to: [a], when: {not: {endpoint: [main, /hook]}}}]"
+
+        with pytest.raises(ConfigError, match=r'no endpoint named "main" \(have: /hook\)'):
+            read(f"{ENDPOINT}\n{text}")

@@ -490,3 +490,42 @@ def test_a_body_is_searched_without_what_cannot_be_seen() -> None:
     assert holds({"body": "cancel"}, hidden)
     assert match(hidden, [route({"body": "cancel"})]).destinations == ("crm",)
     assert hidden.body == "can\u200bcel"
+
+
+TAGGED = replace(EVENT, metadata={"campaign": "Spring", "n": 7, "vip": True, "deep": {"a": 1}})
+
+
+@pytest.mark.parametrize(
+    ("when", "held"),
+    [
+        ({"metadata.campaign": "spring"}, True),
+        ({"metadata.campaign": ["autumn", "SPRING"]}, True),
+        ({"metadata.campaign": "autumn"}, False),
+        ({"metadata.n": 7}, True),
+        ({"metadata.vip": "true"}, True),
+        ({"metadata.deep": "{'a': 1}"}, False),
+        ({"metadata.none": "x"}, False),
+        ({"metadata.campaign": "spring", "metadata.n": 8}, False),
+        ({"not": {"metadata.none": "x"}}, True),
+        ({"any": [{"metadata.n": 8}, {"metadata.campaign": "spring"}]}, True),
+        ({"endpoint": "main"}, True),
+        ({"endpoint": ["other", "main"]}, True),
+        ({"endpoint": "Main"}, False),
+    ],
+)
+def test_metadata_and_endpoint_are_compared(when: dict[str, Any], held: bool) -> None:
+    assert holds(when, TAGGED) is held
+
+
+def test_a_reason_names_the_key_of_metadata_and_what_it_saw() -> None:
+    assert checks({"metadata.campaign": ["a", "b"]}, TAGGED) == (
+        Check(condition="metadata.campaign", wanted="a or b", saw="Spring", held=False),
+    )
+    [check] = checks({"not": {"metadata.n": "7"}}, TAGGED)
+    assert (check.wanted, check.saw) == ("metadata.n: 7", "metadata.n=7")
+
+
+@pytest.mark.parametrize("when", [{"metadata.": "x"}, {"metadata.a": None}, {"metadata.a": []}])
+def test_metadata_without_key_or_value_is_a_fault(when: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"empty: give"):
+        route(when)
