@@ -149,7 +149,12 @@ def test_the_worker_shortens_a_log_that_has_become_long(
     monkeypatch.setattr(node, "LOOK", 0.02)
     log = Path(f"{database.file}-wal")
     pruner = Pruner(
-        Pruning(database), retention=timedelta(days=1), horizon=None, clock=Clock(), first=3600
+        Pruning(database),
+        retention=timedelta(days=1),
+        backups=timedelta(days=1),
+        horizon=None,
+        clock=Clock(),
+        first=3600,
     )
     pruner.start()
 

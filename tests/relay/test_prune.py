@@ -28,7 +28,7 @@ from fakes import (
 
 from relay.node import Pruner
 from relay.rules.delivery import OutcomeKind, Policy, State
-from relay.store import Database, Inbox, Queries, Queue, connect, schema
+from relay.store import Database, Inbox, Queries, Queue, backup, connect, schema
 from relay.store.prune import Pruning, Removed
 from relay.store.recover import Act, Recovery
 from relay.store.traces import Elsewhere
@@ -177,14 +177,24 @@ def test_what_is_being_delivered_is_not_erased_and_the_rest_of_its_conversation_
     assert [each.event.message_id for each in take(queue)] == ["m3"]
 
 
-def test_the_worker_prunes_by_itself(inbox: Inbox, queue: Queue, database: Database) -> None:
+def test_the_worker_prunes_by_itself(
+    inbox: Inbox, queue: Queue, database: Database, tmp_path: Path
+) -> None:
     accept(inbox, "old")
     _deliver_all(queue)
-    clock = Clock(NOON + 91 * DAY)
-    pruner = Pruner(Pruning(database), retention=90 * DAY, horizon=None, clock=clock, first=0.0)
+    automatic = tmp_path / "relay.db.before-migrate"
+    backup.make(database, automatic, reason="migrate")
+    pruner = Pruner(
+        Pruning(database),
+        retention=90 * DAY,
+        backups=7 * DAY,
+        horizon=None,
+        clock=Clock(database.clock() + 91 * DAY),
+        first=0.0,
+    )
 
     pruner.start()
-    eventually(lambda: _rows(database)["events"] == 0)
+    eventually(lambda: _rows(database)["events"] == 0 and not automatic.exists())
 
     pruner.close()
 

@@ -104,7 +104,12 @@ def test_what_was_pruned_is_in_no_file(
 ) -> None:
     _fill(inbox, queue)
     pruner = Pruner(
-        Pruning(database), retention=DAY, horizon=None, clock=Clock(NOON + 3 * DAY), first=0.0
+        Pruning(database),
+        retention=DAY,
+        backups=DAY,
+        horizon=None,
+        clock=Clock(NOON + 3 * DAY),
+        first=0.0,
     )
 
     pruner.start()
@@ -123,7 +128,12 @@ def test_a_reader_that_keeps_removed_texts_in_the_log_is_told_of_and_waited_for(
     monkeypatch.setattr(node, "LOOK", 0.05)
     _fill(inbox, queue)
     pruner = Pruner(
-        Pruning(database), retention=DAY, horizon=None, clock=Clock(NOON + 3 * DAY), first=0.0
+        Pruning(database),
+        retention=DAY,
+        backups=DAY,
+        horizon=None,
+        clock=Clock(NOON + 3 * DAY),
+        first=0.0,
     )
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
