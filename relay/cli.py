@@ -14,7 +14,7 @@ COMMANDS = {
     "connectors": "connectors",
     "events": "inspect", "explain": "inspect", "nodes": "inspect",
     "requests": "requests",
-    "doctor": "doctor",
+    "doctor": "doctor", "problems": "problems", "alerts": "problems",
     "dead": "recover", "resend": "recover", "replay": "recover", "settle": "recover",
     "pause": "recover", "resume": "recover", "undo": "recover",
     "prune": "maintain", "erase": "maintain", "migrate": "maintain",

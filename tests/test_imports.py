@@ -31,6 +31,7 @@ DOORS = {
     "fsspec": {"connectors.archive.objects"},
     "pyarrow": {"connectors.archive.parquet"},
     "aiosmtpd": {"connectors.suites.mailbox"},
+    "apprise": {"relay.telling"},
     "rich": {"relay.commands", "sender"},
     "aiohttp": {"sender.load"},
     "hdrh": {"sender.load"},
@@ -51,7 +52,7 @@ FLOORS = [
     {"clock", "every", "logs", "scaffold"},
     {"config", "store"},
     {"migrations", "destinations"},
-    {"callers", "intake", "refused", "node"},
+    {"callers", "intake", "refused", "node", "telling"},
     {"attempts", "leases", "pool", "receive", "worker", "console", "api"},
     {"app", "processes", "cluster"},
     {"commands"},
@@ -191,7 +192,8 @@ def test_connectors_and_sender_need_nothing_else_of_ours() -> None:
 def test_the_relay_knows_connectors_by_entry_point_only() -> None:
     allowed = {
         "connectors.base": set(RELAY),
-        "connectors.http": {"relay.destinations"},
+        "connectors.http": {"relay.destinations", "relay.telling.heartbeat"},
+        "connectors.wire": {"relay.telling.sender"},
         SANDBOX: {"relay.commands.serve"},
     }
     wrong = [

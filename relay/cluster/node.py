@@ -20,6 +20,7 @@ from relay.migrations import Unusable
 from relay.node import Heartbeat, Pruner, new_name
 from relay.store import Database, Queue, StoreUnavailable
 from relay.store.prune import Pruning
+from relay.telling.watch import Watch
 
 log = structlog.get_logger()
 
@@ -74,12 +75,15 @@ class Deliveries(bootsteps.StartStopStep):
         self._pruner.start()
         self._heartbeat = Heartbeat(self._database, name=self._name, role="worker", config=config)
         self._heartbeat.start()
+        self._watch = Watch(config, self._database, node=self._name)
+        self._watch.start()
         self._worker.start()
         log.info("worker.started", node=self._name, destinations=list(config.destinations))
 
     def stop(self, worker: Any) -> None:
         self._worker.stop()
         self._pruner.close()
+        self._watch.close()
         seconds = min(DRAIN, self._ends_at - time.monotonic())
         left = self._worker.drain(seconds)
         self._queue.close()
@@ -124,7 +128,8 @@ def name(sender: str, instance: Any, **_: Any) -> None:
 def log_as_we_do(loglevel: int, **_: Any) -> None:
     """Write Celery's log lines like ours, but none about single messages."""
     if not structlog.is_configured():
-        logs.configure()
+        given = settings.config_of_fleet().logs
+        logs.configure(level=given.threshold, as_text=given.as_text)
     logs.adopt("celery", "kombu", "amqp", "py.warnings", level=loglevel)
 
 

@@ -161,9 +161,12 @@ receiving_option = _config_option(type=ConfigFile(Need.ENDPOINTS))
 store_option = _config_option(type=ConfigFile(Need.NO_SECRETS))
 loaded_option = _config_option("loaded", type=LoadedFile())
 config_path_option = _config_option("path", type=click.Path(path_type=Path))
+who_option = click.option(
+    "--who", type=Text(), default=os_user, help="Who does this; default: you."
+)
 PERSON = (
     click.option("--why", type=Text(), help="Why you do this; kept with the action."),
-    click.option("--who", type=Text(), default=os_user, help="Who does this; default: you."),
+    who_option,
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 limit_option = click.option(

@@ -163,5 +163,5 @@ def _watcher() -> Any:
 
 
 def _prepare(config: Config) -> None:
-    logs.configure()
+    logs.configure(level=config.logs.threshold, as_text=config.logs.as_text)
     opened(config).close()

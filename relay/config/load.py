@@ -45,6 +45,8 @@ class Need(StrEnum):
         match where:
             case ("destinations", _, _, *_):
                 return self is not Need.ALL
+            case ("alerts", *_) | ("heartbeat",):
+                return self is not Need.ALL
             case ("endpoints", _, "signing_secrets" | "basic_auth", *_):
                 return self is Need.NO_SECRETS
         return False
@@ -68,7 +70,8 @@ def load_document(
     if not isinstance(document.values, dict):
         document.fault((), "this is not a mapping of keys; config.example.yaml shows one")
         raise ConfigError(path, document.faults)
-    values = dict(document.values)
+    telling = [key for key in ("alerts", "heartbeat") if document.lacks((key,))]
+    values = {key: value for key, value in document.values.items() if key not in telling}
     destinations = _destinations(document, values.get("destinations"), find_connector)
     routes = _named_routes(values.get("routes"))
     config = _checked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import logging
 import re
 import urllib.parse
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from pydantic_core import CoreSchema
 from relay.rules import scheme, sentiment
 from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.rules.payload import DedupeField, Format
+from relay.rules.problems import Change, Kind
 from relay.rules.routing import Route
 from relay.rules.scheme import Scheme, SecretEncoding, Signs
 from relay.rules.signature import Encoding
@@ -394,6 +396,58 @@ class Outbound(Section):
     )
 
 
+def _channel(value: SecretStr) -> SecretStr:
+    scheme, found, rest = value.get_secret_value().partition("://")
+    if not (found and rest and scheme.isalnum()):
+        raise ValueError("write a URL of Apprise, such as mailto://… or json://…")
+    if importlib.util.find_spec("apprise") is None:
+        raise ValueError('alerts need the package apprise: pip install "gofax-relay[alerts]"')
+    return value
+
+
+class AlertChannel(Section):
+    """Whom to tell about problems, and by what."""
+
+    url: Annotated[SecretStr, AfterValidator(_channel)] = Field(
+        description="URL of Apprise: mail, Teams, Slack and many more; it is a secret"
+    )
+    name: str = Field("", max_length=100, description="Its name; default: its kind and position")
+    kinds: tuple[Kind, ...] = Field((), description="Kinds of problems to tell; default: all")
+    changes: tuple[Change, ...] = Field(
+        ("opened", "escalated", "resolved"), min_length=1, description="When to tell"
+    )
+
+    def wants(self, kind: Kind, change: Change) -> bool:
+        """Return whether it is told when a problem of *kind* changes so."""
+        return change in self.changes and (not self.kinds or kind in self.kinds)
+
+
+def _heartbeat(value: SecretStr) -> SecretStr:
+    parts = urllib.parse.urlsplit(value.get_secret_value())
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("write an https URL")
+    return value
+
+
+class Logs(Section):
+    """The lines on standard error."""
+
+    format: Literal["json", "text"] | None = Field(
+        None, description="json for machines, text for people; default: text in a terminal"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that are written"
+    )
+
+    @property
+    def as_text(self) -> bool | None:
+        return None if self.format is None else self.format == "text"
+
+    @property
+    def threshold(self) -> int:
+        return logging.getLevelNamesMapping()[self.level.upper()]
+
+
 def _installed(value: str) -> str:
     if fault := sentiment.missing():
         raise ValueError(fault)
@@ -436,6 +490,13 @@ class Config(Section):
     )
     engine: Engine = THREADS
     outbound: Outbound = Outbound()
+    alerts: tuple[AlertChannel, ...] = Field(
+        (), description="Channels to which problems are told; needs the extra alerts"
+    )
+    heartbeat: Annotated[SecretStr, AfterValidator(_heartbeat)] | None = Field(
+        None, description="URL that is called every minute while no problem is open"
+    )
+    logs: Logs = Logs()
     sentiment: Annotated[Literal["vader"], AfterValidator(_installed)] | None = Field(
         None, description="What rates the tone of texts; needs the extra sentiment"
     )
@@ -458,6 +519,19 @@ class Config(Section):
     def _beside_the_file(cls, url: str, info: ValidationInfo) -> str:
         folder: Path = (info.context or {}).get("folder", Path())
         return store_url(url, folder=folder)
+
+    @field_validator("alerts")
+    @classmethod
+    def _named(cls, alerts: tuple[AlertChannel, ...]) -> tuple[AlertChannel, ...]:
+        """Give each channel a name that tells it from the others."""
+        named = []
+        for number, each in enumerate(alerts, 1):
+            kind = each.url.get_secret_value().partition("://")[0]
+            named.append(each.model_copy(update={"name": each.name or f"{kind}-{number}"}))
+        names = [each.name for each in named]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two channels are named {twice[0]}")
+        return tuple(named)
 
     @property
     def store_name(self) -> str:

@@ -40,6 +40,7 @@ from relay.processes.process import (
 )
 from relay.refused import Refusals
 from relay.store import Database, Inbox, connect
+from relay.telling.watch import Watch
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -184,6 +185,7 @@ def _load_app(
     )
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web", config=config).start()
+    Watch(config, database, node=node).start()
     app = create_app(config, database=database, inbox=inbox, refusals=refusals)
     drain = Drain(app, listener, ready)
     signal.signal(RETIRE, drain.begin)

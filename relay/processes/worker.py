@@ -28,6 +28,7 @@ from relay.processes.process import (
 )
 from relay.store import Queue, connect
 from relay.store.prune import Pruning
+from relay.telling.watch import Watch
 from relay.worker import Worker
 
 log = structlog.get_logger()
@@ -86,12 +87,15 @@ def run_worker(config: Config, ready: Ready) -> None:
     pruner.start()
     heartbeat = Heartbeat(database, name=node, role="worker", config=config)
     heartbeat.start()
+    watch = Watch(config, database, node=node)
+    watch.start()
     # What is there now stays: the collector need not look through it again and again.
     gc.freeze()
     log.info("worker.started", node=node, destinations=list(config.destinations))
     ready()
     worker.run()
     listener.close()
+    watch.close()
     pruner.close()
     left = worker.drain(patience)
     queue.close()

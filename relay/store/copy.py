@@ -24,9 +24,11 @@ from relay.store.database import Database, StoreUnavailable
 #: Rows that are read and written together.
 BATCH = 500
 
-#: The tables to copy, each after those it refers to. Nodes announce themselves.
+#: Tables that are not copied: nodes announce themselves, and problems are found again.
+LEFT_OUT = (schema.marks, schema.nodes, schema.problems, schema.alerts)
+#: The tables to copy, each after those it refers to.
 TABLES: Sequence[sa.Table] = [
-    table for table in schema.metadata.sorted_tables if table not in (schema.marks, schema.nodes)
+    table for table in schema.metadata.sorted_tables if table not in LEFT_OUT
 ]
 
 #: The mark of an incomplete copy, in both stores; the mark of a source whose copy is complete.

@@ -40,6 +40,9 @@ STOPPED = text("state IN ('dead', 'held')")
 #: Of the pending ones, those that need not wait once their destination answers again.
 HURRIED = text("state = 'pending' AND hurry_from IS NOT NULL")
 REFUSED = text("outcome = 'refused'")
+#: Problems that are not resolved, and alerts that are still to be sent.
+UNRESOLVED = text("resolved_at IS NULL")
+UNSENT = text("due_at IS NOT NULL")
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -384,4 +387,65 @@ nodes = Table(
     Column("effective", Text, nullable=False),
     Column("config_path", Text, nullable=False),
     Column("config_changed_at", UtcTime),
+)
+
+#: What a person should know: suspected, opened, escalated, acknowledged, resolved.
+problems = Table(
+    "problems",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    #: The destination, endpoint, node or channel; empty: the relay.
+    Column("subject", Text, nullable=False),
+    Column("level", Text, nullable=False),
+    #: What is wrong, for people.
+    Column("said", Text, nullable=False),
+    #: How many it concerned when it was last told.
+    Column("number", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    #: None while it is only suspected.
+    Column("opened_at", UtcTime),
+    Column("gone_since", UtcTime),
+    Column("escalated_at", UtcTime),
+    Column("acknowledged_at", UtcTime),
+    Column("acknowledged_by", Text),
+    Column("resolved_at", UtcTime),
+    Index(
+        "uq_problems_unresolved",
+        "kind",
+        "subject",
+        unique=True,
+        sqlite_where=UNRESOLVED,
+        postgresql_where=UNRESOLVED,
+    ),
+    sqlite_autoincrement=True,
+)
+
+#: One message about a change of a problem to one channel.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("problem_id", Text, ForeignKey("problems.id"), nullable=False, index=True),
+    #: The name of the channel in the config.
+    Column("channel", Text, nullable=False),
+    Column("change", Text, nullable=False),
+    #: What the problem was when it changed.
+    Column("level", Text, nullable=False),
+    Column("said", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("tries", Integer, nullable=False),
+    #: Whether an earlier try may have arrived.
+    Column("repeat", Boolean, nullable=False),
+    #: When it is tried next; None: it was sent, or given up.
+    Column("due_at", UtcTime),
+    Column("sent_at", UtcTime),
+    #: Why the last try failed.
+    Column("error", Text),
+    #: The node that sends it, and until when.
+    Column("node", Text),
+    Column("lease_until", UtcTime),
+    Index("ix_alerts_unsent", "channel", "seq", sqlite_where=UNSENT, postgresql_where=UNSENT),
+    sqlite_autoincrement=True,
 )

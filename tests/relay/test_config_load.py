@@ -26,10 +26,12 @@ from relay.config.document import HALF, ConfigError, written
 from relay.config.load import Need, load, load_document
 from relay.config.model import (
     THREADS,
+    AlertChannel,
     BasicAuth,
     Config,
     DestinationConfig,
     Endpoint,
+    Logs,
     Outbound,
     Requests,
     Retry,
@@ -57,6 +59,8 @@ FURTHER = {
     "FLOW_URL": f"https://example.com/flow?sig={HIDDEN}",
     "FLOW_SECRET": "whsec_" + base64.b64encode(HIDDEN.encode() * 2).decode(),
     "FLOW_TOKEN": HIDDEN,
+    "ALERTS_URL": f"json://example.com/{HIDDEN}",
+    "HEARTBEAT_URL": f"https://example.com/{HIDDEN}",
 }
 ENDPOINT = "endpoints: [{path: /hook, signing_secrets: [one]}]\n"
 
@@ -1025,7 +1029,7 @@ class TestExample:
     @pytest.fixture
     def everything(self, text: str, file: Path) -> Config:
         """The example with every key that is off switched on."""
-        file.write_text(re.sub(r"(?m)^( *)#(?=[a-z])", r"\1", text), encoding="utf-8")
+        file.write_text(re.sub(r"(?m)^( *)#(?=[a-z]|- )", r"\1", text), encoding="utf-8")
         (file.parent / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
         return load(file, find_connector=destinations.find, environ=ENVIRON | FURTHER)
 
@@ -1091,6 +1095,8 @@ class TestExample:
         assert everything.server.rate_per_address is not None
         assert everything.endpoints[0].rate is not None
         assert everything.sentiment == "vader"
+        assert [each.name for each in everything.alerts] == ["on call"]
+        assert everything.heartbeat is not None
         when = everything.routes[1].when
         assert [key for key in When.model_fields if not getattr(when, key)] == ["keyword"]
         assert when.not_ == When(keyword="STOP")  # a keyword has no sentiment
@@ -1098,7 +1104,7 @@ class TestExample:
     def test_it_shows_every_key(self, text: str, everything: Config) -> None:
         models: list[type[BaseModel]] = [
             Config, Server, Endpoint, SignatureScheme, BasicAuth, Requests, Outbound, Retry, Route,
-            When,
+            When, AlertChannel, Logs,
             *(type(each.options) for each in everything.destinations.values()),
         ]  # fmt: skip
         assert {each.connector for each in everything.destinations.values()} == {

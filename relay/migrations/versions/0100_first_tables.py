@@ -138,6 +138,33 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_nodes")),
     )
     op.create_table(
+        "problems",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("level", sa.Text(), nullable=False),
+        sa.Column("said", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("since", UtcTime(), nullable=False),
+        sa.Column("opened_at", UtcTime(), nullable=True),
+        sa.Column("gone_since", UtcTime(), nullable=True),
+        sa.Column("escalated_at", UtcTime(), nullable=True),
+        sa.Column("acknowledged_at", UtcTime(), nullable=True),
+        sa.Column("acknowledged_by", sa.Text(), nullable=True),
+        sa.Column("resolved_at", UtcTime(), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_problems")),
+        sa.UniqueConstraint("id", name=op.f("uq_problems_id")),
+        sqlite_autoincrement=True,
+    )
+    _partial(
+        "uq_problems_unresolved",
+        "problems",
+        ["kind", "subject"],
+        "resolved_at IS NULL",
+        unique=True,
+    )
+    op.create_table(
         "requests",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
@@ -233,6 +260,30 @@ def upgrade() -> None:
         "state IN ('pending', 'in_flight') AND NOT late",
         unique=True,
     )
+    op.create_table(
+        "alerts",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("problem_id", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("change", sa.Text(), nullable=False),
+        sa.Column("level", sa.Text(), nullable=False),
+        sa.Column("said", sa.Text(), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("repeat", sa.Boolean(), nullable=False),
+        sa.Column("due_at", UtcTime(), nullable=True),
+        sa.Column("sent_at", UtcTime(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("node", sa.Text(), nullable=True),
+        sa.Column("lease_until", UtcTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["problem_id"], ["problems.id"], name=op.f("fk_alerts_problem_id")
+        ),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_alerts")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_alerts_problem_id"), "alerts", ["problem_id"], unique=False)
+    _partial("ix_alerts_unsent", "alerts", ["channel", "seq"], "due_at IS NOT NULL")
     op.create_table(
         "attempts",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

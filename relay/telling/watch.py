@@ -1,0 +1,124 @@
+"""Looks for problems every few seconds and tells people, beside the work of a process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from relay.config.model import Config
+from relay.every import Every
+from relay.rules import problems as rules
+from relay.rules.problems import Change, Kind, Problem, Step
+from relay.store import Database, StoreUnavailable
+from relay.store.facts import gather
+from relay.store.nodes import Nodes
+from relay.store.problems import Problems
+from relay.telling import channels, heartbeat
+
+log = structlog.get_logger()
+
+#: Seconds between two looks, from the start to the first one (nodes need a moment to say that they
+#: are there), and between two calls of the heartbeat.
+LOOK, FIRST, HEARTBEAT = 5.0, 10.0, 60.0
+
+
+class Watch:
+    """Judges the state of the store and sends alerts; each process may have one.
+
+    What it does goes through the store, so that only one of them opens a problem and sends an
+    alert, and what one did not finish another does.
+    """
+
+    def __init__(
+        self, config: Config, database: Database, *, node: str, look: float = LOOK
+    ) -> None:
+        self._config, self._database, self._node = config, database, node
+        self._problems = Problems(database)
+        self._called_at = float("-inf")
+        first = min(look, FIRST) if look < LOOK else FIRST
+        self._judging = Every("problems", look, self._judge, first=first, away=StoreUnavailable)
+        self._sending = Every("alerts", look, self._send, first=first, away=StoreUnavailable)
+        self._beating = Every("call", look, self._call, first=HEARTBEAT, away=StoreUnavailable)
+
+    def start(self) -> None:
+        self._judging.start()
+        if self._config.alerts:
+            self._sending.start()
+        if self._config.heartbeat is not None:
+            self._beating.start()
+
+    def close(self) -> None:
+        """Stop; what is being sent is sent again by another, which says so."""
+        for loop in (self._judging, self._sending, self._beating):
+            loop.close(0.0)
+
+    def _judge(self) -> None:
+        config = self._config
+        facts = gather(
+            self._database,
+            destinations=config.destinations,
+            channels=[each.name for each in config.alerts],
+        )
+        now = self._database.clock()
+        found = rules.findings(facts, now=now)
+        for step in self._problems.judge(found, channels=self._channels):
+            _log(step)
+        self._problems.forget(before=now - config.retention)
+
+    def _channels(self, problem: Problem, change: Change) -> Sequence[str]:
+        """Return the channels to tell; one that fails is not told of its own failure."""
+        own = problem.subject if problem.kind is Kind.ALERTS else None
+        return [
+            each.name
+            for each in self._config.alerts
+            if each.name != own and each.wants(problem.kind, change)
+        ]
+
+    def _send(self) -> None:
+        for channel in self._config.alerts:
+            while claimed := self._problems.claim(channel.name, node=self._node):
+                messages = [channels.message_of(each) for each in claimed]
+                results = channels.send(self._config, channel, messages)
+                self._problems.record(claimed, results)
+                for seq, reason in results.items():
+                    if reason is not None:
+                        log.warning("alert.failed", channel=channel.name, seq=seq, reason=reason)
+                if self._sending.pause(0.0):
+                    return
+
+    def _call(self) -> None:
+        is_due = time.monotonic() - self._called_at >= HEARTBEAT
+        if not (is_due and self._is_first() and self._is_well()):
+            return
+        self._called_at = time.monotonic()
+        if reason := heartbeat.call(self._config):
+            log.warning("heartbeat.failed", reason=reason)
+
+    def _is_first(self) -> bool:
+        """Return whether it is for this node to call, and for no other that is alive."""
+        nodes = Nodes(self._database)
+        with self._database.reading() as db:
+            return list(nodes.living(db)[:1]) == [self._node]
+
+    def _is_well(self) -> bool:
+        """Return whether no error is open that nobody has acknowledged."""
+        return not any(
+            each.level == "error" and each.acknowledged_at is None
+            for each in self._problems.unresolved()
+        )
+
+
+def _log(step: Step) -> None:
+    problem = step.problem
+    if step.told is None:
+        return
+    level = log.info if step.told == "resolved" else getattr(log, problem.level)
+    level(
+        f"problem.{step.told}",
+        problem_id=problem.id,
+        kind=problem.kind.value,
+        subject=problem.subject or None,
+        said=problem.said,
+    )
