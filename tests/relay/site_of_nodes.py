@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,7 +57,7 @@ class Site:
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "relay.cli", *arguments],
+            [self.python, "-P", "-m", "relay.cli", *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -77,7 +76,7 @@ class Site:
         """Start a command in a group of its own; what it says is kept in a file."""
         with (self.folder / f"{len(self._processes)}-{arguments[0]}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "relay.cli", *arguments],
+                [self.python, "-P", "-m", "relay.cli", *arguments],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,

@@ -16,9 +16,15 @@ LONGEST_CALL = 30.0
 
 
 class Stream:
-    """Posts messages ``m0``, ``m1``, … of eight conversations; a context manager."""
+    """Posts messages ``m0``, ``m1``, … of eight conversations; a context manager.
 
-    def __init__(self, port: int, *, per_second: float, path: str = "/open") -> None:
+    *prefix* is what their names begin with.
+    """
+
+    def __init__(
+        self, port: int, *, per_second: float, path: str = "/open", prefix: str = "m"
+    ) -> None:
+        self._prefix = prefix
         self._port, self._path = port, path
         self._interval = 1 / per_second
         self._stop = threading.Event()
@@ -63,12 +69,12 @@ class Stream:
             if self._stop.wait(max(0.0, due - time.monotonic())):
                 return
             began = time.monotonic()
-            self.answers[f"m{number}"] = self._post(number)
+            self.answers[f"{self._prefix}{number}"] = self._post(number)
             self.slowest = max(self.slowest, time.monotonic() - began)
 
     def _post(self, number: int) -> str:
         said = {
-            "messageId": f"m{number}",
+            "messageId": f"{self._prefix}{number}",
             "eventType": "SMS_REPLY",
             "from": f"+6140000000{number % 8}",
             "to": "+617",
