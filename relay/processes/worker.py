@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -45,12 +46,17 @@ def retired_within(config: Config) -> float:
     return max([DRAIN, *(deadline + GRACE for deadline in deadlines)])
 
 
+def _ready_to_retire(ready: Ready) -> None:
+    """Let a Celery worker stop as at SIGTERM; when it starts, Celery takes our signal itself."""
+    signal.signal(RETIRE, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    ready()
+
+
 def run_worker(config: Config, ready: Ready) -> None:
     """Deliver in this process until SIGTERM or SIGINT, or SIGUSR1, which leaves more time."""
     write_no_core_files()
     if config.engine.celery:
-        signal.signal(RETIRE, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        code = cluster().work(config, ready)
+        code = cluster().work(config, partial(_ready_to_retire, ready))
         logs.flush()
         os._exit(code)
     prefer_work_to_wake_ups()

@@ -34,10 +34,8 @@ class Installed:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, source / name)
         project = source / "pyproject.toml"
-        text = re.sub(
-            r'^version = ".*"', f'version = "{version}"', project.read_text(), flags=re.M
-        )
-        project.write_text(text)
+        named = re.compile(r'^version = ".*"', re.MULTILINE)
+        project.write_text(named.sub(f'version = "{version}"', project.read_text()))
         build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", self._folder]
         subprocess.run(build, cwd=source, check=True, capture_output=True)
         return self._folder / f"gofax_relay-{version}-py3-none-any.whl"

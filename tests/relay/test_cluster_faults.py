@@ -167,6 +167,23 @@ def test_serve_runs_receiver_worker_and_beat(
     assert '"left_to_their_leases":0' in fleet.said(serve)
 
 
+def test_a_reload_replaces_the_worker_of_the_fleet(
+    broker: RabbitNode | Redis, new_fleet: NewFleet
+) -> None:
+    fleet = new_fleet(broker.url)
+    serve = fleet.serve()
+
+    serve.send_signal(signal.SIGHUP)
+    eventually(lambda: '"config.reloaded"' in fleet.said(serve))
+    eventually(lambda: fleet.said(serve).count('"worker.stopped"') == 1)
+    fleet.post("m0")
+
+    eventually(lambda: fleet.are("delivered", ["m0"]))
+    assert fleet.said(serve).count('"worker.started"') == 2
+    serve.send_signal(signal.SIGTERM)
+    assert serve.wait(12) == 0
+
+
 def test_flower_sees_the_workers_and_nobody_sees_the_password(
     broker: RabbitNode | Redis, new_fleet: NewFleet
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -108,7 +109,7 @@ def test_nobody_is_refused_and_nothing_is_lost(
     eventually(lambda: set(system.names) == accepted, seconds=PATIENCE * 2)
     with capsys.disabled():
         slowest = max(stream.slowest for stream in streams)
-        print(f"\n{dict(answers)}, slowest answer {slowest:.2f} s")
+        sys.stdout.write(f"\n{dict(answers)}, slowest answer {slowest:.2f} s\n")
     assert set(answers) == {"accepted"}
     assert len(system.names) == len(accepted)
     assert out_of_order(sites[0], system) == []
