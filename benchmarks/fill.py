@@ -190,6 +190,7 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "serial": lambda number: f"{number:024d}",
     "phone": phone,
     "digest": digest,
+    "backwards": lambda number: number[:0:-1],
     "hexed": bytes.hex,
     "effect": lambda key: delivery_key(key, DESTINATION),
     "lane": lambda conversation: lane_name(DESTINATION, conversation),
@@ -201,6 +202,8 @@ CREATE FUNCTION serial(bigint) RETURNS text LANGUAGE sql IMMUTABLE
     AS $$ SELECT lpad($1::text, 24, '0') $$;
 CREATE FUNCTION phone(bigint) RETURNS text LANGUAGE sql IMMUTABLE
     AS $$ SELECT '+614' || lpad($1::text, 8, '0') $$;
+CREATE FUNCTION backwards(text) RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT reverse(substr($1, 2)) $$;
 CREATE FUNCTION digest(bigint) RETURNS bytea LANGUAGE sql IMMUTABLE
     AS $$ SELECT sha256($1::text::bytea) $$;
 CREATE FUNCTION hexed(bytea) RETURNS text LANGUAGE sql IMMUTABLE
@@ -251,7 +254,8 @@ def _copy_events(driver: _Driver, first: int, *, events: int, conversations: int
     _copy(
         driver, "events", "m.seq = 1", source=f"numbers AS n WHERE n.i < {events - first}",
         id=f"'evt_' || serial({number})", key=f"digest({number})", message_id=message,
-        customer=customer, sender=customer, conversation=f"{customer} || '~{OURS}'",
+        customer=customer, customer_ending=f"backwards({customer})",
+        sender=customer, conversation=f"{customer} || '~{OURS}'",
         raw=f"told(replace(replace('{raw}', 'MESSAGE', {message}), '{phone(MODEL)}', {customer}))",
         occurred_at=at, received_at=at, request_id=f"'req_' || serial({number})",
     )  # fmt: skip

@@ -12,7 +12,7 @@ COMMANDS = {
     "serve": "serve", "web": "serve", "work": "serve", "reload": "serve", "sandbox": "serve",
     "check": "check",
     "connectors": "connectors",
-    "events": "inspect", "explain": "inspect", "nodes": "inspect",
+    "events": "inspect", "explain": "inspect", "conversation": "inspect", "nodes": "inspect",
     "requests": "requests",
     "doctor": "doctor", "problems": "problems", "alerts": "problems",
     "dead": "recover", "resend": "recover", "replay": "recover", "settle": "recover",

@@ -18,7 +18,7 @@ from relay.clock import wall
 from relay.commands.options import FAILED, existing, json_option, store_option
 from relay.commands.output import print_json
 from relay.commands.running import newer
-from relay.commands.tables import count, print_lines
+from relay.commands.tables import count, print_lines, shown_time, table_time
 from relay.config.model import Config
 from relay.rules.delivery import State
 from relay.store import Database, Queries, copy
@@ -173,7 +173,7 @@ def _waiting(number: int) -> str:
 
 def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
     for name, pause in sorted(queries.pauses().items()):
-        said = f"{name} is paused since {pause.since:%Y-%m-%d %H:%M:%SZ}: {pause.cause}"
+        said = f"{name} is paused since {shown_time(pause.since)}: {pause.cause}"
         yield Finding(check="destinations", severity="notice", said=f"{said}: {pause.reason}")
     for name, counts in sorted(queries.backlog().items()):
         for state in (State.HELD, State.DEAD):
@@ -192,7 +192,7 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
     holding = [view for view in views if view.state == "silent" and view.leases]
     for view in holding:
         said = (
-            f"{view.name} was last heard of at {view.beat_at:%H:%M:%SZ} and holds"
+            f"{view.name} was last heard of at {table_time(view.beat_at)} and holds"
             f" {count(view.leases, 'lease', 'leases')}: others take over when they run out"
         )
         yield Finding(check="nodes", severity="notice", said=said)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from connectors.base import Event
 from relay.commands.output import delivery_json, event_json, request_json
 from relay.commands.tables import shown_time
 from relay.config.model import DestinationConfig, Endpoint
@@ -39,12 +40,14 @@ class Circumstances:
     pausers: Mapping[str, str]
 
 
-def lines(view: EventView, around: Circumstances) -> Iterator[str]:
+def lines(view: EventView, around: Circumstances, *, hide_text: bool = False) -> Iterator[str]:
     """Yield everything that is known about an event, for people."""
     event = view.event
     yield f"{event.id}  {event.type}  {event.sender or '-'} → {event.recipient or '-'}"
     yield f"  messageId {event.message_id or '(none: known by its bytes)'}"
     yield f"  {view.standing} {shown_time(event.received_at)} at {event.endpoint}{_again(view)}"
+    if not hide_text:
+        yield f"  {text_of(event)}"
     if view.standing != "accepted":
         yield f"  {_standing(view)}"
     for conflict in view.contradicted_by:
@@ -58,10 +61,16 @@ def lines(view: EventView, around: Circumstances) -> Iterator[str]:
     yield from map(_action_line, view.actions)
 
 
-def as_json(view: EventView, around: Circumstances) -> dict[str, Any]:
+def text_of(event: Event) -> str:
+    """Return what an event says, in one line."""
+    return "(no text)" if event.body is None else f'"{" ".join(event.body.split())}"'
+
+
+def as_json(view: EventView, around: Circumstances, *, hide_text: bool = False) -> dict[str, Any]:
     """Return everything that is known about an event, for programs."""
     return {
         **event_json(view),
+        **({"body": None} if hide_text else {}),
         "requests": [request_json(request) for request in view.requests],
         "routes": list(view.routing),
         "deliveries": [_delivery_json(each, around) for each in view.deliveries],

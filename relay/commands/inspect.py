@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from relay.clock import wall
+from relay.commands import conversations, listings, output
 from relay.commands import explain as explanation
-from relay.commands import output
 from relay.commands.explain import Circumstances
+from relay.commands.filters import Format, NumberEnd, listing
 from relay.commands.options import (
     Text,
     existing,
+    hide_text_option,
     json_option,
     limit_option,
     queries_of,
@@ -21,28 +23,68 @@ from relay.commands.tables import failure, print_lines
 from relay.config.model import Config
 from relay.store import Queries
 from relay.store.nodes import Nodes
-from relay.store.search import Unknown
+from relay.store.search import Filter, Unknown
+
+#: How many customers are listed where the last digits mean several.
+LISTED = 5
 
 
 @click.command()
 @store_option
-@json_option
-@limit_option
-def events(config: Config, as_json: bool, limit: int | None) -> None:
+@listing("accepted", "conflict", "stale")
+def events(config: Config, which: Filter, format: Format, limit: int | None, follow: bool) -> None:
     """List events with their deliveries, oldest first.
 
     \b
     Examples: gofax-relay events --limit 20
-              gofax-relay events --json | tail -1
+              gofax-relay events --customer 345678 --since 2d
+              gofax-relay events --state dead --csv > dead.csv
+              gofax-relay events --follow --destination crm
     """
-    output.show_events(queries_of(config), as_json=as_json, limit=limit)
+    queries = queries_of(config)
+    if follow:
+        listings.follow_events(queries, which, format=format, limit=limit)
+    else:
+        listings.show_events(queries, which, format=format, limit=limit)
+
+
+@click.command()
+@click.argument("number", type=NumberEnd())
+@store_option
+@json_option
+@limit_option
+@hide_text_option
+def conversation(
+    number: str, config: Config, as_json: bool, limit: int | None, hide_text: bool
+) -> None:
+    """Show everything with one customer: texts and deliveries over all destinations, in order.
+
+    NUMBER may have any form; the last digits will do where no other customer's end so.
+
+    \b
+    Examples: gofax-relay conversation '0412 345 678'
+              gofax-relay conversation 345678 --limit 10
+    """
+    views = list(queries_of(config).events(Filter(ending=number), limit=limit))
+    customers = sorted({view.event.customer or "" for view in views})
+    if not views:
+        raise failure("no events with this customer; gofax-relay prune may have removed them")
+    if len(customers) > 1:
+        which = ", ".join(customers[:LISTED]) + (", …" if len(customers) > LISTED else "")
+        raise failure(f"several customers' numbers end so: {which}")
+    if as_json:
+        for view in views:
+            output.print_json(conversations.as_json(view))
+    else:
+        print_lines(conversations.lines(customers[0], views, hide_text=hide_text))
 
 
 @click.command()
 @click.argument("event", type=Text())
 @store_option
 @json_option
-def explain(event: str, config: Config, as_json: bool) -> None:
+@hide_text_option
+def explain(event: str, config: Config, as_json: bool, hide_text: bool) -> None:
     """Explain what happened to EVENT, and why.
 
     EVENT is the id or the messageId of an event, or the id of a delivery. The beginning of an id
@@ -69,9 +111,9 @@ def explain(event: str, config: Config, as_json: bool) -> None:
         pausers=queries.pausers(),
     )
     if as_json:
-        output.print_json(explanation.as_json(view, around))
+        output.print_json(explanation.as_json(view, around, hide_text=hide_text))
     else:
-        print_lines(explanation.lines(view, around))
+        print_lines(explanation.lines(view, around, hide_text=hide_text))
 
 
 def _explain_absence(name: str, config: Config, queries: Queries, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ import click
 
 from relay import destinations, migrations
 from relay.clock import wall
+from relay.commands.tables import ZONE, zone
 from relay.config.document import FILE, VARIABLE, ConfigError, Document
 from relay.config.load import Need, load_document
 from relay.config.model import LONGEST_AGE, Config
@@ -44,10 +45,15 @@ class LoadedFile(click.ParamType[tuple[Config, Document]]):
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
         try:
-            return load_document(Path(value), find_connector=destinations.find, need=self._need)
+            config, document = load_document(
+                Path(value), find_connector=destinations.find, need=self._need
+            )
         except ConfigError as error:
             click.echo(error, err=True)
             raise click.exceptions.Exit(USAGE) from error
+        if ctx is not None:
+            ctx.meta[ZONE] = config.zone
+        return config, document
 
 
 class ConfigFile(LoadedFile):
@@ -61,14 +67,14 @@ class ConfigFile(LoadedFile):
 
 
 class Moment(click.ParamType[datetime]):
-    """A time: an age, or a date with or without a time; UTC unless it says otherwise."""
+    """A time: an age, or a date with or without a time, in `time_zone` unless it has a zone."""
 
     name = "time"
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        read = payload.moment(value)
+        read = payload.moment(value, zone=zone())
         if read is not None:
             return read
         try:
@@ -152,6 +158,8 @@ _config_option = partial(
     envvar=VARIABLE,
     show_default=True,
     show_envvar=True,
+    # Times on the command line are in the time zone that it names.
+    is_eager=True,
     help="YAML file with endpoints, destinations and routes.",
 )
 config_option = _config_option(type=ConfigFile())
@@ -169,6 +177,9 @@ PERSON = (
     who_option,
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+hide_text_option = click.option(
+    "--hide-text", is_flag=True, help="Leave out what customers and the business wrote."
+)
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 2**31 - 1), help="Show only the newest of them."
 )

@@ -20,7 +20,6 @@ from relay.rules import jsontext
 from relay.rules.delivery import State
 from relay.rules.recovery import Change, ChangeKind, FoundDelivery, Replay, ReplayStep
 from relay.store import Queries
-from relay.store.ids import brief_ids
 from relay.store.nodes import NodeView
 from relay.store.recover import ReasonGroup
 from relay.store.values import DeliveryView, EventView, Request
@@ -38,26 +37,6 @@ SIGNS = {
 }
 
 
-_EVENTS = (
-    Column(name="received"),
-    Column(name="event", extra=1),
-    Column(name="message", extra=2, least=12),
-    Column(name="type", extra=3, least=9),
-    Column(name="from"),
-    Column(name="to", extra=5),
-    Column(name="again", extra=4),
-    Column(name="deliveries", least=37, wraps=True),
-)
-_REQUESTS = (
-    Column(name="time"),
-    Column(name="request"),
-    Column(name="status"),
-    Column(name="outcome"),
-    Column(name="endpoint", extra=2, least=16),
-    Column(name="remote", extra=1),
-    Column(name="message", least=12),
-    Column(name="reason", least=30),
-)
 _NODES = (
     Column(name="role"),
     Column(name="name"),
@@ -86,82 +65,9 @@ _GROUPS = (
 )
 
 
-def show_events(queries: Queries, *, as_json: bool, limit: int | None) -> None:
-    """Print the newest *limit* events, oldest first."""
-    views = queries.events(limit=limit)
-    if as_json:
-        for view in views:
-            print_json(event_json(view))
-        return
-    shown = list(views)
-    ids = _short_ids(queries, [view.event.id for view in shown])
-    rows = [
-        {
-            "received": table_time(view.event.received_at),
-            "event": ids[view.event.id],
-            "message": view.event.message_id or "",
-            "type": _type(view),
-            "from": view.event.sender or "",
-            "to": view.event.recipient or "",
-            "again": str(view.duplicates or ""),
-            "deliveries": _deliveries(view),
-        }
-        for view in shown
-    ]
-    print_table(_EVENTS, rows, empty="no events yet")
-    if is_terminal():
-        _show_legend(shown)
-
-
-def _type(view: EventView) -> str:
-    standing = "" if view.standing == "accepted" else f" ({view.standing})"
-    return view.event.type + standing
-
-
-def _deliveries(view: EventView) -> str:
-    return "  ".join(map(_short, view.deliveries)) or "no route matched"
-
-
-def _show_legend(views: Iterable[EventView]) -> None:
-    """Say what the marks of deliveries mean, as far as they were used."""
-    deliveries = [delivery for view in views for delivery in view.deliveries]
-    used = {delivery.state for delivery in deliveries}
-    said = [f"{SIGNS[each]} {each.replace('_', ' ')}" for each in SIGNS if each in used]
-    if any(delivery.attempts > 1 for delivery in deliveries):
-        said.append("×2 after two attempts")
-    if said:
-        print_lines(["", "   ".join(said)])
-
-
-def _short_ids(queries: Queries, ids: Sequence[str]) -> Mapping[str, str]:
+def short_ids(queries: Queries, ids: Sequence[str]) -> Mapping[str, str]:
     """Return ids as a table shows them: a program gets them whole."""
     return queries.short_ids(ids) if is_terminal() else {each: each for each in ids}
-
-
-def show_requests(queries: Queries, *, as_json: bool, limit: int | None) -> None:
-    """Print the newest *limit* requests, oldest first."""
-    found = queries.requests(limit=limit)
-    if as_json:
-        for request in found:
-            print_json(request_json(request))
-        return
-    requests = list(found)
-    refused = [request.id for request in requests if request.outcome == "refused"]
-    ids = brief_ids(refused) if is_terminal() else {each: each for each in refused}
-    rows = [
-        {
-            "time": table_time(request.at),
-            "request": ids.get(request.id, ""),
-            "status": str(request.status),
-            "outcome": request.outcome,
-            "endpoint": request.endpoint,
-            "remote": request.remote or "",
-            "message": request.message_id or "",
-            "reason": request.reason,
-        }
-        for request in requests
-    ]
-    print_table(_REQUESTS, rows, empty="no requests yet")
 
 
 def show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
@@ -193,7 +99,7 @@ def show_stopped(queries: Queries, deliveries: Iterable[FoundDelivery], *, as_js
             print_json(stopped_json(each))
         return
     shown = list(deliveries)
-    ids = _short_ids(queries, [each.id for each in shown])
+    ids = short_ids(queries, [each.id for each in shown])
     rows = [
         {
             "received": table_time(each.received_at),
@@ -430,13 +336,6 @@ def _then_and_now(step: ReplayStep) -> str:
     if step.then == step.now:
         return "routed then and today" if step.now else "routed neither then nor today"
     return "routed today, not then" if step.now else "routed then, not today"
-
-
-def _short(delivery: DeliveryView) -> str:
-    # A line of a terminal ends at a blank.
-    gap = "" if is_terminal() else " "
-    tries = f"{gap}×{delivery.attempts}" if delivery.attempts > 1 else ""
-    return f"{SIGNS[delivery.state]}{gap}{delivery.destination}{tries}"
 
 
 def print_json(value: Any) -> None:

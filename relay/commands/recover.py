@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, Literal, cast
 
@@ -13,12 +13,16 @@ import click
 
 from relay.commands import bulk, output
 from relay.commands.bulk import BulkOptions
+from relay.commands.filters import (
+    EVENT_FILTERS,
+    check_span,
+    point_out_destinations,
+    point_out_endpoint,
+)
 from relay.commands.options import (
     PERSON,
     Age,
     Command,
-    Moment,
-    Number,
     Rate,
     Text,
     existing,
@@ -53,17 +57,6 @@ def _states(*choices: State) -> Callable[[Command], Command]:
     )
 
 
-_EVENT_FILTERS = (
-    click.option(
-        "--since",
-        type=Moment(),
-        help="Only events received since: 2h or 3d (ago), 2026-11-24, 2026-11-24T09:00Z.",
-    ),
-    click.option("--until", type=Moment(), help="Only events received before."),
-    click.option("--endpoint", type=Text(), help="Only events of this endpoint."),
-    click.option("--customer", type=Number(), help="Only events of this customer's number."),
-    click.option("--type", "type_", type=Text(), help="Only events of this type (SMS_REPLY)."),
-)
 _DELIVERY_FILTERS = (
     click.option(
         "--destination",
@@ -88,8 +81,8 @@ def _with_filter(command: Command) -> Command:
     def packed(*, states: Sequence[str] = (), type_: str | None, **given: Any) -> None:
         names = ("destinations", "reason", "since", "until", "endpoint", "customer")
         of_filter = {name: given.pop(name) for name in names if name in given}
-        _check_span(of_filter.get("since"), of_filter.get("until"))
-        _point_out_endpoint(given["config"], of_filter.get("endpoint"))
+        check_span(of_filter.get("since"), of_filter.get("until"))
+        point_out_endpoint(given["config"], of_filter.get("endpoint"))
         given["which"] = Filter(
             states=tuple(State(state) for state in states), type=type_, **of_filter
         )
@@ -113,7 +106,7 @@ def _with_bulk_options(command: Command) -> Command:
 @click.command()
 @store_option
 @_states(*STOPPED)
-@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, json_option, limit_option)
+@with_options(*_DELIVERY_FILTERS, *EVENT_FILTERS, json_option, limit_option)
 @click.option("--group", is_flag=True, help="Count by destination and reason.")
 @_with_filter
 def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group: bool) -> None:
@@ -124,7 +117,7 @@ def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group:
               gofax-relay dead --destination crm --since 2d
               gofax-relay dead --reason 'refused: *' --json
     """
-    _point_out_destinations(config, which.destinations)
+    point_out_destinations(config, which.destinations)
     database = existing(config)
     store = Recovery(database)
     which = replace(which, states=which.states or STOPPED)
@@ -140,7 +133,7 @@ def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group:
 @click.argument("names", nargs=-1, type=Text(), metavar="[DELIVERY|EVENT|MESSAGE_ID]...")
 @store_option
 @_states(State.DEAD, State.HELD, State.PENDING, State.DELIVERED)
-@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS)
+@with_options(*_DELIVERY_FILTERS, *EVENT_FILTERS)
 @click.option("--all-dead", is_flag=True, help="Every dead delivery.")
 @click.option("--again", is_flag=True, help="Also delivered ones: makes a second effect.")
 @with_options(*_BULK, *PERSON, json_option)
@@ -168,7 +161,7 @@ def resend(
               gofax-relay resend --destination crm --reason 'refused: answered 400*' --dry-run
               gofax-relay resend --all-dead --rate 100/10s
     """
-    _point_out_destinations(config, which.destinations)
+    point_out_destinations(config, which.destinations)
     database = existing(config)
     point_out_changes(config, database)
     store = Recovery(database)
@@ -200,7 +193,7 @@ def resend(
     multiple=True,
     help="Add deliveries to this destination only; repeatable.",
 )
-@with_options(*_EVENT_FILTERS)
+@with_options(*EVENT_FILTERS)
 @click.option("--again", is_flag=True, help="Also where it was delivered: makes a second effect.")
 @with_options(*_BULK, *PERSON, json_option)
 @_with_filter
@@ -223,7 +216,7 @@ def replay(
     Examples: gofax-relay replay abc123 --dry-run
               gofax-relay replay --since 2026-11-24 --destination helpdesk --rate 60/60s
     """
-    _point_out_destinations(config, only)
+    point_out_destinations(config, only)
     database = existing(config)
     point_out_changes(config, database)
     store = Recovery(database)
@@ -263,7 +256,7 @@ def replay(
     help="How it ended.",
 )
 @_states(State.HELD, State.DEAD, State.PENDING)
-@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, *_BULK, *PERSON, json_option)
+@with_options(*_DELIVERY_FILTERS, *EVENT_FILTERS, *_BULK, *PERSON, json_option)
 @_with_filter
 @_with_bulk_options
 def settle(
@@ -278,7 +271,7 @@ def settle(
     Examples: gofax-relay settle dlv_0193a1b2c3d4… --as delivered --why 'it is in the ticket'
               gofax-relay settle --destination chat --since 2d --as dead --dry-run
     """
-    _point_out_destinations(config, which.destinations)
+    point_out_destinations(config, which.destinations)
     store = Recovery(existing(config))
     decide = partial(recovery.settle, end=cast(Literal[State.DELIVERED, State.DEAD], State(end)))
     if names:
@@ -304,7 +297,7 @@ def settle(
 @store_option
 @click.option("--for", "length", type=Age(), help="Serve it again after this time, such as 2h.")
 @_states(*_UNFINISHED)
-@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, *PERSON)
+@with_options(*_DELIVERY_FILTERS, *EVENT_FILTERS, *PERSON)
 @_with_filter
 def pause(
     config: Config,
@@ -341,7 +334,7 @@ def pause(
 @click.argument("names", nargs=-1, type=Text(), metavar="[DESTINATION]...")
 @store_option
 @_states(*_UNFINISHED)
-@with_options(*_DELIVERY_FILTERS, *_EVENT_FILTERS, *PERSON)
+@with_options(*_DELIVERY_FILTERS, *EVENT_FILTERS, *PERSON)
 @_with_filter
 def resume(config: Config, names: Sequence[str], which: Filter, who: str, why: str | None) -> None:
     """Deliver to DESTINATION again, whatever paused it.
@@ -414,28 +407,6 @@ def _chosen(
     if not found:
         click.echo("no delivery is meant: nothing was changed", err=True)
     return found
-
-
-def _point_out_destinations(config: Config, names: Sequence[str]) -> None:
-    for name in names:
-        if name not in config.destinations:
-            have = ", ".join(config.destinations) or "none"
-            click.echo(
-                f'note: no destination named "{name}" in the config (have: {have})', err=True
-            )
-
-
-def _check_span(since: datetime | None, until: datetime | None) -> None:
-    if since is not None and until is not None and since >= until:
-        raise click.UsageError("--since is not before --until: nothing is between them")
-
-
-def _point_out_endpoint(config: Config, name: str | None) -> None:
-    have = [each.name for each in config.endpoints]
-    if name is not None and name not in have:
-        click.echo(
-            f'note: no endpoint named "{name}" in the config (have: {", ".join(have)})', err=True
-        )
 
 
 def _check_destination(name: str, known: Collection[str]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from relay import destinations
-from relay.commands import output
+from relay.commands import listings, output
+from relay.commands.filters import Format, listing
 from relay.commands.options import (
     FAILED,
     PERSON,
@@ -18,7 +19,6 @@ from relay.commands.options import (
     confirm,
     existing,
     json_option,
-    limit_option,
     queries_of,
     receiving_option,
     store_option,
@@ -33,6 +33,7 @@ from relay.rules import sentiment
 from relay.rules.diagnose import Diagnosis, Match, Secret
 from relay.store import Inbox, RowRefused
 from relay.store.refused import Refused
+from relay.store.search import Filter
 from relay.store.values import Request
 
 
@@ -57,16 +58,20 @@ def requests() -> None:
 
 @requests.command("list")
 @store_option
-@json_option
-@limit_option
-def list_(config: Config, as_json: bool, limit: int | None) -> None:
+@listing("accepted", "duplicate", "conflict", "stale", "refused")
+def list_(config: Config, which: Filter, format: Format, limit: int | None, follow: bool) -> None:
     """List every call to an endpoint, accepted or refused, oldest first. The default.
 
     \b
     Examples: gofax-relay requests --limit 20
+              gofax-relay requests --standing refused --since 1d
               gofax-relay requests --json | grep '"status":401'
     """
-    output.show_requests(queries_of(config), as_json=as_json, limit=limit)
+    queries = queries_of(config)
+    if follow:
+        listings.follow_requests(queries, which, format=format, limit=limit)
+    else:
+        listings.show_requests(queries, which, format=format, limit=limit)
 
 
 @requests.command()

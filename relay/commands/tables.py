@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import click
 from rich.cells import cell_len
@@ -27,6 +27,9 @@ UNBOUNDED = 200
 _RECENT = timedelta(days=300)
 #: Cells between two columns.
 _GAP = 2
+
+#: Under which key a command keeps the time zone of its config.
+ZONE = "gofax_relay.time_zone"
 
 Row = Mapping[str, str]
 
@@ -125,16 +128,31 @@ def failure(text: str) -> click.ClickException:
     return click.ClickException("\n".join(map(jsontext.plain, text.split("\n"))))
 
 
+def zone() -> tzinfo:
+    """Return the time zone for people, which the config of this command names."""
+    context = click.get_current_context(silent=True)
+    found: tzinfo = context.meta.get(ZONE, UTC) if context else UTC
+    return found
+
+
 def shown_time(time: datetime) -> str:
     """Write a time in full."""
-    return time.strftime("%Y-%m-%d %H:%M:%SZ")
+    local = time.astimezone(zone())
+    return local.strftime("%Y-%m-%d %H:%M:%S") + _zone_of(local)
 
 
 def brief_time(time: datetime, *, now: datetime) -> str:
     """Write a time as short as it is clear: of today without a date, of this year without it."""
-    if time.date() == now.date():
-        return time.strftime("%H:%M:%SZ")
-    return time.strftime("%m-%d %H:%MZ" if abs(now - time) < _RECENT else "%Y-%m-%d")
+    local = time.astimezone(zone())
+    if local.date() == now.astimezone(zone()).date():
+        return local.strftime("%H:%M:%S") + _zone_of(local)
+    if abs(now - time) < _RECENT:
+        return local.strftime("%m-%d %H:%M") + _zone_of(local)
+    return local.strftime("%Y-%m-%d")
+
+
+def _zone_of(local: datetime) -> str:
+    return "Z" if zone() is UTC else f" {local:%Z}"
 
 
 def table_time(time: datetime | None) -> str:

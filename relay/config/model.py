@@ -9,9 +9,10 @@ import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from annotated_types import Ge, Gt, Le
 from pydantic import (
@@ -448,6 +449,17 @@ class Logs(Section):
         return logging.getLevelNamesMapping()[self.level.upper()]
 
 
+def _time_zone(value: str) -> str:
+    try:
+        if value != "UTC":
+            ZoneInfo(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(
+            "this system knows no such time zone: write one such as Australia/Sydney"
+        ) from error
+    return value
+
+
 def _installed(value: str) -> str:
     if fault := sentiment.missing():
         raise ValueError(fault)
@@ -497,6 +509,9 @@ class Config(Section):
         None, description="URL that is called every minute while no problem is open"
     )
     logs: Logs = Logs()
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        "UTC", description="Time zone of what people read, such as Australia/Sydney"
+    )
     sentiment: Annotated[Literal["vader"], AfterValidator(_installed)] | None = Field(
         None, description="What rates the tone of texts; needs the extra sentiment"
     )
@@ -532,6 +547,12 @@ class Config(Section):
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two channels are named {twice[0]}")
         return tuple(named)
+
+    @property
+    def zone(self) -> tzinfo:
+        """Return the time zone of what people read."""
+        # A system without a time zone database knows this one, too.
+        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
 
     @property
     def store_name(self) -> str:

@@ -59,6 +59,36 @@ class Mentions:
         return bool(self._number.search(text.plain(written)))
 
 
+class Ending:
+    """Finds numbers that end as *ending*, and names that are it; see :func:`text.ending`."""
+
+    def __init__(self, ending: str) -> None:
+        name = rf"(?i)(?:^|\W){re2.escape(ending)}(?:$|\W)"
+        national = _national("+" + ending[::-1]) or ending[::-1]
+        digits = rf"{_spaced(national)}(?:$|[^0-9])"
+        self._pattern = re2.compile(digits if ending.isdigit() else name)
+
+    def in_body(self, raw: bytes) -> bool:
+        """Return whether a JSON or form body, which may be cut, has such a number or name."""
+        return any(
+            self._pattern.search(text.plain(form))
+            for body in _decoded(raw)
+            for form in (body, _unescaped(body), unquote_plus(body))
+        )
+
+
+def _national(number: str) -> str | None:
+    """Return the digits after the country code; None if *number* has none."""
+    try:
+        parsed = phonenumbers.parse(number)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(parsed):
+        return None
+    national: str = phonenumbers.national_significant_number(parsed)
+    return national
+
+
 def _pattern(number: str) -> str:
     """Return what finds *number*: with and without country code, and anything between digits."""
     try:

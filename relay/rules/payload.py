@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -213,13 +213,13 @@ def number(value: object) -> str | None:
     return name and (e164(name) or name)
 
 
-def moment(value: object) -> datetime | None:
-    """Read an ISO 8601 time of any precision and offset; without a zone it is UTC."""
+def moment(value: object, *, zone: tzinfo = UTC) -> datetime | None:
+    """Read an ISO 8601 time of any precision and offset; without one it is in *zone*."""
     if not isinstance(value, str):
         return None
     try:
         read = datetime.fromisoformat(value.strip())
-        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+        return (read.replace(tzinfo=zone) if read.tzinfo is None else read).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 

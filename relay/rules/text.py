@@ -8,6 +8,7 @@ plain       NFKC, without invisible characters; what ``body:`` patterns are held
 folded      plain, in any case, with single spaces; names, event types, directions
 keyword_of  folded, without punctuation, symbols and marks
 e164        a phone number by its digits, in any script
+ending      a customer by the last digits of the number
 ==========  =====================================================================
 
 Ids, dedupe keys, secrets and signed bytes are compared as they came, and texts are stored as they
@@ -40,6 +41,9 @@ SYNONYMS: dict[Keyword, tuple[str, ...]] = {
 HOME_REGION = "AU"
 #: A longer text is not a keyword, however much of it is invisible.
 LONGEST_KEYWORD = 2000
+
+#: Characters of a name or number by which a customer is found; a database indexes no page of text.
+LONGEST_ENDING = 100
 
 # Unicode's default-ignorable code points that are not format characters: joiners, fillers and
 # variation selectors.
@@ -110,6 +114,19 @@ def e164(text: str) -> str | None:
     if digits.startswith("00"):
         return _possible("+" + digits.removeprefix("00"))
     return _valid("+" + digits) or _valid(digits)
+
+
+def ending(text: str) -> str:
+    """Return how customers are found by their last digits: a number backwards, a name folded.
+
+    >>> ending("+61412345678"), ending("345 678"), ending("Acme")
+    ('87654321416', '876543', 'acme')
+    """
+    written = plain(e164(text) or text)
+    if any(map(str.isalpha, written)):
+        return folded(written)[:LONGEST_ENDING]
+    digits: str = _NO_DIGITS.sub("", _in_ascii_digits(written))
+    return digits[::-1][:LONGEST_ENDING]
 
 
 def _visible(text: str) -> str:

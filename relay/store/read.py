@@ -6,16 +6,18 @@ import heapq
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
 from relay.rules.health import Pause
-from relay.store import schema, search
+from relay.store import candidates, schema, search
 from relay.store.database import Database
+from relay.store.search import Filter
 from relay.store.values import (
     ActionView,
     Ahead,
@@ -32,6 +34,11 @@ from relay.store.values import (
 
 #: Events are read in pages, so that a listing does not hold a transaction open.
 _PAGE = 200
+#: How many more events than were asked for are looked at together: some may not match.
+_SPARE = 5
+
+#: Matches everything.
+ALL = Filter()
 
 
 class Queries:
@@ -53,13 +60,23 @@ class Queries:
             found: datetime | None = db.scalar(first)
             return found
 
-    def events(self, *, limit: int | None = None) -> Iterator[EventView]:
-        """Yield the newest *limit* events (all, if None), oldest first."""
+    def events(self, wanted: Filter = ALL, *, limit: int | None = None) -> Iterator[EventView]:
+        """Yield the newest *limit* events (all, if None) that *wanted* matches, oldest first."""
+        if wanted != ALL:
+            yield from self._found(wanted, limit=limit)
+            return
         seq = schema.events.c.seq
         last = self._before_newest(seq, limit)
         while page := self._page(_events().where(seq > last).order_by(seq).limit(_PAGE)):
             yield from (view for _, view in page)
             last = page[-1][0]
+
+    def recent(self, wanted: Filter, *, among: int) -> Sequence[EventView]:
+        """Return those of the newest *among* events that *wanted* matches, oldest first."""
+        seq = schema.events.c.seq
+        last = self._before_newest(seq, among)
+        chosen = _events().where(seq > last, *_conditions(wanted)).order_by(seq)
+        return [view for _, view in self._page(chosen)]
 
     def event(self, name: str) -> EventView | None:
         """Return the event with the id or messageId *name*, with everything that belongs to it.
@@ -118,8 +135,17 @@ class Queries:
                     break
         return found
 
-    def requests(self, *, limit: int | None = None) -> Iterator[Request]:
-        """Yield the newest *limit* requests (all, if None), oldest first."""
+    def requests(self, wanted: Filter = ALL, *, limit: int | None = None) -> Iterator[Request]:
+        """Yield the newest *limit* requests (all, if None) that *wanted* matches, oldest first.
+
+        A condition on events or deliveries is one on the event that the request brought, or
+        brought again; a refused request says it in its body.
+        """
+        if wanted != ALL:
+            brought, others = self._brought(wanted, limit=limit), self._others(wanted)
+            matching = heapq.merge(brought, others, key=lambda request: request.at)
+            yield from matching if limit is None else deque(matching, maxlen=limit)
+            return
         if limit is None:
             yield from self._merged(after_event=0, after_request=0)
             return
@@ -129,6 +155,47 @@ class Queries:
             after_request=self._before_newest(schema.requests.c.seq, limit),
         )
         yield from deque(found, maxlen=limit)
+
+    def _found(self, wanted: Filter, *, limit: int | None) -> Iterator[EventView]:
+        pages = self._matching(_events(), wanted, limit=limit)
+        views = (view for page in pages for view in self._views(page))
+        yield from views if limit is None else [*islice(views, limit)][::-1]
+
+    def _brought(self, wanted: Filter, *, limit: int | None) -> Iterator[Request]:
+        pages = self._matching(_brought(), wanted, limit=limit)
+        found = (request_of(row) for page in pages for row in page)
+        yield from found if limit is None else [*islice(found, limit)][::-1]
+
+    def _others(self, wanted: Filter, *, after: int = 0) -> Iterator[Request]:
+        """Yield the requests that brought no event and that *wanted* matches."""
+        c = schema.requests.c
+        joined = schema.requests.outerjoin(schema.events, schema.events.c.id == c.event_id)
+        chosen = sa.select(schema.requests).select_from(joined).where(*_of_request(wanted))
+        for request in self._all(chosen, c.seq, after, load_request):
+            if request.event_id is not None or search.says(request, wanted):
+                yield request
+
+    def _matching(
+        self, chosen: sa.Select[Any], wanted: Filter, *, limit: int | None
+    ) -> Iterator[Sequence[sa.RowMapping]]:
+        """Yield the rows of events that *wanted* matches, page by page.
+
+        The oldest come first, or the newest if there is a *limit*.
+        """
+        seq = schema.events.c.seq
+        newest_first = limit is not None
+        size = _PAGE if limit is None else min(_PAGE, limit + _SPARE)
+        chosen = chosen.where(*_conditions(wanted)).order_by(seq.desc() if newest_first else seq)
+        for seqs in candidates.pages(self._database, wanted, newest_first=newest_first, size=size):
+            yield self._rows(chosen.where(seq.in_(seqs)))
+
+    def recent_requests(self, wanted: Filter, *, among: int) -> Sequence[Request]:
+        """Return those of the newest *among* requests of each kind that *wanted* matches."""
+        events, requests = schema.events.c.seq, schema.requests.c.seq
+        first = self._before_newest(events, among)
+        brought = self._rows(_brought().where(events > first, *_conditions(wanted)))
+        others = self._others(wanted, after=self._before_newest(requests, among))
+        return sorted([*map(request_of, brought), *others], key=lambda request: request.at)
 
     def _merged(self, *, after_event: int, after_request: int) -> Iterator[Request]:
         """Yield the requests that brought events and those that did not, by their time."""
@@ -187,29 +254,57 @@ class Queries:
             return db.execute(wanted).mappings().all()
 
     def _page(self, wanted: sa.Select[Any], *, whole: bool = False) -> list[tuple[int, EventView]]:
+        rows = self._rows(wanted)
+        views = self._views(rows, whole=whole)
+        return [(row["seq"], view) for row, view in zip(rows, views, strict=True)]
+
+    def _views(self, rows: Sequence[sa.RowMapping], *, whole: bool = False) -> list[EventView]:
+        """Add to rows of events what belongs to them; all of it, or the deliveries."""
         with self._database.reading() as db:
-            rows = db.execute(wanted).mappings().all()
             ids = [row["id"] for row in rows]
             deliveries = _deliveries(db, ids, whole=whole)
             requests = _requests(db, ids) if whole else {}
             actions = _actions(db, ids) if whole else {}
             others = {row["id"]: _contradictions(db, row) for row in rows} if whole else {}
         return [
-            (
-                row["seq"],
-                EventView(
-                    event=load_event(row),
-                    standing=row["standing"],
-                    duplicates=row["duplicates"] or 0,
-                    deliveries=deliveries.get(row["id"], ()),
-                    routing=json.loads(row["routing"]),
-                    requests=_with_first(row, requests.get(row["id"], ())) if whole else (),
-                    actions=actions.get(row["id"], ()),
-                    **others.get(row["id"], {}),
-                ),
+            EventView(
+                event=load_event(row),
+                standing=row["standing"],
+                duplicates=row["duplicates"] or 0,
+                deliveries=deliveries.get(row["id"], ()),
+                routing=json.loads(row["routing"]),
+                requests=_with_first(row, requests.get(row["id"], ())) if whole else (),
+                actions=actions.get(row["id"], ()),
+                **others.get(row["id"], {}),
             )
             for row in rows
         ]
+
+
+def _conditions(wanted: Filter) -> Sequence[sa.ColumnElement[bool]]:
+    return [*search.of_event(wanted), *search.of_delivery_of_event(wanted)]
+
+
+def _of_request(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
+    """Yield the conditions of *wanted* on requests that brought no event."""
+    c, unset = schema.requests.c, Filter()
+    if wanted.since is not None:
+        yield c.at >= wanted.since
+    if wanted.until is not None:
+        yield c.at < wanted.until
+    if wanted.endpoint is not None:
+        yield c.endpoint == wanted.endpoint
+    if wanted.message_id is not None:
+        yield c.message_id == wanted.message_id
+    if wanted.standings:
+        yield c.outcome.in_(wanted.standings)
+    of_event = replace(
+        wanted, since=None, until=None, endpoint=None, message_id=None, standings=()
+    )
+    if of_event != unset:
+        brought = sa.and_(c.event_id.is_not(None), *_conditions(of_event))
+        said_in_body = replace(of_event, ending=None) == unset
+        yield sa.or_(brought, c.event_id.is_(None)) if said_in_body else brought
 
 
 def _events() -> sa.Select[Any]:

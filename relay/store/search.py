@@ -12,10 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
+from relay.rules.mentions import Ending
 from relay.rules.recovery import FoundDelivery, FoundEvent, Latest
 from relay.store import schema
 from relay.store.ids import shortened
-from relay.store.values import load_event
+from relay.store.values import Request, load_event
 
 STOPPED = (State.DEAD, State.HELD)
 
@@ -41,6 +42,10 @@ class Filter:
     endpoint: str | None = None
     customer: str | None = None
     type: str | None = None
+    message_id: str | None = None
+    standings: Sequence[str] = ()
+    #: The customer's number from its end, as :func:`relay.rules.text.ending` writes it.
+    ending: str | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -54,7 +59,7 @@ class Unknown(LookupError):
 
 def select_deliveries(wanted: Filter) -> sa.Select[Any]:
     """Select the deliveries that *wanted* matches, in no order."""
-    return _found().where(*_of_delivery(wanted), *_of_event(wanted))
+    return _found().where(*_of_delivery(wanted), *of_event(wanted))
 
 
 def select_destinations(wanted: Filter) -> sa.Select[Any]:
@@ -75,14 +80,14 @@ def select_reasons(wanted: Filter) -> sa.Select[Any]:
     return (
         sa.select(*columns)
         .select_from(joined)
-        .where(*_of_delivery(wanted), *_of_event(wanted))
+        .where(*_of_delivery(wanted), *of_event(wanted))
         .group_by(_d.destination, _d.reason)
     )
 
 
 def select_events(wanted: Filter) -> sa.Select[Any]:
     """Select the events that *wanted* matches, in no order."""
-    return sa.select(schema.events).where(*_of_event(wanted))
+    return sa.select(schema.events).where(*of_event(wanted))
 
 
 def load_deliveries(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundDelivery]:
@@ -232,7 +237,7 @@ def _of_delivery(wanted: Filter) -> Iterable[sa.ColumnExpressionArgument[bool]]:
 _STOPPED = sa.text("deliveries.state IN ('dead', 'held')")
 
 
-def _of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+def of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
     if wanted.since is not None:
         yield _e.received_at >= wanted.since
     if wanted.until is not None:
@@ -243,6 +248,32 @@ def _of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
         yield _e.customer == wanted.customer
     if wanted.type is not None:
         yield _e.type == wanted.type
+    if wanted.message_id is not None:
+        yield _e.message_id == wanted.message_id
+    if wanted.standings:
+        yield _e.standing.in_(wanted.standings)
+    if wanted.ending is not None:
+        yield ends_with(wanted.ending)
+
+
+def says(request: Request, wanted: Filter) -> bool:
+    """Return whether the body of a refused request has what *wanted* looks for in events."""
+    return wanted.ending is None or Ending(wanted.ending).in_body(request.body or b"")
+
+
+def of_delivery_of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+    """Yield that the event has a delivery which *wanted* matches, if it asks for one."""
+    if wanted.destinations or wanted.states:
+        of_event = sa.select(1).where(_d.event_id == _e.id, *_of_delivery(wanted))
+        yield of_event.correlate(schema.events).exists()
+
+
+def ends_with(ending: str) -> sa.ColumnElement[bool]:
+    """Return the condition that the customer's number ends so, or that this is the name."""
+    if not ending.isdigit():
+        return _e.customer_ending == ending
+    # Any collation has letters after digits.
+    return sa.and_(_e.customer_ending >= ending, _e.customer_ending < f"{ending}a")
 
 
 def _pattern(text: str) -> str:

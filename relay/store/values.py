@@ -12,7 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from connectors.base import Event
-from relay.rules import jsontext, payload, routing
+from relay.rules import jsontext, payload, routing, text
 from relay.rules.delivery import Decision, Outcome, State, Tries
 from relay.rules.health import Health, Pause, Ramp
 from relay.rules.payload import Format
@@ -257,8 +257,13 @@ _SHARED = (
 _shared = attrgetter(*_SHARED)
 EVENT_COLUMNS = (
     *_SHARED, "standing", "format", "charset", "key", "raw", "query", "routing",
-    "request_id", "remote", "reason", "headers",
+    "request_id", "remote", "reason", "headers", "customer_ending", "kind",
 )  # fmt: skip
+
+#: Between the parts of a kind; no cleaned text has it.
+_UNIT = "\x1f"
+#: Characters of an endpoint's name and of a type that a kind has.
+_ENDPOINT, _TYPE = 200, 60
 
 _PLAIN = tuple(each.name for each in fields(Request) if each.name != "headers")
 _plain = attrgetter(*_PLAIN)
@@ -280,7 +285,27 @@ def event_row(arrival: Arrival) -> dict[str, Any]:
     row["remote"] = request.remote
     row["reason"] = request.reason
     row["headers"] = jsontext.dumps(request.headers)
+    customer = arrival.event.customer
+    row["customer_ending"] = customer and text.ending(customer)
+    row["kind"] = kind_of(arrival.standing, arrival.event.endpoint, arrival.event.type)
     return row
+
+
+def kind_of(standing: str, endpoint: str, type: str) -> str:
+    """Join what few events differ in, cut to what an index page holds."""
+    return _UNIT.join((standing, endpoint[:_ENDPOINT], type[:_TYPE]))
+
+
+def is_of_kind(
+    kind: str, *, standings: Sequence[str], endpoint: str | None, type: str | None
+) -> bool:
+    """Return whether events of a *kind* may be these; nothing given means any."""
+    standing, of_endpoint, of_type = kind.split(_UNIT, 2)
+    return (
+        (not standings or standing in standings)
+        and (endpoint is None or of_endpoint == endpoint[:_ENDPOINT])
+        and (type is None or of_type == type[:_TYPE])
+    )
 
 
 def request_row(request: Request) -> dict[str, Any]:

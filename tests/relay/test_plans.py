@@ -46,7 +46,7 @@ class Plans:
 
     def __init__(self, database: Database) -> None:
         self._statements: list[tuple[str, Any]] = []
-        self._database = database
+        self.database = database
         sa.event.listen(database.engine, "before_cursor_execute", self._note)
 
     @contextmanager
@@ -55,7 +55,7 @@ class Plans:
         self._statements.clear()
         plans: dict[str, list[str]] = {}
         yield plans
-        with self._database.engine.connect() as db:
+        with self.database.engine.connect() as db:
             for statement, values in list(self._statements):
                 explained = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
                 plans[statement] = [row[3] for row in explained]
@@ -303,3 +303,20 @@ def test_what_people_do_reads_no_table_from_end_to_end(
 
     assert any("ix_deliveries_late (lane_id=?)" in step for step in _steps(seen))
     assert _scans(seen) == []
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(ending="100"), Filter(message_id="m1"), Filter(type="SMS_REPLY"),
+        Filter(destinations=("crm",)), Filter(states=(State.DEAD,)), Filter(since=NOON),
+        Filter(standings=("conflict",)),
+    ],
+)  # fmt: skip
+def test_no_filter_reads_all_events(inbox: Inbox, plans: Plans, wanted: Filter) -> None:
+    accept_apart(inbox, 10)
+    with plans.of() as seen:
+        list(Queries(plans.database).events(wanted, limit=5))
+
+    scans = [scan for scan in _scans(seen) if "USING COVERING INDEX" not in str(scan)]
+    assert scans == []

@@ -84,10 +84,17 @@ def upgrade() -> None:
         sa.Column("remote", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("headers", sa.Text(), nullable=True),
+        sa.Column("customer_ending", sa.Text(), nullable=True),
+        sa.Column("kind", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
         sa.UniqueConstraint("id", name=op.f("uq_events_id")),
         sqlite_autoincrement=True,
     )
+    op.create_index(
+        "ix_events_customer_ending", "events", ["customer_ending", "seq"], unique=False
+    )
+    op.create_index("ix_events_kind", "events", ["kind", "seq"], unique=False)
+    op.create_index("ix_events_received_at", "events", ["received_at", "seq"], unique=False)
     op.create_index(
         op.f("ix_events_message_id"),
         "events",
@@ -230,6 +237,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_deliveries_event_id"), "deliveries", ["event_id"], unique=False)
     op.create_index("ix_deliveries_lane", "deliveries", ["lane_id", "event_id"], unique=False)
+    op.create_index(
+        "ix_deliveries_listed",
+        "deliveries",
+        [sa.text("(destination || '/' || state)"), "event_id"],
+        unique=False,
+    )
     _partial(
         "ix_deliveries_late",
         "deliveries",
