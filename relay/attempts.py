@@ -50,9 +50,7 @@ def _failed(destination: Destination, claim: Claim, error: BaseException) -> Out
     where = _where(error, destination.connector)
     log.error(
         "connector.failed",
-        event_id=claim.event.id,
-        delivery_id=claim.delivery_id,
-        destination=claim.destination,
+        **claim.names,
         where=where,
         exc_info=broken,
     )
@@ -88,10 +86,8 @@ def conclude(
         return record
     log.info(
         "delivery.attempted",
-        event_id=claim.event.id,
-        delivery_id=claim.delivery_id,
+        **claim.names,
         attempt_id=claim.attempt_id,
-        destination=claim.destination,
         outcome=outcome.kind.value,
         detail=outcome.detail or None,
         state=decision.state.value,

@@ -111,13 +111,7 @@ class Leases:
         self._held.pop(claim.attempt_id, None)
         if error is not None:
             # Its lease will run out.
-            log.error(
-                "attempt.not_recorded",
-                event_id=claim.event.id,
-                delivery_id=claim.delivery_id,
-                destination=claim.destination,
-                exc_info=error,
-            )
+            log.error("attempt.not_recorded", **claim.names, exc_info=error)
 
     def running(self) -> Sequence[Claim]:
         """Return the claims that are held, except those past their time."""

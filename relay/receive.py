@@ -54,8 +54,8 @@ class Accepted:
     status: int = 200
 
     @property
-    def logged(self) -> dict[str, str]:
-        return {"event_id": self.event_id}
+    def logged(self) -> dict[str, str | None]:
+        return {"event_id": self.event_id, "message_id": self.message_id}
 
     def response(self, *, close: bool) -> Response:
         return _json(200, {"status": self.outcome, "messageId": self.message_id})

@@ -134,15 +134,15 @@ class Queue:
         *connection*: the destinations that share *rate*; by default only this one.
         Claiming counts the attempt, so that an event which kills the worker runs out of attempts.
         """
-        database = self._database
-        database.require_room(share=0.5)
-        with database.writing() as db:
+        self._database.require_room(share=0.5)
+        with self._database.writing() as db:
             before = health.locked(db, destination)
             # Read under the lock: a time from before the wait would make a rate count too much.
             now = clock()
             if rate:
                 shared = connection or Connection(name=destination, destinations=(destination,))
-                limit = min(limit, health.within(database, db, rate, shared, now=now))
+                room = health.within(self._database, db, rate, shared, now=now)
+                limit = min(limit, room)
             most, after = granted(before, now=now)
             limit = limit if most is None else min(limit, most)
             after = health.end_waits(db, destination, after)
@@ -150,15 +150,20 @@ class Queue:
             # A pause that is over stays until something can be tried.
             after = after_start(after, len(chosen)) if chosen or before.pause is None else before
             if after != before:
-                health.write(database, db, destination, after)
-            if not chosen:
-                return []
-            until = {"b_node": self._node, "b_until": now + lease}
-            db.execute(_CLAIM, {"b_seqs": chosen, **until})
-            rows = db.execute(_CLAIMED, {"b_seqs": chosen}).mappings().all()
-            claims = [_claim(row, now) for row in rows]
-            self._attempts.many(db, [_attempt_row(claim, self._node) for claim in claims])
-            return claims
+                health.write(self._database, db, destination, after)
+            claims = self._claimed(db, chosen, now=now, until=now + lease) if chosen else []
+        health.say([health.Turn(destination=destination, before=before, after=after)])
+        return claims
+
+    def _claimed(
+        self, db: sa.Connection, chosen: Sequence[int], *, now: datetime, until: datetime
+    ) -> Sequence[Claim]:
+        """Take the *chosen* deliveries, and write that their attempts begin."""
+        db.execute(_CLAIM, {"b_seqs": chosen, "b_node": self._node, "b_until": until})
+        rows = db.execute(_CLAIMED, {"b_seqs": chosen}).mappings().all()
+        claims = [_claim(row, now) for row in rows]
+        self._attempts.many(db, [_attempt_row(claim, self._node) for claim in claims])
+        return claims
 
     def _chosen(
         self, db: sa.Connection, destination: str, *, limit: int, now: datetime
@@ -271,7 +276,9 @@ class Queue:
         with self._database.writing() as db:
             lock_lanes(db, {record.claim.lane_id for record in records})
             self._results.record(db, records)
-            back = health.note(self._database, db, records)
+            turns = health.note(self._database, db, records)
+        health.say(turns)
+        back = {turn.destination for turn in turns if turn.is_back}
         return [record.claim.destination in back for record in records]
 
 

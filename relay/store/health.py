@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
+import structlog
 
 from relay.rules.health import Health, health_after
 from relay.rules.units import RateLimit
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.values import Connection, Record, health_row, load_health
+
+log = structlog.get_logger()
 
 #: Rates are exact while the clocks of two workers differ by no more than this.
 SKEW = timedelta(seconds=5)
@@ -58,6 +62,20 @@ _END_WAITS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """A destination whose health has changed."""
+
+    destination: str
+    before: Health
+    after: Health
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it answered again, so that what waited for it became due."""
+        return self.after.back_at not in (None, self.before.back_at)
+
+
 def locked(db: sa.Connection, destination: str) -> Health:
     """Return the health of a destination, locked until this transaction ends."""
     return _known(db, [destination]).get(destination, Health())
@@ -95,8 +113,8 @@ def end_waits(db: sa.Connection, name: str, health: Health) -> Health:
     return health
 
 
-def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> set[str]:
-    """Write the health of the destinations of *records*; return which of them came back."""
+def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> Sequence[Turn]:
+    """Write the health of the destinations of *records*; return those that it changed."""
     before = _known(db, sorted({record.claim.destination for record in records}))
     after = _after(before, records)
     unknown = [name for name in sorted(after) if name not in before and after[name] != Health()]
@@ -105,15 +123,29 @@ def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> se
         _make(database, db, unknown)
         before |= _known(db, unknown)
         after = _after(before, records)
-    came_back = set()
+    turns = []
     for name, health in after.items():
-        was = before.get(name, Health())
-        if health.back_at is not None and health.back_at != was.back_at:
-            came_back.add(name)
+        turn = Turn(destination=name, before=before.get(name, Health()), after=health)
+        if turn.is_back:
             health = end_waits(db, name, health)
-        if health != was:
+        if health != turn.before:
             write(database, db, name, health)
-    return came_back
+            turns.append(turn)
+    return turns
+
+
+def say(turns: Iterable[Turn]) -> None:
+    """Log the pauses that began or ended; call it when the change is committed."""
+    for turn in turns:
+        before, after = turn.before.pause, turn.after.pause
+        if after is not None and (before is None or before.cause != after.cause):
+            # Waiting as it asks is how a busy destination is served.
+            level = logging.INFO if after.cause == "throttled" else logging.WARNING
+            until = after.until and after.until.isoformat()
+            said = {"cause": after.cause, "reason": after.reason or None, "until": until}
+            log.log(level, "destination.paused", destination=turn.destination, **said)
+        if before is not None and after is None:
+            log.info("destination.resumed", destination=turn.destination, cause=before.cause)
 
 
 def _after(before: Mapping[str, Health], records: Sequence[Record]) -> dict[str, Health]:

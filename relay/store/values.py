@@ -117,6 +117,16 @@ class Claim:
     #: Whether the relay or a person asked for this series of attempts.
     trigger: str = "scheduled"
 
+    @property
+    def names(self) -> dict[str, str | None]:
+        """What every log line about it says."""
+        return {
+            "event_id": self.event.id,
+            "message_id": self.event.message_id,
+            "delivery_id": self.delivery_id,
+            "destination": self.destination,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:

@@ -17,6 +17,7 @@ from fakes import (
     take,
     take_one,
 )
+from structlog.testing import capture_logs
 
 from relay.rules.delivery import OutcomeKind, State
 from relay.rules.health import PROBE_EVERY
@@ -194,3 +195,29 @@ def test_what_a_person_paused_stays_paused(inbox: Inbox, queue: Queue, database:
 
     assert (queue.pauses()["crm"].cause, queue.pauses()["crm"].until) == ("operator", None)
     assert take(queue, now=NOON + timedelta(days=9)) == []
+
+
+def test_the_log_says_when_a_pause_begins_and_ends_and_no_more(inbox: Inbox, queue: Queue) -> None:
+    due = _paused(inbox, queue)
+    with capture_logs() as said:
+        finish(queue, take_one(queue, now=due), failed(OutcomeKind.UNAUTHORIZED), now=due)
+        due += PROBE_EVERY
+        finish(queue, take_one(queue, now=due), delivered(), now=due)
+        finish(queue, take(queue, now=due)[0], failed(OutcomeKind.THROTTLED), now=due)
+        take(queue, now=due + timedelta(hours=1))
+
+    told = [(each["event"], each["log_level"], each["cause"]) for each in said]
+    assert told == [
+        ("destination.resumed", "info", "unauthorized"),
+        ("destination.paused", "info", "throttled"),
+        ("destination.resumed", "info", "throttled"),
+    ]
+
+
+def test_the_log_warns_of_a_destination_that_refuses_us(inbox: Inbox, queue: Queue) -> None:
+    with capture_logs() as said:
+        _paused(inbox, queue)
+
+    (told,) = said
+    assert (told["event"], told["log_level"]) == ("destination.paused", "warning")
+    assert (told["destination"], told["cause"]) == ("crm", "unauthorized")

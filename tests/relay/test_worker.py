@@ -793,6 +793,7 @@ def test_each_attempt_is_one_line_without_text_or_number(
     assert line == {
         "event": "delivery.attempted",
         "log_level": "info",
+        "message_id": "m1",
         "delivery_id": view.id,
         "attempt_id": view.history[0].id,
         "destination": "crm",
