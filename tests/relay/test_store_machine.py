@@ -34,6 +34,7 @@ from relay.rules.recovery import Change, ChangeKind
 from relay.rules.routing import Route
 from relay.store import Inbox, Queue, Recovery, connect
 from relay.store.checkup import Checkup
+from relay.store.health import locked
 from relay.store.prune import Pruning
 from relay.store.recover import Act
 from relay.store.values import Arrival, Claim
@@ -302,9 +303,17 @@ class Store(RuleBasedStateMachine):
 
     def _claim(self, node: str, destination: str, limit: int) -> None:
         before, now = self.eyes.deliveries(), self.clock()
-        due = {row["id"] for row in self._due() if row["destination"] == destination}
-        health = Health(pause=self.queues[node].pauses().get(destination))
+        health = self._health(destination)
         may_start, _ = granted(health, now=now)
+        due = {row["id"] for row in self._due() if row["destination"] == destination}
+        if health.pause is None and health.back_at is not None:
+            due |= {
+                row["id"]
+                for row in before.values()
+                if (row["destination"], row["state"]) == (destination, "pending")
+                and row["hurry_from"] is not None
+                and row["hurry_from"] <= stored(health.back_at)
+            }
 
         claims = self.queues[node].claim(
             destination, limit=limit, rate=None, lease=LEASE, clock=lambda: now
@@ -316,6 +325,10 @@ class Store(RuleBasedStateMachine):
         for claim in claims:
             self._begun(claim, before)
             self.world.work.append(Work(claim, node, now + LEASE))
+
+    def _health(self, destination: str) -> Health:
+        with self.database.reading() as db:
+            return locked(db, destination)
 
     def _begun(self, claim: Claim, before: Rows) -> None:
         """Look whether an attempt at this delivery may begin now, and knows what it has to."""
@@ -382,9 +395,20 @@ class Store(RuleBasedStateMachine):
         """Look whether what changed by the way was let go because its turn came."""
         after = self.eyes.deliveries()
         for name in names:
+            if before[name]["state"] == after[name]["state"]:
+                self._hurried(before[name], after[name])
+                continue
             assert lane in (None, after[name]["lane_id"])
             assert (before[name]["state"], after[name]["state"]) == ("waiting", "pending")
             assert after[name]["due_at"] == stored(self.clock())
+
+    def _hurried(self, before: Any, after: Any) -> None:
+        """Look whether the wait of a delivery ended because its destination came back."""
+        back_at = self._health(before["destination"]).back_at
+        assert back_at is not None
+        assert before["state"] == "pending"
+        assert before["hurry_from"] <= stored(back_at)
+        assert (after["hurry_from"], after["due_at"]) == (None, after["created_at"])
 
     def _work(self, pick: int) -> Work:
         return self.world.at_work()[pick % len(self.world.at_work())]
