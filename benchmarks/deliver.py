@@ -50,6 +50,7 @@ HANGS_MS = 25_000
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
+admin: off
 store: sqlite:///relay.db
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]

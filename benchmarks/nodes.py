@@ -33,6 +33,7 @@ from relay.store import Database, connect, schema
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
+admin: off
 store: {store}
 engine: {engine}
 outbound: {{allow: ["127.0.0.0/8"]}}

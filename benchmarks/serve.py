@@ -32,6 +32,7 @@ SECRET = "benchmark"
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
+admin: off
 store: sqlite:///relay.db
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]

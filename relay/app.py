@@ -12,9 +12,17 @@ from relay.callers import Callers
 from relay.config.model import Config
 from relay.refused import Refusals
 from relay.store import Database, Inbox, Queries, StoreUnavailable
+from relay.telling.metrics import NO_ENDPOINT, Metrics
 
 
-def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Refusals) -> Flask:
+def create_app(
+    config: Config,
+    *,
+    database: Database,
+    inbox: Inbox,
+    refusals: Refusals,
+    metrics: Metrics | None = None,
+) -> Flask:
     """Wire the endpoints of *config* to a store whose tables exist."""
     app = Flask("relay", static_folder=None)
     app.url_map.strict_slashes = True
@@ -27,8 +35,14 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
             app.wsgi_app, x_for=0, x_proto=hops, x_host=hops
         )
     callers = Callers(threads=config.server.threads)
+    metrics = metrics or Metrics()
     made = receive.blueprint(
-        config, inbox=inbox, refusals=refusals, callers=callers, clock=database.clock
+        config,
+        inbox=inbox,
+        refusals=refusals,
+        callers=callers,
+        clock=database.clock,
+        metrics=metrics,
     )
     app.register_blueprint(made)
     strays = receive.Strays(
@@ -53,6 +67,7 @@ def create_app(config: Config, *, database: Database, inbox: Inbox, refusals: Re
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
+        metrics.answered(NO_ENDPOINT, error.code or 500, "refused")
         if error.code in (404, 405):
             strays.note(error.code)
         answer = jsonify(error=error.name.lower())

@@ -27,13 +27,14 @@ NOT_BEGUN = Outcome(
 def attempt(destination: Destination, claim: Claim) -> Outcome:
     """Call the connector once and say how that ended, whatever it does."""
     try:
-        receipt = destination.connector.deliver(
-            claim.event,
-            key=claim.key,
-            thread=claim.thread,
-            repeat=claim.tries.repeat,
-            deadline=destination.settings.deadline.total_seconds(),
-        )
+        with destination.metrics.attempting():
+            receipt = destination.connector.deliver(
+                claim.event,
+                key=claim.key,
+                thread=claim.thread,
+                repeat=claim.tries.repeat,
+                deadline=destination.settings.deadline.total_seconds(),
+            )
         return delivered(receipt)
     except BaseException as error:
         # Other people's code: it may even call sys.exit(), and the delivery must be recorded.
@@ -79,11 +80,12 @@ def conclude(
     rng: Random,
     seconds: float,
 ) -> Record:
-    """Decide what follows from *outcome*, and log the attempt, which took so many *seconds*."""
+    """Decide what follows; log and count the attempt, which took so many *seconds*."""
     decision = decide(claim.tries, outcome, policy=destination.settings.policy, now=now, rng=rng)
     record = Record(claim=claim, outcome=outcome, decision=decision, ended_at=now)
     if not outcome.begun:
         return record
+    destination.metrics.attempted(outcome.kind.value, decision.state.value)
     log.info(
         "delivery.attempted",
         **claim.names,

@@ -14,6 +14,7 @@ from connectors.base import Connector
 from connectors.http import Http
 from relay.config.model import Config, DestinationConfig
 from relay.store.values import Connection
+from relay.telling.metrics import DestinationMetrics, Metrics
 
 GROUP = "gofax_relay.connectors"
 #: Conformance suites of connectors, under the connectors' names.
@@ -47,6 +48,8 @@ class Destination:
     connector: Connector[Any]
     #: The destinations that share our rate; None: nobody else does.
     connection: Connection | None = None
+    #: Where its attempts are counted.
+    metrics: DestinationMetrics
 
 
 def find(name: str) -> type[Connector[Any]]:
@@ -98,8 +101,9 @@ def package_of(name: str) -> str | None:
     return next((module.partition(".")[0] for module in modules), None)
 
 
-def build(config: Config) -> Mapping[str, Destination]:
+def build(config: Config, metrics: Metrics | None = None) -> Mapping[str, Destination]:
     """Make the connector of every destination."""
+    metrics = metrics or Metrics()
     return {
         name: Destination(
             name=name,
@@ -112,6 +116,7 @@ def build(config: Config) -> Mapping[str, Destination]:
                 ),
             ),
             connection=_connection(config, settings.connection),
+            metrics=metrics.of_destination(name),
         )
         for name, settings in config.destinations.items()
     }

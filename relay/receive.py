@@ -31,6 +31,7 @@ from relay.store import Inbox, RowRefused, StoreUnavailable
 from relay.store.ids import new_id
 from relay.store.refused import NEVER_ADMITTED
 from relay.store.values import Arrival, Request
+from relay.telling.metrics import Metrics
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 #: Labels that say JSON too.
@@ -111,6 +112,7 @@ def blueprint(
     refusals: Refusals,
     callers: Callers,
     clock: Callable[[], datetime],
+    metrics: Metrics,
 ) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
@@ -128,12 +130,13 @@ def blueprint(
             rates=rates,
             callers=callers,
             clock=clock,
+            metrics=metrics,
             log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
         made.add_url_rule(
             endpoint.path,
             endpoint=endpoint.path.replace(".", "_") or "root",
-            view_func=receiver.receive,
+            view_func=metrics.serving()(receiver.receive),
             methods=["POST"],
             provide_automatic_options=False,
         )
@@ -154,6 +157,7 @@ class Receiver:
     rates: _Rates
     callers: Callers
     clock: Callable[[], datetime]
+    metrics: Metrics
     log: FilteringBoundLogger
 
     def receive(self) -> Response:
@@ -190,6 +194,8 @@ class Receiver:
             )
             self.refusals.note(noted)
             answer = refusal
+        seconds = time.monotonic() - started
+        self.metrics.answered(self.endpoint.name, answer.status, answer.outcome, seconds)
         if answer.outcome != "refused" or self.refusals.is_logged(noted):
             self.log.info(
                 "request.received",
@@ -197,7 +203,7 @@ class Receiver:
                 remote=noted.remote,
                 status=answer.status,
                 outcome=answer.outcome,
-                ms=round((time.monotonic() - started) * 1000, 1),
+                ms=round(seconds * 1000, 1),
                 **answer.logged,
             )
         return answer.response(close=not call.is_read)

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("connectors", "relay", "sender")
 SANDBOX = "connectors.sandbox"
-WEB = {"relay.app", "relay.receive", "relay.console", "relay.api", SANDBOX}
+WEB = {"relay.app", "relay.admin_app", "relay.receive", "relay.console", "relay.api", SANDBOX}
 
 #: The modules, and those below them, that may import a library with a door.
 DOORS = {
@@ -26,6 +26,7 @@ DOORS = {
     "granian": {"relay.processes"},
     "orjson": {"relay.rules.jsontext", "connectors.plain"},
     "limits": {"relay.receive"},
+    "prometheus_client": {"relay.telling"},
     "click": {"relay.cli", "relay.commands", "sender"},
     "jinja2": {"connectors.templates", "connectors.filters", "sender.scorecard"},
     "fsspec": {"connectors.archive.objects"},
@@ -51,10 +52,11 @@ FLOORS = [
     {"rules"},
     {"clock", "every", "logs", "scaffold"},
     {"config", "store"},
+    {"telling"},
     {"migrations", "destinations"},
-    {"callers", "intake", "refused", "node", "telling"},
+    {"callers", "intake", "refused", "node"},
     {"attempts", "leases", "pool", "receive", "worker", "console", "api"},
-    {"app", "processes", "cluster"},
+    {"app", "admin_app", "processes", "cluster"},
     {"commands"},
     {"cli"},
 ]

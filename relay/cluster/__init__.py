@@ -19,6 +19,7 @@ from relay.cluster.hints import Hints
 from relay.cluster.settings import DELIVER, SWEEP
 from relay.config.model import Config
 from relay.store import StoreUnavailable
+from relay.telling.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -52,15 +53,18 @@ def hints(config: Config) -> Hints:
     return Hints(app, settings.concurrency_of(config))
 
 
-def work(config: Config, ready: Callable[[], None] = lambda: None) -> int:
+def work(
+    config: Config, ready: Callable[[], None] = lambda: None, metrics: Metrics | None = None
+) -> int:
     """Run a worker with a beat in it until SIGTERM or SIGINT; return the exit code.
 
-    *ready* is called when it takes messages.
+    *ready* is called when it takes messages. *metrics*: where it counts.
     """
     settings.use(config)
     signals.worker_ready.connect(lambda **_: ready(), weak=False)
     app.steps["worker"].add(node.EmbeddedBeat)
     worker = app.Worker(quiet=True, loglevel="WARNING")
+    worker.metrics = metrics
     worker.start()
     code: int = worker.exitcode or 0
     return code

@@ -20,6 +20,7 @@ from relay.migrations import Unusable
 from relay.node import Heartbeat, Pruner, new_name
 from relay.store import Database, Queue, StoreUnavailable
 from relay.store.prune import Pruning
+from relay.telling.metrics import Metrics
 from relay.telling.watch import Watch
 
 log = structlog.get_logger()
@@ -53,11 +54,13 @@ class Deliveries(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         config = settings.config_of_fleet()
         self._database = _opened()
-        self._queue = Queue(self._database, node=self._name)
+        metrics = getattr(worker, "metrics", None) or Metrics()
+        committed = metrics.committed("record")
+        self._queue = Queue(self._database, node=self._name, committed=committed)
         concurrency = settings.concurrency_of(config)
         self._hints = Hints(worker.app, concurrency)
         self._worker = HintedWorker(
-            destinations.build(config),
+            destinations.build(config, metrics),
             self._queue,
             concurrency=concurrency,
             hint=self._hints.give,

@@ -27,6 +27,7 @@ PATIENCE = 30.0
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
+admin: {{listen: "127.0.0.1:{inner}"}}
 store: sqlite:///relay.db
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints:
@@ -183,7 +184,7 @@ def _installation() -> Iterator[Installation]:
             secret=secrets.token_urlsafe(24),
         )
         port = at.relay.rpartition(":")[2]
-        config = CONFIG.format(port=port, secret=at.secret, sandbox=at.sandbox)
+        config = CONFIG.format(port=port, inner=_free_port(), secret=at.secret, sandbox=at.sandbox)
         (folder / "config.yaml").write_text(config)
         relay = stack.enter_context(
             _process("relay.cli", "serve", "--config", str(folder / "config.yaml"), stderr=log)

@@ -84,7 +84,21 @@ Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Positive = Annotated[Duration, Gt(timedelta())]
 
 
-class Server(Section):
+class Address(Section):
+    """Where something of ours listens."""
+
+    listen: Annotated[str, AfterValidator(_listen)]
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class Server(Address):
     """The web server."""
 
     listen: Annotated[str, AfterValidator(_listen)] = Field(
@@ -102,13 +116,43 @@ class Server(Section):
         None, description="Requests from one address in any span of time; more are answered 429"
     )
 
-    @property
-    def host(self) -> str:
-        return self.listen.rpartition(":")[0].strip("[]")
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _or_off(schema: dict[str, Any]) -> None:
+    """Replace null in the JSON schema: off is written as a word, or as YAML's false."""
+    schema["anyOf"] = [each for each in schema["anyOf"] if each != {"type": "null"}]
+    schema["anyOf"].append({"enum": ["off", False]})
+
+
+class Admin(Address):
+    """The inner listener, which senders never reach: metrics."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        "127.0.0.1:8081", description="Its address and port; port 0: any free one"
+    )
+    metrics_token: Secret | None = Field(
+        None, description="Bearer token for /metrics; needed beyond loopback"
+    )
 
     @property
-    def port(self) -> int:
-        return int(self.listen.rpartition(":")[2])
+    def is_chosen(self) -> bool:
+        """Whether the config says where to listen."""
+        return "listen" in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Admin:
+        if self.metrics_token is None and not _is_loopback(self.host):
+            raise ValueError(
+                "metrics_token is needed: other machines reach this address; "
+                "or listen on 127.0.0.1:8081"
+            )
+        return self
 
 
 class SignatureScheme(Section):
@@ -483,6 +527,9 @@ class Config(Section):
     """The whole file."""
 
     server: Server = Server()
+    admin: Admin | None = Field(
+        Admin(), json_schema_extra=_or_off, description="The inner listener, or off"
+    )
     store: str = Field(
         "sqlite:///relay.db",
         description="URL of the database: sqlite:///relay.db or postgresql://user@host/db",
@@ -528,6 +575,13 @@ class Config(Section):
 
     def read_from(self, origin: Origin) -> None:
         self._origin = origin
+
+    @field_validator("admin", mode="before")
+    @classmethod
+    def _off(cls, given: Any) -> Any:
+        if given is None:
+            raise ValueError("write off, or {listen: 127.0.0.1:8081}")
+        return None if given is False or given == "off" else given
 
     @field_validator("store")
     @classmethod

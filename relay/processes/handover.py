@@ -33,6 +33,11 @@ class Handover:
     wanted: str = ""
     listening: int | None = None
     is_passed: bool = False
+    #: The same of the inner listener.
+    inner_wanted: str = ""
+    inner: int | None = None
+    #: What was counted.
+    counts: int | None = None
     control: int | None = None
     #: The connection of the caller who waits for the end of the reload.
     caller: int | None = None
@@ -73,7 +78,8 @@ def trial() -> str:
 
 def execute_anew(handover: Handover) -> None:
     """Become what is installed now, as the same process. Returns only if that fails (OSError)."""
-    for descriptor in (handover.listening, handover.control, handover.caller):
+    kept = (handover.listening, handover.inner, handover.counts, handover.control, handover.caller)
+    for descriptor in kept:
         if descriptor is not None:
             os.set_inheritable(descriptor, True)
     logs.flush()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.config import environment
-from relay.config.model import Server
+from relay.config.model import Address, Admin, Server
 
 #: Connections that wait, at the most, while no receiver accepts them.
 BACKLOG = 1024
@@ -24,7 +24,7 @@ class PortTaken(Exception):
 class Listener:
     """A listening socket, and what the config said when it was made."""
 
-    #: As ``server.listen`` has it; its port may be 0.
+    #: As the config has it; its port may be 0.
     wanted: str
     socket: socket.socket
     #: Whether systemd made it, and keeps it.
@@ -64,15 +64,23 @@ def listen(server: Server) -> Listener:
     return listener
 
 
+def listen_inside(admin: Admin) -> Listener:
+    """Listen where *admin* says. Raises :class:`PortTaken`."""
+    try:
+        return Listener(admin.listen, _made(*_resolved(admin)))
+    except OSError as error:
+        raise PortTaken(f"admin.listen: {admin.listen}: {error.strerror}") from error
+
+
 def adopt(wanted: str, descriptor: int, *, is_passed: bool) -> Listener:
     """Take a socket over that this process had before it executed itself anew."""
     os.set_inheritable(descriptor, False)
     return Listener(wanted, socket.socket(fileno=descriptor), is_passed)
 
 
-def _resolved(server: Server) -> tuple[int, tuple[Any, ...]]:
+def _resolved(at: Address) -> tuple[int, tuple[Any, ...]]:
     """Return family and address. Names like localhost may have several: the first one counts."""
-    found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
     return found[0][0], found[0][4]
 
 

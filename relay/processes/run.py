@@ -13,12 +13,14 @@ import structlog
 from relay.config.model import Config
 from relay.node import version
 from relay.processes import handover, listening
+from relay.processes.admin import Door
 from relay.processes.control import Control, open_control
 from relay.processes.handover import Handover
 from relay.processes.listening import Listener
 from relay.processes.process import CLOSE, close_store, write_no_core_files
 from relay.processes.supervisor import ROLES, Setup, Supervisor
 from relay.store import connect
+from relay.telling.counts import Counts
 
 log = structlog.get_logger()
 
@@ -42,6 +44,9 @@ def run(
     before = handover.taken()
     listener = _listener(before, config) if "web" in ROLES[command] else None
     prepare(config)
+    door = Door()
+    inner = _inner(before, config, door) if "admin" in ROLES[command] else None
+    counts = Counts(before.counts if before else None)
     control = _control(before, path)
     if control is None:
         log.warning("reload.not_reachable", reason="too many commands run with this config")
@@ -49,7 +54,12 @@ def run(
     # Not connected to before the fork, and not before the children have ended.
     database = connect(config.store)
     supervisor = Supervisor(
-        command, Setup(config, listener), reread=reread, control=control, before=before
+        command,
+        Setup(config, listener, counts, inner),
+        reread=reread,
+        control=control,
+        before=before,
+        door=door,
     )
     code = supervisor.run()
     # One that was killed left the log as it was. Nothing holds up our own end, though.
@@ -69,6 +79,12 @@ def _listener(before: Handover | None, config: Config) -> Listener:
     if before is not None and before.listening is not None:
         return listening.adopt(before.wanted, before.listening, is_passed=before.is_passed)
     return listening.listen(config.server)
+
+
+def _inner(before: Handover | None, config: Config, door: Door) -> Listener | None:
+    if before is not None and before.inner is not None:
+        return listening.adopt(before.inner_wanted, before.inner, is_passed=False)
+    return door.opened(config.admin)
 
 
 def _control(before: Handover | None, path: Path) -> Control | None:

@@ -19,12 +19,14 @@ import structlog
 from relay.config.effective import version_of
 from relay.config.model import Config
 from relay.node import version
-from relay.processes import handover, web, worker
+from relay.processes import admin, handover, web, worker
+from relay.processes.admin import Door
 from relay.processes.child import Child, fork
 from relay.processes.control import Caller, Control, Reloaded
 from relay.processes.handover import Handover
 from relay.processes.listening import Listener, PortTaken, listen
 from relay.processes.process import ENDING, KILL_AFTER, RESTART_AFTER, RETIRE, Ready
+from relay.telling.counts import Counts
 
 log = structlog.get_logger()
 
@@ -33,7 +35,7 @@ LONGEST_START = 30.0
 #: Seconds between looks at the children, at what starts, and a life that was long enough.
 LOOK, LOOK_AT_START, LIVED = 0.5, 0.05, 10.0
 #: Which roles a command has.
-ROLES = {"serve": ("web", "worker"), "web": ("web",), "work": ("worker",)}
+ROLES = {"serve": ("web", "worker", "admin"), "web": ("web", "admin"), "work": ("worker",)}
 
 
 class NotTaken(Exception):
@@ -47,19 +49,37 @@ class Setup:
     config: Config
     #: None where nothing receives.
     listener: Listener | None
+    #: What all children count.
+    counts: Counts
+    #: Of the inner listener; None while there is none.
+    inner: Listener | None = None
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        return [each for each in (self.listener, self.inner) if each is not None]
+
+    def close(self, *, but: Setup | None = None) -> None:
+        """Close the sockets here, except those that another setup has, too."""
+        for each in self.listeners:
+            if but is None or each not in but.listeners:
+                each.socket.close()
 
     def run(self, role: str, ready: Ready) -> None:
         """Do the work of *role* in this process."""
-        if self.listener is not None and role == "web":
-            web.run_web(self.config, self.listener, ready)
+        wanted = {"web": self.listener, "admin": self.inner}.get(role)
+        for each in self.listeners:
+            if each is not wanted:
+                each.socket.close()
+        if role == "web" and self.listener is not None:
+            web.run_web(self.config, self.listener, self.counts, ready)
         if role == "worker":
-            if self.listener is not None:
-                self.listener.socket.close()
-            worker.run_worker(self.config, ready)
+            worker.run_worker(self.config, self.counts, ready)
+        if role == "admin" and self.inner is not None:
+            admin.run_admin(self.config, self.inner, self.counts, ready)
 
     def retired_within(self, role: str) -> float:
         """Return how many seconds a child has to end when another one has taken over."""
-        if role == "web":
+        if role in ("web", "admin"):
             return web.RETIRED_WITHIN + KILL_AFTER
         return worker.retired_within(self.config) + KILL_AFTER
 
@@ -75,16 +95,19 @@ class Supervisor:
         reread: Callable[[Config], Config],
         control: Control | None,
         before: Handover | None = None,
+        door: Door,
     ) -> None:
         """*reread* reads the config again, given the one that runs, and raises :class:`NotTaken`.
 
-        *before*: what this process was before it executed itself anew.
+        *before*: what this process was before it executed itself anew. *door*: where the socket
+        of the inner listener comes from.
         """
         self._command = command
         self._setup = setup
         self._reread = reread
         self._control = control
         self._before = before
+        self._door = door
         self._installed = handover.installed()
         self._children: dict[str, Child] = {}
         #: Children that end, each with the time at which it is killed.
@@ -110,6 +133,7 @@ class Supervisor:
         while not (self._is_stopping or code):
             self._wait(LOOK)
             code = self._look_after_children()
+            self._open_inside()
             self._reload_if_asked()
         self._stop_children()
         return code
@@ -145,7 +169,8 @@ class Supervisor:
             os.read(self._woken, 4096)
 
     def _started(self, setup: Setup) -> dict[str, Child]:
-        return {role: self._fork(role, setup) for role in ROLES[self._command]}
+        roles = [each for each in ROLES[self._command] if each != "admin" or setup.inner]
+        return {role: self._fork(role, setup) for role in roles}
 
     def _fork(self, role: str, setup: Setup) -> Child:
         return fork(role, partial(setup.run, role), forget=partial(self._forget, setup))
@@ -159,8 +184,7 @@ class Supervisor:
             self._control.listening.close()
         if self._caller is not None:
             self._caller.close()
-        if setup.listener is not self._setup.listener:
-            _close(self._setup.listener)
+        self._setup.close(but=setup)
 
     def _look_after_children(self) -> int:
         """Start again what died; return an exit code if that cannot help."""
@@ -168,7 +192,9 @@ class Supervisor:
             if not child.is_alive and role not in self._due:
                 log.error("process.died", role=role, exit_code=child.exit_code)
                 lived = time.monotonic() - child.started
-                if child.exit_code == 1 and lived < RESTART_AFTER * 2:
+                is_hopeless = child.exit_code == 1 and lived < RESTART_AFTER * 2
+                # Events come in and go out without the inner listener.
+                if is_hopeless and role != "admin":
                     return 1
                 fell = child.exit_code != 0 and lived < LIVED
                 self._due[role] = time.monotonic() + (RESTART_AFTER if fell else 0)
@@ -178,6 +204,15 @@ class Supervisor:
                 self._children[role] = self._fork(role, self._setup)
         self._retired = [each for each in self._retired if not _has_ended(*each)]
         return 0
+
+    def _open_inside(self) -> None:
+        """Start the inner listener if it is missing and its port is free by now."""
+        setup = self._setup
+        if setup.inner is not None or "admin" not in ROLES[self._command]:
+            return
+        if inner := self._door.opened(setup.config.admin):
+            self._setup = replace(setup, inner=inner)
+            self._children["admin"] = self._fork("admin", self._setup)
 
     def _reload_if_asked(self) -> None:
         if self._is_asked and not self._is_stopping:
@@ -194,13 +229,27 @@ class Supervisor:
             if handover.installed() != self._installed:
                 self._become_new(caller)
             config = self._reread(self._setup.config)
-            self._swap(replace(self._setup, config=config, listener=self._listener_for(config)))
+            self._swap(self._setup_for(config))
         except NotTaken as error:
             log.error("config.not_taken", reason=str(error))
             self._answer(caller, faults=str(error))
         else:
             log.info("config.reloaded", config=version_of(config))
             self._answer(caller)
+
+    def _setup_for(self, config: Config) -> Setup:
+        setup = replace(self._setup, config=config, listener=self._listener_for(config))
+        try:
+            return replace(setup, inner=self._inner_for(config))
+        except PortTaken as error:
+            setup.close(but=self._setup)
+            raise NotTaken(str(error)) from error
+
+    def _inner_for(self, config: Config) -> Listener | None:
+        have, wanted = self._setup.inner, config.admin
+        if wanted is None or "admin" not in ROLES[self._command]:
+            return None
+        return have if have and have.wanted == wanted.listen else self._door.opened(wanted)
 
     def _listener_for(self, config: Config) -> Listener | None:
         have = self._setup.listener
@@ -223,15 +272,13 @@ class Supervisor:
             self._await_ready(new, setup)
         except NotTaken:
             _end(list(new.values()))
-            if setup.listener is not self._setup.listener:
-                _close(setup.listener)
+            setup.close(but=self._setup)
             raise
         for role, child in self._children.items():
             child.tell(RETIRE)
             ends_at = time.monotonic() + self._setup.retired_within(role)
             self._retired.append((child, ends_at))
-        if setup.listener is not self._setup.listener:
-            _close(self._setup.listener)
+        self._setup.close(but=setup)
         self._children, self._setup, self._due = new, setup, {}
 
     def _await_ready(self, new: Mapping[str, Child], setup: Setup) -> None:
@@ -254,13 +301,16 @@ class Supervisor:
         if faults := handover.trial():
             raise NotTaken(faults)
         log.info("process.replaced", pid=os.getpid(), before=version())
-        listener, control = self._setup.listener, self._control
+        listener, inner, control = self._setup.listener, self._setup.inner, self._control
         try:
             handover.execute_anew(
                 Handover(
                     wanted=listener.wanted if listener else "",
                     listening=listener.socket.fileno() if listener else None,
                     is_passed=bool(listener and listener.is_passed),
+                    inner_wanted=inner.wanted if inner else "",
+                    inner=inner.socket.fileno() if inner else None,
+                    counts=self._setup.counts.descriptor,
                     control=control.listening.fileno() if control else None,
                     caller=caller.connection.fileno() if caller else None,
                     children={role: child.pid for role, child in self._children.items()},
@@ -279,7 +329,7 @@ class Supervisor:
         caller = None if before.caller is None else Caller.of(before.caller)
         self._caller = None if caller is None else caller.connection
         try:
-            self._swap(replace(self._setup, listener=self._listener_for(self._setup.config)))
+            self._swap(self._setup_for(self._setup.config))
         except NotTaken as error:
             log.error("config.not_taken", reason=str(error))
             self._answer(caller, faults=str(error))
@@ -301,7 +351,7 @@ class Supervisor:
             )
 
     def _stop_children(self) -> None:
-        _close(self._setup.listener)
+        self._setup.close()
         self.ends_at = time.monotonic() + KILL_AFTER
         _end([*self._children.values(), *(child for child, _ in self._retired)], self.ends_at)
 
@@ -343,8 +393,3 @@ def _end(children: Sequence[Child], ends_at: float | None = None) -> None:
             log.warning("process.killed", role=child.role)
             child.tell(signal.SIGKILL)
             child.join(float("inf"))
-
-
-def _close(listener: Listener | None) -> None:
-    if listener is not None:
-        listener.socket.close()

@@ -40,6 +40,8 @@ from relay.processes.process import (
 )
 from relay.refused import Refusals
 from relay.store import Database, Inbox, connect
+from relay.telling.counts import Counts
+from relay.telling.metrics import Metrics
 from relay.telling.watch import Watch
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ HURRY, RETIRED_WITHIN = 1.0, float(LONGEST_HEAD)
 LOOK_AT_RECEIVER, LONGEST_ANSWER, SILENT_AFTER, LONGEST_START = 1.0, 2.0, 7.0, 30.0
 
 
-def run_web(config: Config, listener: Listener, ready: Ready) -> None:
+def run_web(config: Config, listener: Listener, counts: Counts, ready: Ready) -> None:
     """Serve HTTP in this process and one child.
 
     SIGTERM and SIGINT end it soon; SIGUSR1 ends it when every connection has been served, while
@@ -75,7 +77,7 @@ def run_web(config: Config, listener: Listener, ready: Ready) -> None:
     node = node_name(database, "web")
     # What is imported lives as long as we do: frozen before the fork, its memory stays shared.
     gc.freeze()
-    server = _Server(config, listener)
+    server = GranianServer(listener, threads=config.server.threads)
     # Its process keeps the list up to date, and is gone by then.
     server.on_shutdown(partial(_leave, database, node))
     watch = ReceiverWatch(listener, lambda: [_pid(worker) for worker in server.wrks])
@@ -83,7 +85,7 @@ def run_web(config: Config, listener: Listener, ready: Ready) -> None:
     server.on_shutdown(watch.close)
     try:
         # Granian's default loader imports a module; ours builds the app from the config.
-        load = partial(_load_app, config, listener, node, os.getpid(), ready)
+        load = partial(_load_app, config, listener, counts, node, os.getpid(), ready)
         server.serve(target_loader=load, wrap_loader=False)
     except SystemExit as error:
         if error.code:
@@ -92,10 +94,10 @@ def run_web(config: Config, listener: Listener, ready: Ready) -> None:
         raise
 
 
-class _Server(MPServer):
+class GranianServer(MPServer):
     """Granian's server, at a socket that was there before it and stays when it ends."""
 
-    def __init__(self, config: Config, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, threads: int) -> None:
         super().__init__(
             "relay",
             address=listener.host,
@@ -106,9 +108,9 @@ class _Server(MPServer):
             http1_settings=HTTP1Settings(
                 header_read_timeout=LONGEST_HEAD * 1000, max_buffer_size=LARGEST_HEAD
             ),
-            blocking_threads=config.server.threads,
+            blocking_threads=threads,
             # Connections, silent ones included, which a thread is not needed for.
-            backpressure=max(CONNECTIONS, config.server.threads * 2),
+            backpressure=max(CONNECTIONS, threads * 2),
             backlog=BACKLOG,
             workers_kill_timeout=DRAIN,
             websockets=False,
@@ -173,20 +175,25 @@ def _pid(worker: Any) -> int | None:
 
 
 def _load_app(
-    config: Config, listener: Listener, node: str, parent: int, ready: Ready
+    config: Config, listener: Listener, counts: Counts, node: str, parent: int, ready: Ready
 ) -> WSGIApplication:
     """Build the application in Granian's worker process."""
     end_with(parent)
     prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
     tell = cluster().hints(config).give if config.engine.celery else None
+    metrics = Metrics(counts.page())
     inbox = Inbox(
-        database, tell=tell, keep=config.requests.keep, looking=destinations.looking(config)
+        database,
+        tell=tell,
+        keep=config.requests.keep,
+        looking=destinations.looking(config),
+        committed=metrics.committed("accept"),
     )
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web", config=config).start()
     Watch(config, database, node=node).start()
-    app = create_app(config, database=database, inbox=inbox, refusals=refusals)
+    app = create_app(config, database=database, inbox=inbox, refusals=refusals, metrics=metrics)
     drain = Drain(app, listener, ready)
     signal.signal(RETIRE, drain.begin)
     return drain

@@ -29,6 +29,8 @@ from relay.processes.process import (
 )
 from relay.store import Queue, connect
 from relay.store.prune import Pruning
+from relay.telling.counts import Counts
+from relay.telling.metrics import Metrics
 from relay.telling.watch import Watch
 from relay.worker import Worker
 
@@ -52,20 +54,23 @@ def _ready_to_retire(ready: Ready) -> None:
     ready()
 
 
-def run_worker(config: Config, ready: Ready) -> None:
+def run_worker(config: Config, counts: Counts, ready: Ready) -> None:
     """Deliver in this process until SIGTERM or SIGINT, or SIGUSR1, which leaves more time."""
     write_no_core_files()
     if config.engine.celery:
-        code = cluster().work(config, partial(_ready_to_retire, ready))
+        metrics = Metrics(counts.page())
+        code = cluster().work(config, partial(_ready_to_retire, ready), metrics)
         logs.flush()
         os._exit(code)
     prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
     node = node_name(database, "worker")
-    queue = Queue(database, node=node)
+    metrics = Metrics(counts.page())
+    queue = Queue(database, node=node, committed=metrics.committed("record"))
     # Who is woken need not look for work so often.
     intervals = Intervals() if database.file else Intervals(poll=WOKEN_POLL)
-    worker = Worker(destinations.build(config), queue, clock=database.clock, intervals=intervals)
+    built = destinations.build(config, metrics)
+    worker = Worker(built, queue, clock=database.clock, intervals=intervals)
     listener = database.listen(worker.wake)
 
     patience = float(DRAIN)

@@ -26,7 +26,7 @@ from relay.store.database import (
     StoreUnavailable,
     once_more,
 )
-from relay.store.group_commit import Closed, GroupCommit, Late
+from relay.store.group_commit import Closed, Committed, GroupCommit, Late
 from relay.store.ids import new_id
 from relay.store.lanes import forget_empty, late_values
 from relay.store.values import (
@@ -61,6 +61,7 @@ class Inbox:
         tell: Tell | None = None,
         keep: int = refused.BYTES_KEPT,
         looking: Collection[str] = (),
+        committed: Committed | None = None,
     ) -> None:
         """*tell* is called when something has become due; by default it wakes the workers.
 
@@ -80,7 +81,11 @@ class Inbox:
         self._tell = tell or (lambda _: database.notify())
         self._sql = _Statements.of(database)
         self._group: GroupCommit[Arrival, Acceptance] = GroupCommit(
-            self._accept, name="accept", shared=StoreUnavailable, patience=LONGEST_WAIT
+            self._accept,
+            name="accept",
+            shared=StoreUnavailable,
+            patience=LONGEST_WAIT,
+            committed=committed,
         )
 
     def accept(self, arrival: Arrival) -> Acceptance:

@@ -15,7 +15,7 @@ from relay.rules.health import Pause, after_start, granted
 from relay.rules.units import RateLimit
 from relay.store import health, schema
 from relay.store.database import Database, StoreUnavailable, once_more
-from relay.store.group_commit import Closed, GroupCommit, Then
+from relay.store.group_commit import Closed, Committed, GroupCommit, Then
 from relay.store.lanes import lock_lanes
 from relay.store.record import Results
 from relay.store.values import LOADED, Claim, Connection, Record, load_event, load_pauses
@@ -94,7 +94,14 @@ _CLAIMED = _CLAIMS.where(_THESE)
 class Queue:
     """The deliveries as a worker sees them. *node* is the name of that worker."""
 
-    def __init__(self, database: Database, *, node: str, again: float = AGAIN) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        node: str,
+        again: float = AGAIN,
+        committed: Committed | None = None,
+    ) -> None:
         """*again*: seconds between tries to write a record while the store is away."""
         self._database = database
         self._node = node
@@ -104,7 +111,11 @@ class Queue:
         #: Deliveries claimed so far by destination, which tell whether the newest is next.
         self._turns: dict[str, int] = {}
         self._group: GroupCommit[Record, bool] = GroupCommit(
-            self._record_patiently, name="record", shared=StoreUnavailable, gather=GATHER
+            self._record_patiently,
+            name="record",
+            shared=StoreUnavailable,
+            gather=GATHER,
+            committed=committed,
         )
         self._again = again
         self._closing = threading.Event()

@@ -138,6 +138,10 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def size(self) -> int:
+        """Return how many bytes the store takes."""
+
+    @abstractmethod
     def vacuum(self) -> None:
         """Let the space of deleted rows be written over, which may take long."""
 

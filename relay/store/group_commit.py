@@ -32,6 +32,7 @@ class Late(Exception):
 
 #: Called with None, or with its error, when an item that nobody waits for was committed.
 Then = Callable[[BaseException | None], None]
+Committed = Callable[[int, float], None]
 
 
 class _Ticket(Generic[ItemT, ResultT]):
@@ -77,12 +78,15 @@ class GroupCommit(Generic[ItemT, ResultT]):
         limit: int = 256,
         patience: float | None = None,
         gather: float = GATHER,
+        committed: Committed | None = None,
     ) -> None:
+        """*committed* is told of each commit: how many items in how many seconds."""
         self._commit = commit
         self._shared = shared
         self._limit = limit
         self._patience = -1 if patience is None else patience
         self._gather = gather
+        self._committed = committed or (lambda items, seconds: None)
         self._waiting: queue.SimpleQueue[_Ticket[ItemT, ResultT]] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
@@ -158,6 +162,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
     def _settle(self, tickets: Sequence[_Ticket[ItemT, ResultT]]) -> None:
         if not tickets:
             return
+        started = time.monotonic()
         try:
             results = self._commit([ticket.item for ticket in tickets])
         except self._shared as error:
@@ -172,6 +177,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
             self._settle(tickets[:middle])
             self._settle(tickets[middle:])
         else:
+            self._committed(len(tickets), time.monotonic() - started)
             for ticket, result in zip(tickets, results, strict=True):
                 ticket.result = result
 

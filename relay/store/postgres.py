@@ -114,6 +114,11 @@ class PostgresDatabase(Database):
     def truncate_log(self, *, above: int = 0) -> str:
         return ""  # the server recycles its log by itself
 
+    def size(self) -> int:
+        with self.reading() as db:
+            size = sa.select(sa.func.pg_database_size(sa.func.current_database()))
+            return int(db.execute(size).scalar_one())
+
     def vacuum(self) -> None:
         """Have the server free the space of deleted rows.
 

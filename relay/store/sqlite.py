@@ -65,6 +65,10 @@ class SqliteDatabase(Database):
                     driver.execute(f"PRAGMA busy_timeout = {BUSY}")
         return f"a reader of {self.file.name} holds on to {log.name}" if is_busy else ""
 
+    def size(self) -> int:
+        parts = (self.file, Path(f"{self.file}-wal"))
+        return sum(each.stat().st_size for each in parts if each.exists())
+
     def vacuum(self) -> None:
         """SQLite overwrites deleted content at once."""
 

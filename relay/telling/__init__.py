@@ -1,1 +1,1 @@
-"""How people and machines hear of what goes on: problems by Apprise, and a heartbeat."""
+"""How people and machines hear of what goes on: problems, a heartbeat, and metrics."""

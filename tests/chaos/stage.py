@@ -33,6 +33,7 @@ PATIENCE = 180.0
 
 CONFIG = """\
 server: {{listen: "{address}:{port}", threads: 32}}
+admin: off
 store: {store}
 outbound: {{allow: ["127.0.0.0/8", "{everybody}"]}}
 endpoints:

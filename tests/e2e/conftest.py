@@ -41,6 +41,7 @@ EXAMPLE = {
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
+admin: off
 store: sqlite:///relay.db
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints:

@@ -21,6 +21,7 @@ from connectors.sandbox import serving
 NAME = "desk-notes"
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
+admin: off
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints:
   - {{path: /webhooks/gofax, signing_secrets: ["{secret}"]}}

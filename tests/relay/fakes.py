@@ -28,6 +28,7 @@ from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, StoreUnavailable
 from relay.store.ids import new_id
 from relay.store.values import Arrival, Claim, Connection, Record, Request
+from relay.telling.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -359,4 +360,5 @@ class Hang:
 def destination(name: str, connector: Connector[Any], **settings: Any) -> Destination:
     """Make a destination of *connector*; *settings* are those of the YAML."""
     made = DestinationConfig(connector="scripted", options=Options(), **settings)
-    return Destination(name=name, settings=made, connector=connector)
+    metrics = Metrics().of_destination(name)
+    return Destination(name=name, settings=made, connector=connector, metrics=metrics)

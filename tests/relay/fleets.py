@@ -25,6 +25,7 @@ from relay.store.values import DeliveryView
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}", threads: 16}}
+admin: off
 store: {store}
 engine: {{celery: {{broker: "{broker}"}}}}
 outbound: {{allow: ["127.0.0.0/8"]}}

@@ -19,6 +19,7 @@ from fakes import eventually
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}", threads: 16}}
+admin: off
 store: {store}
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /open, allow_unsigned: true}}]

@@ -19,6 +19,7 @@ from relay.commands.watch import Watched, watched_by
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
+admin: off
 store: sqlite:///relay.db
 endpoints:
   - {{path: /{path}, signing_secrets: ["file:secret"]}}

@@ -26,6 +26,7 @@ from relay.config.document import HALF, ConfigError, written
 from relay.config.load import Need, load, load_document
 from relay.config.model import (
     THREADS,
+    Admin,
     AlertChannel,
     BasicAuth,
     Config,
@@ -56,6 +57,7 @@ ENVIRON = {
 #: What is needed only when everything in the example is switched on.
 FURTHER = {
     "SMTP_PASSWORD": HIDDEN,
+    "GOFAX_METRICS_TOKEN": HIDDEN,
     "FLOW_URL": f"https://example.com/flow?sig={HIDDEN}",
     "FLOW_SECRET": "whsec_" + base64.b64encode(HIDDEN.encode() * 2).decode(),
     "FLOW_TOKEN": HIDDEN,
@@ -261,6 +263,18 @@ def test_an_address_has_host_and_port(read: Read) -> None:
         assert (server.host, server.port) == (host, port)
 
 
+def test_the_inner_listener_is_on_loopback_or_guarded_or_off(read: Read) -> None:
+    def admin(said: str) -> Admin | None:
+        return read(f"{ENDPOINT}{said}").admin
+
+    assert admin("") == Admin(listen="127.0.0.1:8081")
+    assert admin("admin: off") is admin("admin: 'off'") is None
+    for listen in ("127.0.0.1:0", "127.8.9.1:8081", "[::1]:8081", "localhost:8081"):
+        assert admin(f"admin: {{listen: '{listen}'}}")
+    guarded = admin("admin: {listen: '0.0.0.0:8081', metrics_token: for-prometheus}")
+    assert guarded is not None and guarded.metrics_token is not None
+
+
 @pytest.mark.parametrize(
     ("url", "path"),
     [
@@ -327,6 +341,14 @@ ONE_FAULT = [
     ("server: {max_body: 64K}", "2: server.max_body: write a size such as 64KiB or 1MB"),
     ("server: {rate_per_address: fast}",
      "2: server.rate_per_address: write a rate such as 100/10s or 4/1s"),
+    ("admin: {listen: '0.0.0.0:8081'}",
+     "2: admin: metrics_token is needed: other machines reach this address; "
+     "or listen on 127.0.0.1:8081"),
+    ("admin: {listen: 'relay.example.com:8081'}",
+     "2: admin: metrics_token is needed: other machines reach this address; "
+     "or listen on 127.0.0.1:8081"),
+    ("admin:", "2: admin: write off, or {listen: 127.0.0.1:8081}"),
+    ("admin: {listn: x}", "2: admin.listn: unknown key; did you mean listen?"),
     ("server: {thread: 9}", "2: server.thread: unknown key; did you mean threads?"),
     ("server: {encodin: x}", "2: server.encodin: unknown key"),  # a key of another place
     ("encoding: x", "2: encoding: unknown key"),
@@ -1103,8 +1125,8 @@ class TestExample:
 
     def test_it_shows_every_key(self, text: str, everything: Config) -> None:
         models: list[type[BaseModel]] = [
-            Config, Server, Endpoint, SignatureScheme, BasicAuth, Requests, Outbound, Retry, Route,
-            When, AlertChannel, Logs,
+            Config, Server, Admin, Endpoint, SignatureScheme, BasicAuth, Requests, Outbound, Retry,
+            Route, When, AlertChannel, Logs,
             *(type(each.options) for each in everything.destinations.values()),
         ]  # fmt: skip
         assert {each.connector for each in everything.destinations.values()} == {

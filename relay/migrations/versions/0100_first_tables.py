@@ -102,6 +102,14 @@ def upgrade() -> None:
         unique=False,
         postgresql_using="hash",
     )
+    op.create_index(
+        op.f("ix_events_unusual"),
+        "events",
+        ["standing"],
+        unique=False,
+        sqlite_where=sa.text("standing <> 'accepted'"),
+        postgresql_where=sa.text("standing <> 'accepted'"),
+    )
     op.create_table(
         "keys",
         sa.Column("key", sa.LargeBinary(), nullable=False),

@@ -1,0 +1,84 @@
+"""The process of the inner listener, which takes no thread from those who send events."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from relay.admin_app import create_admin_app
+from relay.config.model import Admin, Config
+from relay.processes.drain import Drain
+from relay.processes.listening import Listener, PortTaken, listen_inside
+from relay.processes.process import RETIRE, Ready, end_with, write_no_core_files
+from relay.processes.web import GranianServer
+from relay.store import connect, figures
+from relay.telling.counts import Counts
+from relay.telling.exposition import Exposition
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+log = structlog.get_logger()
+
+#: Requests that are answered at the same time.
+THREADS = 8
+#: Seconds between tries to listen while somebody else has the port.
+AGAIN = 10.0
+
+
+class Door:
+    """Gets the socket of the inner listener, now or as soon as its port is free."""
+
+    def __init__(self) -> None:
+        self._again_at = 0.0
+        self._has_told = False
+
+    def opened(self, admin: Admin | None) -> Listener | None:
+        """Listen; None if the default port is taken, or the last try was just now.
+
+        Raises :class:`PortTaken` if the config says where to listen.
+        """
+        if admin is None or time.monotonic() < self._again_at:
+            return None
+        try:
+            return listen_inside(admin)
+        except PortTaken as error:
+            if admin.is_chosen:
+                raise
+            self._again_at = time.monotonic() + AGAIN
+            if not self._has_told:
+                self._has_told = True
+                log.warning("admin.not_served", reason=str(error), again_in=f"{AGAIN:.0f} s")
+        return None
+
+
+def run_admin(config: Config, listener: Listener, counts: Counts, ready: Ready) -> None:
+    """Serve the inner listener in this process and one child, until SIGTERM or SIGINT."""
+    assert config.admin is not None
+    write_no_core_files()
+    log.info("admin.served", url=f"http://{listener.address}/metrics")
+    # Nothing that receives or delivers waits for us.
+    ready()
+    gc.freeze()
+    server = GranianServer(listener, threads=THREADS)
+    load = partial(_load_app, config, config.admin, listener, counts, os.getpid())
+    server.serve(target_loader=load, wrap_loader=False)
+
+
+def _load_app(
+    config: Config, admin: Admin, listener: Listener, counts: Counts, parent: int
+) -> WSGIApplication:
+    """Build the application in Granian's worker process."""
+    end_with(parent)
+    database = connect(config.store)
+    exposition = Exposition(config, counts, partial(figures.read, database))
+    app = create_admin_app(admin, scrape=exposition.text)
+    drain = Drain(app, listener, lambda: None)
+    signal.signal(RETIRE, drain.begin)
+    return drain
