@@ -11,7 +11,7 @@ from relay import every, receive
 from relay.callers import Callers
 from relay.config.model import Config
 from relay.refused import Refusals
-from relay.store import Database, Inbox, Queries, StoreUnavailable
+from relay.store import Database, Inbox, StoreUnavailable
 from relay.telling.metrics import NO_ENDPOINT, Metrics
 
 
@@ -48,7 +48,6 @@ def create_app(
     strays = receive.Strays(
         config=config, refusals=refusals, callers=callers, clock=database.clock
     )
-    queries = Queries(database)
 
     @app.get("/livez")
     def alive() -> ResponseReturnValue:
@@ -57,8 +56,7 @@ def create_app(
     @app.get("/readyz")
     def ready() -> ResponseReturnValue:
         try:
-            queries.ping()
-            database.require_room()
+            inbox.probe()
         except StoreUnavailable:
             return {"status": "store unavailable"}, 503
         if loops := every.faulty():

@@ -20,9 +20,12 @@ from relay.commands.output import print_json
 from relay.commands.running import newer
 from relay.commands.tables import count, print_lines, shown_time, table_time
 from relay.config.model import Config
+from relay.rules import problems
 from relay.rules.delivery import State
+from relay.rules.problems import Kind
 from relay.store import Database, Queries, copy
 from relay.store.checkup import BY_NODE, Checkup, Server, look_at
+from relay.store.facts import gather
 from relay.store.nodes import Nodes, NodeView
 
 #: A lease that ran out this long ago should have been taken over.
@@ -37,9 +40,43 @@ LARGEST_WAL = 256 << 20
 #: Bytes of log that a standby may lag behind, or that a slot may retain.
 LARGEST_SLOT = 1 << 30
 
-SIGNS = {"good": "✓", "notice": "!", "broken": "✗"}
+SIGNS = {"good": "✓", "notice": "!", "degraded": "!!", "broken": "✗"}
 
-Severity = Literal["good", "notice", "broken"]
+#: *notice*: advice; *degraded*: events come in, and some are not delivered; *broken*: events are
+#: refused or may be lost.
+Severity = Literal["good", "notice", "degraded", "broken"]
+#: Exit code if something is degraded and nothing is broken.
+DEGRADED = 3
+
+#: Problems that the other checks do not find, and the check that names them.
+PROBLEMS = {
+    Kind.NO_WORKER: "nodes",
+    Kind.BACKLOG: "work",
+    Kind.SIGNATURES: "signatures",
+}
+
+#: Where the documentation says more, by check.
+DOCS = {
+    "events": "mending.md",
+    "leases": "watching.md#nodes",
+    "conversations": "reliability.md#known-limits",
+    "work": "mending.md#what-stops-a-delivery",
+    "destinations": "mending.md#what-stops-a-delivery",
+    "signatures": "mending.md#requests-that-were-refused",
+    "nodes": "watching.md#nodes",
+    "loops": "watching.md#nodes",
+    "config": "hosting.md#change-the-config",
+    "schema": "upgrading.md",
+    "copy": "upgrading.md#from-sqlite-to-postgresql",
+    "disk": "hosting.md#the-store",
+    "wal": "hosting.md#the-store",
+    "files": "hosting.md#the-store",
+    "connections": "hosting.md#the-store",
+    "standbys": "hosting.md#the-store",
+    "server clock": "hosting.md#the-store",
+    "clock": "watching.md#doctor",
+    "proxy": "hosting.md#behind-a-proxy",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +88,21 @@ class Finding:
     #: The observation, and what to do about it.
     said: str
 
+    @property
+    def docs(self) -> str:
+        """Return the section of the documentation that says more."""
+        return f"docs/{DOCS[self.check]}"
+
 
 @click.command()
 @store_option
 @json_option
 def doctor(config: Config, as_json: bool) -> None:
-    """Check the store and its surroundings, and exit with 1 if something is broken.
+    """Check the store and its surroundings.
+
+    The exit code is 0 if all is well, 1 if something is broken: events are refused or may be
+    lost, 3 if something is degraded: events come in, and some are not delivered. Advice changes
+    no exit code.
 
     \b
     Examples: gofax-relay doctor
@@ -71,8 +117,15 @@ def doctor(config: Config, as_json: bool) -> None:
             print_lines([_line(finding)])
     if not as_json:
         print_lines(["", _summary(findings)])
-    if any(finding.severity == "broken" for finding in findings):
-        sys.exit(FAILED)
+    sys.exit(exit_code(findings))
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """Return the exit code of the worst finding."""
+    severities = {finding.severity for finding in findings}
+    if "broken" in severities:
+        return FAILED
+    return DEGRADED if "degraded" in severities else 0
 
 
 def _summary(findings: Sequence[Finding]) -> str:
@@ -81,21 +134,29 @@ def _summary(findings: Sequence[Finding]) -> str:
     said = [f"{SIGNS['good']} {number['good']} good"]
     if number["notice"]:
         said.append(f"{SIGNS['notice']} {count(number['notice'], 'notice', 'notices')}")
+    if number["degraded"]:
+        said.append(f"{SIGNS['degraded']} {number['degraded']} degraded: act soon")
     if number["broken"]:
         said.append(f"{SIGNS['broken']} {number['broken']} broken: act now")
     return ", ".join(said)
 
 
 def _json(finding: Finding) -> dict[str, str]:
-    return {"check": finding.check, "verdict": finding.severity, "said": finding.said}
+    return {
+        "check": finding.check,
+        "verdict": finding.severity,
+        "said": finding.said,
+        "docs": finding.docs,
+    }
 
 
 def _line(finding: Finding) -> str:
-    return f"{SIGNS[finding.severity]} {finding.check}: {finding.said}"
+    more = "" if finding.severity == "good" else f" ({finding.docs})"
+    return f"{SIGNS[finding.severity]} {finding.check}: {finding.said}{more}"
 
 
 def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
-    """Yield what each check finds; only ``broken`` requires action now."""
+    """Yield what each check finds."""
     checkup, queries = Checkup(database), Queries(database)
     yield _none(
         "events",
@@ -110,6 +171,7 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
         "no lease has run out without being taken over",
         one="lease ran out and nobody took over its work: is a worker running?",
         many="leases ran out and nobody took over their work: is a worker running?",
+        severity="degraded",
     )
     yield _none(
         "conversations",
@@ -120,6 +182,7 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
     )
     yield from _overdue(config, checkup, queries, now=now)
     yield from _stopped(config, queries)
+    yield from _problems(config, database, now=now)
     views = Nodes(database).nodes()
     yield from _nodes(views)
     if said := newer(config, views):
@@ -138,9 +201,11 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
     yield _proxy(config)
 
 
-def _none(check: str, number: int, good: str, *, one: str, many: str) -> Finding:
+def _none(
+    check: str, number: int, good: str, *, one: str, many: str, severity: Severity = "broken"
+) -> Finding:
     if number:
-        return Finding(check=check, severity="broken", said=count(number, one, many))
+        return Finding(check=check, severity=severity, said=count(number, one, many))
     return Finding(check=check, severity="good", said=good)
 
 
@@ -162,7 +227,7 @@ def _overdue(
             yield Finding(check="work", severity="notice", said=said)
         else:
             said = f"{late}: is a worker running?"
-            yield Finding(check="work", severity="broken", said=said)
+            yield Finding(check="work", severity="degraded", said=said)
     if not overdue:
         yield Finding(check="work", severity="good", said="nothing is overdue")
 
@@ -174,13 +239,20 @@ def _waiting(number: int) -> str:
 def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
     for name, pause in sorted(queries.pauses().items()):
         said = f"{name} is paused since {shown_time(pause.since)}: {pause.cause}"
-        yield Finding(check="destinations", severity="notice", said=f"{said}: {pause.reason}")
+        yield Finding(check="destinations", severity="degraded", said=f"{said}: {pause.reason}")
     for name, counts in sorted(queries.backlog().items()):
         for state in (State.HELD, State.DEAD):
             if number := counts.get(state, 0):
                 one, many = f"delivery to {name} is {state}", f"deliveries to {name} are {state}"
                 said = f"{count(number, one, many)}: gofax-relay dead lists them"
                 yield Finding(check="destinations", severity="notice", said=said)
+
+
+def _problems(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
+    facts = gather(database, destinations=config.destinations)
+    for each in problems.findings(facts, now=now):
+        if each.kind in PROBLEMS:
+            yield Finding(check=PROBLEMS[each.kind], severity="degraded", said=each.said)
 
 
 def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
@@ -272,10 +344,10 @@ def _files(config: Config, path: Path) -> Iterator[Finding]:
     said = f"the write-ahead log has {size >> 20} MiB"
     if size > LARGEST_WAL:
         said += ": some program holds an old state of the store open"
-    yield Finding(check="wal", severity="good" if size <= LARGEST_WAL else "broken", said=said)
+    yield Finding(check="wal", severity="good" if size <= LARGEST_WAL else "degraded", said=said)
     if path.stat().st_mode & 0o077:
         said = f"{path.name} can be read by others: chmod 600 it"
-        yield Finding(check="files", severity="broken", said=said)
+        yield Finding(check="files", severity="degraded", said=said)
 
 
 def _proxy(config: Config) -> Finding:

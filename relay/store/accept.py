@@ -101,6 +101,14 @@ class Inbox:
         except Late as error:
             raise StoreUnavailable(f"no commit within {LONGEST_WAIT} s") from error
 
+    def probe(self) -> None:
+        """Raise :class:`StoreUnavailable` unless an event could be written now; write none."""
+        self._database.require_room()
+        with self._database.writing_unsynced() as db:
+            # A store that was moved, or has become read-only, refuses the statement as such.
+            for nothing in _NOTHING:
+                db.execute(nothing)
+
     def refuse(self, requests: Sequence[Request]) -> None:
         """Note refused requests in their ring; not synced, because nobody was told 200.
 
@@ -499,6 +507,12 @@ _DELIVERY_COLUMNS = (
     "id", "event_id", "destination", "lane_id", "key", "state", "due_at", "created_at",
     "config", "late", "repeat", "attempts", "claims",
 )  # fmt: skip
+
+#: Inserts that insert no row.
+_NOTHING = [
+    sa.insert(column.table).from_select([column.name], sa.select(column).where(sa.false()))
+    for column in (schema.keys.c.key, schema.events.c.id, schema.deliveries.c.id)
+]
 
 _KEYS = sa.select(schema.keys.c.key, schema.keys.c.event_id).where(
     schema.keys.c.key.in_(sa.bindparam("keys", expanding=True))

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from relay.rules.delivery import State
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.search import Filter, ends_with
@@ -86,6 +87,18 @@ def pages(
         yield _seqs(database, page) if by_id else page
 
 
+def listed(db: sa.Connection) -> Iterator[tuple[str, State]]:
+    """Yield each destination with each state in which it has deliveries."""
+    for each in _distinct(db, _LISTED, schema.deliveries):
+        name, _, state = each.rpartition("/")
+        yield name, State(state)
+
+
+def is_listed(name: str, state: State) -> sa.ColumnElement[bool]:
+    """Return the condition that a delivery has this destination and state, for its index."""
+    return sa.literal(f"{name}/{state.value}") == _LISTED
+
+
 def _few(wanted: Filter) -> sa.ColumnElement[bool] | None:
     """Return a condition that few events meet."""
     if wanted.message_id is not None:
@@ -96,14 +109,12 @@ def _few(wanted: Filter) -> sa.ColumnElement[bool] | None:
 def _by_delivery(db: sa.Connection, wanted: Filter) -> _Way | None:
     if not (wanted.destinations or wanted.states):
         return None
-    found = [
-        listed
-        for listed in _distinct(db, _LISTED, schema.deliveries)
-        for name, _, state in [listed.rpartition("/")]
+    return [
+        _Range(columns=(_d.event_id,), where=(is_listed(name, state),))
+        for name, state in listed(db)
         if not wanted.destinations or name in wanted.destinations
         if not wanted.states or state in wanted.states
     ]
-    return [_Range(columns=(_d.event_id,), where=(sa.literal(each) == _LISTED,)) for each in found]
 
 
 def _by_kind(db: sa.Connection, wanted: Filter) -> _Way | None:

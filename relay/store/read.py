@@ -47,11 +47,6 @@ class Queries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def ping(self) -> None:
-        """Read something. Raises StoreUnavailable if that fails."""
-        with self._database.reading() as db:
-            db.execute(sa.select(schema.marks.c.name).limit(1)).all()
-
     def first_event_of(self, customer: str) -> datetime | None:
         """Return when the first event of *customer* that is here was received."""
         events = schema.events.c

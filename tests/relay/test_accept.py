@@ -543,3 +543,16 @@ def test_only_the_first_duplicates_of_an_event_are_kept_and_all_are_counted(
     for view, standing in ((event, "duplicate"), (conflict, "conflict")):
         _, *again = view.requests
         assert [each.outcome for each in again] == [standing] * DUPLICATES_KEPT
+
+
+def test_a_probe_writes_nothing(inbox: Inbox, queries: Queries) -> None:
+    inbox.probe()
+
+    assert list(queries.events()) == []
+
+
+def test_a_probe_notices_that_nothing_can_be_written(inbox: Inbox, database: Database) -> None:
+    with locked(database), pytest.raises(StoreUnavailable):
+        inbox.probe()
+
+    inbox.probe()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes import LEASE, NOON, accept, eventually, failed, finish, take, take_one
+from fakes import LEASE, NOON, accept, eventually, failed, finish, request, take, take_one
 
 from connectors.base import Options
 from relay import every
-from relay.commands.doctor import Finding, examine
+from relay.commands.doctor import DOCS, Finding, examine, exit_code
 from relay.config.model import Config, DestinationConfig
 from relay.every import Every
 from relay.node import Heartbeat
 from relay.rules.delivery import OutcomeKind
 from relay.rules.routing import Check, Match, RouteCheck
 from relay.store import Database, Inbox, Queue, schema
+from relay.store.nodes import Node, Nodes
 
 LATER = NOON + timedelta(minutes=10)
 
@@ -31,7 +34,9 @@ Examine = Callable[..., dict[str, Finding]]
 def findings(database: Database) -> Examine:
     """Examine the store, and return what is not good by the name of the check."""
 
-    def findings(now: datetime = NOON, **changes: Any) -> dict[str, Finding]:
+    def findings(
+        now: datetime = NOON, *, with_worker: bool = True, **changes: Any
+    ) -> dict[str, Finding]:
         crm = DestinationConfig(connector="scripted", options=Options())
         fields: dict[str, Any] = {
             "store": str(database.url),
@@ -39,6 +44,10 @@ def findings(database: Database) -> Examine:
             "destinations": {"crm": crm},
         }
         config = Config.model_validate(fields | changes)
+        if with_worker:
+            Nodes(database).beat(
+                Node(name="worker-9", role="worker", version="1", host="here", pid=1)
+            )
         found = examine(config, database, now=now)
         return {each.check: each for each in found if each.severity != "good"}
 
@@ -113,7 +122,7 @@ def test_a_lease_that_nobody_takes_over_is_found(
     take(queue)
 
     assert "leases" not in findings(NOON + LEASE)
-    assert findings(LATER)["leases"].severity == "broken"
+    assert findings(LATER)["leases"].severity == "degraded"
 
 
 def test_a_stuck_conversation_is_found(
@@ -148,7 +157,7 @@ def test_a_parked_conversation_is_not_stuck(
 def test_work_that_nobody_does_is_found(inbox: Inbox, findings: Examine) -> None:
     accept(inbox, "m1")
 
-    assert findings(LATER)["work"].severity == "broken"
+    assert findings(LATER)["work"].severity == "degraded"
     assert "is a worker running" in findings(LATER)["work"].said
 
 
@@ -174,17 +183,79 @@ def test_work_of_a_destination_that_is_gone_from_the_config_is_noticed(
     assert "former" in found.said
 
 
-def test_a_paused_destination_and_what_is_dead_are_noticed(
+@pytest.mark.parametrize(
+    ("severities", "code"),
+    [
+        (["good", "notice"], 0),
+        (["good", "degraded", "notice"], 3),
+        (["degraded", "broken", "good"], 1),
+    ],
+)
+def test_the_worst_finding_decides_the_exit_code(severities: list[Any], code: int) -> None:
+    found = [Finding(check="work", severity=each, said="") for each in severities]
+
+    assert exit_code(found) == code
+
+
+def test_every_check_names_a_section_that_there_is() -> None:
+    for where in DOCS.values():
+        page, _, section = where.partition("#")
+        text = (Path(__file__).parents[2] / "docs" / page).read_text()
+        headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        assert not section or section in [each.lower().replace(" ", "-") for each in headings]
+
+
+def test_no_worker_at_all_degrades(database: Database, findings: Examine) -> None:
+    assert findings() == {}
+    with database.writing() as db:
+        db.execute(sa.delete(schema.nodes))
+
+    found = findings(with_worker=False)["nodes"]
+
+    assert found.severity == "degraded"
+    assert "no worker is running" in found.said
+
+
+def test_refused_signatures_degrade(inbox: Inbox, database: Database, findings: Examine) -> None:
+    refused = request(outcome="refused", status=401, signed=True, whole=True, at=database.clock())
+    inbox.refuse([replace(refused, id=f"req_{number}") for number in range(3)])
+
+    found = findings()["signatures"]
+
+    assert (found.severity, found.docs) == (
+        "degraded", "docs/mending.md#requests-that-were-refused",
+    )  # fmt: skip
+
+
+def test_a_backlog_that_is_older_than_a_quarter_of_an_hour_degrades(
     inbox: Inbox, queue: Queue, findings: Examine
+) -> None:
+    now = NOON + timedelta(minutes=16)
+    accept(inbox, "m1", customer="+61400000002", at=now)
+    take(queue, now=now, limit=1)
+    accept(inbox, "m2", at=NOON)
+
+    assert findings(now)["work"].severity == "degraded"
+
+
+def test_a_paused_destination_degrades_and_what_is_dead_is_noticed(
+    inbox: Inbox, queue: Queue, database: Database, findings: Examine
 ) -> None:
     accept(inbox, "m1")
     finish(queue, take_one(queue), failed(OutcomeKind.REFUSED))
+    assert findings()["destinations"].severity == "notice"
     accept(inbox, "m2")
     finish(queue, take_one(queue), failed(OutcomeKind.UNAUTHORIZED, "token expired"))
+    with database.writing() as db:
+        db.execute(sa.delete(schema.attempts))
+        dead = schema.deliveries.c.state == "dead"
+        db.execute(sa.delete(schema.deliveries).where(dead))
 
     found = findings(LATER)
 
-    assert {each.severity for each in found.values()} == {"notice"}
+    assert found["destinations"].severity == "degraded"
+
+    assert found["work"].severity == "notice"
     assert "paused" in found["work"].said
 
 

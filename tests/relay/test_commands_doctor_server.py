@@ -119,7 +119,10 @@ def test_schema_and_nodes_are_looked_at_on_both_databases(
 
     assert found["schema"].said == f"the tables have schema {migrations.newest()}"
     assert found["nodes"].severity == "notice"
-    assert "worker-1 was last heard of at 12:00:00Z and holds 1 lease:" in found["nodes"].said
+    assert (
+        "worker-1 was last heard of at 2026-11-24 12:00:00Z and holds 1 lease:"
+        in found["nodes"].said
+    )
     assert ("connections" in found) != (database.file is not None)
 
 

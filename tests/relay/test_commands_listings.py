@@ -10,10 +10,21 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from fakes import NOON, accept, arrival, delivered, eventually, finish, request, take_one
+from fakes import (
+    NOON,
+    accept,
+    arrival,
+    delivered,
+    eventually,
+    failed,
+    finish,
+    request,
+    take_one,
+)
 from terminals import terminal
 
 from relay.cli import cli
+from relay.rules.delivery import OutcomeKind
 from relay.store import Inbox, Queue
 
 CONFIG = """\
@@ -134,3 +145,15 @@ def test_what_comes_is_followed(folder: Path, inbox: Inbox, command: str) -> Non
         eventually(lambda: "m6" in screen.said)
         assert "m1" not in screen.said and "m5" not in screen.said
         screen.process.terminate()
+
+
+def test_destinations_show_why_they_are_not_served(folder: Path, queue: Queue) -> None:
+    claim = take_one(queue, limit=1, now=NOON + HOUR)
+    finish(queue, claim, failed(OutcomeKind.UNAUTHORIZED, "token expired"), now=NOON + HOUR)
+
+    said = run(folder, "destinations").stdout
+    crm, chat = map(json.loads, run(folder, "destinations", "--json").stdout.splitlines())
+
+    assert "paused (unauthorized)" in said and "token expired" in said
+    assert (crm["name"], crm["state"], crm["backlog"]) == ("crm", "paused", 2)
+    assert (chat["state"], chat["oldest"]) == ("served", NOON.isoformat())

@@ -221,6 +221,17 @@ def test_what_was_known_here_is_known_there_and_new_events_come_after_the_old(
     assert seqs == [1, 2, 4, 5]
 
 
+def test_a_store_that_was_moved_is_not_ready(new_copy: NewCopy, inbox: Inbox) -> None:
+    inbox.probe()
+    copy = new_copy()
+    copy.begin()
+    list(copy.copy())
+    copy.finish()
+
+    with pytest.raises(StoreUnavailable, match="moved"):
+        inbox.probe()
+
+
 def test_a_store_that_was_moved_takes_nothing_more_unless_that_is_given_up(
     inbox: Inbox, queue: Queue, database: Database, target: Database, new_copy: NewCopy
 ) -> None:
