@@ -8,15 +8,16 @@ import sys
 import click
 
 from relay import destinations
-from relay.commands.options import FAILED, existing, loaded_option
+from relay.commands.options import FAILED, USAGE, existing, loaded_option
 from relay.commands.output import all_say
 from relay.commands.running import changes
 from relay.commands.tables import print_lines
 from relay.config import json_schema
-from relay.config.document import Document
+from relay.config.document import ConfigError, Document
 from relay.config.model import Config, without_password
 from relay.config.warnings import warnings
 from relay.store.nodes import Nodes
+from relay.telling import channels
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -56,6 +57,8 @@ def check(loaded: tuple[Config, Document], live: bool, diff: bool) -> None:
     if diff:
         print_lines(changes(config, Nodes(existing(config)).nodes()))
         return
+    if config.alerts:
+        _require_channels(config, document)
     print_lines(plan(config).splitlines())
     print_lines(
         f"warning: {document.path}:{warning.line}: {warning}"
@@ -63,6 +66,18 @@ def check(loaded: tuple[Config, Document], live: bool, diff: bool) -> None:
     )
     if live and not all_say(destinations.build(config), lambda connector: connector.check()):
         sys.exit(FAILED)
+
+
+def _require_channels(config: Config, document: Document) -> None:
+    """End if Apprise cannot use a URL; it is asked here alone, since that takes a second."""
+    found = [
+        document.at(("alerts", number, "url"), said)
+        for number, channel in enumerate(config.alerts)
+        if (said := channels.fault(config, channel))
+    ]
+    if found:
+        click.echo(ConfigError(document.path, found), err=True)
+        raise click.exceptions.Exit(USAGE)
 
 
 def plan(config: Config) -> str:
@@ -77,6 +92,7 @@ def plan(config: Config) -> str:
         if destination.connection:
             pace += f" on connection {destination.connection}"
         lines.append(f"destination {name}: {destination.connector}{pace}")
+    lines += [f"alerts to {each.name}" for each in config.alerts]
     for route in config.routes:
         when = route.when.model_dump(by_alias=True, exclude_none=True)
         lines.append(

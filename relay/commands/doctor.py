@@ -53,7 +53,11 @@ PROBLEMS = {
     Kind.NO_WORKER: "nodes",
     Kind.BACKLOG: "work",
     Kind.SIGNATURES: "signatures",
+    Kind.UNKNOWN_PATH: "paths",
+    Kind.ALERTS: "alerts",
 }
+#: Those of them that keep no delivery from its destination.
+ADVICE = (Kind.UNKNOWN_PATH, Kind.ALERTS)
 
 #: Where the documentation says more, by check.
 DOCS = {
@@ -63,6 +67,8 @@ DOCS = {
     "work": "mending.md#what-stops-a-delivery",
     "destinations": "mending.md#what-stops-a-delivery",
     "signatures": "mending.md#requests-that-were-refused",
+    "paths": "mending.md#requests-that-were-refused",
+    "alerts": "watching.md#problems-and-alerts",
     "nodes": "watching.md#nodes",
     "loops": "watching.md#nodes",
     "config": "hosting.md#change-the-config",
@@ -249,10 +255,12 @@ def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
 
 
 def _problems(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
-    facts = gather(database, destinations=config.destinations)
+    channels = [each.name for each in config.alerts]
+    facts = gather(database, destinations=config.destinations, channels=channels)
     for each in problems.findings(facts, now=now):
         if each.kind in PROBLEMS:
-            yield Finding(check=PROBLEMS[each.kind], severity="degraded", said=each.said)
+            severity: Severity = "notice" if each.kind in ADVICE else "degraded"
+            yield Finding(check=PROBLEMS[each.kind], severity=severity, said=each.said)
 
 
 def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:

@@ -62,6 +62,8 @@ GROWTH = 10
 LONGEST_THROTTLE = timedelta(minutes=5)
 #: A delivery that has been due for longer is a backlog.
 LONGEST_DUE = timedelta(minutes=15)
+#: So many deliveries are counted at the most, for each destination.
+MOST_COUNTED = 1000
 #: Signed requests that must be refused, and their share of all, before the secret is suspected.
 REFUSED_AT_LEAST, REFUSED_SHARE = 3, 0.2
 
@@ -241,7 +243,8 @@ def _stopped(stopped: Mapping[str, Stopped]) -> Iterator[Finding]:
             if number:
                 subject = "1 delivery" if number == 1 else f"{number} deliveries"
                 verb = "is" if number == 1 else "are"
-                said = f"{subject} to {name} {verb} {kind}: gofax-relay dead --group lists them"
+                least = "at least " if counts.dead + counts.held >= MOST_COUNTED else ""
+                said = f"{least}{subject} to {name} {verb} {kind}: gofax-relay dead lists them"
                 yield Finding(kind=kind, subject=name, said=said, number=number)
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from relay.rules.delivery import State
 from relay.rules.health import Health
-from relay.rules.problems import Calls, Facts, Process, Stopped
+from relay.rules.problems import MOST_COUNTED, Calls, Facts, Process, Stopped
 from relay.store import schema
 from relay.store.database import Database, OutOfRoom
 from relay.store.nodes import Nodes
@@ -36,7 +36,7 @@ def gather(
     with database.reading() as db:
         return Facts(
             health=_health(db, destinations),
-            stopped=_stopped(db),
+            stopped=_stopped(db, destinations),
             due_since=_due_since(db, destinations),
             calls=_calls(db, since=now - window),
             unsent=_unsent(db, channels),
@@ -51,16 +51,15 @@ def _health(db: sa.Connection, names: Collection[str]) -> Mapping[str, Health]:
     return {row["name"]: load_health(row) for row in rows}
 
 
-def _stopped(db: sa.Connection) -> Mapping[str, Stopped]:
-    counted = sa.select(_d.destination, _d.state, sa.func.count().label("number"))
-    counted = counted.where(schema.STOPPED).group_by(_d.destination, _d.state)
-    found: dict[str, dict[str, int]] = {}
-    for row in db.execute(counted):
-        found.setdefault(row.destination, {})[row.state] = row.number
-    return {
-        name: Stopped(dead=each.get(State.DEAD, 0), held=each.get(State.HELD, 0))
-        for name, each in found.items()
-    }
+def _stopped(db: sa.Connection, names: Collection[str]) -> Mapping[str, Stopped]:
+    # The newest only: dead deliveries may be many, and nobody has to settle them.
+    found = {}
+    for name in names:
+        newest = sa.select(_d.state).where(_d.destination == name, schema.STOPPED)
+        states = Counter(db.scalars(newest.order_by(_d.seq.desc()).limit(MOST_COUNTED)))
+        if states:
+            found[name] = Stopped(dead=states[State.DEAD], held=states[State.HELD])
+    return found
 
 
 def _due_since(db: sa.Connection, names: Collection[str]) -> Mapping[str, datetime]:

@@ -139,7 +139,7 @@ class Problems:
                 db.execute(sa.update(_alerts).where(_a.seq == alert.seq).values(**failed, **free))
 
     def forget(self, *, before: datetime) -> None:
-        """Remove problems that were resolved *before*, and alerts to channels of old configs."""
+        """Remove problems that were resolved *before*, with their alerts."""
         old = sa.select(_p.id).where(_p.resolved_at < before).order_by(_p.seq).limit(REMOVED)
         with self._database.reading() as db:
             ids = db.scalars(old).all()

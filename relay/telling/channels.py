@@ -40,6 +40,11 @@ def message_of(alert: Alert) -> Message:
     }
 
 
+def fault(config: Config, channel: AlertChannel) -> str:
+    """Return why the URL of *channel* cannot be used; nothing is sent."""
+    return send(config, channel, []).get(0, "Apprise cannot be asked") or ""
+
+
 def test(config: Config, channel: AlertChannel, *, at: datetime) -> str:
     """Send a message that says that it is a test; return why that failed, or nothing."""
     message: Message = {

@@ -4,7 +4,8 @@ Its notifiers bring their own way of connecting; a hook of the interpreter sees 
 before it is connected to. A process can be ended at its deadline, whatever it waits for.
 
 It reads an :class:`Order` as JSON from standard input, and writes a line for each alert that it
-tried: its number, and why it was not sent (null if it was). After one that failed it ends.
+tried: its number, and why it was not sent (null if it was). After one that failed it ends. An
+order without alerts only asks whether the URL can be used.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class _Reasons(logging.Handler):
 
 
 def fault(url: str) -> str:
-    """Return why Apprise cannot use *url*; empty if it can."""
+    """Return why Apprise cannot use *url*; nothing if it can."""
     reasons = _listen()
     if apprise.Apprise.instantiate(url) is not None:
         return ""
@@ -100,10 +101,14 @@ def send(order: Order) -> None:
             body_format=apprise.NotifyFormat.TEXT,
         )
         reason = None if sent else _reason(guard, masked(reasons.last, order["url"]))
-        sys.stdout.write(json.dumps([message["number"], reason]) + "\n")
-        sys.stdout.flush()
+        _write(message["number"], reason)
         if reason is not None:
             return
+
+
+def _write(number: int, reason: str | None) -> None:
+    sys.stdout.write(json.dumps([number, reason]) + "\n")
+    sys.stdout.flush()
 
 
 def _listen() -> _Reasons:
@@ -128,5 +133,13 @@ def masked(said: str, url: str) -> str:
     return " ".join(said.split())[:LONGEST_REASON]
 
 
+def main(order: Order) -> None:
+    """Do what *order* says."""
+    if order["messages"]:
+        send(order)
+    else:
+        _write(0, fault(order["url"]) or None)
+
+
 if __name__ == "__main__":
-    send(json.load(sys.stdin))
+    main(json.load(sys.stdin))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes import Clock, accept, failed, finish, take_one
+from fakes import Clock, accept, failed, finish, request, take_one
 
 from relay.rules.delivery import OutcomeKind
 from relay.rules.problems import Calls, Change, Finding, Kind, Problem, Stopped
-from relay.store import Database, Inbox, Queue, schema
-from relay.store.facts import gather
+from relay.store import Database, Inbox, Queue, connect, schema
+from relay.store.facts import WINDOW, gather
 from relay.store.problems import GIVEN_UP_AFTER, LEASE, RETRIES, Alert, Problems
 
 ON_BOTH = True
@@ -209,3 +211,43 @@ def test_a_channel_that_fails_is_a_fact(
         "mail": "no route to host"
     }
     assert gather(database, destinations=[], channels=["chat"]).unsent == {}
+
+
+def test_refused_signatures_and_stray_calls_are_counted_by_path(
+    database: Database, inbox: Inbox
+) -> None:
+    now = database.clock()
+    calls = [
+        ("/hook", 401, True),
+        ("/hook", 401, False),
+        ("/hoook", 404, True),
+        ("/hook", 413, True),
+    ]
+    inbox.refuse(
+        [
+            request(
+                id=f"req_{number}",
+                endpoint=path,
+                status=status,
+                outcome="refused",
+                signed=signed,
+                at=now,
+            )
+            for number, (path, status, signed) in enumerate(calls)
+        ]
+    )
+    old = now - 2 * WINDOW
+    inbox.refuse(
+        [request(id="req_9", endpoint="/hook", status=401, outcome="refused", signed=True, at=old)]
+    )
+
+    assert gather(database, destinations=[]).calls == {
+        "/hook": Calls(mismatched=1), "/hoook": Calls(strayed=1),
+    }  # fmt: skip
+
+
+def test_a_disk_at_its_reserve_is_a_fact(path: Path) -> None:
+    with closing(connect(f"sqlite:///{path}", reserve=1 << 60)) as database:
+        assert "reserve" in gather(database, destinations=[]).no_room
+    with closing(connect(f"sqlite:///{path}")) as database:
+        assert gather(database, destinations=[]).no_room == ""
