@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -80,6 +80,13 @@ def _of_config(config: Config | None) -> dict[str, Any]:
     return said
 
 
+def _changed_at(file: str) -> datetime | None:
+    """Return when *file* was changed; None while it is not there."""
+    with suppress(OSError):
+        return datetime.fromtimestamp(Path(file).stat().st_mtime, UTC) if file else None
+    return None
+
+
 def new_name() -> str:
     """Return a name that no node has had, for a store that many machines share.
 
@@ -123,7 +130,9 @@ class Heartbeat:
 
     def _beat(self) -> None:
         faults = "\n".join(loop.fault or "" for loop in every.faulty())
-        self._node = self._nodes.beat(replace(self._node, faults=faults))
+        changed_at = _changed_at(self._node.config_path)
+        now = replace(self._node, faults=faults, file_changed_at=changed_at)
+        self._node = self._nodes.beat(now)
 
 
 def leave(database: Database, name: str) -> None:

@@ -34,6 +34,8 @@ class Kind(StrEnum):
     SIGNATURES = "signatures"
     #: Requests with a signature come to a path that is no endpoint.
     UNKNOWN_PATH = "unknown_path"
+    #: The file of the config is newer than what a node runs.
+    CONFIG = "config"
     #: Events cannot be written.
     STORE = "store"
     #: An alert could not be sent.
@@ -48,6 +50,8 @@ Change = Literal["opened", "escalated", "resolved"]
 SUSPECTED_FOR: Mapping[Kind, timedelta] = {
     # A worker that restarts is off the list for seconds.
     Kind.NO_WORKER: timedelta(seconds=20),
+    # Whoever edits it may not be ready.
+    Kind.CONFIG: timedelta(minutes=10),
     # Most failures of a network are over at the next try.
     Kind.ALERTS: timedelta(seconds=30),
 }
@@ -143,6 +147,8 @@ class Process:
     started_at: datetime
     beat_at: datetime
     is_alive: bool
+    #: Whether the file of its config is newer than what it runs.
+    is_outdated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,6 +268,15 @@ def _nodes(nodes: Sequence[Process], *, now: datetime) -> Iterator[Finding]:
                 said=f"{node.role} {node.name} on {node.host} was last heard of at "
                 f"{_time(node.beat_at)}: start it again, or look at its machine",
             )
+
+    for host in sorted({node.host for node in nodes if node.is_alive and node.is_outdated}):
+        yield Finding(
+            kind=Kind.CONFIG,
+            subject=host,
+            level="warning",
+            said=f"the config on {host} is newer than what runs: gofax-relay check --diff shows "
+            "what changes, gofax-relay reload takes it",
+        )
 
 
 def _is_replaced(node: Process, nodes: Sequence[Process]) -> bool:

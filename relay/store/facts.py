@@ -104,6 +104,7 @@ def _nodes(database: Database) -> Sequence[Process]:
             started_at=view.node.started_at or view.beat_at,
             beat_at=view.beat_at,
             is_alive=view.state == "alive",
+            is_outdated=view.node.is_outdated,
         )
         for view in Nodes(database).nodes()
         if view.node is not None and view.beat_at is not None

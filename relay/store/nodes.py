@@ -47,6 +47,14 @@ class Node:
     #: The file on its host, and when that had been changed as the node read it.
     config_path: str = ""
     config_changed_at: datetime | None = None
+    #: When the file was changed, as the node last saw it.
+    file_changed_at: datetime | None = None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its file is newer than what it runs."""
+        read, now = self.config_changed_at, self.file_changed_at
+        return read is not None and now is not None and read < now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -403,6 +403,8 @@ nodes = Table(
     Column("effective", Text, nullable=False),
     Column("config_path", Text, nullable=False),
     Column("config_changed_at", UtcTime),
+    #: When the file was changed, as the node last saw it.
+    Column("file_changed_at", UtcTime),
 )
 
 #: What a person should know: suspected, opened, escalated, acknowledged, resolved.

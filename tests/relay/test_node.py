@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fakes import eventually
+
+from relay import destinations
+from relay.config.load import load
+from relay.node import Heartbeat
+from relay.store import Database
+from relay.store.nodes import Nodes
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,3 +69,24 @@ def test_a_worker_that_is_killed_leaves_its_name_to_the_next(tmp_path: Path) -> 
 def test_stores_beside_each_other_do_not_share_names(tmp_path: Path) -> None:
     with _bearer(tmp_path / "a.db") as (first, _), _bearer(tmp_path / "b.db") as (second, _):
         assert first == second == "worker-1"
+
+
+def test_a_node_says_that_its_file_is_newer_than_what_it_runs(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("endpoints: [{path: /hook, allow_unsigned: true}]\n")
+    config = load(file, find_connector=destinations.find)
+    nodes = Nodes(database)
+    heartbeat = Heartbeat(database, name="a", role="worker", config=config, seconds=0.05)
+
+    def is_outdated() -> bool:
+        return any(view.node is not None and view.node.is_outdated for view in nodes.nodes())
+
+    heartbeat.start()
+    eventually(nodes.nodes)
+    assert not is_outdated()
+    later = file.stat().st_mtime + 1
+    os.utime(file, (later, later))
+    eventually(is_outdated)
+    heartbeat.close()

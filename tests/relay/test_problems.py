@@ -93,6 +93,12 @@ WORKER = process("worker-1")
             {"nodes": [WORKER, process("b", "web", started_at=ago(seconds=9)), silent("a")]},
             [(Kind.SILENT_NODE, "a")],
         ),
+        # One for each machine, however many processes.
+        (
+            {"nodes": [process("a", is_outdated=True), process("b", "web", is_outdated=True)]},
+            [(Kind.CONFIG, "a")],
+        ),
+        ({"nodes": [WORKER, silent("b", host="a", is_outdated=True)]}, [(Kind.SILENT_NODE, "b")]),
         # Signatures: some, and a share of all.
         ({"calls": {"/x": Calls(mismatched=2)}}, []),
         ({"calls": {"/x": Calls(mismatched=3)}}, [(Kind.SIGNATURES, "/x")]),

@@ -150,6 +150,7 @@ def upgrade() -> None:
         sa.Column("effective", sa.Text(), nullable=False),
         sa.Column("config_path", sa.Text(), nullable=False),
         sa.Column("config_changed_at", UtcTime(), nullable=True),
+        sa.Column("file_changed_at", UtcTime(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_nodes")),
     )
     op.create_table(
