@@ -75,7 +75,8 @@ def test_a_command_that_works_on_the_store_needs_no_secrets(
     done = CliRunner().invoke(cli, [*command, "--config", str(file)], env=environ)
     checked = CliRunner().invoke(cli, ["check", "--config", str(file)], env=environ)
 
-    assert done.exit_code in (0, 1), done.output
+    # The doctor says that no worker runs.
+    assert done.exit_code in (0, 1, 3), done.output
     assert "GOFAX_ABSENT" not in done.output
     said = "is not set" if value is None else "is set but empty"
     assert checked.exit_code == 2
