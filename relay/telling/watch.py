@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -31,16 +30,13 @@ class Watch:
     alert, and what one did not finish another does.
     """
 
-    def __init__(
-        self, config: Config, database: Database, *, node: str, look: float = LOOK
-    ) -> None:
+    def __init__(self, config: Config, database: Database, *, node: str) -> None:
         self._config, self._database, self._node = config, database, node
         self._problems = Problems(database)
-        self._called_at = float("-inf")
-        first = min(look, FIRST) if look < LOOK else FIRST
-        self._judging = Every("problems", look, self._judge, first=first, away=StoreUnavailable)
-        self._sending = Every("alerts", look, self._send, first=first, away=StoreUnavailable)
-        self._beating = Every("call", look, self._call, first=HEARTBEAT, away=StoreUnavailable)
+        away = StoreUnavailable
+        self._judging = Every("problems", LOOK, self._judge, first=FIRST, away=away)
+        self._sending = Every("alerts", LOOK, self._send, first=FIRST, away=away)
+        self._beating = Every("call", HEARTBEAT, self.call, away=away)
 
     def start(self) -> None:
         self._judging.start()
@@ -88,11 +84,10 @@ class Watch:
                 if self._sending.pause(0.0):
                     return
 
-    def _call(self) -> None:
-        is_due = time.monotonic() - self._called_at >= HEARTBEAT
-        if not (is_due and self._is_first() and self._is_well()):
+    def call(self) -> None:
+        """Call the heartbeat, if it is for this node to call and all is well."""
+        if not (self._is_first() and self._is_well()):
             return
-        self._called_at = time.monotonic()
         if reason := heartbeat.call(self._config):
             log.warning("heartbeat.failed", reason=reason)
 

@@ -15,10 +15,13 @@ from pydantic import SecretStr
 
 from connectors.suites.mailbox import Mailbox
 from relay.config.model import Config
-from relay.rules.problems import Kind
-from relay.store.problems import Alert
+from relay.rules.problems import Finding, Kind
+from relay.store import Database
+from relay.store.nodes import Node, Nodes
+from relay.store.problems import Alert, Problems
 from relay.telling import channels, heartbeat
 from relay.telling.sender import masked
+from relay.telling.watch import Watch
 
 ENDPOINT = {"path": "/hook", "allow_unsigned": True}
 LOOPBACK = {"allow": ["127.0.0.0/8"]}
@@ -176,11 +179,53 @@ def test_a_heartbeat_that_fails_says_why_without_its_url(receiver: Receiver) -> 
     assert "token" not in blocked
 
 
+@pytest.fixture
+def nodes(database: Database, receiver: Receiver) -> list[Watch]:
+    """Two nodes with a heartbeat, the first of which calls."""
+    named = ["a", "b"]
+    for name in named:
+        Nodes(database).beat(Node(name=name, role="worker", version="1", host="here", pid=1))
+    given = config(heartbeat=f"http://{receiver.address}/ping")
+    return [Watch(given, database, node=name) for name in named]
+
+
+def test_one_node_calls_while_all_is_well(receiver: Receiver, nodes: list[Watch]) -> None:
+    for node in nodes:
+        node.call()
+
+    assert receiver.taken == [{"path": "/ping"}]
+
+
+def test_the_next_node_calls_when_the_first_has_left(
+    receiver: Receiver, nodes: list[Watch], database: Database
+) -> None:
+    Nodes(database).leave("a")
+
+    nodes[1].call()
+
+    assert receiver.taken == [{"path": "/ping"}]
+
+
+def test_nobody_calls_while_an_error_is_open_that_nobody_has_acknowledged(
+    receiver: Receiver, nodes: list[Watch], database: Database
+) -> None:
+    problems = Problems(database)
+    found = Finding(kind=Kind.FAILING, subject="crm", said="it fails")
+    problems.judge([found], channels=lambda problem, change: ())
+
+    nodes[0].call()
+    assert receiver.taken == []
+    problems.acknowledge(problems.unresolved(), who="ann")
+    nodes[0].call()
+
+    assert receiver.taken == [{"path": "/ping"}]
+
+
 def test_urls_are_secrets_and_channels_have_names() -> None:
-    made = config("json://127.0.0.1/token", "json://127.0.0.2/token")
+    made = config("json://127.0.0.1/hush-hush", "json://127.0.0.2/hush-hush")
 
     assert [each.name for each in made.alerts] == ["json-1", "json-2"]
-    assert "token" not in repr(made)
+    assert "hush" not in repr(made)
     assert isinstance(made.alerts[0].url, SecretStr)
 
 
