@@ -45,6 +45,8 @@ class Site:
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self._flow, self._schedule = folder, flow, schedule
+        #: What runs the commands: an installation may have its own.
+        self.python = sys.executable
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
