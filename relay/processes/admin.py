@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,8 +37,9 @@ AGAIN = 10.0
 class Door:
     """Gets the socket of the inner listener, now or as soon as its port is free."""
 
-    def __init__(self) -> None:
-        self._again_at = 0.0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._again_at = -math.inf
         self._has_told = False
 
     def opened(self, admin: Admin | None) -> Listener | None:
@@ -44,14 +47,14 @@ class Door:
 
         Raises :class:`PortTaken` if the config says where to listen.
         """
-        if admin is None or time.monotonic() < self._again_at:
+        if admin is None or self._clock() < self._again_at:
             return None
         try:
             return listen_inside(admin)
         except PortTaken as error:
             if admin.is_chosen:
                 raise
-            self._again_at = time.monotonic() + AGAIN
+            self._again_at = self._clock() + AGAIN
             if not self._has_told:
                 self._has_told = True
                 log.warning("admin.not_served", reason=str(error), again_in=f"{AGAIN:.0f} s")

@@ -1,0 +1,181 @@
+"""The inner listener of a real relay: what it answers, when it starts, and what it survives."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+import site_of_nodes
+from fakes import eventually
+from prometheus_client.parser import text_string_to_metric_families
+from site_of_nodes import PATIENCE, Flow, Site
+
+from relay.config.model import Admin
+from relay.processes.admin import AGAIN, Door
+from relay.processes.listening import PortTaken
+
+
+@pytest.fixture
+def system() -> Iterator[Flow]:
+    with site_of_nodes.flow() as made:
+        yield made
+
+
+@pytest.fixture
+def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
+    made = Site(tmp_path, store="sqlite:///relay.db", flow=system.url)
+    _configure(made, "{listen: '127.0.0.1:0'}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens at."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        yield other.getsockname()[1]
+
+
+def _configure(site: Site, admin: str) -> None:
+    path = site.folder / "config.yaml"
+    path.write_text(re.sub(r"(?m)^admin: .*$", f"admin: {admin}", path.read_text()))
+
+
+class Scrape(dict[str, float]):
+    """Samples by name and label values, such as ``backlog flow``."""
+
+    def __init__(self, site: Site) -> None:
+        url = re.findall(r'"url":"(http://[^"]*/metrics)"', site.said())[-1]
+        answer = requests.get(url, timeout=PATIENCE)
+        assert answer.status_code == 200
+        for family in text_string_to_metric_families(answer.text):
+            for sample in family.samples:
+                name = sample.name.removeprefix("gofax_relay_")
+                self[" ".join([name, *sample.labels.values()])] = sample.value
+
+    def has(self, *, recorded: int, events: int, backlog: int) -> bool:
+        return (recorded, events, backlog) == (
+            self.get("commit_size_sum record", 0),
+            self.get("store_events accepted"),
+            self.get("store_backlog flow"),
+        )
+
+    def accepts(self) -> float:
+        return self.get("requests_total /open accepted 200", 0)
+
+
+def _receiver_and_worker(command: int) -> list[int]:
+    """Return the process that answers, and the one that delivers."""
+    web, worker, *_ = psutil.Process(command).children()
+    return [web.children()[0].pid, worker.pid]
+
+
+def test_a_scrape_says_what_the_store_says_and_falls_with_nobody(site: Site, system: Flow) -> None:
+    command = site.serve()
+    for number in range(5):
+        assert site.post(f"m{number}", customer=f"+6140000000{number}") == "accepted"
+    assert site.post("m0", customer="+61400000000") == "duplicate"
+    # The store is not asked again at once, so that its answer may be of a moment ago.
+    eventually(lambda: Scrape(site).has(recorded=5, events=5, backlog=0), seconds=PATIENCE)
+
+    first = Scrape(site)
+    events = site.listed("events")
+    assert first.accepts() == first["store_events accepted"] == len(events) == 5
+    assert first["requests_total /open duplicate 200"] == 1
+    assert first["accept_seconds_count /open"] == first["commit_size_sum accept"] == 6
+    assert first["deliveries_total flow delivered"] == 5
+    assert first["attempts_total flow delivered"] == 5
+    assert first["store_backlog flow"] == first["store_oldest_seconds flow"] == 0
+    assert first["threads_used  web"] == first["threads_used flow worker"] == 0
+    assert first["store_bytes"] >= (site.folder / "relay.db").stat().st_size
+
+    for pid in _receiver_and_worker(command.pid):
+        os.kill(pid, signal.SIGKILL)
+    system.answering.clear()
+    eventually(lambda: site.post("late", customer="+61400000009") == "accepted", seconds=PATIENCE)
+    eventually(lambda: "late" in system.names, seconds=PATIENCE)
+
+    eventually(lambda: Scrape(site).has(recorded=5, events=6, backlog=1), seconds=PATIENCE)
+    second = Scrape(site)
+    counts = [key for key in first if re.search(r"_(total|count|sum|bucket) ", key)]
+    assert [key for key in counts if second[key] < first[key]] == []
+    assert second.accepts() == second["store_events accepted"] == 6
+    assert second["store_backlog flow"] == second["threads_used flow worker"] == 1
+    system.answering.set()
+
+
+def test_a_reload_lets_no_count_fall(site: Site) -> None:
+    site.serve()
+    assert site.post("m1") == "accepted"
+
+    assert site.run("reload").returncode == 0
+    assert site.post("m2") == "accepted"
+
+    assert Scrape(site).accepts() == 2
+    _configure(site, "off")
+    assert site.run("reload").returncode == 0
+    with pytest.raises(requests.ConnectionError):
+        eventually(lambda: not Scrape(site), seconds=PATIENCE)
+
+
+def test_a_port_that_the_config_names_must_be_free(site: Site, taken: int) -> None:
+    _configure(site, f"{{listen: '127.0.0.1:{taken}'}}")
+
+    ended = site.run("serve")
+
+    assert ended.returncode == 1
+    assert f"Error: admin.listen: 127.0.0.1:{taken}: Address already in use" in ended.stderr
+
+
+def test_a_reload_to_a_taken_port_changes_nothing(site: Site, taken: int) -> None:
+    site.serve("web")
+    _configure(site, f"{{listen: '127.0.0.1:{taken}'}}")
+
+    ended = site.run("reload")
+
+    assert ended.returncode == 1
+    assert f"admin.listen: 127.0.0.1:{taken}: Address already in use" in ended.stderr
+    assert site.post("m1") == "accepted"
+    assert Scrape(site).accepts() == 1
+
+
+def test_the_web_server_answers_no_metrics(site: Site) -> None:
+    site.serve("web")
+
+    assert (
+        requests.get(f"http://127.0.0.1:{site.port}/metrics", timeout=PATIENCE).status_code == 404
+    )
+
+
+class TestTheDefaultPort:
+    """In the place of the real one, which another test may have."""
+
+    @staticmethod
+    def at(port: int) -> Admin:
+        return Admin.model_construct(_fields_set=set(), listen=f"127.0.0.1:{port}")
+
+    def test_it_is_tried_again_while_somebody_else_has_it(self) -> None:
+        now = 0.0
+        door = Door(clock=lambda: now)
+        with closing(socket.create_server(("127.0.0.1", 0))) as other:
+            admin = self.at(other.getsockname()[1])
+            assert door.opened(admin) is None
+        assert door.opened(admin) is None
+
+        now += AGAIN
+        listener = door.opened(admin)
+
+        assert listener is not None and listener.address == admin.listen
+        listener.socket.close()
+
+    def test_one_that_is_chosen_is_not(self, taken: int) -> None:
+        with pytest.raises(PortTaken):
+            Door().opened(Admin(listen=f"127.0.0.1:{taken}"))
