@@ -20,13 +20,13 @@ from fakes import eventually
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}", threads: 16}}
-admin: off
 store: {store}
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /open, allow_unsigned: true}}]
 destinations:
   flow: {{connector: webhook, url: "{flow}", rate: 1000/1s, retry: {{schedule: [{schedule}]}}}}
 routes: [{{to: [flow]}}]
+admin: off
 """
 #: Seconds that anything may take on a machine that others keep busy.
 PATIENCE = 90.0

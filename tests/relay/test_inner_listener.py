@@ -78,6 +78,7 @@ def _receiver_and_worker(command: int) -> list[int]:
     return [web.children()[0].pid, worker.pid]
 
 
+@pytest.mark.slow
 def test_a_scrape_says_what_the_store_says_and_falls_with_nobody(site: Site, system: Flow) -> None:
     command = site.serve()
     for number in range(5):
