@@ -45,7 +45,7 @@ class Need(StrEnum):
         match where:
             case ("destinations", _, _, *_):
                 return self is not Need.ALL
-            case ("alerts", *_) | ("heartbeat",):
+            case ("alerts", *_) | ("heartbeat",) | ("admin", "metrics_token"):
                 return self is not Need.ALL
             case ("endpoints", _, "signing_secrets" | "basic_auth", *_):
                 return self is Need.NO_SECRETS

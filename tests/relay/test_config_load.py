@@ -275,6 +275,17 @@ def test_the_inner_listener_is_on_loopback_or_guarded_or_off(read: Read) -> None
     assert guarded is not None and guarded.metrics_token is not None
 
 
+def test_only_who_listens_needs_the_token_of_the_metrics(file: Path) -> None:
+    said = "admin: {listen: '0.0.0.0:8081', metrics_token: '${NOT_SET}'}"
+    file.write_text(ENDPOINT + said, encoding="utf-8")
+
+    for need in (Need.ENDPOINTS, Need.NO_SECRETS):
+        config, _ = load_document(file, find_connector=destinations.find, environ={}, need=need)
+        assert config.admin is not None
+    with pytest.raises(ConfigError, match="admin.metrics_token: environment variable NOT_SET"):
+        load_document(file, find_connector=destinations.find, environ={})
+
+
 @pytest.mark.parametrize(
     ("url", "path"),
     [
