@@ -271,7 +271,7 @@ def _await(port: int) -> None:
     while time.monotonic() < ends_at:
         try:
             requests.get(f"http://127.0.0.1:{port}/livez", timeout=1)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.05)
         else:
             return

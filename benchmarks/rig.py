@@ -147,7 +147,7 @@ def await_url(url: str) -> None:
     while time.monotonic() < ends_at:
         try:
             requests.get(url, timeout=1)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.05)
         else:
             return

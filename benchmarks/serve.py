@@ -140,7 +140,7 @@ def _first_200(relay: str) -> None:
         try:
             if requests.post(relay + "/webhooks/gofax", data=body, headers=_headers(body)).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.02)
     raise SystemExit("the relay does not answer")
 

@@ -217,7 +217,7 @@ def _await_ready(at: Installation, relay: subprocess.Popen[str]) -> None:
         try:
             if requests.get(at.relay + "/readyz", timeout=1).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.05)
     raise DemoFailed(f"the relay did not start\n{(at.folder / 'relay.log').read_text()}")
 

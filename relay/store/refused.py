@@ -112,10 +112,17 @@ def evict(
 
 
 def evict_oldest(database: Database, db: sa.Connection, rows: int) -> int:
-    """Remove the *rows* oldest without a signature; return how many there were."""
+    """Remove the *rows* oldest without a signature, of others about as many; return the number."""
     if not database.try_exclusive(db, "evict"):
         return 0
-    return _remove_oldest(db, _OTHERS, rows=rows, size=0)
+    if gone := _remove_oldest(db, _OTHERS, rows=rows, size=0):
+        return gone
+    number, total = _held(db, _SIGNED)
+    if not number:
+        return 0
+    evicted = _evict_signed(db, excess=-(-total * min(rows, number) // number))
+    _count_evicted(database, db, evicted)
+    return evicted
 
 
 def shares(held: Mapping[str, int], excess: int) -> Mapping[str, int]:

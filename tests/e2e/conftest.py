@@ -151,7 +151,7 @@ class Sandbox:
     def answers(self) -> bool:
         try:
             return requests.get(self.url + "/records", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def stop(self) -> None:
@@ -198,7 +198,7 @@ class Relay:
     def answers(self) -> bool:
         try:
             return requests.get(self.url + "/readyz", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def post(

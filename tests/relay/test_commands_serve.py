@@ -88,7 +88,7 @@ def watching(folder: Path) -> Iterator[Callable[[], str]]:
 def answers(port: int, path: str) -> int:
     try:
         return requests.post(f"http://127.0.0.1:{port}/{path}", json={}, timeout=5).status_code
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return 0
 
 

@@ -10,7 +10,7 @@ from fakes import NOON
 
 from relay.store import Database, Inbox
 from relay.store.ids import new_id
-from relay.store.refused import Refused, shares
+from relay.store.refused import Refused, evict_oldest, shares
 from relay.store.values import Request
 
 MakeInbox = Callable[[int], Inbox]
@@ -79,6 +79,23 @@ def test_what_carries_no_signature_takes_no_room_from_what_does(
 
     assert [each.id for each in Refused(database).admissible()] == [each.id for each in genuine]
     assert Refused(database).evicted() == 0
+
+
+def test_a_short_disk_takes_signed_ones_when_there_are_no_others(
+    database: Database, inbox_of: MakeInbox
+) -> None:
+    inbox_of(10**6).refuse([*(refused("a", signed=False) for _ in range(3)), *_signed()])
+    gone = []
+    for _ in range(4):
+        with database.writing_unsynced() as db:
+            gone.append(evict_oldest(database, db, 4))
+
+    assert gone == [3, 4, 4, 2]
+    assert Refused(database).evicted() == 10
+
+
+def _signed() -> list[Request]:
+    return [refused("198.51.100.7", at=number) for number in range(10)]
 
 
 def test_requests_without_an_address_share_one_lot(
