@@ -160,9 +160,11 @@ def test_a_node_that_is_killed_is_silent_and_another_one_takes_its_work_over(
     site: Site, system: Flow
 ) -> None:
     def worker() -> tuple[subprocess.Popen[bytes], str]:
+        known = set(_states(site))
         process = site.start("work")
-        name = f"worker {process.pid}"
-        site_of_nodes.within(PATIENCE, lambda: name in _states(site))
+        # Its entry is that of the child that works.
+        site_of_nodes.within(PATIENCE, lambda: set(_states(site)) - known)
+        [name] = set(_states(site)) - known
         return process, name
 
     receiver = site.serve("web")
