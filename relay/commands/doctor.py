@@ -352,10 +352,10 @@ def _files(config: Config, path: Path) -> Iterator[Finding]:
     said = f"the write-ahead log has {size >> 20} MiB"
     if size > LARGEST_WAL:
         said += ": some program holds an old state of the store open"
-    yield Finding(check="wal", severity="good" if size <= LARGEST_WAL else "degraded", said=said)
+    yield Finding(check="wal", severity="good" if size <= LARGEST_WAL else "notice", said=said)
     if path.stat().st_mode & 0o077:
         said = f"{path.name} can be read by others: chmod 600 it"
-        yield Finding(check="files", severity="degraded", said=said)
+        yield Finding(check="files", severity="notice", said=said)
 
 
 def _proxy(config: Config) -> Finding:
