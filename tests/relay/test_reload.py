@@ -98,7 +98,7 @@ def test_faults_leave_what_runs(site: Site) -> None:
 
     assert (taken.returncode, "already in use" in taken.stderr) == (1, True)
     assert unknown.returncode == 1
-    assert "config.yaml:7: destinations.flow.connector" in unknown.stderr
+    assert "config.yaml:6: destinations.flow.connector" in unknown.stderr
     assert children(process) == before
     assert site.post("m1") == "accepted"
 
