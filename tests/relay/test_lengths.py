@@ -33,7 +33,7 @@ ON_BOTH = True
 LENGTHS = pytest.mark.parametrize("length", [1, 255, 3_000, 60_000])
 
 #: Columns whose texts the relay chooses.
-OURS = {"id", "standing", "format", "routing", "request_id"}
+OURS = {"id", "standing", "format", "routing", "request_id", "customer_ending", "kind"}
 COLUMNS = [
     column.name
     for column in schema.events.c
