@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import settings
@@ -37,7 +37,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return math.ceil((os.cpu_count() or 1) * 1.5)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless --long asks for it."""
+    if not config.getoption("long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run what takes minutes, too")
     group = parser.getgroup("chaos", "what goes wrong in tests/chaos")
     group.addoption(
         "--chaos-seeds",

@@ -136,7 +136,9 @@ def _post(app: Flask, posted: Posted) -> int:
     return app.test_client().post(posted.path, data=posted.body, headers=headers).status_code
 
 
-@pytest.mark.parametrize("number", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.long])]
+)
 def test_whatever_random_events_hold_every_honest_one_among_them_is_stored(
     app: Flask, queries: Queries, number: int
 ) -> None:

@@ -23,7 +23,10 @@ from relay.store import Queries, connect
 
 pytestmark = pytest.mark.slow
 
-RELOADS, RESTARTS = 20, 10
+#: Reloads, and restarts of the receiver.
+TIMES = pytest.mark.parametrize(
+    ("reloads", "restarts"), [(4, 2), pytest.param(20, 10, marks=pytest.mark.long)]
+)
 
 
 @pytest.fixture
@@ -79,8 +82,14 @@ def out_of_order(site: Site, system: Flow) -> list[str]:
     return late
 
 
+@TIMES
 def test_nobody_is_refused_and_nothing_is_lost(
-    sites: Sequence[Site], system: Flow, installed: Installed, capsys: pytest.CaptureFixture[str]
+    reloads: int,
+    restarts: int,
+    sites: Sequence[Site],
+    system: Flow,
+    installed: Installed,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     old, new = installed.wheel("0.1.0"), installed.wheel("0.1.1")
     installed.install(old)
@@ -91,10 +100,10 @@ def test_nobody_is_refused_and_nothing_is_lost(
     with ExitStack() as stack:
         for stream in streams:
             stack.enter_context(stream)
-        for number in range(RELOADS):
+        for number in range(reloads):
             site = sites[number % len(sites)]
             assert site.run("reload").returncode == 0, site.said()
-        for number in range(RESTARTS):
+        for number in range(restarts):
             site, process = sites[number % len(sites)], processes[number % len(sites)]
             [receiver] = receivers(process)
             receiver.send_signal(signal.SIGTERM)
