@@ -115,5 +115,5 @@ def test_what_a_worker_did_while_it_was_cut_off_is_recorded_when_it_is_back(
     door.settle()
 
     [first, *_] = [each for each in door.event("m1").deliveries if each.destination == "crm"]
-    assert [each.result for each in first.history] == ["delivered"]
+    assert [each.outcome for each in first.history] == ["delivered"]
     assert len(_effects(proxy, "hubspot")) == 2

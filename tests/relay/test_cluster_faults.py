@@ -58,7 +58,7 @@ def broker(
 
 def _start(*starts: Callable[[], Process]) -> list[Process]:
     with ThreadPoolExecutor(len(starts)) as starting:
-        return [each.outcome() for each in [starting.submit(start) for start in starts]]
+        return [each.result() for each in [starting.submit(start) for start in starts]]
 
 
 def test_a_broker_that_stops_and_starts_delays_no_answer_and_loses_no_delivery(

@@ -189,7 +189,12 @@ def test_every_revision_is_gone_up_and_down_and_up_with_rows_in_all_tables(
 
     assert set(_rows(blank)) == set(schema.metadata.tables)
     with blank.reading() as db:
-        options = {"compare_type": True, "compare_server_default": True}
+        # A server writes the expression of that index in its own way.
+        options = {
+            "compare_type": True,
+            "compare_server_default": True,
+            "include_object": lambda _, name, *__: name != "ix_deliveries_listed",
+        }
         context = MigrationContext.configure(db, opts=options)
         assert compare_metadata(context, schema.metadata) == []
 
