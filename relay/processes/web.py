@@ -206,7 +206,8 @@ class ReceiverWatch:
     """
 
     def __init__(self, listener: Listener, processes: Callable[[], Sequence[int | None]]) -> None:
-        self._listener = listener
+        # At the end the socket is closed before the watch is.
+        self._address = listener.address
         self._processes = processes
         self._answered_at = time.monotonic()
         self._has_answered = False
@@ -219,7 +220,7 @@ class ReceiverWatch:
         self._loop.close(0)
 
     def _look(self) -> None:
-        if answers(self._listener.address):
+        if answers(self._address):
             self._answered_at, self._has_answered = time.monotonic(), True
             return
         silent = time.monotonic() - self._answered_at
