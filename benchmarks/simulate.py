@@ -149,7 +149,8 @@ class World:
     ) -> None:
         self.env = env = simpy.Environment()
         self._design, self._figures, self._rng = design, figures, rng
-        #: What its processors cannot do in time is left lying; the broker answers all the same.
+        #: Whether its processors keep up. Work that they cannot do stays in the queue; the broker
+        #: answers all the same.
         self._keeps_up = busy(design, figures, machines, rate) <= STABLE
         self.rate = rate * design.busiest
         self.delays = Delays()

@@ -35,7 +35,7 @@ class Tasks:
         values = {
             "hs_task_body": entry_body(words, mark=f"{sms.mark}, {conversation}"),
             "hs_task_status": "NOT_STARTED",
-            "hs_task_type": "TODO",
+            "hs_task_type": "TODO",  # HubSpot's name for a task that is no call and no mail
             "hs_timestamp": stamp(due),
             **sms.task,
         }

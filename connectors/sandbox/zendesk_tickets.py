@@ -13,7 +13,7 @@ from connectors.sandbox.zendesk_users import Users
 
 STATUSES = frozenset({"new", "open", "pending", "hold", "solved", "closed"})
 PRIORITIES = frozenset({"low", "normal", "high", "urgent", None})
-#: What an update or a new ticket may set as it is.
+#: Fields that a new ticket or an update sets without conversion.
 PLAIN_FIELDS = (
     "subject",
     "priority",

@@ -22,7 +22,7 @@ from connectors.testing.hooks import Hooks, over_http_only
 #: Names of options whose values are secrets, whatever their author says.
 SECRET_NAME = re.compile(r"(^|_)(token|secrets?|password|passphrase|api_?key|private_key)$")
 RATE = re.compile(r"[1-9]\d*/(\d+(\.\d+)?(ms|[smhdw]))+")
-#: What a page about a connector has, and the headings by which it may go.
+#: Sections that a page about a connector must have, and patterns of their headings.
 SECTIONS = {
     "set-up": r"set-?\s?up|install|getting started",
     "options": r"options|configuration",

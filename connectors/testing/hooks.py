@@ -52,7 +52,10 @@ class Hooks:
                 raise TypeError(f"{cls.__name__}.exempt: say why {name} cannot hold")
 
     def options(self, url: str) -> Mapping[str, Any]:
-        """Return options, as the YAML would have them, for a system that answers at *url*."""
+        """Return options, as the YAML would have them, for a system that answers at *url*.
+
+        Every suite has its own. pytest makes the suite, so an abstract method could not say this.
+        """
         raise NotImplementedError("say which options reach a system at url")
 
     def stand_in(self) -> AbstractContextManager[StandIn]:

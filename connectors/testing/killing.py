@@ -47,9 +47,10 @@ class Call:
 
 
 def start(call: Call, *, at_line: int = 0, files: Collection[str] = ()) -> BaseProcess:
-    """Start *call* in a process; with *at_line*, it kills itself at so manieth line of *files*.
+    """Start *call* in a process of its own.
 
-    Lines count when they run for the first time.
+    With *at_line*, the process kills itself when it reaches that line of *files*. Lines are
+    numbered in the order in which they first run.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([call.connector.__module__, "pytest", __name__])

@@ -113,7 +113,7 @@ def _stopping(posting: asyncio.Future[list[None]]) -> Iterator[None]:
     try:
         loop.add_signal_handler(signal.SIGINT, posting.cancel)
     except (NotImplementedError, RuntimeError, ValueError):
-        # Windows, or not in the main thread: the caller stops it.
+        # asyncio has no signal handlers on Windows, or outside the main thread: the caller stops it.
         yield
         return
     try:
