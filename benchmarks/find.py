@@ -30,7 +30,7 @@ LIMIT = 20
 
 
 def filters(events: int, rng: random.Random) -> dict[str, Callable[[], Filter]]:
-    """Return a function for each kind of filter, which makes one for a random customer and time."""
+    """Return for each kind of filter what makes one, for a random customer and time."""
     customers = max(1, events // fill.PER_CONVERSATION)
 
     def ending(digits: int) -> str:

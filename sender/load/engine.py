@@ -113,7 +113,7 @@ def _stopping(posting: asyncio.Future[list[None]]) -> Iterator[None]:
     try:
         loop.add_signal_handler(signal.SIGINT, posting.cancel)
     except (NotImplementedError, RuntimeError, ValueError):
-        # asyncio has no signal handlers on Windows, or outside the main thread: the caller stops it.
+        # asyncio handles no signals on Windows, or outside the main thread: the caller does.
         yield
         return
     try:
