@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -420,7 +421,7 @@ class Call:
     def _header_signed(self) -> bool:
         return headers.carries_signature(self.headers, signature=self._signature_header)
 
-    @property
+    @cached_property
     def headers(self) -> dict[str, str]:
         """The headers to keep, by lower-case name."""
         named = (

@@ -261,7 +261,8 @@ def _recommended(request: Request, best: Match) -> Iterator[str]:
         yield f"    {best.yaml}"
     if not (best.amend or best.yaml):
         yield "The config of now accepts it, if that secret is one of its endpoint."
-    yield "Then restart the relay, and let in what was refused:"
+    yield "Then let the relay take it, and let in what was refused:"
+    yield "    gofax-relay reload"
     yield f"    gofax-relay requests admit --id {request.id}"
 
 

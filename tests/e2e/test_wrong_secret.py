@@ -46,9 +46,10 @@ def test_two_hundred_refused_events_come_in_in_order_and_once(relay, sandbox):
     found = relay.command("requests", "diagnose", request["id"], "--secret-from", "file:secret")
     assert "is of the body, made with file:secret" in " ".join(found.stdout.split())
 
-    process.stop()
     relay.config.write_text(right)
-    relay.start()
+    reloaded = relay.command("reload")
+    assert reloaded.returncode == 0, reloaded.stderr
+    assert process.is_running()
     # GoFax's person pressed Resend for some of them already.
     for each in messages[:5]:
         assert relay.post(body(*each)).json()["status"] == "accepted"
