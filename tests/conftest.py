@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -14,6 +16,12 @@ settings.register_profile("long", max_examples=2500, deadline=None)
 # Other tests run at the same time: how long an example takes says nothing.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
+
+# Tests start hundreds of processes. Where no bytecode is to be left beside the sources, each of
+# them would compile all that it imports.
+if sys.dont_write_bytecode:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/gofax-relay-bytecode"
 
 #: Servers and tools that a run insists on: what is missing then fails instead of being skipped.
 REQUIRED = frozenset(filter(None, os.environ.get("GOFAX_TEST_REQUIRE", "").split(",")))

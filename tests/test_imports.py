@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,8 @@ FLOORS = [
 ]
 
 
-def _trees() -> dict[str, ast.Module]:
+@functools.cache
+def trees() -> dict[str, ast.Module]:
     found = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -72,9 +74,12 @@ def _trees() -> dict[str, ast.Module]:
     return found
 
 
-TREES = _trees()
-RELAY = [name for name in TREES if name.startswith("relay.")]
-PURE = [name for name in TREES if name.startswith("relay.rules.")]
+def relay() -> list[str]:
+    return [name for name in trees() if name.startswith("relay.")]
+
+
+def pure() -> list[str]:
+    return [name for name in trees() if name.startswith("relay.rules.")]
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
@@ -86,7 +91,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
         module = node.module or ""
         for alias in node.names:
             inner = f"{module}.{alias.name}"
-            yield inner if inner in TREES else module
+            yield inner if inner in trees() else module
 
 
 def _for_types_only(tree: ast.Module) -> set[ast.AST]:
@@ -104,12 +109,14 @@ def _imports(tree: ast.Module) -> set[str]:
     return {name for node in ast.walk(tree) if node not in unused for name in _imported(node)}
 
 
-#: Every module that a module imports when it runs.
-IMPORTS = {module: _imports(tree) for module, tree in TREES.items()}
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    """Return every module that a module imports when it runs."""
+    return {module: _imports(tree) for module, tree in trees().items()}
 
 
 def ours(module: str) -> set[str]:
-    return {name for name in IMPORTS[module] if name.partition(".")[0] in PACKAGES}
+    return {name for name in imports()[module] if name.partition(".")[0] in PACKAGES}
 
 
 def is_below(module: str, doors: set[str]) -> bool:
@@ -124,17 +131,17 @@ def floor(module: str) -> int:
 
 
 def test_the_tree_is_looked_at() -> None:
-    assert {"relay.cli", "relay.store.claim", "connectors.base", "sender.signing"} <= set(TREES)
-    assert "relay.rules.payload" in IMPORTS["relay.rules.routing"]
-    assert "relay.config.document" in IMPORTS["relay.config.load"]  # from … import document
-    assert "connectors.http" not in IMPORTS["connectors.base"]  # for types only
+    assert {"relay.cli", "relay.store.claim", "connectors.base", "sender.signing"} <= set(trees())
+    assert "relay.rules.payload" in imports()["relay.rules.routing"]
+    assert "relay.config.document" in imports()["relay.config.load"]  # from … import document
+    assert "connectors.http" not in imports()["connectors.base"]  # for types only
 
 
 def test_a_library_is_imported_by_its_door_only() -> None:
     wrong = [
         f"{module} imports {library}"
-        for module in TREES
-        for library in {name.partition(".")[0] for name in IMPORTS[module]} & set(DOORS)
+        for module in trees()
+        for library in {name.partition(".")[0] for name in imports()[module]} & set(DOORS)
         if not is_below(module, DOORS[library])
     ]
 
@@ -144,7 +151,7 @@ def test_a_library_is_imported_by_its_door_only() -> None:
 def test_a_module_of_the_relay_imports_nothing_above_it() -> None:
     wrong = [
         f"{module} imports {name}"
-        for module in RELAY
+        for module in relay()
         for name in ours(module)
         if name.startswith("relay.") and floor(name) > floor(module)
     ]
@@ -153,16 +160,16 @@ def test_a_module_of_the_relay_imports_nothing_above_it() -> None:
 
 
 def test_nothing_but_the_command_line_imports_commands() -> None:
-    users = {module for module in RELAY if is_below("relay.commands", ours(module))}
-    users |= {m for m in RELAY if any(is_below(name, {"relay.commands"}) for name in ours(m))}
+    users = {module for module in relay() if is_below("relay.commands", ours(module))}
+    users |= {m for m in relay() if any(is_below(name, {"relay.commands"}) for name in ours(m))}
 
     assert {m for m in users if not is_below(m, {"relay.commands", "relay.cli"})} == set()
 
 
 def test_a_rule_imports_the_contract_and_other_rules() -> None:
-    allowed = {"connectors.base", *PURE}
+    allowed = {"connectors.base", *pure()}
 
-    assert {m: ours(m) - allowed for m in PURE if ours(m) - allowed} == {}
+    assert {m: ours(m) - allowed for m in pure() if ours(m) - allowed} == {}
 
 
 def test_a_rule_has_no_clock_no_chance_and_no_way_out() -> None:
@@ -171,9 +178,11 @@ def test_a_rule_has_no_clock_no_chance_and_no_way_out() -> None:
                 "secrets", "sqlite3", "requests", "structlog"}  # fmt: skip
     calls = {"datetime.now", "datetime.utcnow", "Random", "open", "print", "input"}
     wrong = []
-    for module in PURE:
-        called = {ast.unparse(n.func) for n in ast.walk(TREES[module]) if isinstance(n, ast.Call)}
-        libraries = {name.partition(".")[0] for name in IMPORTS[module]}
+    for module in pure():
+        called = {
+            ast.unparse(n.func) for n in ast.walk(trees()[module]) if isinstance(n, ast.Call)
+        }
+        libraries = {name.partition(".")[0] for name in imports()[module]}
         wrong += [f"{module}: {name}" for name in libraries & ways_out | called & calls]
 
     assert wrong == []
@@ -182,7 +191,7 @@ def test_a_rule_has_no_clock_no_chance_and_no_way_out() -> None:
 def test_connectors_and_sender_need_nothing_else_of_ours() -> None:
     wrong = [
         f"{module} imports {name}"
-        for module in TREES
+        for module in trees()
         if not module.startswith("relay")
         for name in ours(module)
         if name.partition(".")[0] != module.partition(".")[0]
@@ -193,14 +202,14 @@ def test_connectors_and_sender_need_nothing_else_of_ours() -> None:
 
 def test_the_relay_knows_connectors_by_entry_point_only() -> None:
     allowed = {
-        "connectors.base": set(RELAY),
+        "connectors.base": set(relay()),
         "connectors.http": {"relay.destinations", "relay.telling.heartbeat"},
         "connectors.wire": {"relay.telling.sender"},
         SANDBOX: {"relay.commands.serve"},
     }
     wrong = [
         f"{module} imports {name}"
-        for module in RELAY
+        for module in relay()
         for name in ours(module)
         if name.startswith("connectors") and module not in allowed.get(name, set())
     ]
@@ -209,7 +218,7 @@ def test_the_relay_knows_connectors_by_entry_point_only() -> None:
 
 
 def test_the_contract_is_made_of_types_only() -> None:
-    foreign = {name.partition(".")[0] for name in IMPORTS["connectors.base"]}
+    foreign = {name.partition(".")[0] for name in imports()["connectors.base"]}
 
     assert foreign - set(sys.stdlib_module_names) == {"pydantic"}
 
@@ -217,8 +226,8 @@ def test_the_contract_is_made_of_types_only() -> None:
 def test_the_environment_is_read_with_the_config_only() -> None:
     readers = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
     wrong = []
-    for module in set(RELAY) - {"relay.config.document", "relay.config.environment"}:
-        for node in ast.walk(TREES[module]):
+    for module in set(relay()) - {"relay.config.document", "relay.config.environment"}:
+        for node in ast.walk(trees()[module]):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in readers:
                 wrong.append(f"{module}:{node.lineno}")
             if isinstance(node, ast.ImportFrom) and node.module == "os":
@@ -231,7 +240,7 @@ def test_the_environment_is_read_with_the_config_only() -> None:
 def test_imports_stand_at_the_top() -> None:
     wrong = [
         f"{module}:{node.lineno}"
-        for module, tree in TREES.items()
+        for module, tree in trees().items()
         for outer in ast.walk(tree)
         if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(outer)
@@ -244,8 +253,8 @@ def test_imports_stand_at_the_top() -> None:
 def test_no_two_modules_import_each_other() -> None:
     wrong = [
         f"{module} and {name}"
-        for module in TREES
-        for name in ours(module) & set(TREES)
+        for module in trees()
+        for name in ours(module) & set(trees())
         # A package that re-exports its parts is no partner in a circle.
         if not module.startswith(name + ".") and not name.startswith(module + ".")
         if module in ours(name)
@@ -255,7 +264,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 def test_every_module_says_what_it_knows() -> None:
-    silent = [m for m, tree in TREES.items() if tree.body and not ast.get_docstring(tree)]
+    silent = [m for m, tree in trees().items() if tree.body and not ast.get_docstring(tree)]
 
     assert silent == []
 

@@ -111,8 +111,20 @@ class Process:
         spent = process.cpu_times()
         return f"{process.status()}, {spent.user:.1f} s and {spent.system:.1f} s of CPU"
 
-    def is_stopped(self) -> bool:
-        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+    def hang(self) -> None:
+        """Let this process and all below it stand still."""
+        tree = self._tree()
+        for each in tree:
+            each.suspend()
+        eventually(lambda: {each.status() for each in tree} == {psutil.STATUS_STOPPED})
+
+    def go_on(self) -> None:
+        """Let what stood still go on."""
+        for each in self._tree():
+            each.resume()
+
+    def _tree(self) -> list[psutil.Process]:
+        return [psutil.Process(self.pid), *self.descendants()]
 
     def kill(self) -> None:
         """End this process and all below it, also those that are stopped."""
@@ -285,4 +297,4 @@ def running_sandbox() -> Iterator[str]:
         server.server_close()
 
 
-KILL, TERM, STOP, CONTINUE = signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT
+KILL, TERM = signal.SIGKILL, signal.SIGTERM

@@ -17,8 +17,6 @@ from plan import Fault
 from proxy import Proxy, running
 from stage import (
     COMMON,
-    CONTINUE,
-    STOP,
     Relay,
     eventually,
     lock_file,
@@ -96,7 +94,9 @@ def test_a_worker_that_hung_cannot_overwrite_what_the_winner_recorded(
     except NoCompiler as error:
         missing("cc", str(error))
     proxy = Proxy(systems, {"teams": {1: Fault.HANG_AFTER_ACTING}})
-    relay = Relay(tmp_path, systems=stack.enter_context(running(proxy)))
+    # The deadline is longer than it takes to make a worker hang, on a busy machine too.
+    patient = COMMON.replace("deadline: 6s", "deadline: 15s")
+    relay = Relay(tmp_path, systems=stack.enter_context(running(proxy)), common=patient)
     stack.callback(relay.stop)
     relay.start("web", environ=clock.environ)
     workers = [
@@ -112,12 +112,11 @@ def test_a_worker_that_hung_cannot_overwrite_what_the_winner_recorded(
     hung = workers[int(node[-1]) - 1]
     # Not in the middle of a write, in which it would hold up everybody until it is killed.
     with lock_file(relay):
-        hung.signal(STOP)
-        eventually(hung.is_stopped)
+        hung.hang()
     clock.put(60)
     relay.settle()
     won = _column(relay, schema.deliveries.c.ended_at, card)
-    hung.signal(CONTINUE)
+    hung.go_on()
     # What it found out at last is kept with its own attempt.
     eventually(lambda: "usable answer" in (_cards(relay, "m1").history[0].detail or ""))
     assert relay.post(message("m3")).status_code == 200
