@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -42,7 +41,7 @@ def how_to_miss() -> Callable[[str, str], None]:
 
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many processes run tests: more than cores, because many tests wait."""
-    return math.ceil((os.cpu_count() or 1) * 1.5)
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

@@ -61,6 +61,7 @@ def test_more_connections_than_threads_hold_nobody_up(
     assert max(_post_takes(relay, f"meanwhile-{number}") for number in range(5)) < 1
 
 
+@pytest.mark.slow
 def test_slow_bodies_from_fifty_addresses_hold_nobody_up(relay: Relay, stack: ExitStack) -> None:
     relay.start()
     _post_takes(relay, "before")

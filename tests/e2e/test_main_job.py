@@ -144,6 +144,7 @@ def test_a_killed_relay_starts_again_on_the_same_port_and_store(relay, sandbox):
     assert len(sandbox.records("teams")) == 1
 
 
+@pytest.mark.slow
 def test_a_dead_child_is_started_again(relay):
     process = relay.start()
     [web] = [
@@ -190,6 +191,7 @@ def test_two_hundred_dribbling_clients_do_not_delay_an_honest_one(relay):
     assert seconds < 1
 
 
+@pytest.mark.slow
 def test_legacy_status_notifications_come_with_basic_auth_in_body_or_url(relay):
     relay.start("web")
     url, auth = relay.url + "/webhooks/gofax/status", ("gofax", "status password")
@@ -214,6 +216,7 @@ def test_legacy_status_notifications_come_with_basic_auth_in_body_or_url(relay):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_events_and_requests_are_listed_for_people_and_for_programs(relay):
     relay.start("web")
     relay.post(EXAMPLE)
@@ -230,6 +233,7 @@ def test_events_and_requests_are_listed_for_people_and_for_programs(relay):
     assert "does not match the secret" in " ".join(relay.command("requests").stdout.split())
 
 
+@pytest.mark.slow
 def test_explain_tells_rules_attempts_and_what_is_next(relay, sandbox):
     relay.start()
     sandbox.fault(system="teams", status=503)
@@ -265,6 +269,7 @@ def test_explain_says_that_a_destination_is_paused_and_when_it_is_tried_again(re
     assert (paused["state"], paused["attempts"]) == ("pending", 0)
 
 
+@pytest.mark.slow
 def test_a_config_with_faults_starts_nothing_and_names_them_all(relay):
     relay.config.write_text(
         "server: {lisen: x}\nendpoints:\n  - path: /hook\nroutes:\n  - to: [nowhere]\n"
@@ -292,6 +297,7 @@ def test_a_taken_port_is_one_clear_line(relay):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux' smaps")
 def test_an_idle_relay_is_up_within_three_seconds_and_under_200_mib(relay):
     started = time.monotonic()

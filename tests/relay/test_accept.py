@@ -499,6 +499,7 @@ def test_the_ring_of_refused_requests_is_bounded(inbox: Inbox, queries: Queries)
     assert [each.id for each in kept[1:]] == many[-refused.ROWS_KEPT :]
 
 
+@pytest.mark.slow
 def test_the_ring_of_refused_requests_is_bounded_in_bytes(
     inbox: Inbox, database: Database, queries: Queries
 ) -> None:

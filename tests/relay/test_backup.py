@@ -272,6 +272,7 @@ def test_backups_that_nobody_asked_for_go_after_a_while(
     assert [each.file for each in backup.recorded(database)] == [str(site.backup)]
 
 
+@pytest.mark.slow
 def test_who_erases_a_customer_is_told_which_backups_hold_the_texts(
     site: Site, database: Database, inbox: Inbox
 ) -> None:

@@ -32,7 +32,7 @@ REASON = "HTTP 422: RecordInvalid: Requester: this number is suspended, and nobo
 #: What a terminal, or a reader of lines, obeys instead of showing it.
 HOSTILE = "\x1b[31m\x85\x9b31m\u061c\u2028\u2029\u202e\u2066\r\n\t"
 OBEYED = set(HOSTILE) - set("[31m")
-WIDTHS = pytest.mark.parametrize("columns", [80, 120])
+WIDTHS = pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.slow)])
 LISTINGS = ["events", "requests", "nodes", "dead", "doctor"]
 
 
@@ -75,6 +75,7 @@ def test_a_line_ends_before_the_edge(folder: Path, command: str, columns: int) -
     ]
 
 
+@pytest.mark.slow
 @WIDTHS
 def test_each_row_has_an_id_that_explain_takes(
     folder: Path, queries: Queries, columns: int

@@ -113,6 +113,7 @@ def test_a_scrape_says_what_the_store_says_and_falls_with_nobody(site: Site, sys
     system.answering.set()
 
 
+@pytest.mark.slow
 def test_a_reload_lets_no_count_fall(site: Site) -> None:
     site.serve()
     assert site.post("m1") == "accepted"
@@ -127,6 +128,7 @@ def test_a_reload_lets_no_count_fall(site: Site) -> None:
         eventually(lambda: not Scrape(site), seconds=PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_port_that_the_config_names_must_be_free(site: Site, taken: int) -> None:
     _configure(site, f"{{listen: '127.0.0.1:{taken}'}}")
 
@@ -136,6 +138,7 @@ def test_a_port_that_the_config_names_must_be_free(site: Site, taken: int) -> No
     assert f"Error: admin.listen: 127.0.0.1:{taken}: Address already in use" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_reload_to_a_taken_port_changes_nothing(site: Site, taken: int) -> None:
     site.serve("web")
     _configure(site, f"{{listen: '127.0.0.1:{taken}'}}")
@@ -148,6 +151,7 @@ def test_a_reload_to_a_taken_port_changes_nothing(site: Site, taken: int) -> Non
     assert Scrape(site).accepts() == 1
 
 
+@pytest.mark.slow
 def test_the_web_server_answers_no_metrics(site: Site) -> None:
     site.serve("web")
 

@@ -30,6 +30,7 @@ def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
     made.close()
 
 
+@pytest.mark.slow
 def test_a_worker_finishes_what_runs_when_it_is_told_to_stop(site: Site, system: Flow) -> None:
     site.serve("web")
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -137,7 +137,7 @@ def _post(app: Flask, posted: Posted) -> int:
 
 
 @pytest.mark.parametrize(
-    "number", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.long])]
+    "number", [100, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.long])]
 )
 def test_whatever_random_events_hold_every_honest_one_among_them_is_stored(
     app: Flask, queries: Queries, number: int

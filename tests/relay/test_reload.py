@@ -87,6 +87,7 @@ def test_a_reload_takes_the_new_config_and_refuses_nobody(site: Site, system: Fl
     assert f"config {now}\n" in ended.stdout
 
 
+@pytest.mark.slow
 def test_faults_leave_what_runs(site: Site) -> None:
     process = site.serve()
     before = children(process)
@@ -160,6 +161,7 @@ def test_halves_reload_at_a_hangup_and_together(site: Site, system: Flow) -> Non
     assert [line.split()[0] for line in both.stdout.splitlines()] == ["web", "work"]
 
 
+@pytest.mark.slow
 def test_an_attempt_outlives_a_reload(site: Site, system: Flow) -> None:
     process = site.serve()
     before = children(process)
@@ -177,6 +179,7 @@ def test_an_attempt_outlives_a_reload(site: Site, system: Flow) -> None:
     assert '"left_to_their_leases":0' in site.said()
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_ends_the_relay(site: Site) -> None:
     terminal, inner = pty.openpty()
 

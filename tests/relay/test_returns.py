@@ -73,6 +73,7 @@ class Outage:
         finish(self._queue, claim, delivered(), now=now)
 
 
+@pytest.mark.slow
 def test_a_days_outage_is_over_a_minute_after_the_first_success(
     inbox: Inbox, queue: Queue
 ) -> None:
