@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -50,6 +51,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look no more at what thousands of tests consist of."""
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -99,7 +99,9 @@ def _for_types_only(tree: ast.Module) -> set[ast.AST]:
     guards = (
         node
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
     )
     return {inner for guard in guards for inner in ast.walk(guard)}
 

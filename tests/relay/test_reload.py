@@ -65,6 +65,7 @@ def foreign_listener() -> Iterator[int]:
         yield foreign.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_reload_takes_the_new_config_and_refuses_nobody(site: Site, system: Flow) -> None:
     process = site.serve()
     before = children(process)
