@@ -223,6 +223,7 @@ def _disk(relay: Relay) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_thousand_hostile_requests_hold_no_honest_one_up(relay: Relay) -> None:
     process = relay.start()
     _post_takes(relay, "before")

@@ -88,6 +88,7 @@ def test_small_and_large_tables_are_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("load", "kinds"),
     [(["--events", "100"], ["accepts", "deliveries"]), (["--each", "50"], ["paced"])],

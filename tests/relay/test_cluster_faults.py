@@ -40,7 +40,12 @@ def new_fleet(server: None, tmp_path: Path) -> Iterator[NewFleet]:
         yield new_fleet
 
 
-@pytest.fixture(params=[RabbitNode, Redis], ids=["rabbitmq", "redis"])
+@pytest.fixture(
+    params=[
+        pytest.param(RabbitNode, id="rabbitmq"),
+        pytest.param(Redis, id="redis", marks=pytest.mark.long),
+    ]
+)
 def broker(
     request: pytest.FixtureRequest, tmp_path: Path, missing: Missing
 ) -> Iterator[RabbitNode | Redis]:

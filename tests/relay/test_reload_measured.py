@@ -41,7 +41,7 @@ def installed(tmp_path: Path) -> Installed:
     return Installed(tmp_path / "installed")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def sites(
     request: pytest.FixtureRequest, tmp_path: Path, system: Flow, installed: Installed
 ) -> Iterator[Sequence[Site]]:

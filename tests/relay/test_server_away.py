@@ -170,7 +170,8 @@ def test_a_standby_that_takes_over_has_all_that_was_acknowledged(
         standby.promote()
 
         eventually(lambda: _post(client, "m10") == 200)
-        eventually(lambda: _is(database, {"crm": {"delivered": 11}}))
+        # A claim that was broken off waits for the end of its lease.
+        eventually(lambda: _is(database, {"crm": {"delivered": 11}}), seconds=60)
     seen = {view.event.message_id for view in Queries(database).events()}
     assert seen == {*names, "m10"}
     database.close()
