@@ -10,6 +10,7 @@ from connectors.base import Event
 from relay.config.effective import version_if_complete
 from relay.config.model import Config, Endpoint
 from relay.rules import paths, payload, routing
+from relay.rules.hours import Hours
 from relay.rules.payload import Unreadable
 from relay.rules.routing import Route
 from relay.rules.scheme import Header, Scheme
@@ -32,6 +33,8 @@ class Intake:
     dedupe_horizon: timedelta | None
     judge: Judge | None
     scheme: Scheme
+    #: When the business is open.
+    hours: Hours | None
     #: Secrets as bytes; none: the endpoint takes what is not signed.
     keys: Sequence[bytes]
     #: The version of the config.
@@ -45,6 +48,7 @@ class Intake:
             dedupe_horizon=config.dedupe_horizon,
             judge=judge,
             scheme=endpoint.signature.scheme,
+            hours=config.hours,
             keys=endpoint.signing_keys,
             config=version_if_complete(config),
         )
@@ -100,7 +104,7 @@ class Intake:
             charset=charset,
             key=key,
             meaning=payload.meaning(read),
-            match=routing.match(event, self.routes),
+            match=routing.match(event, self.routes, hours=self.hours),
             standing="stale" if self._is_stale(event) else "accepted",
             on_duplicate=endpoint.on_duplicate,
             admission=admission,

@@ -221,9 +221,10 @@ def replay(
     point_out_changes(config, database)
     store = Recovery(database)
     options = replace(options, config=version_if_complete(config))
+    hours = config.hours
 
     def decide(found: FoundEvent) -> recovery.Replay:
-        today = routing.match(found.event, config.routes).destinations
+        today = routing.match(found.event, config.routes, hours=hours).destinations
         return recovery.replay(found, today, only=only, again=again)
 
     if names:

@@ -192,12 +192,13 @@ def _refer(document: Document, values: Mapping[str, Any]) -> None:
                 if name not in endpoints:
                     have = ", ".join(endpoints) or "none"
                     document.fault(place, f'no endpoint named "{name}" (have: {have})')
-        if not values.get("sentiment"):
-            for place, _ in _named(route.get("when"), "sentiment", ("routes", index, "when")):
-                document.fault(
-                    place,
-                    "no event has a sentiment without sentiment: vader at the top of the file",
-                )
+        for key, needs, said in (
+            ("sentiment", "sentiment", "no event has a sentiment without sentiment: vader"),
+            ("hours", "business_hours", "nobody knows the hours without business_hours"),
+        ):
+            if not values.get(needs):
+                for place, _ in _named(route.get("when"), key, ("routes", index, "when")):
+                    document.fault(place, f"{said} at the top of the file")
     _tell_apart(document, list(_mappings(values.get("endpoints"))))
     _reach(document, values)
 
@@ -265,7 +266,8 @@ def _checked(
         for each in errors:
             if each["type"] == "too_short" and each["loc"] in outer:
                 continue  # its items exist, but have faults of their own
-            where = (*at, *each["loc"])
+            # Pydantic marks a fault of a key, as opposed to its value.
+            where = (*at, *(part for part in each["loc"] if part != "[key]"))
             words = _words(
                 each["type"], each["msg"], where, model, depth=len(at), also=also or set()
             )

@@ -9,7 +9,7 @@ import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -30,8 +31,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from relay.rules import scheme, sentiment
+from relay.rules import hours, scheme, sentiment
 from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
+from relay.rules.hours import DAYS_PATTERN, HOURS_PATTERN, Hours
 from relay.rules.payload import DedupeField, Format
 from relay.rules.problems import Change, Kind
 from relay.rules.routing import Route
@@ -504,6 +506,89 @@ def _time_zone(value: str) -> str:
     return value
 
 
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+
+
+def _zone(name: str) -> tzinfo:
+    # A system without a time zone database knows this one, too.
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _days(written: str) -> str:
+    hours.days(written)
+    return written
+
+
+def _span(written: str) -> str:
+    hours.span(written)
+    return written
+
+
+def _date(given: object) -> date:
+    if isinstance(given, date) and not isinstance(given, datetime):
+        return given
+    try:
+        return date.fromisoformat(given if isinstance(given, str) else "")
+    except ValueError:
+        raise ValueError("write a date such as 2026-12-25") from None
+
+
+Days = Annotated[str, AfterValidator(_days), Field(json_schema_extra={"pattern": DAYS_PATTERN})]
+DayHours = Annotated[
+    str, AfterValidator(_span), Field(json_schema_extra={"pattern": HOURS_PATTERN})
+]
+Several = Annotated[tuple[DayHours, ...], Field(min_length=1)]
+DayHoursOrMore = Annotated[
+    Several,
+    BeforeValidator(
+        lambda given: given if isinstance(given, list | tuple) else [given],
+        json_schema_input_type=DayHours | Several,
+    ),
+]
+
+
+class BusinessHours(Section):
+    """When the business is open, for ``when: {hours: …}`` and for what is unusual then."""
+
+    time_zone: TimeZone | None = Field(
+        None, description="Time zone of the hours; default: the time_zone of the file"
+    )
+    days: Mapping[Days, DayHoursOrMore] = Field(
+        min_length=1,
+        description="Hours by days, such as mon-fri; a day that is not here is closed",
+        json_schema_extra={"additionalProperties": False},
+    )
+    holidays: tuple[Annotated[date, BeforeValidator(_date)], ...] = Field(
+        (), description="Dates on which no hours begin"
+    )
+
+    @field_validator("days")
+    @classmethod
+    def _each_once(cls, given: Mapping[str, Several]) -> Mapping[str, Several]:
+        of_day: dict[int, str] = {}
+        for names in given:
+            for day in hours.days(names):
+                if day in of_day:
+                    name = hours.WEEKDAYS[day]
+                    raise ValueError(
+                        f"{name} is in {of_day[day]} and in {names}: write its hours as one list"
+                    )
+                of_day[day] = names
+        return given
+
+    def resolved(self, *, time_zone: str) -> Hours:
+        """Return them for the rules; *time_zone* counts if they name none."""
+        return Hours(
+            zone=_zone(self.time_zone or time_zone),
+            week={
+                day: tuple(map(hours.span, spans))
+                for names, spans in self.days.items()
+                for day in hours.days(names)
+            },
+            holidays=frozenset(self.holidays),
+        )
+
+
 def _installed(value: str) -> str:
     if fault := sentiment.missing():
         raise ValueError(fault)
@@ -556,8 +641,11 @@ class Config(Section):
         None, description="URL that is called every minute while no problem is open"
     )
     logs: Logs = Logs()
-    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+    time_zone: TimeZone = Field(
         "UTC", description="Time zone of what people read, such as Australia/Sydney"
+    )
+    business_hours: BusinessHours | None = Field(
+        None, description="When the business is open; default: nobody knows"
     )
     sentiment: Annotated[Literal["vader"], AfterValidator(_installed)] | None = Field(
         None, description="What rates the tone of texts; needs the extra sentiment"
@@ -605,8 +693,13 @@ class Config(Section):
     @property
     def zone(self) -> tzinfo:
         """Return the time zone of what people read."""
-        # A system without a time zone database knows this one, too.
-        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
+        return _zone(self.time_zone)
+
+    @property
+    def hours(self) -> Hours | None:
+        """The hours of the business; None: the file does not say."""
+        given = self.business_hours
+        return None if given is None else given.resolved(time_zone=self.time_zone)
 
     @property
     def store_name(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import re2
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from connectors.base import Event
+from relay.rules.hours import Hours, is_open
 from relay.rules.payload import UNREADABLE, number
 from relay.rules.sentiment import Sentiment
 from relay.rules.text import Keyword, folded, keyword_of, plain, plain_pattern
@@ -113,6 +114,9 @@ class When(BaseModel):
     )
     sentiment: OneOrMore[Sentiment] = Field(None, description="How the text sounds")
     has_body: bool | None = Field(None, description="Whether the text was sent along")
+    hours: Literal["open", "closed"] | None = Field(
+        None, description="Whether it was received within business_hours"
+    )
     any_: tuple[When, ...] | None = Field(None, alias="any", description="One of these holds")
     all_: tuple[When, ...] | None = Field(None, alias="all", description="Each of these holds")
     not_: When | None = Field(None, alias="not", description="This does not hold")
@@ -189,11 +193,15 @@ class Match:
     routes: tuple[RouteCheck, ...]
 
 
-def match(event: Event, routes: Sequence[Route]) -> Match:
-    """Ask the routes in order; each one that matches adds its destinations."""
+def match(event: Event, routes: Sequence[Route], *, hours: Hours | None = None) -> Match:
+    """Ask the routes in order; each one that matches adds its destinations.
+
+    *hours*: when the business is open, for routes that ask.
+    """
     if event.type == UNREADABLE:
         return Match(destinations=(), routes=())
-    seen = event if event.body is None else replace(event, body=plain(event.body))
+    body = None if event.body is None else plain(event.body)
+    seen = _Seen(event=replace(event, body=body), hours=hours)
     checked: list[RouteCheck] = []
     for route in routes:
         checks = tuple(_checks(seen, route.when))
@@ -205,8 +213,27 @@ def match(event: Event, routes: Sequence[Route]) -> Match:
     return Match(destinations=tuple(dict.fromkeys(chosen)), routes=tuple(checked))
 
 
-def _checks(event: Event, when: When) -> Iterator[Check]:
-    """Check *event*, whose text is plain, against every condition of *when*."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """What conditions see."""
+
+    #: Its text is plain.
+    event: Event
+    hours: Hours | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the business was open when the event was received.
+
+        Not when it happened: that is by the sender's clock, legacy events do not say it, and who
+        sits at the desk now does not depend on it.
+        """
+        return self.hours is not None and is_open(self.event.received_at, self.hours)
+
+
+def _checks(seen: _Seen, when: When) -> Iterator[Check]:
+    """Check an event against every condition of *when*."""
+    event = seen.event
     for condition, saw in _values(event).items():
         wanted: tuple[str, ...] | None = getattr(when, condition)
         if wanted is not None:
@@ -240,7 +267,10 @@ def _checks(event: Event, when: When) -> Iterator[Check]:
             saw=str(has_body).lower(),
             held=has_body is when.has_body,
         )
-    yield from _combined(event, when)
+    if when.hours is not None:
+        now = "open" if seen.is_open else "closed"
+        yield Check(condition="hours", wanted=when.hours, saw=now, held=now == when.hours)
+    yield from _combined(seen, when)
 
 
 def _scalar(value: Any) -> str | None:
@@ -285,24 +315,24 @@ def _values(event: Event) -> Mapping[str, str | None]:
     }
 
 
-def _combined(event: Event, when: When) -> Iterator[Check]:
+def _combined(seen: _Seen, when: When) -> Iterator[Check]:
     if when.any_ is not None:
-        yield _group("any", event, when.any_, held=any(_holds(event, w) for w in when.any_))
+        yield _group("any", seen, when.any_, held=any(_holds(seen, w) for w in when.any_))
     if when.all_ is not None:
-        yield _group("all", event, when.all_, held=all(_holds(event, w) for w in when.all_))
+        yield _group("all", seen, when.all_, held=all(_holds(seen, w) for w in when.all_))
     if when.not_ is not None:
-        yield _group("not", event, (when.not_,), held=not _holds(event, when.not_))
+        yield _group("not", seen, (when.not_,), held=not _holds(seen, when.not_))
 
 
-def _holds(event: Event, when: When) -> bool:
-    return all(each.held for each in _checks(event, when))
+def _holds(seen: _Seen, when: When) -> bool:
+    return all(each.held for each in _checks(seen, when))
 
 
-def _group(condition: str, event: Event, parts: Sequence[When], *, held: bool) -> Check:
+def _group(condition: str, seen: _Seen, parts: Sequence[When], *, held: bool) -> Check:
     return Check(
         condition=condition,
         wanted=" | ".join(_phrase(part) for part in parts),
-        saw="; ".join(f"{c.condition}={c.saw}" for part in parts for c in _checks(event, part)),
+        saw="; ".join(f"{c.condition}={c.saw}" for part in parts for c in _checks(seen, part)),
         held=held,
     )
 

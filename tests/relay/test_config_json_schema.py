@@ -61,6 +61,10 @@ def test_the_example_is_good(validator: Draft202012Validator) -> None:
             {"to": ["a"], "when": {"from": ["+61400000000", 61400000000], "any": [
                 {"body": "x"}, {"not": {"keyword": ["STOP", "HELP"]}}]}},
         ]},
+        {"endpoints": [ENDPOINT], "business_hours": {
+            "days": {"mon-fri": "9:00-17:30", "sat": ["9:00-12:00", "13:00-15:00"]},
+            "holidays": ["2026-12-25"]},
+         "routes": [{"to": ["a"], "when": {"hours": "closed"}}]},
         {"endpoints": [ENDPOINT], "destinations": {"t": {
             "connector": "teams", "url": "x", "rate": "4/1s", "concurrency": 2, "deadline": "7s",
             "retry": {"schedule": ["1s"], "for": "1d"}, "on_dead": "hold"}}},
@@ -98,6 +102,8 @@ def _at(*path: str | int, value: Any) -> Callable[[Any], None]:
         (_at("destinations", "crm", "subdomain", value="acme"), "$.destinations.crm",
          "'subdomain' was unexpected"),
         (_at("destinations", "crm", "rate", value="fast"), "$.destinations.crm.rate", "not valid"),
+        (_at("business_hours", value={"days": {"mon": "9-17"}}), "$.business_hours", "not valid"),
+        (_at("routes", 0, "when", value={"hours": "now"}), "$.routes[0].when.hours", "not valid"),
         (_at("routes", 0, "too", value=["crm"]), "$.routes[0]", "'too' was unexpected"),
         (_at("routes", 0, "to", value=[]), "$.routes[0].to", "non-empty"),
         (_at("routes", 0, "when", value={"form": "x"}), "$.routes[0].when", "'form' does not"),

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from connectors.base import Event
+from relay.rules.hours import Hours, span
 from relay.rules.payload import UNREADABLE
 from relay.rules.routing import Check, Route, RouteCheck, When, describe, match
 
@@ -529,3 +531,36 @@ def test_a_reason_names_the_key_of_metadata_and_what_it_saw() -> None:
 def test_metadata_without_key_or_value_is_a_fault(when: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"empty: give"):
         route(when)
+
+
+OFFICE = Hours(
+    zone=ZoneInfo("Australia/Sydney"), week={0: (span("9:00-17:00"),)}, holidays=frozenset()
+)
+
+
+@pytest.mark.parametrize(
+    ("received_at", "condition", "held"),
+    [
+        (datetime(2026, 11, 22, 22, tzinfo=UTC), {"hours": "open"}, True),  # Monday, 9:00
+        (datetime(2026, 11, 22, 22, tzinfo=UTC), {"hours": "closed"}, False),
+        (datetime(2026, 11, 23, 6, tzinfo=UTC), {"hours": "closed"}, True),
+        (datetime(2026, 11, 23, 6, tzinfo=UTC), {"not": {"hours": "open"}}, True),
+    ],
+)
+def test_the_moment_of_receipt_is_within_the_hours_or_not(
+    received_at: datetime, condition: dict[str, Any], held: bool
+) -> None:
+    happened = datetime(2026, 11, 22, 23, tzinfo=UTC)
+    event = replace(EVENT, received_at=received_at, occurred_at=happened)
+
+    [asked] = match(event, [route(condition)], hours=OFFICE).routes
+
+    assert asked.matched is held
+
+
+def test_a_reason_says_whether_it_was_open() -> None:
+    event = replace(EVENT, received_at=datetime(2026, 11, 23, 6, tzinfo=UTC))
+
+    [asked] = match(event, [route({"hours": "open"})], hours=OFFICE).routes
+
+    assert asked.checks == (Check(condition="hours", wanted="open", saw="closed", held=False),)
