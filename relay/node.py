@@ -1,4 +1,4 @@
-"""This process at the store: its name, its entry among the nodes, and the pruning it does."""
+"""This process at the store: its name, its entry among the nodes, what it prunes and indexes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from relay.every import Every
 from relay.store import Database, StoreUnavailable
 from relay.store.nodes import Node, Nodes, Role
 from relay.store.prune import Pruning, Removed
+from relay.store.texts import Texts
 
 log = structlog.get_logger()
 
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 BEAT = 5.0
 #: Seconds from the start to the first pruning, between two, and between two steps of one.
 FIRST, EVERY, REST = 60.0, 3600.0, 0.05
+#: Seconds between two looks for texts to index, and between two steps of one.
+INDEX = 1.0
 #: Seconds between two looks whether there is room, and bytes of the longest write-ahead log.
 LOOK, LONGEST_LOG = 5.0, 64 << 20
 
@@ -209,3 +212,25 @@ class Pruner:
             self._owes_log = True
         if total != Removed():
             log.info("store.pruned", events=total.events, requests=total.requests, keys=total.keys)
+
+
+class Indexer:
+    """Keeps the full-text index up to what comes in, behind the accepts.
+
+    Several workers may each have one: what one of them indexes, the others leave alone.
+    """
+
+    def __init__(self, texts: Texts, *, seconds: float = INDEX) -> None:
+        self._texts = texts
+        self._loop = Every("texts", seconds, self._index, first=0.0, away=StoreUnavailable)
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def close(self) -> None:
+        """Stop after the current step."""
+        self._loop.close()
+
+    def _index(self) -> None:
+        while self._texts.index() and not self._loop.pause(REST):
+            pass

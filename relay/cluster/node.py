@@ -17,9 +17,10 @@ from relay.cluster import settings
 from relay.cluster.hints import Hints
 from relay.cluster.worker import HintedWorker
 from relay.migrations import Unusable
-from relay.node import Heartbeat, Pruner, new_name
+from relay.node import Heartbeat, Indexer, Pruner, new_name
 from relay.store import Database, Queue, StoreUnavailable
 from relay.store.prune import Pruning
+from relay.store.texts import Texts
 from relay.telling.metrics import Metrics
 from relay.telling.watch import Watch
 
@@ -76,6 +77,8 @@ class Deliveries(bootsteps.StartStopStep):
             clock=self._database.clock,
         )
         self._pruner.start()
+        self._indexer = Indexer(Texts(self._database))
+        self._indexer.start()
         self._heartbeat = Heartbeat(self._database, name=self._name, role="worker", config=config)
         self._heartbeat.start()
         self._watch = Watch(config, self._database, node=self._name)
@@ -86,6 +89,7 @@ class Deliveries(bootsteps.StartStopStep):
     def stop(self, worker: Any) -> None:
         self._worker.stop()
         self._pruner.close()
+        self._indexer.close()
         self._watch.close()
         seconds = min(DRAIN, self._ends_at - time.monotonic())
         left = self._worker.drain(seconds)

@@ -27,6 +27,7 @@ from relay.store import Database, Queries, copy
 from relay.store.checkup import BY_NODE, Checkup, Server, look_at
 from relay.store.facts import gather
 from relay.store.nodes import Nodes, NodeView
+from relay.store.texts import Texts
 
 #: A lease that ran out this long ago should have been taken over.
 LEASE_GRACE = timedelta(minutes=2)
@@ -34,6 +35,8 @@ LEASE_GRACE = timedelta(minutes=2)
 DUE_GRACE = timedelta(minutes=5)
 #: The newest event may be this far ahead of the clock.
 CLOCK_GRACE = timedelta(seconds=10)
+#: The full-text index may be this far behind.
+INDEX_GRACE = timedelta(minutes=1)
 #: The write-ahead log exceeds this size only while a reader holds an old state open.
 LARGEST_WAL = 256 << 20
 
@@ -77,6 +80,7 @@ DOCS = {
     "disk": "hosting.md#the-store",
     "wal": "hosting.md#the-store",
     "files": "hosting.md#the-store",
+    "texts": "watching.md#find-it",
     "connections": "hosting.md#the-store",
     "standbys": "hosting.md#the-store",
     "server clock": "hosting.md#the-store",
@@ -203,6 +207,7 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
         server = look_at(database)
         alive = sum(view.state == "alive" for view in views)
         yield from examine_server(server, nodes=alive, now=wall())
+    yield _texts(database, now=now)
     yield _clock(checkup.newest_event(), now=now)
     yield _proxy(config)
 
@@ -261,6 +266,18 @@ def _problems(config: Config, database: Database, *, now: datetime) -> Iterator[
         if each.kind in PROBLEMS:
             severity: Severity = "notice" if each.kind in ADVICE else "degraded"
             yield Finding(check=PROBLEMS[each.kind], severity=severity, said=each.said)
+
+
+def _texts(database: Database, *, now: datetime) -> Finding:
+    # Advice, because no event is lost or late by it.
+    lag = Texts(database).lag()
+    if lag.newer is not None and lag.newer < now - INDEX_GRACE:
+        said = f"texts since {shown_time(lag.newer)} are not indexed: is a worker running?"
+        return Finding(check="texts", severity="notice", said=said)
+    if lag.older is not None:
+        said = f"a worker is indexing texts from before {shown_time(lag.older)}: --text finds more"
+        return Finding(check="texts", severity="notice", said=f"{said} when it is done")
+    return Finding(check="texts", severity="good", said="the texts of all events are indexed")
 
 
 def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:

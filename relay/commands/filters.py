@@ -13,6 +13,7 @@ from relay.commands.options import Command, Moment, Number, Text, json_option, l
 from relay.config.model import Config
 from relay.rules import text
 from relay.rules.delivery import State
+from relay.rules.wording import Wording
 from relay.store.search import Filter
 
 #: Digits of a number's end that say enough: fewer fit too many customers.
@@ -36,6 +37,18 @@ class NumberEnd(Text):
         return ending
 
 
+class Words(Text):
+    """Words of a text, the last of which may be the beginning of one."""
+
+    name = "words"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
+        wording = Wording.of(super().convert(value, param, ctx))
+        if wording is None:
+            self.fail(f"{value!r}: nothing to search for: write a word or a number", param)
+        return wording
+
+
 EVENT_FILTERS = (
     click.option(
         "--since",
@@ -46,6 +59,12 @@ EVENT_FILTERS = (
     click.option("--endpoint", type=Text(), help="Only events of this endpoint."),
     click.option("--customer", type=Number(), help="Only events of this customer's number."),
     click.option("--type", "type_", type=Text(), help="Only events of this type (SMS_REPLY)."),
+)
+text_option = click.option(
+    "--text",
+    "wording",
+    type=Words(),
+    help="Only those with all of these words, the last of which may go on.",
 )
 FORMATS = (
     json_option,
@@ -61,6 +80,7 @@ def listing(*standings: str) -> Callable[[Command], Command]:
     options = (
         click.option("--customer", "ending", type=NumberEnd(),
                      help="Only those of this customer: a number or its last digits."),
+        text_option,
         click.option("--message-id", type=Text(), help="Only those with this messageId."),
         click.option("--since", type=Moment(),
                      help="Only those since: 2h or 3d (ago), 2026-11-24, 2026-11-24T09:00Z."),
@@ -84,7 +104,8 @@ def listing(*standings: str) -> Callable[[Command], Command]:
             *, as_json: bool, as_csv: bool, states: Sequence[str], type_: str | None, **given: Any
         ) -> None:
             names = (
-                "ending", "message_id", "since", "until", "destinations", "endpoint", "standings",
+                "ending", "wording", "message_id", "since", "until", "destinations", "endpoint",
+                "standings",
             )  # fmt: skip
             of_filter = {name: given.pop(name) for name in names}
             check_span(of_filter["since"], of_filter["until"])

@@ -8,7 +8,7 @@ from relay.clock import wall
 from relay.commands import conversations, listings, output
 from relay.commands import explain as explanation
 from relay.commands.explain import Circumstances
-from relay.commands.filters import Format, NumberEnd, listing
+from relay.commands.filters import Format, NumberEnd, listing, text_option
 from relay.commands.options import (
     Text,
     existing,
@@ -21,6 +21,7 @@ from relay.commands.options import (
 from relay.commands.running import point_out_changes
 from relay.commands.tables import failure, print_lines
 from relay.config.model import Config
+from relay.rules.wording import Wording
 from relay.store import Queries
 from relay.store.nodes import Nodes
 from relay.store.search import Filter, Unknown
@@ -38,6 +39,7 @@ def events(config: Config, which: Filter, format: Format, limit: int | None, fol
     \b
     Examples: gofax-relay events --limit 20
               gofax-relay events --customer 345678 --since 2d
+              gofax-relay events --text 'invoice overd' --limit 20
               gofax-relay events --state dead --csv > dead.csv
               gofax-relay events --follow --destination crm
     """
@@ -52,10 +54,16 @@ def events(config: Config, which: Filter, format: Format, limit: int | None, fol
 @click.argument("number", type=NumberEnd())
 @store_option
 @json_option
+@text_option
 @limit_option
 @hide_text_option
 def conversation(
-    number: str, config: Config, as_json: bool, limit: int | None, hide_text: bool
+    number: str,
+    config: Config,
+    as_json: bool,
+    wording: Wording | None,
+    limit: int | None,
+    hide_text: bool,
 ) -> None:
     """Show everything with one customer: texts and deliveries over all destinations, in order.
 
@@ -65,10 +73,14 @@ def conversation(
     Examples: gofax-relay conversation '0412 345 678'
               gofax-relay conversation 345678 --limit 10
     """
-    views = list(queries_of(config).events(Filter(ending=number), limit=limit))
+    wanted = Filter(ending=number, wording=wording)
+    views = list(queries_of(config).events(wanted, limit=limit))
     customers = sorted({view.event.customer or "" for view in views})
     if not views:
-        raise failure("no events with this customer; gofax-relay prune may have removed them")
+        which = " and these words" if wording else ""
+        raise failure(
+            f"no events with this customer{which}; gofax-relay prune may have removed them"
+        )
     if len(customers) > 1:
         which = ", ".join(customers[:LISTED]) + (", …" if len(customers) > LISTED else "")
         raise failure(f"several customers' numbers end so: {which}")

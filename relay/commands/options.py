@@ -15,7 +15,7 @@ import click
 
 from relay import destinations, migrations
 from relay.clock import wall
-from relay.commands.tables import ZONE, zone
+from relay.commands.tables import ZONE, shown_time, zone
 from relay.config.document import FILE, VARIABLE, ConfigError, Document
 from relay.config.load import Need, load_document
 from relay.config.model import LONGEST_AGE, Config
@@ -214,4 +214,9 @@ def existing(config: Config) -> Database:
 
 def queries_of(config: Config) -> Queries:
     """Return the queries of the store of *config*, which must exist."""
-    return Queries(existing(config))
+    return Queries(existing(config), tell=_note)
+
+
+def _note(said: str, time: datetime | None) -> None:
+    """Tell what a person should know of a search, beside what it found."""
+    click.echo(f"note: {said.format(time=time and shown_time(time))}", err=True)

@@ -14,7 +14,7 @@ import structlog
 from relay import destinations, logs
 from relay.config.model import Config
 from relay.leases import Intervals
-from relay.node import Heartbeat, Pruner
+from relay.node import Heartbeat, Indexer, Pruner
 from relay.processes.process import (
     DRAIN,
     END,
@@ -29,6 +29,7 @@ from relay.processes.process import (
 )
 from relay.store import Queue, connect
 from relay.store.prune import Pruning
+from relay.store.texts import Texts
 from relay.telling.counts import Counts
 from relay.telling.metrics import Metrics
 from relay.telling.watch import Watch
@@ -96,6 +97,8 @@ def run_worker(config: Config, counts: Counts, ready: Ready) -> None:
         clock=database.clock,
     )
     pruner.start()
+    indexer = Indexer(Texts(database))
+    indexer.start()
     heartbeat = Heartbeat(database, name=node, role="worker", config=config)
     heartbeat.start()
     watch = Watch(config, database, node=node)
@@ -108,6 +111,7 @@ def run_worker(config: Config, counts: Counts, ready: Ready) -> None:
     listener.close()
     watch.close()
     pruner.close()
+    indexer.close()
     left = worker.drain(patience)
     queue.close()
     worker.close()

@@ -77,6 +77,13 @@ class Ending:
         )
 
 
+def texts_in(raw: bytes) -> Iterator[str]:
+    """Yield what a JSON or form body, which may be cut, says: read as either."""
+    for body in _decoded(raw):
+        yield "\n".join(value for value, _ in _json_strings(body))
+        yield unquote_plus(body)
+
+
 def _national(number: str) -> str | None:
     """Return the digits after the country code; None if *number* has none."""
     try:

@@ -8,11 +8,12 @@ and :class:`~relay.store.read.Queries` tests the others on the events found, pag
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -20,12 +21,24 @@ from relay.rules.delivery import State
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.search import Filter, ends_with
+from relay.store.texts import Texts
 from relay.store.values import is_of_kind
 
 #: Entries of an index that are read together.
 PAGE = 200
 #: Entries up to which the ways through the indexes are compared.
 COUNTED = 1000
+#: Events with the words looked for among which the newest that match everything are.
+LOOKED_AT = 5000
+
+#: Is told what a person should know of a search; the time is one to be shown.
+Tell = Callable[[str, datetime | None], None]
+#: What a search may tell.
+TOO_WIDE = (
+    "many events have these words: only the newest {number:,} of them were looked at;"
+    " give more words or another option"
+)
+NOT_INDEXED = "texts of events before {time} are not indexed yet: they are found later"
 
 _d, _e = schema.deliveries.c, schema.events.c
 _LISTED: sa.ColumnElement[str] = sa.literal_column(schema.LISTED.text, sa.Text())
@@ -61,29 +74,77 @@ class _Range:
             after = mine < that if newest_first else mine > that
 
 
-#: Ranges of one index that together hold every match; the last column names the event.
-_Way = Sequence[_Range]
+@dataclass(frozen=True, kw_only=True)
+class _WithWords:
+    """The events whose texts may have the words that *wanted* looks for."""
+
+    database: Database
+    wanted: Filter
+
+    def size(self, db: sa.Connection) -> int:
+        some = islice(self.walk(self.database), COUNTED)
+        return sum(1 for _ in some)
+
+    def walk(self, database: Database, *, newest_first: bool = True) -> Iterator[Any]:
+        assert self.wanted.wording is not None and newest_first
+        found = Texts(database).find(
+            self.wanted.wording, since=self.wanted.since, until=self.wanted.until
+        )
+        return ((seq,) for seq in found)
+
+
+class _Part(Protocol):
+    def size(self, db: sa.Connection) -> int: ...
+
+    def walk(self, database: Database, *, newest_first: bool) -> Iterator[Any]: ...
+
+
+#: Parts of one index that together hold every match, and whether they name events by their ids.
+_Way = tuple[Sequence[_Part], bool]
 
 
 def pages(
-    database: Database, wanted: Filter, *, newest_first: bool, size: int = PAGE
+    database: Database,
+    wanted: Filter,
+    *,
+    newest_first: bool,
+    size: int = PAGE,
+    look_at: int = LOOKED_AT,
+    tell: Tell = lambda said, time: None,
 ) -> Iterator[Sequence[int]]:
-    """Yield the numbers of the events that *wanted* may match, *size* by *size*."""
+    """Yield the numbers of the events that *wanted* may match, *size* by *size*.
+
+    If it looks for words, the newest come first in any case, and no more than *look_at*; *tell* is
+    told if there are more.
+    """
+    newest_first = newest_first or wanted.wording is not None
     if (few := _few(wanted)) is not None:
         with database.reading() as db:
             seqs = sorted(db.scalars(sa.select(_e.seq).where(few)), reverse=newest_first)
         yield from _batches(iter(seqs), size)
         return
     with database.reading() as db:
-        # The first of equals is taken: a span of time ends where its events do.
-        by_all = _by_time(wanted), _by_delivery(db, wanted), _by_kind(db, wanted)
+        # The first of equals is taken: texts are bounded, a span of time ends where its events do.
+        by_all = (
+            _by_words(database, wanted),
+            _by_time(wanted),
+            _by_delivery(db, wanted),
+            _by_kind(db, wanted),
+        )
         ways = [way for way in by_all if way is not None]
-        way = min(ways, key=lambda way: sum(each.size(db) for each in way), default=_ALL)
-    walks = [each.walk(database, newest_first=newest_first) for each in way]
+        way = _narrowest(db, ways)
+    if wanted.wording is not None and (older := Texts(database).lag().older) is not None:
+        tell(NOT_INDEXED, older)
+    parts, by_id = way
+    walks = [each.walk(database, newest_first=newest_first) for each in parts]
     entries = heapq.merge(*walks, reverse=newest_first)
     names = (name for name, _ in groupby(entry[-1] for entry in entries))
-    by_id = bool(way) and way[0].columns[-1] is _d.event_id
+    yielded = 0
     for page in _batches(names, size):
+        if wanted.wording is not None and yielded >= look_at:
+            tell(TOO_WIDE.format(number=yielded), None)
+            return
+        yielded += len(page)
         yield _seqs(database, page) if by_id else page
 
 
@@ -106,15 +167,29 @@ def _few(wanted: Filter) -> sa.ColumnElement[bool] | None:
     return None if wanted.ending is None else ends_with(wanted.ending)
 
 
+def _narrowest(db: sa.Connection, ways: Sequence[_Way]) -> _Way:
+    """Return the way that leaves the fewest events."""
+    if len(ways) < 2:
+        return ways[0] if ways else _ALL
+    return min(ways, key=lambda way: sum(each.size(db) for each in way[0]))
+
+
+def _by_words(database: Database, wanted: Filter) -> _Way | None:
+    if wanted.wording is None:
+        return None
+    return [_WithWords(database=database, wanted=wanted)], False
+
+
 def _by_delivery(db: sa.Connection, wanted: Filter) -> _Way | None:
     if not (wanted.destinations or wanted.states):
         return None
-    return [
+    ranges = [
         _Range(columns=(_d.event_id,), where=(is_listed(name, state),))
         for name, state in listed(db)
         if not wanted.destinations or name in wanted.destinations
         if not wanted.states or state in wanted.states
     ]
+    return ranges, True
 
 
 def _by_kind(db: sa.Connection, wanted: Filter) -> _Way | None:
@@ -124,7 +199,7 @@ def _by_kind(db: sa.Connection, wanted: Filter) -> _Way | None:
         is_of_kind, standings=wanted.standings, endpoint=wanted.endpoint, type=wanted.type
     )
     kinds = filter(asked, _distinct(db, _e.kind, schema.events))
-    return [_Range(columns=(_e.seq,), where=(_e.kind == each,)) for each in kinds]
+    return [_Range(columns=(_e.seq,), where=(_e.kind == each,)) for each in kinds], False
 
 
 def _by_time(wanted: Filter) -> _Way | None:
@@ -132,10 +207,11 @@ def _by_time(wanted: Filter) -> _Way | None:
         *([] if wanted.since is None else [_e.received_at >= wanted.since]),
         *([] if wanted.until is None else [_e.received_at < wanted.until]),
     ]
-    return [_Range(columns=(_e.received_at, _e.seq), where=tuple(bounds))] if bounds else None
+    columns = _e.received_at, _e.seq
+    return ([_Range(columns=columns, where=tuple(bounds))], False) if bounds else None
 
 
-_ALL: _Way = [_Range(columns=(_e.seq,), where=())]
+_ALL: _Way = [_Range(columns=(_e.seq,), where=())], False
 
 
 def _distinct(db: sa.Connection, column: sa.ColumnElement[str], table: sa.Table) -> Iterator[str]:
@@ -153,5 +229,7 @@ def _seqs(database: Database, ids: Sequence[str]) -> Sequence[int]:
 
 
 def _batches(names: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Yield *size* names, then more and more together: whoever goes on found few among them."""
     while page := list(islice(names, size)):
         yield page
+        size = max(size, min(2 * size, PAGE))

@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay.store import schema
+from relay.store import schema, texts
 from relay.store.database import Database, StoreUnavailable
 
 #: Rows that are read and written together.
@@ -33,8 +33,8 @@ TABLES: Sequence[sa.Table] = [
 
 #: The mark of an incomplete copy, in both stores; the mark of a source whose copy is complete.
 COPYING, MOVED = "copying", "moved"
-#: Marks that belong to one store alone.
-_OWN = (COPYING, MOVED, "serves")
+#: Marks that belong to one store alone; the copy indexes its texts itself.
+_OWN = (COPYING, MOVED, "serves", *texts.MARKS)
 
 _NOTES = sa.table("copy_notes", sa.column("n"), sa.column("relation"), sa.column("row_key"))
 #: What happens to rows, and the name of the row in the trigger for it.

@@ -124,9 +124,13 @@ class PostgresDatabase(Database):
 
         New rows overwrite it; the server's log and its backups are out of reach.
         """
-        names = ", ".join(table.name for table in schema.metadata.sorted_tables)
+        names = ", ".join([*(table.name for table in schema.metadata.sorted_tables), "texts"])
         with self._translated(), closing(_connect(_options(self.url), autocommit=True)) as db:
             db.execute(f"VACUUM {names}")
+            # Such an index keeps each word that it ever had. One that was not finished is left by
+            # whoever was stopped here.
+            db.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_texts_words_ccnew")
+            db.execute("REINDEX INDEX CONCURRENTLY ix_texts_words")
 
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:
         return bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key(name)))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from relay.rules.mentions import Mentions
 from relay.store import backup, refused, schema, traces
 from relay.store.database import Database, OutOfRoom
 from relay.store.lanes import forget_empty, lock_lanes, promote
+from relay.store.texts import MERGE_EVERY, Texts
 from relay.store.traces import Elsewhere
 
 #: Rows that one transaction looks at.
@@ -61,6 +62,7 @@ class Pruning:
     ) -> None:
         """*clock*: replaces the clock of the store."""
         self._database = database
+        self._texts = Texts(database)
         self._dry_run = dry_run
         self._size = step
         self._clock = clock or database.clock
@@ -83,6 +85,7 @@ class Pruning:
             yield from self._prune_refused(refused_before)
         if keys_before is not None:
             yield from self._prune_keys(keys_before)
+        yield from self._forget_words(every=MERGE_EVERY)
 
     def erase(self, number: str) -> Iterator[Removed]:
         """Remove every event of the customer *number*, delivered or not, yielding after each step.
@@ -90,13 +93,20 @@ class Pruning:
         Refused requests that mention the customer or one of the texts are removed too, and words
         of people that do are blanked. An event that is being delivered stays: erase again later.
         """
-        mentions = Mentions(number, self._texts(number))
+        mentions = Mentions(number, self._texts_of(number))
         # Events go last, because an interrupted erasure needs their texts to find the rest.
         yield from self._erase_refused(mentions)
         yield from self._erase_words(mentions)
         yield from self._erase_events(number)
+        yield from self._forget_words()
 
-    def _texts(self, number: str) -> set[str]:
+    def _forget_words(self, *, every: timedelta = timedelta()) -> Iterator[Removed]:
+        """Take removed words out of the full-text index, unless that was done lately."""
+        if not self._dry_run:
+            for _ in self._texts.merge(every=every):
+                yield Removed()
+
+    def _texts_of(self, number: str) -> set[str]:
         """Return the texts of the customer's events."""
         texts: set[str] = set()
         after = 0
@@ -257,6 +267,8 @@ class Pruning:
         once everything is locked, in the order in which the others lock it.
         """
         likely = set(event_ids) - self._kept(db, event_ids, keep)
+        if likely and not self._dry_run:
+            self._texts.hold(db)
         lane_ids = {row.lane_id for row in self._hanging(db, likely)}
         kept: set[str] = set()
         if not self._dry_run:
@@ -277,6 +289,8 @@ class Pruning:
         self._delete(db, _deliveries, _deliveries.c.id.in_(delivery_ids))
         if not self._dry_run:
             traces.forget_undo(db, going)
+            these = sa.select(_events.c.seq).where(_events.c.id.in_(going))
+            self._texts.remove(db, db.scalars(these).all())
         requests = self._delete(db, _requests, _requests.c.event_id.in_(going))
         self._delete(db, _events, _events.c.id.in_(going))
         if not self._dry_run:

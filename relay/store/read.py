@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
 from relay.rules.health import Pause
 from relay.store import candidates, schema, search
+from relay.store.candidates import Tell
 from relay.store.database import Database
 from relay.store.search import Filter
 from relay.store.values import (
@@ -32,20 +33,31 @@ from relay.store.values import (
     request_of,
 )
 
+T = TypeVar("T")
+
 #: Events are read in pages, so that a listing does not hold a transaction open.
 _PAGE = 200
+#: The text of the event that a request brought again, in a row of requests.
+_SAID = "said"
 #: How many more events than were asked for are looked at together: some may not match.
 _SPARE = 5
 
 #: Matches everything.
 ALL = Filter()
+#: How many of the newest requests that brought no event are searched for words.
+SEARCHED = 5000
+SOME_SEARCHED = (
+    "requests that brought no event: only the newest {number:,} were searched for the words"
+)
 
 
 class Queries:
     """Reads events, deliveries, attempts and requests."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, tell: Tell = lambda said, time: None) -> None:
+        """*tell*: is told what a person should know of what was found."""
         self._database = database
+        self._tell = tell
 
     def first_event_of(self, customer: str) -> datetime | None:
         """Return when the first event of *customer* that is here was received."""
@@ -71,7 +83,7 @@ class Queries:
         seq = schema.events.c.seq
         last = self._before_newest(seq, among)
         chosen = _events().where(seq > last, *_conditions(wanted)).order_by(seq)
-        return [view for _, view in self._page(chosen)]
+        return self._views([row for row in self._rows(chosen) if search.says(row["body"], wanted)])
 
     def event(self, name: str) -> EventView | None:
         """Return the event with the id or messageId *name*, with everything that belongs to it.
@@ -137,7 +149,8 @@ class Queries:
         brought again; a refused request says it in its body.
         """
         if wanted != ALL:
-            brought, others = self._brought(wanted, limit=limit), self._others(wanted)
+            others = self._others(wanted, after=self._before_searched(wanted))
+            brought = self._brought(wanted, limit=limit)
             matching = heapq.merge(brought, others, key=lambda request: request.at)
             yield from matching if limit is None else deque(matching, maxlen=limit)
             return
@@ -154,43 +167,66 @@ class Queries:
     def _found(self, wanted: Filter, *, limit: int | None) -> Iterator[EventView]:
         pages = self._matching(_events(), wanted, limit=limit)
         views = (view for page in pages for view in self._views(page))
-        yield from views if limit is None else [*islice(views, limit)][::-1]
+        yield from [*islice(views, limit)][::-1] if _newest_first(wanted, limit) else views
 
     def _brought(self, wanted: Filter, *, limit: int | None) -> Iterator[Request]:
         pages = self._matching(_brought(), wanted, limit=limit)
         found = (request_of(row) for page in pages for row in page)
-        yield from found if limit is None else [*islice(found, limit)][::-1]
+        yield from [*islice(found, limit)][::-1] if _newest_first(wanted, limit) else found
 
     def _others(self, wanted: Filter, *, after: int = 0) -> Iterator[Request]:
         """Yield the requests that brought no event and that *wanted* matches."""
         c = schema.requests.c
         joined = schema.requests.outerjoin(schema.events, schema.events.c.id == c.event_id)
-        chosen = sa.select(schema.requests).select_from(joined).where(*_of_request(wanted))
-        for request in self._all(chosen, c.seq, after, load_request):
-            if request.event_id is not None or search.says(request, wanted):
+        columns = schema.requests, schema.events.c.body.label(_SAID)
+        chosen = sa.select(*columns).select_from(joined).where(*_of_request(wanted))
+        for row in self._all(chosen, c.seq, after, lambda row: row):
+            request = load_request(row, leave_out=(_SAID,))
+            if request.event_id is None:
+                if search.refused_says(request, wanted):
+                    yield request
+            elif search.says(row[_SAID], wanted):
                 yield request
+
+    def _before_searched(self, wanted: Filter) -> int:
+        """Return the number of the last request that is not searched; 0 if all are."""
+        if wanted.wording is None:
+            return 0
+        last = self._before_newest(schema.requests.c.seq, SEARCHED)
+        if last:
+            self._tell(SOME_SEARCHED.format(number=SEARCHED), None)
+        return last
 
     def _matching(
         self, chosen: sa.Select[Any], wanted: Filter, *, limit: int | None
     ) -> Iterator[Sequence[sa.RowMapping]]:
         """Yield the rows of events that *wanted* matches, page by page.
 
-        The oldest come first, or the newest if there is a *limit*.
+        The oldest come first, or the newest as :func:`_newest_first` says.
         """
         seq = schema.events.c.seq
-        newest_first = limit is not None
+        newest_first = _newest_first(wanted, limit)
         size = _PAGE if limit is None else min(_PAGE, limit + _SPARE)
         chosen = chosen.where(*_conditions(wanted)).order_by(seq.desc() if newest_first else seq)
-        for seqs in candidates.pages(self._database, wanted, newest_first=newest_first, size=size):
-            yield self._rows(chosen.where(seq.in_(seqs)))
+        for seqs in candidates.pages(
+            self._database,
+            wanted,
+            newest_first=newest_first,
+            size=size,
+            look_at=max(candidates.LOOKED_AT, limit or 0),
+            tell=self._tell,
+        ):
+            rows = self._rows(chosen.where(seq.in_(seqs)))
+            yield [row for row in rows if search.says(row["body"], wanted)]
 
     def recent_requests(self, wanted: Filter, *, among: int) -> Sequence[Request]:
         """Return those of the newest *among* requests of each kind that *wanted* matches."""
         events, requests = schema.events.c.seq, schema.requests.c.seq
         first = self._before_newest(events, among)
-        brought = self._rows(_brought().where(events > first, *_conditions(wanted)))
+        rows = self._rows(_brought().where(events > first, *_conditions(wanted)))
+        brought = [request_of(row) for row in rows if search.says(row["body"], wanted)]
         others = self._others(wanted, after=self._before_newest(requests, among))
-        return sorted([*map(request_of, brought), *others], key=lambda request: request.at)
+        return sorted([*brought, *others], key=lambda request: request.at)
 
     def _merged(self, *, after_event: int, after_request: int) -> Iterator[Request]:
         """Yield the requests that brought events and those that did not, by their time."""
@@ -204,8 +240,8 @@ class Queries:
         wanted: sa.Select[Any],
         seq: sa.Column[Any],
         last: int,
-        load: Callable[[sa.RowMapping], Request],
-    ) -> Iterator[Request]:
+        load: Callable[[sa.RowMapping], T],
+    ) -> Iterator[T]:
         """Yield rows page by page."""
         while rows := self._rows(wanted.where(seq > last).order_by(seq).limit(_PAGE)):
             yield from map(load, rows)
@@ -276,7 +312,14 @@ class Queries:
         ]
 
 
+def _newest_first(wanted: Filter, limit: int | None) -> bool:
+    """Return whether the newest are looked for: of many with the same words no others are."""
+    return limit is not None or wanted.wording is not None
+
+
 def _conditions(wanted: Filter) -> Sequence[sa.ColumnElement[bool]]:
+    """Return all conditions of *wanted* except that of :func:`search.says`."""
+    wanted = replace(wanted, wording=None)
     return [*search.of_event(wanted), *search.of_delivery_of_event(wanted)]
 
 
@@ -298,7 +341,7 @@ def _of_request(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
     )
     if of_event != unset:
         brought = sa.and_(c.event_id.is_not(None), *_conditions(of_event))
-        said_in_body = replace(of_event, ending=None) == unset
+        said_in_body = replace(of_event, ending=None, wording=None) == unset
         yield sa.or_(brought, c.event_id.is_(None)) if said_in_body else brought
 
 
@@ -309,9 +352,9 @@ def _events() -> sa.Select[Any]:
 
 
 def _brought() -> sa.Select[Any]:
-    """Select what the events keep of their requests, without the payloads."""
+    """Select what the events keep of their requests, with the texts, without the payloads."""
     c = schema.events.c
-    columns = (c.seq, c.id, c.standing, c.endpoint, c.message_id, c.received_at,
+    columns = (c.seq, c.id, c.standing, c.endpoint, c.message_id, c.received_at, c.body,
                c.request_id, c.remote, c.reason, c.headers)  # fmt: skip
     return sa.select(*columns).where(c.request_id.is_not(None))
 

@@ -12,8 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay.rules.delivery import State
-from relay.rules.mentions import Ending
+from relay.rules.mentions import Ending, texts_in
 from relay.rules.recovery import FoundDelivery, FoundEvent, Latest
+from relay.rules.wording import Wording
 from relay.store import schema
 from relay.store.ids import shortened
 from relay.store.values import Request, load_event
@@ -46,6 +47,8 @@ class Filter:
     standings: Sequence[str] = ()
     #: The customer's number from its end, as :func:`relay.rules.text.ending` writes it.
     ending: str | None = None
+    #: Words of the text, which :func:`says` tests: no condition of SQL can.
+    wording: Wording | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -238,6 +241,8 @@ _STOPPED = sa.text("deliveries.state IN ('dead', 'held')")
 
 
 def of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+    # Without it, what has other words would be meant as well.
+    assert wanted.wording is None
     if wanted.since is not None:
         yield _e.received_at >= wanted.since
     if wanted.until is not None:
@@ -256,9 +261,17 @@ def of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
         yield ends_with(wanted.ending)
 
 
-def says(request: Request, wanted: Filter) -> bool:
+def says(body: str | None, wanted: Filter) -> bool:
+    """Return whether the text of an event has the words that *wanted* looks for."""
+    return wanted.wording is None or wanted.wording.is_in(body or "")
+
+
+def refused_says(request: Request, wanted: Filter) -> bool:
     """Return whether the body of a refused request has what *wanted* looks for in events."""
-    return wanted.ending is None or Ending(wanted.ending).in_body(request.body or b"")
+    body = request.body or b""
+    if wanted.wording and not any(map(wanted.wording.is_in, texts_in(body))):
+        return False
+    return wanted.ending is None or Ending(wanted.ending).in_body(body)
 
 
 def of_delivery_of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:

@@ -376,9 +376,10 @@ def load_pauses(db: sa.Connection) -> dict[str, Pause]:
     return {name: pause for name, pause in pauses.items() if pause is not None}
 
 
-def load_request(row: sa.RowMapping) -> Request:
-    """Make the request of a row."""
-    values = {str(name): value for name, value in row.items() if name not in ("seq", "size")}
+def load_request(row: sa.RowMapping, *, leave_out: Sequence[str] = ()) -> Request:
+    """Make the request of a row; *leave_out*: columns that are none of its own."""
+    unneeded = "seq", "size", *leave_out
+    values = {str(name): value for name, value in row.items() if name not in unneeded}
     return Request(**{**values, "headers": json.loads(row["headers"])})
 
 

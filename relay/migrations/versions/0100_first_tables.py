@@ -329,6 +329,24 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_attempts_delivery_id"), "attempts", ["delivery_id"], unique=False)
     op.create_index("ix_attempts_started", "attempts", ["destination", "started_at"], unique=False)
+    for statement in _TEXTS[op.get_context().dialect.name]:
+        op.execute(statement)
+
+
+#: The full-text index. Words come in the form in which they are looked for.
+_TEXTS = {
+    "sqlite": [
+        "CREATE VIRTUAL TABLE texts USING fts5"
+        " (words, tokenize = 'ascii', detail = 'none', columnsize = 0)"
+    ],
+    "postgresql": [
+        "CREATE TABLE texts (seq bigint NOT NULL, words tsvector NOT NULL,"
+        " CONSTRAINT pk_texts PRIMARY KEY (seq))",
+        # What is not sorted into the index yet is read by each search.
+        "CREATE INDEX ix_texts_words ON texts USING gin (words)"
+        " WITH (gin_pending_list_limit = 1024)",
+    ],
+}
 
 
 def _partial(
