@@ -5,7 +5,10 @@ Flask view that does nothing but check the HMAC and parse the JSON. Both run on 
 (``wrk``) on the other; the rounds alternate, so that other load hits both alike. The figure that
 counts is the CPU time per request of each process tree.
 
-    python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 64] [--json]
+    python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 64] [--json] [--texts]
+
+With ``--texts`` the rounds alternate with others in which an indexer of texts, on the same core,
+keeps up with what comes in: what both take together is told.
 """
 
 from __future__ import annotations
@@ -73,6 +76,22 @@ Server("app", address="127.0.0.1", port={port}, interface=Interfaces.WSGI, block
     target_loader=lambda: app, wrap_loader=False)
 """
 
+INDEXER = """\
+import sys, time
+from relay.node import Indexer
+from relay.store import connect
+from relay.store.texts import Texts
+
+database = connect(sys.argv[1])
+Indexer(Texts(database)).start()
+for line in sys.stdin:
+    lag = Texts(database).lag()
+    while lag.newer or lag.older:
+        time.sleep(0.1)
+        lag = Texts(database).lag()
+    print("done", flush=True)
+"""
+
 # Each request is a new event in one of 1,000 conversations. It is signed beforehand, because
 # scripts of wrk cannot sign.
 WRK_SCRIPT = """\
@@ -122,8 +141,10 @@ def main() -> int:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     rounds: dict[str, list[Round]] = {"accept": [], "verify": []}
+    if options.texts:
+        rounds["indexed"] = []
     share = options.seconds * EVENTS_A_SECOND
-    script = write_load(folder, share * options.rounds)
+    script = write_load(folder, share * options.rounds * len(rounds))
     (folder / "config.yaml").write_text(CONFIG.format(port=_free_port(), secret=SECRET))
     verify_port = _free_port()
     (folder / "verify.py").write_text(VERIFY_ONLY.format(port=verify_port, secret=SECRET))
@@ -140,6 +161,11 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             first = number * share
             rounds["verify"].append(_load(script, verify, verify_port, options, first=first))
             rounds["accept"].append(_load(script, accept, accept_port, options, first=first))
+            if options.texts:
+                first += share * options.rounds
+                with _indexer(folder / "relay.db") as indexer:
+                    done = _load(script, accept, accept_port, options, first=first, beside=indexer)
+                rounds["indexed"].append(done)
         stored = _stored(folder / "relay.db")
     middle = {name: _median(each) for name, each in rounds.items()}
     return {
@@ -152,21 +178,60 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         ),
         "web_pss_mib": round(memory, 1),
         "stored": stored,
+        **_texts_cost(middle),
         **{name: asdict(each) for name, each in middle.items()},
         "rounds": {name: [asdict(each) for each in all_] for name, all_ in rounds.items()},
     }
 
 
+def _texts_cost(middle: Mapping[str, Round]) -> dict[str, float]:
+    """Return how much of CPU time and of speed is left when texts are indexed as well."""
+    if "indexed" not in middle:
+        return {}
+    plain, indexed = middle["accept"], middle["indexed"]
+    return {
+        "texts_cpu": round(indexed.cpu_us_per_request / plain.cpu_us_per_request, 3),
+        "texts_speed": round(indexed.requests_per_second / plain.requests_per_second, 3),
+    }
+
+
+@contextmanager
+def _indexer(store: Path) -> Iterator[psutil.Process]:
+    """Run an indexer on the server's core, which has caught up with what is there."""
+    command = [sys.executable, "-c", INDEXER, f"sqlite:///{store}"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = psutil.Popen(
+        command, **pipes, preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE)
+    )
+    try:
+        process.stdin.write(b"catch up\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"done\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=15)
+
+
 def _load(
-    script: Path, server: psutil.Process, port: int, options: argparse.Namespace, *, first: int = 0
+    script: Path,
+    server: psutil.Process,
+    port: int,
+    options: argparse.Namespace,
+    *,
+    first: int = 0,
+    beside: psutil.Process | None = None,
 ) -> Round:
-    """Post the prepared events from number *first* on, none of them twice."""
-    before = _cpu_seconds(server)
+    """Post the prepared events from number *first* on, none of them twice.
+
+    What the process *beside* takes is counted, too.
+    """
+    before = _cpu_seconds(server, beside)
     done = wrk(
         script, port, seconds=options.seconds, connections=options.connections, first=first,
         cores=LOAD_CORE,
     )  # fmt: skip
-    cpu = _cpu_seconds(server) - before
+    cpu = _cpu_seconds(server, beside) - before
     return Round(
         requests_per_second=round(done.count / done.seconds, 1),
         cpu_us_per_request=round(cpu / done.count * 1e6, 1),
@@ -292,8 +357,9 @@ def _tree(process: psutil.Process) -> Sequence[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
-    return sum(sum(each.cpu_times()[:2]) for each in _tree(process))
+def _cpu_seconds(process: psutil.Process, beside: psutil.Process | None = None) -> float:
+    both = [*_tree(process), *(_tree(beside) if beside else ())]
+    return sum(sum(each.cpu_times()[:2]) for each in both)
 
 
 def _pss(process: psutil.Process) -> float:
@@ -317,13 +383,16 @@ def _free_port() -> int:
 def _print(report: Mapping[str, object]) -> None:
     print(f"{report['date']}  python {report['python']}  {report['versions']}")
     print(f"{'':8} {'req/s':>8} {'CPU µs/req':>11} {'p50 ms':>8} {'p99 ms':>8} {'errors':>7}")
-    for name in ("verify", "accept"):
+    for name in ("verify", "accept", *(["indexed"] if "indexed" in report else [])):
         row = report[name]
         print(
             f"{name:8} {row['requests_per_second']:8.0f} {row['cpu_us_per_request']:11.1f} "
             f"{row['p50_ms']:8.1f} {row['p99_ms']:8.1f} {row['errors']:7d}"
         )
     print(f"stored: {report['stored']}")
+    if "texts_cpu" in report:
+        print(f"with an index of texts: CPU × {report['texts_cpu']}, "
+              f"speed × {report['texts_speed']}")  # fmt: skip
     print(
         f"ratio of CPU per request, verify / accept: {report['ratio']}   "
         f"receiver idle: {report['web_pss_mib']} MiB PSS"
@@ -337,6 +406,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--at-least", type=float, default=0.0, help="exit 1 below this ratio")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--texts", action="store_true", help="index texts in further rounds")
     return parser.parse_args()
 
 

@@ -7,10 +7,12 @@ same statements serve SQLite and PostgreSQL, over a handful of functions for eac
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,15 @@ from relay.store import Database, Inbox, Queue, connect, schema
 from relay.store.accept import delivery_key, lane_name
 from relay.store.ids import new_id
 from relay.store.refused import ROWS_KEPT
+from relay.store.texts import BLOCK, INDEXED, Extent, terms_of
 from relay.store.values import Arrival, Request
 
 DESTINATION, ENDPOINT, OURS = "crm", "/webhooks/gofax", "+61700000000"
 #: As short as possible: ten million of them have to fit on a disk.
 ROUTES = [Route(name="replies", when=When(), to=(DESTINATION,))]
+#: What every text says; in front of two words that few and very few events share.
+SAID = "Thanks for your message"
+PARTS, PER_ORDER = 1000, 7
 HEADERS = {"content-type": "application/json"}
 #: Time over which the events are spread: the default retention.
 KEPT = timedelta(days=90)
@@ -67,7 +73,7 @@ def body(message_id: str, *, customer: int) -> bytes:
     return (
         f'{{"eventType":"SMS_REPLY","eventTimestamp":"2025-12-04T00:24:07.112733Z",'
         f'"messageId":"{message_id}","direction":"reply","from":"{phone(customer)}","to":"{OURS}",'
-        f'"messageBody":"Thanks for your message","metadata":{{"accountId":"12345"}}}}'
+        f'"messageBody":"{SAID}","metadata":{{"accountId":"12345"}}}}'
     ).encode()
 
 
@@ -82,6 +88,11 @@ def digest(number: int) -> bytes:
 def message_name(number: int) -> str:
     """Return the messageId of the *number*-th event of a filled store."""
     return digest(number).hex()[:32]
+
+
+def words(number: int) -> str:
+    """Return what the *number*-th event of a filled store says beside what all say."""
+    return f"about part{number % PARTS} and order{number // PER_ORDER}"
 
 
 def event_name(number: int) -> str:
@@ -101,6 +112,7 @@ def fill(url: str, *, events: int, delivered: bool = True) -> None:
     with _driver(url) as driver:
         with driver.without_indexes():
             _fill(driver, events, conversations, delivered=delivered)
+            _index_texts(driver)
         driver.settle()
 
 
@@ -131,6 +143,8 @@ class _Driver:
 
     #: Selects the name and definition of each index that is not a constraint.
     indexes: str
+    #: Inserts into the full-text index what it selects of each event.
+    index_texts: str
     #: Maintenance that the server would do by itself, later.
     settling: tuple[str, ...]
 
@@ -158,6 +172,7 @@ class _Driver:
 
 class _Sqlite(_Driver):
     indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    index_texts = "INSERT INTO texts (rowid, words) SELECT seq, terms(seq, body)"
     settling = ("PRAGMA wal_checkpoint(TRUNCATE)",)
 
 
@@ -166,6 +181,11 @@ class _Postgres(_Driver):
         "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
         " AND indexname NOT IN (SELECT conname FROM pg_constraint)"
     )
+    # These texts need no folding beyond that.
+    index_texts = f"""
+        INSERT INTO texts SELECT seq, array_to_tsvector(ARRAY(
+            SELECT DISTINCT lpad(to_hex(seq >> {BLOCK}), 6, '0') || word
+            FROM unnest(string_to_array(lower(body), ' ')) AS word))"""
     settling = ("VACUUM (ANALYZE)", "CHECKPOINT")
 
 
@@ -177,6 +197,7 @@ def _driver(url: str) -> Iterator[_Driver]:
             db.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000;")
             for name, function in _FUNCTIONS.items():
                 db.create_function(name, 1, function, deterministic=True)
+            db.create_function("terms", 2, terms_of, deterministic=True)
             yield _Sqlite(db)
         return
     with psycopg.connect(url, autocommit=True) as server:
@@ -251,12 +272,19 @@ def _copy_events(driver: _Driver, first: int, *, events: int, conversations: int
     begun = datetime.now(UTC) - KEPT
     at = f"moment({begun.timestamp():.1f} + {number} * {KEPT.total_seconds() / events:.9f})"
     raw = body("MESSAGE", customer=MODEL).decode()
+    text = (
+        f"'{SAID} about part' || ({number} % {PARTS}) || ' and order' || ({number} / {PER_ORDER})"
+    )
+    changes = ("MESSAGE", message), (phone(MODEL), customer), (SAID, text)
+    written = f"'{raw}'"
+    for old, new in changes:
+        written = f"replace({written}, '{old}', {new})"
     _copy(
         driver, "events", "m.seq = 1", source=f"numbers AS n WHERE n.i < {events - first}",
         id=f"'evt_' || serial({number})", key=f"digest({number})", message_id=message,
         customer=customer, customer_ending=f"backwards({customer})",
         sender=customer, conversation=f"{customer} || '~{OURS}'",
-        raw=f"told(replace(replace('{raw}', 'MESSAGE', {message}), '{phone(MODEL)}', {customer}))",
+        raw=f"told({written})", body=text,
         occurred_at=at, received_at=at, request_id=f"'req_' || serial({number})",
     )  # fmt: skip
 
@@ -277,6 +305,14 @@ def _copy_deliveries(
             id="'att_' || substr(d.id, 5) || '_1'", delivery_id="d.id",
             started_at="d.created_at", ended_at="d.created_at",
         )  # fmt: skip
+
+
+def _index_texts(driver: _Driver) -> None:
+    """Make the full-text index as a worker would."""
+    driver.run(f"{driver.index_texts} FROM events WHERE body IS NOT NULL")
+    last = _newest(driver, "events")
+    extent = json.dumps(asdict(Extent(first=1, last=last, settled=last)))
+    driver.run(f"INSERT INTO marks (name, value) VALUES ('{INDEXED}', told('{extent}'))")
 
 
 def _copy_requests(driver: _Driver) -> None:

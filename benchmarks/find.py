@@ -23,6 +23,7 @@ import fill
 
 from relay.rules import text
 from relay.rules.delivery import State
+from relay.rules.wording import Wording
 from relay.store import Queries, connect
 from relay.store.search import Filter
 
@@ -39,7 +40,31 @@ def filters(events: int, rng: random.Random) -> dict[str, Callable[[], Filter]]:
     def ago() -> datetime:
         return datetime.now(UTC) - fill.KEPT * rng.random()
 
+    def words(written: str) -> Wording:
+        wording = Wording.of(written)
+        assert wording is not None
+        return wording
+
+    def order() -> str:
+        return f"order{rng.randrange(events) // fill.PER_ORDER}"
+
+    def part() -> str:
+        return f"part{rng.randrange(fill.PARTS)}"
+
     return {
+        "--text, words of all events": lambda: Filter(wording=words("thanks your message")),
+        "--text, beginnings in all": lambda: Filter(wording=words("your me")),
+        "--text, a word of 0.1 %": lambda: Filter(wording=words(f"{part()} and")),
+        "--text, of 7 events": lambda: Filter(wording=words(order())),
+        "--text, of 7 and all": lambda: Filter(wording=words(f"{order()} thanks")),
+        "--text, a beginning of few": lambda: Filter(wording=words(order()[:-2])),
+        "--text, none": lambda: Filter(wording=words("nowhere")),
+        "--text --until": lambda: Filter(wording=words(f"thanks {part()}"), until=ago()),
+        "--text --customer": lambda: Filter(wording=words("thanks"), ending=ending(6)),
+        "--text --state dead, none": lambda: Filter(
+            wording=words("thanks"), states=(State.DEAD,)),
+        "--text --type --destination": lambda: Filter(
+            wording=words(part()), type="SMS_REPLY", destinations=(fill.DESTINATION,)),
         "--customer, whole": lambda: Filter(ending=ending(12)),
         "--customer, last 6 digits": lambda: Filter(ending=ending(6)),
         "--customer, last 4 digits": lambda: Filter(ending=ending(4)),

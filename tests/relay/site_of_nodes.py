@@ -108,9 +108,10 @@ class Site:
         except requests.RequestException:
             return False
 
-    def post(self, name: str, *, customer: str = "+61400000001") -> str:
+    def post(self, name: str, *, customer: str = "+61400000001", text: str = "") -> str:
         """Send a message once, and return what became of it; ``503`` and the like if nothing."""
         said = {"messageId": name, "eventType": "SMS_REPLY", "from": customer, "to": "+617"}
+        said |= {"messageBody": text} if text else {}
         try:
             answer = requests.post(f"http://127.0.0.1:{self.port}/open", json=said, timeout=10)
         except requests.RequestException as error:

@@ -17,8 +17,11 @@ import servers
 
 from relay.clock import wall
 from relay.rules.delivery import State
+from relay.rules.wording import Wording
 from relay.store import Inbox, Queries, Queue, connect
 from relay.store.checkup import Checkup
+from relay.store.search import Filter
+from relay.store.texts import Texts
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 EVENTS = 300
@@ -43,6 +46,11 @@ def test_a_filled_store_is_as_if_its_events_had_been_accepted_and_delivered(url:
         new, old = (queries.event(name) for name in (accepted.event_id, fill.message_name(7)))
 
         assert len(list(queries.events())) == EVENTS + 2  # the model, and the one from here
+        words = Filter(wording=Wording.of(fill.words(7)))
+        about = {each.event.id for each in queries.events(words)}
+
+        assert Texts(database).lag().older is None
+        assert about == {fill.event_name(7)}
         assert old is not None
         assert new is not None
         assert (old.event.id, old.event.customer) == (fill.event_name(7), fill.phone(7))

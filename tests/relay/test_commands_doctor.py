@@ -24,6 +24,7 @@ from relay.rules.delivery import OutcomeKind
 from relay.rules.routing import Check, Match, RouteCheck
 from relay.store import Database, Inbox, Queue, schema
 from relay.store.nodes import Node, Nodes
+from relay.store.texts import Texts
 
 LATER = NOON + timedelta(minutes=10)
 
@@ -48,6 +49,7 @@ def findings(database: Database) -> Examine:
             Nodes(database).beat(
                 Node(name="worker-9", role="worker", version="1", host="here", pid=1)
             )
+            Texts(database).index()
         found = examine(config, database, now=now)
         return {each.check: each for each in found if each.severity != "good"}
 
@@ -273,3 +275,19 @@ def test_a_clock_that_was_put_back_is_found(inbox: Inbox, findings: Examine) -> 
     accept(inbox, "m1", at=LATER)
 
     assert findings(NOON)["clock"].severity == "broken"
+
+
+def test_texts_that_are_not_indexed_are_noticed(
+    inbox: Inbox, database: Database, findings: Examine
+) -> None:
+    accept(inbox, "m1", "m2", "m3")
+    soon = NOON + timedelta(seconds=30)
+    assert "texts" not in findings(soon, with_worker=False)
+    assert "is a worker running?" in findings(LATER, with_worker=False)["texts"].said
+
+    Texts(database).index(limit=1)
+
+    assert "a worker is indexing texts" in findings(soon, with_worker=False)["texts"].said
+    while Texts(database).index():
+        pass
+    assert "texts" not in findings(LATER, with_worker=False)

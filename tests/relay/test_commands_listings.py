@@ -25,7 +25,8 @@ from terminals import terminal
 
 from relay.cli import cli
 from relay.rules.delivery import OutcomeKind
-from relay.store import Inbox, Queue
+from relay.store import Database, Inbox, Queue
+from relay.store.texts import Texts
 
 CONFIG = """\
 store: sqlite:///relay.db
@@ -157,3 +158,41 @@ def test_destinations_show_why_they_are_not_served(folder: Path, queue: Queue) -
     assert "paused (unauthorized)" in said and "token expired" in said
     assert (crm["name"], crm["state"], crm["backlog"]) == ("crm", "paused", 2)
     assert (chat["state"], chat["oldest"]) == ("served", NOON.isoformat())
+
+
+def test_events_are_found_by_words_of_their_text(folder: Path) -> None:
+    assert names(run(folder, "events", "--text", "TUESDAY you", "--json")) == ["m1"]
+    assert names(run(folder, "events", "--text", "you tues", "--json")) == ["m1"]
+    assert names(run(folder, "events", "--text", "hello", "--until", "2020-01-01", "--json")) == []
+    assert names(run(folder, "requests", "--text", "hello", "--json")) == ["m2", "m3"]
+    found = run(folder, "conversation", ANNA, "--text", "tuesday", "--json")
+    assert names(found) == ["m1"]
+    missing = run(folder, "conversation", ANNA, "--text", "wednesday")
+    assert "no events with this customer and these words" in missing.stderr
+
+
+@pytest.mark.parametrize(("typed", "said"), [
+    ("🙂", "nothing to search for: write a word or a number"),
+    ("\"*' -()", "nothing to search for"),
+    ("\x1b\x00", "is empty"),
+    ("  ", "is empty"),
+])  # fmt: skip
+def test_a_text_without_a_word_is_refused_with_what_to_do(
+    folder: Path, typed: str, said: str
+) -> None:
+    ended = run(folder, "events", "--text", typed)
+
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+
+
+def test_a_search_says_beside_what_it_found_that_older_texts_are_not_indexed(
+    folder: Path, database: Database
+) -> None:
+    Texts(database).index(limit=1)
+
+    found = run(folder, "events", "--text", "hello", "--json")
+
+    assert names(found) == ["m3"]
+    before = "2026-11-25 00:00:00 AEDT"
+    assert f"note: texts of events before {before} are not indexed yet" in found.stderr

@@ -131,7 +131,8 @@ def _value(column: sa.Column[Any], number: int) -> Any:
 
 def _tables(db: sa.Connection) -> list[sa.Table]:
     reflected = sa.MetaData()
-    reflected.reflect(db)
+    # The full-text index is written by nobody but a worker.
+    reflected.reflect(db, only=lambda name, _: not name.startswith("texts"))
     return [each for each in reflected.sorted_tables if each.name != "alembic_version"]
 
 
@@ -194,6 +195,7 @@ def test_every_revision_is_gone_up_and_down_and_up_with_rows_in_all_tables(
             "compare_type": True,
             "compare_server_default": True,
             "include_object": lambda _, name, *__: name != "ix_deliveries_listed",
+            "include_name": lambda name, *_: not (name or "").startswith("texts"),
         }
         context = MigrationContext.configure(db, opts=options)
         assert compare_metadata(context, schema.metadata) == []

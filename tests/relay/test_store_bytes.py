@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -13,6 +14,7 @@ from urllib.parse import quote_plus
 
 import pytest
 import site_of_nodes
+import sqlalchemy as sa
 from fakes import (
     NOON,
     Clock,
@@ -34,6 +36,7 @@ from relay.rules.delivery import OutcomeKind
 from relay.store import Database, Inbox, Queue
 from relay.store.prune import Pruning, Removed
 from relay.store.recover import Act, Recovery
+from relay.store.texts import Texts
 
 DAY = timedelta(days=1)
 NUMBER = "+61411222333"
@@ -44,6 +47,8 @@ FORMS = [
     for said in (NUMBER.removeprefix("+"), TEXT)
     for form in (said.encode(), json.dumps(said)[1:-1].encode(), quote_plus(said).encode())
 ]
+#: The end of a word, as the full-text index has it: it cuts what words have in common.
+FORMS.append(b"berweisung")
 
 
 def _files_with(folder: Path) -> dict[str, int]:
@@ -76,6 +81,16 @@ def _fill(inbox: Inbox, queue: Queue) -> None:
             finish(queue, claim, outcome or delivered(claim.lane_id, thread=NUMBER))
 
 
+def _index(database: Database) -> None:
+    """Index the texts, in several parts."""
+    texts = Texts(database)
+    while texts.index(limit=30):
+        pass
+    with database.reading() as db:
+        found = sa.text("SELECT count(*) FROM texts WHERE texts MATCH :asked")
+        assert db.scalar(found, {"asked": '"000000uberw" *'}) == 120
+
+
 def _erase(database: Database) -> Removed:
     removed = sum(Pruning(database).erase(NUMBER), Removed())
     # Others said the same, in part.
@@ -88,6 +103,7 @@ def test_what_was_erased_is_in_no_file(
     inbox: Inbox, queue: Queue, database: Database, tmp_path: Path
 ) -> None:
     _fill(inbox, queue)
+    _index(database)
     act = Act(who="alex", why="0411 222 333 called: (04) 1122-2333 or 61411222333", at=NOON)
     Recovery(database).pause("crm", act)
     assert _files_with(tmp_path)
@@ -103,6 +119,7 @@ def test_what_was_pruned_is_in_no_file(
     inbox: Inbox, queue: Queue, database: Database, tmp_path: Path
 ) -> None:
     _fill(inbox, queue)
+    _index(database)
     pruner = Pruner(
         Pruning(database),
         retention=DAY,
@@ -169,3 +186,26 @@ def test_after_a_clean_stop_the_log_holds_nothing(site: Site) -> None:
     said = site.run("erase", NUMBER, "--yes")
     assert "removed: 20 events with 20 deliveries" in said.stdout, said.stderr
     assert _files_with(site.folder) == {}
+
+
+@pytest.mark.slow
+def test_a_text_is_found_within_two_seconds_and_not_when_it_was_erased(site: Site) -> None:
+    site.serve("serve")
+    assert site.post("m1", customer=NUMBER, text=TEXT) == "accepted"
+    answered = time.monotonic()
+
+    def indexed() -> list[str]:
+        # What is not indexed yet would be found as well.
+        with closing(sqlite3.connect(site.folder / "relay.db")) as db:
+            return [row[0] for row in db.execute("SELECT words FROM texts")]
+
+    eventually(indexed)
+
+    assert time.monotonic() - answered < 2
+    wanted = ("events", "--text", "MULLER morg", "--json")
+    assert [json.loads(line)["message_id"] for line in site.run(*wanted).stdout.splitlines()] == [
+        "m1"
+    ]
+    eventually(lambda: site.run("erase", NUMBER, "--yes").returncode == 0)
+    assert site.run(*wanted).stdout == ""
+    assert indexed() == []
