@@ -6,8 +6,8 @@ emoji are between words.
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,7 +18,8 @@ from relay.rules import text
 #: Characters by which a word is known, and different words of one text that are.
 LONGEST_WORD, MOST_WORDS = 40, 2000
 
-_WORD = re2.compile(r"[\p{L}\p{N}]+")
+# Python's own is ten times as fast where there are many matches.
+_WORD = re.compile(r"[^\W_]+")
 _MARKS = re2.compile(r"\p{M}+")
 
 
@@ -32,7 +33,7 @@ class Wording:
     @classmethod
     def of(cls, written: str) -> Wording | None:
         """Return what *written* looks for, whose last word may go on; None: it has no word."""
-        found = list(islice(_every(written), MOST_WORDS))
+        found = _every(written)[:MOST_WORDS]
         if not found:
             return None
         return cls(whole=tuple(dict.fromkeys(found[:-1])), beginning=found[-1])
@@ -51,17 +52,12 @@ def words(written: str) -> dict[str, None]:
     >>> list(words("Überweisung an MÜLLER: $1,200!"))
     ['uberweisung', 'an', 'muller', '1', '200']
     """
-    found: dict[str, None] = {}
-    for word in _every(written):
-        found[word] = None
-        if len(found) == MOST_WORDS:
-            break
-    return found
+    found = dict.fromkeys(_every(written))
+    return found if len(found) <= MOST_WORDS else dict.fromkeys(islice(found, MOST_WORDS))
 
 
-def _every(written: str) -> Iterator[str]:
-    for found in _WORD.finditer(_folded(written)):
-        yield found[0][:LONGEST_WORD]
+def _every(written: str) -> list[str]:
+    return [word[:LONGEST_WORD] for word in _WORD.findall(_folded(written))]
 
 
 def _folded(written: str) -> str:

@@ -217,7 +217,7 @@ class Texts:
             return []
         missing = ~sa.select(1).where(_texts.c.seq == _e.seq).correlate(schema.events).exists()
         unsettled = sa.and_(_e.seq > extent.settled, _e.seq <= extent.last, missing)
-        return self._events(db, sa.and_(unsettled, _e.body.is_not(None)), _e.seq.asc(), limit)
+        return self._events(db, sa.and_(unsettled, _e.body != ""), _e.seq.asc(), limit)
 
     def _events(
         self,
@@ -233,21 +233,22 @@ class Texts:
         if not terms:
             return
         if self._is_sqlite:
-            rows = [{"seq": seq, "words": said} for seq, said in sorted(terms.items()) if said]
+            rows = [(seq, said) for seq, said in sorted(terms.items()) if said]
             if rows:
-                db.execute(_INSERT_SQLITE, rows)
+                # Past SQLAlchemy, whose part of it would be a third.
+                db.exec_driver_sql(_INSERT_SQLITE, rows)
             return
         db.execute(_INSERT_POSTGRES, {"seqs": [*terms], "words": [*terms.values()]})
 
     def _of_blocks(self, wording: Wording, low: int, high: int) -> Iterator[int]:
         for some in _groups(low, high):
             asked = _query(wording, some, is_sqlite=self._is_sqlite)
-            found: Sequence[int] = ()
-            while not found or len(found) == MOST_MATCHES:
-                found = self._ask(asked, before=found[-1] if found else None)
-                if not found:
-                    break
+            before: int | None = None
+            while found := self._ask(asked, before=before):
                 yield from found
+                if len(found) < MOST_MATCHES:
+                    break
+                before = found[-1]
 
     def _ask(self, asked: str, *, before: int | None) -> Sequence[int]:
         key = _key(self._database)
@@ -358,7 +359,7 @@ def _set_mark(database: Database, db: sa.Connection, name: str, value: str) -> N
 # SQLAlchemy could.
 _texts = sa.table("texts", sa.column("rowid", sa.Integer), sa.column("seq", sa.BigInteger),
                   sa.column("words"))  # fmt: skip
-_INSERT_SQLITE = sa.text("INSERT OR REPLACE INTO texts (rowid, words) VALUES (:seq, :words)")
+_INSERT_SQLITE = "INSERT OR REPLACE INTO texts (rowid, words) VALUES (?, ?)"
 _INSERT_POSTGRES = sa.text(
     "INSERT INTO texts (seq, words)"
     " SELECT seq, array_to_tsvector(string_to_array(words, ' '))"
