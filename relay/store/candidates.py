@@ -139,13 +139,11 @@ def pages(
     walks = [each.walk(database, newest_first=newest_first) for each in parts]
     entries = heapq.merge(*walks, reverse=newest_first)
     names = (name for name, _ in groupby(entry[-1] for entry in entries))
-    yielded = 0
-    for page in _batches(names, size):
-        if wanted.wording is not None and yielded >= look_at:
-            tell(TOO_WIDE.format(number=yielded), None)
-            return
-        yielded += len(page)
+    some = names if wanted.wording is None else islice(names, look_at)
+    for page in _batches(some, size):
         yield _seqs(database, page) if by_id else page
+    if next(names, None) is not None:
+        tell(TOO_WIDE.format(number=look_at), None)
 
 
 def listed(db: sa.Connection) -> Iterator[tuple[str, State]]:

@@ -28,6 +28,8 @@ from relay.store.database import Database
 BATCH, BLOCK = 500, 16
 #: Blocks that one query looks at, at the most, and matches that it gives.
 MOST_BLOCKS, MOST_MATCHES = 16, 5000
+#: New events that are not indexed yet of which a search looks at the texts.
+MOST_NEW = 5000
 #: Words by which the index is asked; the longest are the rarest.
 MOST_ASKED = 6
 #: Seconds after which no transaction is open any more that has taken an event's number.
@@ -83,7 +85,7 @@ class Texts:
             newest = _newest(db)
             extent = known or self._first_extent(newest)
             rows, after = self._next(db, extent, newest, limit=limit)
-        if after == known or (known is None and not newest):
+        if not rows and (after == known or not newest):
             return 0
         terms = {row.seq: terms_of(row.seq, row.body) for row in rows if row.body}
         with self._database.writing_unsynced() as db:
@@ -261,14 +263,14 @@ class Texts:
                 # or to read back from the newest, takes minutes.
                 db.execute(sa.text("SET LOCAL enable_seqscan = off"))
                 found = wanted.cte("found").prefix_with("MATERIALIZED")
-                wanted, key = sa.select(found.c.seq), found.c.seq
-            return db.scalars(wanted.order_by(key.desc()).limit(MOST_MATCHES)).all()
+                wanted = sa.select(found.c.seq)
+            return db.scalars(wanted.order_by(sa.desc("seq")).limit(MOST_MATCHES)).all()
 
     def _not_indexed(self, extent: Extent) -> Sequence[int]:
         """Return the numbers of the newest events that are not indexed yet."""
         wanted = sa.select(_e.seq).where(_e.seq > extent.last).order_by(_e.seq.desc())
         with self._database.reading() as db:
-            return db.scalars(wanted.limit(MOST_MATCHES)).all()
+            return db.scalars(wanted.limit(MOST_NEW)).all()
 
 
 def terms_of(seq: int, body: str) -> str:
