@@ -76,6 +76,23 @@ class Event:
     url: str | None = None
     #: How the text sounds, if the config asks for that; None if it does not, or has no text.
     sentiment: Literal["positive", "neutral", "negative"] | None = None
+    #: Whether somebody tries the relay, and no customer wrote it.
+    test: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """One thing that a delivery makes in the system, as the system would be asked for it."""
+
+    #: What it is, for people: ``card``, ``mail``, ``ticket``, …
+    kind: str
+    #: What goes out: a text as it is, or what goes out as JSON, without the ids of things that
+    #: only a delivery finds or makes.
+    content: str | Mapping[str, Any]
+    #: What people read there, if *content* does not show it.
+    text: str = ""
+    #: On what it depends, such as ``if no contact has the number``; empty: it is made.
+    when: str = ""
 
 
 class ContractError(TypeError):

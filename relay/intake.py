@@ -15,6 +15,7 @@ from relay.rules.payload import Unreadable
 from relay.rules.routing import Route
 from relay.rules.scheme import Header, Scheme
 from relay.rules.sentiment import Judge
+from relay.rules.tests import EventPattern, is_test
 from relay.store.ids import new_id
 from relay.store.refused import NEVER_ADMITTED
 from relay.store.values import Admission, Arrival, Request
@@ -35,6 +36,8 @@ class Intake:
     scheme: Scheme
     #: When the business is open.
     hours: Hours | None
+    #: What is a test.
+    tests: Sequence[EventPattern]
     #: Secrets as bytes; none: the endpoint takes what is not signed.
     keys: Sequence[bytes]
     #: The version of the config.
@@ -49,6 +52,7 @@ class Intake:
             judge=judge,
             scheme=endpoint.signature.scheme,
             hours=config.hours,
+            tests=config.tests,
             keys=endpoint.signing_keys,
             config=version_if_complete(config),
         )
@@ -89,6 +93,8 @@ class Intake:
         event = read.event(
             id=new_id("evt"), endpoint=endpoint.name, received_at=request.at, judge=self.judge
         )
+        if is_test(event, self.tests):
+            event = replace(event, test=True)
         key = payload.key(
             read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
         )

@@ -17,11 +17,13 @@ _TEXTS = (
     "recipient", "body", "keyword", "sentiment", "account_id", "conversation", "url",
 )  # fmt: skip
 _TIMES = ("occurred_at", "received_at")
+_FLAGS = ("test",)
 #: Columns of any shape, which stay JSON; "more" holds fields of later versions.
 _JSON = ("metadata", "payload", "more")
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in _TEXTS]
     + [(name, pa.timestamp("us", tz="UTC")) for name in _TIMES]
+    + [(name, pa.bool_()) for name in _FLAGS]
     + [(name, pa.string()) for name in _JSON]
 )
 
@@ -52,16 +54,16 @@ def has(content: bytes, key: str) -> bool:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    known = {*_TEXTS, *_TIMES, "metadata", "payload"}
+    known = {*_TEXTS, *_TIMES, *_FLAGS, "metadata", "payload"}
     more = {name: value for name, value in row.items() if name not in known}
-    flat = {name: row.get(name) for name in _TEXTS}
+    flat = {name: row.get(name) for name in (*_TEXTS, *_FLAGS)}
     flat |= {name: _moment(row.get(name)) for name in _TIMES}
     flat |= {name: _json(row.get(name)) for name in ("metadata", "payload")}
     return flat | {"more": _json(more or None)}
 
 
 def _deep(flat: Mapping[str, Any]) -> dict[str, Any]:
-    row = {name: flat[name] for name in _TEXTS}
+    row = {name: flat[name] for name in (*_TEXTS, *_FLAGS)}
     row |= {name: flat[name].isoformat() if flat[name] else None for name in _TIMES}
     row |= {
         name: json.loads(flat[name]) if flat[name] else None for name in ("metadata", "payload")

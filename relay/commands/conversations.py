@@ -18,6 +18,7 @@ def lines(customer: str, views: Sequence[EventView], *, hide_text: bool) -> Iter
         event = view.event
         arrow = "←" if event.customer == event.recipient else "→"
         standing = "" if view.standing == "accepted" else f" ({view.standing})"
+        standing += " (test)" if event.test else ""
         yield ""
         ours = event.ours or "-"
         yield f"{shown_time(event.received_at)}  {arrow} {ours}  {event.type}{standing}"

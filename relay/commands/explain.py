@@ -45,7 +45,8 @@ def lines(view: EventView, around: Circumstances, *, hide_text: bool = False) ->
     event = view.event
     yield f"{event.id}  {event.type}  {event.sender or '-'} → {event.recipient or '-'}"
     yield f"  messageId {event.message_id or '(none: known by its bytes)'}"
-    yield f"  {view.standing} {shown_time(event.received_at)} at {event.endpoint}{_again(view)}"
+    standing = f"{view.standing}{', a test,' if event.test else ''}"
+    yield f"  {standing} {shown_time(event.received_at)} at {event.endpoint}{_again(view)}"
     if not hide_text:
         yield f"  {text_of(event)}"
     if view.standing != "accepted":
@@ -53,7 +54,7 @@ def lines(view: EventView, around: Circumstances, *, hide_text: bool = False) ->
     for conflict in view.contradicted_by:
         yield f"  a conflict with it was kept, not delivered: {conflict}"
     yield from map(_request_line, view.requests)
-    yield from _route_lines(view)
+    yield from route_lines(view.routing)
     for delivery in view.deliveries:
         yield from _delivery_lines(delivery, around)
     if not view.deliveries:
@@ -157,6 +158,8 @@ def why_none(view: EventView) -> str:
         return "the payload could not be read"
     if not view.routing:
         return "there were no routes when it came; after a change: gofax-relay replay"
+    if view.event.test:
+        return "it is a test, and no route for tests (when: {test: true}) matched"
     return "no route matched; after a change: gofax-relay replay"
 
 
@@ -266,8 +269,9 @@ def _reason(delivery: DeliveryView) -> str:
     return delivery.error or "no reason was kept"
 
 
-def _route_lines(view: EventView) -> Iterator[str]:
-    for route in view.routing:
+def route_lines(routing: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what each route said of an event, and why."""
+    for route in routing:
         to = f" → {', '.join(route['to'])}" if route["matched"] else ""
         yield f"route {route['route']}: {_yes(route['matched'])}{to}"
         for check in route["checks"]:

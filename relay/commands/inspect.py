@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from relay.clock import wall
-from relay.commands import conversations, listings, output
+from relay.commands import conversations, listings, mark_test, output
 from relay.commands import explain as explanation
 from relay.commands.explain import Circumstances
 from relay.commands.filters import Format, NumberEnd, listing, text_option
@@ -32,8 +32,22 @@ LISTED = 5
 
 @click.command()
 @store_option
+@click.option(
+    "--mark-test",
+    "test",
+    type=Text(),
+    metavar="ID",
+    help="Say what to write under tests: to recognise events like this one; change nothing.",
+)
 @listing("accepted", "conflict", "stale")
-def events(config: Config, which: Filter, format: Format, limit: int | None, follow: bool) -> None:
+def events(
+    config: Config,
+    test: str | None,
+    which: Filter,
+    format: Format,
+    limit: int | None,
+    follow: bool,
+) -> None:
     """List events with their deliveries, oldest first.
 
     \b
@@ -42,8 +56,14 @@ def events(config: Config, which: Filter, format: Format, limit: int | None, fol
               gofax-relay events --text 'invoice overd' --limit 20
               gofax-relay events --state dead --csv > dead.csv
               gofax-relay events --follow --destination crm
+              gofax-relay events --mark-test evt_0193a1
     """
     queries = queries_of(config)
+    if test is not None:
+        if which != Filter() or follow or format != "table":
+            raise click.UsageError("--mark-test takes no other option than --limit")
+        print_lines(mark_test.lines(config, queries, test, among=limit or mark_test.AMONG))
+        return
     if follow:
         listings.follow_events(queries, which, format=format, limit=limit)
     else:

@@ -202,6 +202,7 @@ def _event_cells(view: EventView) -> Mapping[str, Any]:
         "message_id": event.message_id,
         "type": event.type,
         "standing": view.standing,
+        "test": "test" if event.test else "",
         "endpoint": event.endpoint,
         "from": event.sender,
         "to": event.recipient,
@@ -249,8 +250,9 @@ def _csv_time(time: datetime) -> str:
 
 
 def _type(view: EventView) -> str:
-    standing = "" if view.standing == "accepted" else f" ({view.standing})"
-    return view.event.type + standing
+    noted = ["test"] if view.event.test else []
+    noted += [] if view.standing == "accepted" else [view.standing]
+    return view.event.type + (f" ({', '.join(noted)})" if noted else "")
 
 
 def _deliveries(view: EventView) -> str:

@@ -194,6 +194,7 @@ def event_json(view: EventView) -> dict[str, Any]:
         "to": event.recipient,
         "received_at": event.received_at.isoformat(),
         "status": view.standing,
+        "test": event.test,
         "endpoint": event.endpoint,
         "conversation": event.conversation,
         "body": event.body,

@@ -80,6 +80,8 @@ def _as_written(default: Any) -> Any:
         return f"{seconds / fits[0][1]:.0f}{fits[0][0]}" if fits else f"{seconds * 1000:.0f}ms"
     if isinstance(default, RateLimit):
         return str(default)
+    if isinstance(default, BaseModel):
+        return default.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(default, tuple):
         return [_as_written(each) for each in default]
     return default

@@ -192,6 +192,10 @@ def _refer(document: Document, values: Mapping[str, Any]) -> None:
                 if name not in endpoints:
                     have = ", ".join(endpoints) or "none"
                     document.fault(place, f'no endpoint named "{name}" (have: {have})')
+        for place, _ in _named(route.get("when"), "test", ("routes", index, "when")):
+            if len(place) > len(("routes", index, "when", "test")):
+                said = "tests match a route as a whole, or not: write it beside the others of when"
+                document.fault(place, said)
         for key, needs, said in (
             ("sentiment", "sentiment", "no event has a sentiment without sentiment: vader"),
             ("hours", "business_hours", "nobody knows the hours without business_hours"),

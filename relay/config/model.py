@@ -39,6 +39,7 @@ from relay.rules.problems import Change, Kind
 from relay.rules.routing import Route
 from relay.rules.scheme import Scheme, SecretEncoding, Signs
 from relay.rules.signature import Encoding
+from relay.rules.tests import SENDER, EventPattern
 from relay.rules.units import Duration, Rate, RateLimit, Size
 
 #: A longer age would lie before the first date that Python knows.
@@ -643,6 +644,11 @@ class Config(Section):
     logs: Logs = Logs()
     time_zone: TimeZone = Field(
         "UTC", description="Time zone of what people read, such as Australia/Sydney"
+    )
+    tests: tuple[EventPattern, ...] = Field(
+        (SENDER,),
+        description="What is a test: patterns of which all must be found; default: what "
+        "gofax-sender test sends",
     )
     business_hours: BusinessHours | None = Field(
         None, description="When the business is open; default: nobody knows"

@@ -117,6 +117,9 @@ class When(BaseModel):
     hours: Literal["open", "closed"] | None = Field(
         None, description="Whether it was received within business_hours"
     )
+    test: bool | None = Field(
+        None, description="Whether somebody tries the relay; tests match no other route"
+    )
     any_: tuple[When, ...] | None = Field(None, alias="any", description="One of these holds")
     all_: tuple[When, ...] | None = Field(None, alias="all", description="Each of these holds")
     not_: When | None = Field(None, alias="not", description="This does not hold")
@@ -204,7 +207,7 @@ def match(event: Event, routes: Sequence[Route], *, hours: Hours | None = None) 
     seen = _Seen(event=replace(event, body=body), hours=hours)
     checked: list[RouteCheck] = []
     for route in routes:
-        checks = tuple(_checks(seen, route.when))
+        checks = (*_of_tests(event, route.when), *_checks(seen, route.when))
         matched = all(each.held for each in checks)
         checked.append(RouteCheck(route=route.name, matched=matched, to=route.to, checks=checks))
         if matched and route.stop:
@@ -229,6 +232,18 @@ class _Seen:
         sits at the desk now does not depend on it.
         """
         return self.hours is not None and is_open(self.event.received_at, self.hours)
+
+
+def _of_tests(event: Event, when: When) -> Iterator[Check]:
+    """Check that a test goes where tests are wanted, and nothing else does."""
+    if event.test or when.test is not None:
+        wanted = when.test is True
+        yield Check(
+            condition="test",
+            wanted=str(wanted).lower(),
+            saw=str(event.test).lower(),
+            held=event.test is wanted,
+        )
 
 
 def _checks(seen: _Seen, when: When) -> Iterator[Check]:

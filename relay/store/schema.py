@@ -116,6 +116,8 @@ events = Table(
     Column("body", Text),
     Column("keyword", Text),
     Column("sentiment", Text),
+    #: Whether somebody tried the relay, as the patterns said when it came.
+    Column("test", Boolean, nullable=False),
     Column("account_id", Text),
     Column("conversation", Text, nullable=False),
     Column("occurred_at", UtcTime),

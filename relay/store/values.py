@@ -262,7 +262,7 @@ class EventView:
 _SHARED = (
     "id", "endpoint", "message_id", "type", "direction", "customer", "ours", "sender",
     "recipient", "body", "keyword", "sentiment", "account_id", "conversation", "occurred_at",
-    "received_at",
+    "received_at", "test",
 )  # fmt: skip
 _shared = attrgetter(*_SHARED)
 EVENT_COLUMNS = (

@@ -202,10 +202,12 @@ def _form(given: dict[str, Any], *, undelivered: bool) -> Payload:
 
 
 def _test_payload(event_type: str) -> Payload:
+    # Receivers can recognise it.
+    message_id = f"test-{new_message_id()}"
     if event_type == STATUS:
-        return parse_form(Status().encode())
+        return parse_form(Status(message_id=message_id).encode())
     text = "This is a test from gofax-sender"
-    return _made(Event(type=event_type, message_id=f"test-{new_message_id()}", body=text))
+    return _made(Event(type=event_type, message_id=message_id, body=text))
 
 
 def _profile(store: Store, name: str) -> Profile:

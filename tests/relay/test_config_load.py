@@ -43,6 +43,7 @@ from relay.config.model import (
 from relay.rules.delivery import Policy
 from relay.rules.routing import Route, When
 from relay.rules.scheme import Scheme
+from relay.rules.tests import EventPattern
 from relay.rules.units import RateLimit
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
@@ -1138,7 +1139,7 @@ class TestExample:
     def test_it_shows_every_key(self, text: str, everything: Config) -> None:
         models: list[type[BaseModel]] = [
             Config, Server, Admin, Endpoint, SignatureScheme, BasicAuth, Requests, Outbound, Retry,
-            Route, When, AlertChannel, Logs, BusinessHours,
+            Route, When, AlertChannel, Logs, BusinessHours, EventPattern,
             *(type(each.options) for each in everything.destinations.values()),
         ]  # fmt: skip
         assert {each.connector for each in everything.destinations.values()} == {

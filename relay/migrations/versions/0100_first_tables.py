@@ -73,6 +73,7 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=True),
         sa.Column("keyword", sa.Text(), nullable=True),
         sa.Column("sentiment", sa.Text(), nullable=True),
+        sa.Column("test", sa.Boolean(), nullable=False),
         sa.Column("account_id", sa.Text(), nullable=True),
         sa.Column("conversation", sa.Text(), nullable=False),
         sa.Column("occurred_at", UtcTime(), nullable=True),
