@@ -14,7 +14,7 @@ includes :class:`ContractError`, raised by receipts and errors that are given a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import (
@@ -294,6 +294,16 @@ class Connector(ABC, Generic[OptionsT]):
 
         Raises :class:`Unauthorized` or :class:`Transient`.
         """
+
+    def preview(self, event: Event, *, key: str) -> Sequence[Preview] | None:
+        """Return what ``deliver`` would make of *event*, in its order, and ask nobody.
+
+        What depends on things in the system is what the first message of a conversation makes
+        there. None: this connector has no preview.
+
+        Raises :class:`Refused` where ``deliver`` would before it asks anybody.
+        """
+        return None
 
     def setup(self) -> str:
         """Make in the system, once, what deliveries there rely on, and say what was made.

@@ -22,7 +22,7 @@ import requests
 from pydantic import AfterValidator, Field, SecretStr
 
 from connectors import plain
-from connectors.base import Connector, Event, Options, Receipt, Refused, Unauthorized
+from connectors.base import Connector, Event, Options, Preview, Receipt, Refused, Unauthorized
 from connectors.filters import in_json
 from connectors.http import Http, error_for
 from connectors.templates import Escape, Template, render
@@ -138,6 +138,9 @@ class Webhook(Connector[WebhookOptions]):
         if error := error_for(status, headers=response.headers):
             raise error
         return Receipt(reference=id)
+
+    def preview(self, event: Event, *, key: str) -> list[Preview]:
+        return [Preview(kind="body", content=self._body(event).decode())]
 
     def check(self) -> str:
         host = urlsplit(self.options.url.get_secret_value()).hostname

@@ -23,7 +23,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 
 from connectors import plain
 from connectors.archive.folder import Folder
-from connectors.base import Connector, Event, Options, Receipt, Refused, Unauthorized
+from connectors.base import Connector, Event, Options, Preview, Receipt, Refused, Unauthorized
 from connectors.http import Http
 
 EXTRA = 'pip install "gofax-relay[archive]"'
@@ -106,16 +106,18 @@ class Archive(Connector[ArchiveOptions]):
     def deliver(
         self, event: Event, *, key: str, thread: str | None, repeat: bool, deadline: float
     ) -> Receipt:
-        row = plain.encode({"key": key, **plain.values(event)})
         where = self._place.add(
             event.received_at.astimezone(UTC).date(),
             key,
-            row,
+            _row(event, key),
             repeat=repeat,
             is_rolled=lambda content: _parquet().has(content, key),
             deadline=deadline,
         )
         return Receipt(reference=where)
+
+    def preview(self, event: Event, *, key: str) -> list[Preview]:
+        return [Preview(kind="row", content=_row(event, key).decode())]
 
     def check(self) -> str:
         return self._place.check()
@@ -148,6 +150,10 @@ class Archive(Connector[ArchiveOptions]):
             raise Refused(f"{day}: wrote {len(rows)} rows and read {len(kept)} back")
         self._place.remove(day, [name for name, _ in parts])
         return f"{day}: rows {len(rows):,}, from {len(parts):,} files, as Parquet"
+
+
+def _row(event: Event, key: str) -> bytes:
+    return plain.encode({"key": key, **plain.values(event)})
 
 
 def _rows(content: bytes, name: str) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from connectors.base import Connector, Event, Options, Receipt
+from connectors.base import Connector, Event, Options, Preview, Receipt
 from connectors.email.smtp import Login, Security, Server
 from connectors.http import Http
 from connectors.oauth import AccessToken, ClientCredentials
@@ -164,6 +164,13 @@ class Email(Connector[EmailOptions]):
 
         own = str(message["Message-ID"])
         return Receipt(reference=own, thread=f"{before[0] if before else own} {own}")
+
+    def preview(self, event: Event, *, key: str) -> list[Preview]:
+        message = self._message(event, id=self._id(key), before=[])
+        shown = [name for name in ("From", "To", "Cc", "Subject", "Date") if name in message]
+        head = "".join(f"{name}: {message[name]}\n" for name in shown)
+        text = f"{head}\n{message.get_content()}"
+        return [Preview(kind="mail", content=message.as_bytes().decode(), text=text)]
 
     def check(self) -> str:
         with self.http.within(self.http.default_deadline):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from connectors.base import (
     Connector,
     DeliveryError,
     Event,
+    Preview,
     Receipt,
     Refused,
     Throttled,
@@ -24,7 +25,7 @@ from connectors.base import (
 from connectors.http import Http
 from connectors.hubspot.answers import is_id, parsed, text
 from connectors.hubspot.api import Api
-from connectors.hubspot.contacts import CONTACTS, Contact, Contacts, e164
+from connectors.hubspot.contacts import CONTACTS, OWNER, Contact, Contacts, e164
 from connectors.hubspot.errors import Invalid, after_acting, blamed
 from connectors.hubspot.inbox import Inbox
 from connectors.hubspot.options import SETUP, HubSpotOptions, Properties
@@ -40,6 +41,9 @@ ACCOUNT = "/account-info/2026-09/details"
 TOKENS = "/oauth/2026-03/token"
 #: Characters by which a quotation is known; shorter texts, such as "ok", stand everywhere.
 QUOTE, SHORTEST_QUOTE = 8, 4
+#: On what the effects of a preview depend.
+NOBODY = "if no contact has the customer's number"
+SOMEBODY = "if a contact has the customer's number"
 
 
 class HubSpot(Connector[HubSpotOptions]):
@@ -90,6 +94,33 @@ class HubSpot(Connector[HubSpotOptions]):
                 if receipt is not None:
                     return receipt
             return self._bring_to_found(sms)
+
+    def preview(self, event: Event, *, key: str) -> list[Preview]:
+        """Return what the event makes where nobody knows its conversation."""
+        sms = self._written(event, key=key, repeat=False)
+        number = self._number(event)
+        return [] if number is None else list(self._previews(sms, number))
+
+    def _previews(self, sms: Sms, number: str) -> Iterator[Preview]:
+        options, event = self.options, sms.event
+        when = ""
+        if options.unknown_contact == "create":
+            values = self._values_of(event, number) | {"phone": number}
+            yield _previewed("contact", values | {options.unique_property: number}, when=NOBODY)
+        else:
+            when = SOMEBODY
+        inbox = self._inbox if event.ours is not None else None
+        if inbox is not None:
+            yield Preview(kind="inbox message", content=inbox.message(sms), when=when)
+        else:
+            yield _previewed("timeline entry", self._timeline.entry(sms), when=when)
+        if wish := self._opt_out_wish(event):
+            yield _previewed("opt-out of the contact", wish, when=when)
+        owner = {OWNER: options.owner_id} if options.owner_id else {}
+        if self._tickets is not None and inbox is None and wants_answer(event):
+            yield _previewed("ticket", owner | self._tickets.values(sms), when=when)
+        if self._tasks is not None and wants_answer(event):
+            yield _previewed("task", owner | self._tasks.values(sms), when=when)
 
     def check(self) -> str:
         """Read contacts, change nothing, and say which account answers and what it lacks."""
@@ -145,10 +176,8 @@ class HubSpot(Connector[HubSpotOptions]):
         return Sms(event=event, key=key, repeat=repeat, words=words, ticket=ticket, task=task)
 
     def _bring_to_found(self, sms: Sms) -> Receipt:
-        number, may_create = e164(sms.event.customer), self.options.unknown_contact == "create"
+        number, may_create = self._number(sms.event), self.options.unknown_contact == "create"
         if number is None:
-            if may_create:
-                raise Refused("the event names no international phone number to find a contact by")
             return Receipt(reference="skipped: the event names no phone number of a customer")
         for contact in self._contacts.known(number):
             receipt = self._bring(sms, contact)
@@ -160,6 +189,13 @@ class HubSpot(Connector[HubSpotOptions]):
         if receipt is None:
             raise Transient("the contact disappeared while the entry was made")
         return receipt
+
+    def _number(self, event: Event) -> str | None:
+        """Return the customer's number; None if there is none, and the event is skipped."""
+        number = e164(event.customer)
+        if number is None and self.options.unknown_contact == "create":
+            raise Refused("the event names no international phone number to find a contact by")
+        return number
 
     def _values_of(self, event: Event, number: str) -> dict[str, str]:
         """Fill in the templates of a new contact, which only new contacts need."""
@@ -223,14 +259,24 @@ class HubSpot(Connector[HubSpotOptions]):
 
     def _mark_opt_out(self, event: Event, contact: Contact) -> None:
         """Say on every contact with the number whether its owner wants no more SMS."""
-        name, keyword = self.options.opt_out_property, event.keyword
-        if name is None or keyword not in ("STOP", "START") or not is_from_customer(event):
+        values = self._opt_out_wish(event)
+        if not values:
             return
-        values = {name: "true" if keyword == "STOP" else "false"}
         try:
             self._contacts.update(e164(event.customer), contact=contact.id, values=values)
         except Invalid as error:
-            raise blamed(error, {name: SETUP}) from error
+            raise blamed(error, dict.fromkeys(values, SETUP)) from error
+
+    def _opt_out_wish(self, event: Event) -> dict[str, str]:
+        """Return the property that STOP or START writes; nothing for any other event."""
+        name, keyword = self.options.opt_out_property, event.keyword
+        if name is None or keyword not in ("STOP", "START") or not is_from_customer(event):
+            return {}
+        return {name: "true" if keyword == "STOP" else "false"}
+
+
+def _previewed(kind: str, values: Mapping[str, str], *, when: str) -> Preview:
+    return Preview(kind=kind, content={"properties": dict(values)}, when=when)
 
 
 def _token(options: HubSpotOptions, *, http: Http) -> str | AccessToken:

@@ -26,12 +26,22 @@ class Inbox:
 
     def publish(self, sms: Sms, *, contact: str) -> str:
         """Publish the SMS once, and return the id of the message."""
+        account = self._account(sms.event.ours or "")
+        ids = {"channelAccountId": account, "associateWithContactId": int(contact)}
+        asked = self.message(sms) | ids
+        made = self._published(asked, repeat=sms.repeat)
+        # One idempotency id makes one message: to send it again is to look it up.
+        made = made or self._published(asked, repeat=True)
+        if made is None:
+            raise Ambiguous("a message was published, but no answer names it")
+        return made
+
+    def message(self, sms: Sms) -> Json:
+        """Return the message, except the ids of its contact and its channel account."""
         event = sms.event
-        account = self._account(event.ours or "")
         incoming = is_from_customer(event)
-        asked = {
+        return {
             "attachments": [],
-            "channelAccountId": account,
             "messageDirection": "INCOMING" if incoming else "OUTGOING",
             "senders": [_party(event.customer if incoming else event.ours)],
             "recipients": [_party(event.ours if incoming else event.customer)],
@@ -39,14 +49,7 @@ class Inbox:
             "timestamp": stamp(moment(event)),
             "integrationThreadId": sms.conversation,
             "integrationIdempotencyId": digest(sms.key),
-            "associateWithContactId": int(contact),
         }
-        made = self._published(asked, repeat=sms.repeat)
-        # One idempotency id makes one message: to send it again is to look it up.
-        made = made or self._published(asked, repeat=True)
-        if made is None:
-            raise Ambiguous("a message was published, but no answer names it")
-        return made
 
     def _published(self, asked: Json, *, repeat: bool) -> str | None:
         """Return the id of the message, or words if a repetition is refused as one."""

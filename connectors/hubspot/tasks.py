@@ -27,18 +27,10 @@ class Tasks:
 
     def remind(self, sms: Sms, *, contact: Contact, ticket: str | None) -> None:
         """Make a task for the SMS, unless its conversation has an unfinished one."""
-        conversation = f"conversation {digest(sms.event.conversation)}"
+        conversation = _conversation(sms)
         if self._is_there(contact, mark=sms.mark, conversation=conversation):
             return
-        words = f"{parties(sms.event)}\n\n{spoken(sms.event)}"
-        due = moment(sms.event) + timedelta(hours=self.options.due_in_hours)
-        values = {
-            "hs_task_body": entry_body(words, mark=f"{sms.mark}, {conversation}"),
-            "hs_task_status": "NOT_STARTED",
-            "hs_task_type": "TODO",  # HubSpot's name for a task that is no call and no mail
-            "hs_timestamp": stamp(due),
-            **sms.task,
-        }
+        values = self.values(sms)
         links = [associated(contact.id, TO_CONTACT["tasks"])]
         links += [associated(ticket, TASK_TO_TICKET)] if ticket else []
 
@@ -48,6 +40,18 @@ class Tasks:
         made = make({}) if OWNER in values else self.contacts.owned(contact, make)
         if not made and not self._is_there(contact, mark=sms.mark, conversation=conversation):
             raise Ambiguous("a task was sent, but neither the answer nor a look-up names it")
+
+    def values(self, sms: Sms) -> dict[str, str]:
+        """Return the properties of the task, except its owner."""
+        words = f"{parties(sms.event)}\n\n{spoken(sms.event)}"
+        due = moment(sms.event) + timedelta(hours=self.options.due_in_hours)
+        return {
+            "hs_task_body": entry_body(words, mark=f"{sms.mark}, {_conversation(sms)}"),
+            "hs_task_status": "NOT_STARTED",
+            "hs_task_type": "TODO",  # HubSpot's name for a task that is no call and no mail
+            "hs_timestamp": stamp(due),
+            **sms.task,
+        }
 
     def _is_there(self, contact: Contact, *, mark: str, conversation: str) -> bool:
         """Look at the contact's newest tasks; always, because only that makes one of them."""
@@ -60,3 +64,7 @@ class Tasks:
             if mark in body or (conversation in body and text(row, "hs_task_status") != FINISHED):
                 return True
         return False
+
+
+def _conversation(sms: Sms) -> str:
+    return f"conversation {digest(sms.event.conversation)}"

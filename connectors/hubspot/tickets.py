@@ -71,6 +71,19 @@ class Tickets:
             self._write("PUT", ENTRY_TO_TICKET, {"entry": entry, "ticket": ticket})
         return ticket
 
+    def values(self, sms: Sms) -> dict[str, str]:
+        """Return the properties of a new ticket, except its owner."""
+        values = {
+            TICKET_PROPERTY: sms.conversation,
+            "hs_pipeline": self.options.pipeline,
+            "hs_pipeline_stage": self.options.stage,
+            "content": entry_body(spoken(sms.event), mark=sms.mark),
+            **sms.ticket,
+        }
+        if self.options.priority:
+            values["hs_ticket_priority"] = self.options.priority
+        return values
+
     def stages(self, pipeline: str) -> list[Json]:
         """Return the stages of *pipeline* in their order; none if there is no such pipeline."""
         kept = self._stages.get(pipeline)
@@ -165,15 +178,7 @@ class Tickets:
 
     def _made(self, sms: Sms, *, entry: str, contact: Contact) -> str | None:
         """Make the ticket; None if another one has the conversation already."""
-        values = {
-            TICKET_PROPERTY: sms.conversation,
-            "hs_pipeline": self.options.pipeline,
-            "hs_pipeline_stage": self.options.stage,
-            "content": entry_body(spoken(sms.event), mark=sms.mark),
-            **sms.ticket,
-        }
-        if self.options.priority:
-            values["hs_ticket_priority"] = self.options.priority
+        values = self.values(sms)
         links = [associated(contact.id, TICKET_TO_CONTACT), associated(entry, TICKET_TO_ENTRY)]
 
         def make(owner: Mapping[str, str]) -> Any:

@@ -44,17 +44,20 @@ class Timeline:
                 break
         return None
 
-    def log(self, sms: Sms, *, contact: str) -> dict[str, Any]:
-        """Make the communication; HubSpot has no fields for direction and numbers."""
-        values = {
+    def entry(self, sms: Sms) -> dict[str, str]:
+        """Return the properties of the communication; none is for direction or numbers."""
+        return {
             "hs_communication_channel_type": "SMS",
             "hs_communication_logged_from": "CRM",
             "hs_communication_body": entry_body(sms.words, mark=sms.mark),
             "hs_timestamp": stamp(moment(sms.event)),
         } | ({OWNER: self.owner} if self.owner else {})
+
+    def log(self, sms: Sms, *, contact: str) -> dict[str, Any]:
+        """Make the communication."""
         links = [associated(contact, TO_CONTACT["communications"])]
         try:
-            row = self.add("communications", values, links)
+            row = self.add("communications", self.entry(sms), links)
         except Invalid as error:
             raise blamed(error, {OWNER: "is owner_id right?"}) from error
         if row is None:

@@ -80,7 +80,7 @@ class Bot:
             receipt = self._reply(self._activity(event, repeat, in_thread=True), thread=thread)
             if receipt is not None:
                 return receipt
-        return self._start(self._activity(event, repeat, in_thread=False))
+        return self._start(self.message(event, repeat=repeat))
 
     def check(self) -> str:
         """Look the channel up, change nothing, and say whether the bot is there."""
@@ -99,13 +99,16 @@ class Bot:
     def _activity(self, event: Event, repeat: bool, *, in_thread: bool) -> Json:
         return cards.activity(event, options=self._options, repeat=repeat, in_thread=in_thread)
 
-    def _start(self, activity: Json) -> Receipt:
-        asked = {
+    def message(self, event: Event, *, repeat: bool = False) -> Json:
+        """Return what starts a thread with *event*. Raises :class:`Refused`."""
+        return {
             "isGroup": True,
             "tenantId": self._tenant,
             "channelData": {"channel": {"id": self._channel}, "tenant": {"id": self._tenant}},
-            "activity": activity,
+            "activity": self._activity(event, repeat, in_thread=False),
         }
+
+    def _start(self, asked: Json) -> Receipt:
         response = self._call("POST", self._url, asked)
         if response.status_code == 400 and error_code(response) == "BadSyntax":
             # A wrong channel or tenant is wrong for every event.

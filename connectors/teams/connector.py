@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.base import Connector, Event, Receipt
+from connectors.base import Connector, Event, Preview, Receipt
 from connectors.http import Http
 from connectors.teams.bot import Bot
 from connectors.teams.options import TeamsOptions
@@ -38,6 +38,9 @@ class Teams(Connector[TeamsOptions]):
     ) -> Receipt:
         with self.http.within(deadline):
             return self._poster.post(event, thread=thread, repeat=repeat)
+
+    def preview(self, event: Event, *, key: str) -> list[Preview]:
+        return [Preview(kind="card", content=self._poster.message(event))]
 
     def check(self) -> str:
         with self.http.within(CHECK):

@@ -52,7 +52,7 @@ class Workflow:
         # A flow that answers by itself may have posted before it failed.
         acts = confirms or options.send_conversation
         post = _Post(self._url, session=self._session, acts_first=acts)
-        post.payload = self._message(event, thread=thread, repeat=repeat)
+        post.payload = self.message(event, thread=thread, repeat=repeat)
         post.send()
         response = post.last_http_response
         status = response.status_code
@@ -63,7 +63,10 @@ class Workflow:
             thread=_thread(response) if options.send_conversation else None,
         )
 
-    def _message(self, event: Event, *, thread: str | None, repeat: bool) -> dict[str, Any]:
+    def message(
+        self, event: Event, *, thread: str | None = None, repeat: bool = False
+    ) -> dict[str, Any]:
+        """Return what the flow is posted. Raises :class:`Refused`."""
         options = self._options
         if not options.send_conversation:
             return cards.message(event, options=options, shape=options.shape, repeat=repeat)

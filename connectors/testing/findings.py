@@ -31,6 +31,7 @@ MENDS = {
     "C15": "declare default_rate: what the system takes, such as 100/10s, or None for no limit",
     "C16": "give the README sections on set-up, options, behaviour and limits; name every option",
     "C17": "make first what can be found again by the key, and look for it if repeat",
+    "C18": "let deliver() and preview() use one function that makes what is sent; ask nobody",
 }
 #: What mends a connector that raises what nobody expects.
 CRASH = "correct that line, or raise an error of the contract there"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from connectors.testing.answers import AnswerChecks
 from connectors.testing.contract import ContractChecks
 from connectors.testing.outcomes import EffectChecks
+from connectors.testing.previews import PreviewChecks
 
 
-class ConnectorSuite(ContractChecks, AnswerChecks, EffectChecks):
-    """Checks C01 to C17 for one connector; docs/connectors.md explains each.
+class ConnectorSuite(ContractChecks, AnswerChecks, EffectChecks, PreviewChecks):
+    """Checks C01 to C18 for one connector; docs/connectors.md explains each.
 
     A subclass, named ``Test…`` so that pytest collects it, gives at least the class
     ``connector`` and the methods ``options`` and ``stand_in``::

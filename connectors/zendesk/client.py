@@ -101,7 +101,7 @@ class Client:
         """
         change = Ticket(
             id=ticket.id,
-            comment=self._comment(message, author=ticket.requester_id),
+            comment=new_comment(message, self._options, author=ticket.requester_id),
             metadata=message.metadata,
         )
         # A new ticket stays new: nobody has taken it yet.
@@ -123,21 +123,7 @@ class Client:
     def create(self, message: Message, *, person: int, after: Ticket | None) -> Receipt:
         """Make a ticket of *person*, as a follow-up of *after*. Raises Unread, KeyTaken."""
         options = self._options
-        ticket = Ticket(
-            subject=message.subject,
-            external_id=message.conversation_id,
-            requester_id=person,
-            comment=self._comment(message, author=person),
-            metadata=message.metadata,
-            group_id=options.group_id,
-            assignee_id=options.assignee_id,
-            priority=options.priority,
-            status=options.status,
-            brand_id=options.brand_id,
-            ticket_form_id=options.ticket_form_id,
-            custom_fields=message.custom_fields or None,
-            tags=options.tags or None,
-        )
+        ticket = new_ticket(message, options, person=person)
         if after is not None:
             ticket.via_followup_source_id = after.id
             # Without tags of its own it would inherit that its source was merged.
@@ -148,11 +134,6 @@ class Client:
                 ticket.comment.body += f"\n(continues #{after.id})"
         with self._session.keyed(message.key), decoding(Unread):
             return self._made(self._zenpy.tickets.create(ticket))
-
-    def _comment(self, message: Message, *, author: int) -> Comment:
-        if not message.from_customer:
-            return Comment(body=message.body, public=False)
-        return Comment(body=message.body, public=self._options.public, author_id=author)
 
     def _count_comments(self, ticket: Ticket) -> int:
         with decoding(Transient):
@@ -175,6 +156,32 @@ class Client:
             url=f"{self._options.address}/agent/tickets/{ticket.id}",
             thread=str(ticket.id),
         )
+
+
+def new_ticket(message: Message, options: ZendeskOptions, *, person: int | None) -> Ticket:
+    """Make the ticket that *message* opens for *person*."""
+    return Ticket(
+        subject=message.subject,
+        external_id=message.conversation_id,
+        requester_id=person,
+        comment=new_comment(message, options, author=person),
+        metadata=message.metadata,
+        group_id=options.group_id,
+        assignee_id=options.assignee_id,
+        priority=options.priority,
+        status=options.status,
+        brand_id=options.brand_id,
+        ticket_form_id=options.ticket_form_id,
+        custom_fields=message.custom_fields or None,
+        tags=options.tags or None,
+    )
+
+
+def new_comment(message: Message, options: ZendeskOptions, *, author: int | None) -> Comment:
+    """Make the comment of *message*, in the name of *author* if the customer wrote it."""
+    if not message.from_customer:
+        return Comment(body=message.body, public=False)
+    return Comment(body=message.body, public=options.public, author_id=author)
 
 
 def _belongs(ticket: Ticket, message: Message) -> bool:

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from connectors.base import Connector, Event, Receipt, Refused, Throttled, Transient, Unauthorized
+from connectors.base import (
+    Connector,
+    Event,
+    Preview,
+    Receipt,
+    Refused,
+    Throttled,
+    Transient,
+    Unauthorized,
+)
 from connectors.http import Http
 from connectors.oauth import AccessToken
 from connectors.zendesk.client import Client
@@ -17,6 +26,7 @@ from connectors.zendesk.conversation import Conversation
 from connectors.zendesk.limits import UpdateLimits
 from connectors.zendesk.message import Message, compose
 from connectors.zendesk.options import ZendeskOptions
+from connectors.zendesk.previews import previews
 from connectors.zendesk.session import described
 
 __all__ = ["Zendesk", "ZendeskOptions"]
@@ -55,6 +65,9 @@ class Zendesk(Connector[ZendeskOptions]):
                 conversation = Conversation(client, message, options=self.options, repeat=repeat)
                 written = conversation.write(thread)
             return written or self._tagged(person, thread=thread)
+
+    def preview(self, event: Event, *, key: str) -> list[Preview]:
+        return list(previews(compose(event, key=key, options=self.options), self.options))
 
     def check(self) -> str:
         try:

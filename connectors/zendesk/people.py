@@ -41,19 +41,17 @@ class People:
 
         A profile that another conversation has just created is as good.
         """
-        fields = {"external_id": message.person_id, "skip_verify_email": True}
-        person = User(name=message.name, **fields)
         with decoding(Transient):
             if message.phone is None:
-                return self._save(person)
+                return self._save(new_user(message))
             try:
-                return self._save(User(name=message.name, phone=message.phone, **fields))
+                return self._save(new_user(message, phone=message.phone))
             except Refused as error:
                 if error.status != 422:
                     raise
             # Another conversation has just created it. Or the number is the direct line of
             # another profile; the message matters more than the phone field.
-            return self._known(message) or self._save(person)
+            return self._known(message) or self._save(new_user(message))
 
     def tag(self, person: int, *, tag: str, present: bool) -> None:
         """Add *tag* to a profile, or remove it.
@@ -131,6 +129,14 @@ class People:
 
     def _save(self, person: User) -> int:
         return int(expect(self._zenpy.users.create_or_update(person), User).id)
+
+
+def new_user(message: Message, *, phone: str | None = None) -> User:
+    """Make the customer's profile."""
+    fields = {"external_id": message.person_id, "skip_verify_email": True}
+    if phone is None:
+        return User(name=message.name, **fields)
+    return User(name=message.name, phone=phone, **fields)
 
 
 def _seniority(user: User) -> tuple[bool, int]:

@@ -57,7 +57,9 @@ INIT = "        self._session = http.session()\n"
 REPEAT = "self._written_before(key) if repeat else None"
 RAISE = "            raise error\n"
 FIRST = "        with self.http.within(deadline):\n"
-POST = 'json={"key": key, **_content(event)}'
+SHOWS = "C18_preview_shows_what_delivery_sends"
+PREVIEW = '        return [Preview(kind="note"'
+POST = "json=_content(event, key)"
 ONE_AT_A_TIME = f"            self._now = event\n            {ASK}\n"
 CHECK = f"return f\"signed in as {{{ASK}.get('name')}}\""
 LAX = [("from pydantic import Field", "from pydantic import BaseModel, Field"),
@@ -174,12 +176,12 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
     ),
     (
         "C10_fifty_threads",
-        [(FIRST, FIRST + ONE_AT_A_TIME), (POST, POST.replace("(event)", "(self._now)"))],
+        [(FIRST, FIRST + ONE_AT_A_TIME), (POST, POST.replace("(event,", "(self._now,"))],
         "texts did not arrive",
     ),
     (
         "C10_two_conversations_of_one_customer_at_once",
-        [(FIRST, FIRST + ONE_AT_A_TIME), (POST, POST.replace("(event)", "(self._now)"))],
+        [(FIRST, FIRST + ONE_AT_A_TIME), (POST, POST.replace("(event,", "(self._now,"))],
         "of 2 texts did not arrive",
     ),
     (
@@ -211,6 +213,11 @@ BROKEN: list[tuple[str, list[tuple[str, str]], str]] = [
         [(REPEAT, "None")],
         "2 of kind note, wanted 1\n  first event, killed at request 1 and repeated",
     ),
+    (SHOWS, [("content=_content(event, key))", "content=_content(event, 'x'))")],
+     "what is sent differs from the preview\n  note"),
+    (SHOWS, [(PREVIEW, f"        {ASK}\n{PREVIEW}")], "preview() makes a request"),
+    (SHOWS, [(PREVIEW, f"        event.body.strip()\n{PREVIEW}")],
+     "preview() raised AttributeError"),
 ]  # fmt: skip
 
 
@@ -249,7 +256,7 @@ def test_every_check_is_tried() -> None:
     }
 
     assert checks == {each[0] for each in BROKEN} | elsewhere
-    assert {each[:3] for each in checks} == {f"C{number:02}" for number in range(1, 18)}
+    assert {each[:3] for each in checks} == {f"C{number:02}" for number in range(1, 19)}
     assert {each[:3] for each in checks} == set(MENDS)
 
 
@@ -312,7 +319,7 @@ def test_gaps_in_the_documentation_are_found(
 TEMPLATE = [
     ("    token: ", '    subject: str = Field(default="SMS", description="x")\n    token: '),
     (FIRST, "        subject = self._subject(event)\n" + FIRST),
-    (POST, 'json={"key": key, **_content(event), "title": subject}'),
+    (POST, 'json={**_content(event, key), "title": subject}'),
 ]  # fmt: skip
 RENDER = """
     def _subject(self, event: Event) -> str:
