@@ -14,7 +14,7 @@ COMMANDS = {
     "connectors": "connectors",
     "events": "inspect", "explain": "inspect", "conversation": "inspect", "nodes": "inspect",
     "requests": "requests",
-    "doctor": "doctor", "destinations": "destinations",
+    "doctor": "doctor", "destinations": "destinations", "send-test": "send_test",
     "problems": "problems", "alerts": "problems",
     "dead": "recover", "resend": "recover", "replay": "recover", "settle": "recover",
     "pause": "recover", "resume": "recover", "undo": "recover",

@@ -8,8 +8,9 @@ import sys
 import click
 
 from relay import destinations
+from relay.commands import sample as samples
 from relay.commands.options import FAILED, USAGE, existing, loaded_option
-from relay.commands.output import all_say
+from relay.commands.output import all_say, print_json
 from relay.commands.running import changes
 from relay.commands.tables import print_lines
 from relay.config import json_schema
@@ -44,16 +45,43 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> No
     help="Print the JSON Schema of the file, for editors.",
 )
 @click.option("--diff", is_flag=True, help="Show what would change at what runs, and end.")
-def check(loaded: tuple[Config, Document], live: bool, diff: bool) -> None:
+@click.option(
+    "--sample",
+    metavar="FILE|ID",
+    help="Show what would be sent for a body in FILE, or for a stored event or refused request; "
+    "nothing is sent.",
+)
+@click.option("--endpoint", help="With --sample FILE: the endpoint that it came to.")
+@click.option("--json", "as_json", is_flag=True, help="With --sample: print one JSON object.")
+def check(
+    loaded: tuple[Config, Document],
+    live: bool,
+    diff: bool,
+    sample: str | None,
+    endpoint: str | None,
+    as_json: bool,
+) -> None:
     """Validate the config and print what each route would do.
+
+    With --sample, print every card, mail, ticket, timeline entry and webhook body that an event
+    would make, and end with 1 if a destination would refuse it.
 
     \b
     Examples: gofax-relay check
               gofax-relay check --live
               gofax-relay check --diff
+              gofax-relay check --sample message.json
+              gofax-relay check --sample evt_0193a1b2
               gofax-relay check --schema > config.schema.json
     """
     config, document = loaded
+    if sample is None and (endpoint is not None or as_json):
+        raise click.UsageError("--endpoint and --json go with --sample")
+    if sample is not None:
+        if live or diff:
+            raise click.UsageError("--sample goes with neither --live nor --diff")
+        _show_sample(config, sample, endpoint=endpoint, as_json=as_json)
+        return
     if diff:
         print_lines(changes(config, Nodes(existing(config)).nodes()))
         return
@@ -65,6 +93,17 @@ def check(loaded: tuple[Config, Document], live: bool, diff: bool) -> None:
         for warning in warnings(config, document)
     )
     if live and not all_say(destinations.build(config), lambda connector: connector.check()):
+        sys.exit(FAILED)
+
+
+def _show_sample(config: Config, name: str, *, endpoint: str | None, as_json: bool) -> None:
+    read = samples.read(config, name, endpoint=endpoint)
+    found = samples.shown(config, read)
+    if as_json:
+        print_json(samples.as_json(config, read, found))
+    else:
+        print_lines(samples.lines(config, read, found))
+    if any(each.refused is not None for each in found):
         sys.exit(FAILED)
 
 
