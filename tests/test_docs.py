@@ -168,7 +168,9 @@ class TestConnectors:
         reader.does(write)
         module = reader.folder / "gofax-relay-acme/src/gofax_relay_acme/stand_in.py"
         reader.save(str(module), module.read_text(encoding="utf-8"))  # with a port that is free
-        assert "32 passed, 1 skipped" in reader.does(try_it)
+        # All but one of the kit's, and one of the package's own.
+        checks = sum(each.startswith("test_C") for each in dir(ConnectorSuite))
+        assert f"{checks} passed, 1 skipped" in reader.does(try_it)
         reader.save("config.yaml", config)
         reader.starts(stand_in, port=8091)
         reader.starts(serve, port=8080)

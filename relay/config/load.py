@@ -196,6 +196,8 @@ def _refer(document: Document, values: Mapping[str, Any]) -> None:
             if len(place) > len(("routes", index, "when", "test")):
                 said = "tests match a route as a whole, or not: write it beside the others of when"
                 document.fault(place, said)
+            if values.get("tests") == []:
+                document.fault(place, "no event is a test with tests: []")
         for key, needs, said in (
             ("sentiment", "sentiment", "no event has a sentiment without sentiment: vader"),
             ("hours", "business_hours", "nobody knows the hours without business_hours"),

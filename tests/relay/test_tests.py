@@ -249,6 +249,13 @@ class TestMarkTest:
         assert run(file, "events", "--mark-test", "abc", "--follow").exit_code == 2
 
 
+def test_a_route_for_tests_needs_tests(read: Read) -> None:
+    routes = "routes: [{to: [crm], when: {test: true}}]"
+
+    with pytest.raises(ConfigError, match=r"routes\[0\].when.test: no event is a test with tests"):
+        read(f"endpoints: [{{path: /open, allow_unsigned: true}}]\ntests: []\n{routes}")
+
+
 def test_faults_of_tests_are_named_with_their_lines(read: Read) -> None:
     text = """\
 endpoints: [{path: /open, allow_unsigned: true}]
