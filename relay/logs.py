@@ -54,10 +54,13 @@ _FOR_MACHINES = frozenset(
 _outputs: list[_Output] = []
 
 
-def configure(*, level: int = logging.INFO, as_text: bool | None = None) -> None:
+def configure(
+    *, level: int = logging.INFO, as_text: bool | None = None, is_final: bool = True
+) -> None:
     """Send our lines to standard error, and keep foreign loggers quiet.
 
     *as_text*: for people instead of machines; without it, if standard error is a terminal.
+    *is_final*: whether this holds for the life of the process, so that loggers may remember it.
     """
     is_text = sys.stderr.isatty() if as_text is None else as_text
     output = _Output(sys.stderr, in_words if is_text else in_json)
@@ -70,7 +73,7 @@ def configure(*, level: int = logging.INFO, as_text: bool | None = None) -> None
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: output,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=is_final,
     )
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -116,7 +119,7 @@ class _Output:
         """Have a line with *fields* written soon."""
         if not self._started:
             self._start()
-        self._handler.enqueue(_Line(time.time(), fields))
+        self._handler.enqueue(logging.makeLogRecord({"msg": fields, "created": time.time()}))
 
     debug = info = warning = error = exception = critical = msg
 
@@ -124,7 +127,7 @@ class _Output:
         """Wait until everything is written, a second at most: the reader may have stopped."""
         if self._started:
             done = threading.Event()
-            self._handler.waiting.put_nowait(_Line(time.time(), done))
+            self._handler.waiting.put_nowait(logging.makeLogRecord({"msg": done}))
             done.wait(LONGEST_FLUSH)
 
     def _open(self) -> None:
@@ -136,14 +139,6 @@ class _Output:
             if not self._started:
                 _Writer(self._handler, self._stream, self._render).start()
                 self._started = True
-
-
-class _Line(logging.LogRecord):
-    """A record without all that logging finds out about process, thread and caller."""
-
-    def __init__(self, at: float, said: Fields | threading.Event) -> None:
-        self.created = at
-        self.said = said
 
 
 class _Bounded(QueueHandler):
@@ -189,12 +184,11 @@ class _Writer(QueueListener):
         return record
 
     def handle(self, record: logging.LogRecord) -> None:
-        said = record.said  # type: ignore[attr-defined]  # only lines of ours are put in
-        if isinstance(said, threading.Event):
+        if isinstance(record.msg, threading.Event):
             self._flush()
-            said.set()
+            record.msg.set()
             return
-        self._lines.append(self._render(record.created, said))
+        self._lines.append(self._render(record.created, record.msg))  # type: ignore[arg-type]
         if len(self._lines) >= TOGETHER:
             self._flush()
 

@@ -163,5 +163,6 @@ def _watcher() -> Any:
 
 
 def _prepare(config: Config) -> None:
-    logs.configure(level=config.logs.threshold, as_text=config.logs.as_text)
+    # Of the parent, which a reload may tell to say more or less.
+    logs.configure(level=config.logs.threshold, as_text=config.logs.as_text, is_final=False)
     opened(config).close()

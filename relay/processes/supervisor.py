@@ -16,6 +16,7 @@ from types import FrameType
 
 import structlog
 
+from relay import logs
 from relay.config.effective import version_of
 from relay.config.model import Config
 from relay.node import version
@@ -66,6 +67,7 @@ class Setup:
 
     def run(self, role: str, ready: Ready) -> None:
         """Do the work of *role* in this process."""
+        logs.configure(level=self.config.logs.threshold, as_text=self.config.logs.as_text)
         wanted = {"web": self.listener, "admin": self.inner}.get(role)
         for each in self.listeners:
             if each is not wanted:
@@ -234,6 +236,8 @@ class Supervisor:
             log.error("config.not_taken", reason=str(error))
             self._answer(caller, faults=str(error))
         else:
+            given = config.logs
+            logs.configure(level=given.threshold, as_text=given.as_text, is_final=False)
             log.info("config.reloaded", config=version_of(config))
             self._answer(caller)
 

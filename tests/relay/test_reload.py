@@ -135,10 +135,16 @@ def test_a_reload_moves_to_another_port(site: Site) -> None:
         probe.bind(("127.0.0.1", 0))
         site.port = probe.getsockname()[1]
     edit(site, f":{first}", f":{site.port}")
+    edit(site, "admin: off", "admin: off\nlogs: {format: text, level: warning}")
 
     assert site.run("reload").returncode == 0
 
     assert site.post("m1") == "accepted"
+    # Neither the new processes nor their parent say any more what is no warning.
+    assert '"event":"endpoint.served"' in site.said()
+    assert f":{site.port}/open" not in site.said()
+    assert "request.received" not in site.said()
+    assert "config.reloaded" not in site.said()
     eventually(lambda: not before & children(process), seconds=PATIENCE)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", first)) != 0
