@@ -13,6 +13,7 @@ from relay.config.model import Config
 from relay.refused import Refusals
 from relay.store import Database, Inbox, StoreUnavailable
 from relay.telling.metrics import NO_ENDPOINT, Metrics
+from relay.telling.watch import OldSecrets
 
 
 def create_app(
@@ -22,6 +23,7 @@ def create_app(
     inbox: Inbox,
     refusals: Refusals,
     metrics: Metrics | None = None,
+    old_secrets: OldSecrets | None = None,
 ) -> Flask:
     """Wire the endpoints of *config* to a store whose tables exist."""
     app = Flask("relay", static_folder=None)
@@ -43,6 +45,7 @@ def create_app(
         callers=callers,
         clock=database.clock,
         metrics=metrics,
+        old_secrets=old_secrets or OldSecrets(),
     )
     app.register_blueprint(made)
     strays = receive.Strays(
@@ -59,7 +62,7 @@ def create_app(
             inbox.probe()
         except StoreUnavailable:
             return {"status": "store unavailable"}, 503
-        if loops := every.faulty():
+        if loops := [loop for loop in every.faulty() if loop.is_vital]:
             return {"status": "not working", "loops": [loop.name for loop in loops]}, 503
         return {"status": "ready"}
 

@@ -42,8 +42,11 @@ class Every:
         *,
         first: float | None = None,
         away: type[Exception] | tuple[type[Exception], ...] = (),
+        is_vital: bool = True,
     ) -> None:
         self.name = name
+        #: Whether the process cannot do its work without it.
+        self.is_vital = is_vital
         self._seconds = seconds
         self._act = act
         self._first = seconds if first is None else first

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from connectors.base import Event
 from relay.config.effective import version_if_complete
 from relay.config.model import Config, Endpoint
-from relay.rules import paths, payload, routing
+from relay.rules import paths, payload, probe, routing
 from relay.rules.hours import Hours
 from relay.rules.payload import Unreadable
+from relay.rules.probe import Probe
 from relay.rules.routing import Route
 from relay.rules.scheme import Header, Scheme
 from relay.rules.sentiment import Judge
+from relay.rules.signature import Verification
 from relay.rules.tests import EventPattern, is_test
 from relay.store.ids import new_id
 from relay.store.refused import NEVER_ADMITTED
@@ -61,8 +64,8 @@ class Intake:
     def names(self) -> set[str]:
         return {self.endpoint.name, self.endpoint.path}
 
-    def verify(self, header: Header, raw: bytes, *, now: datetime | None) -> str:
-        """Return why *raw* is genuine. Raises :class:`NotGenuine`.
+    def verify(self, header: Header, raw: bytes, *, now: datetime | None) -> Verification:
+        """Return why *raw* is genuine, and by which secret. Raises :class:`NotGenuine`.
 
         *now*: when the age of a signed time is counted from; None: any age will do.
         """
@@ -71,7 +74,27 @@ class Intake:
             raise NotGenuine(f"signature {found.reason}")
         if now is not None:
             self._check_age(header, now)
-        return f"signature {found.reason}"
+        return replace(found, reason=f"signature {found.reason}")
+
+    def probe(
+        self, header: Header, raw: bytes, *, otherwise: Callable[[], bytes]
+    ) -> tuple[Probe, str] | None:
+        """Return the probe that *raw* is, and why it is genuine; None if it is none.
+
+        *otherwise*: the secret for endpoints that have none. Raises :class:`NotGenuine` if it
+        claims to be a probe at such an endpoint, and is none of ours: as an event it would have
+        effects.
+        """
+        claimed = probe.read(raw, format=self.endpoint.format)
+        if claimed is None:
+            return None
+        secrets = self.keys or [otherwise()]
+        found = self.scheme.verify(header, raw, [probe.key(secret) for secret in secrets])
+        if found.good:
+            return claimed, f"signature {found.reason}" if self.keys else "signed by this store"
+        if not self.keys:
+            raise NotGenuine("a probe that is not signed with this store's secret")
+        return None
 
     def arrival(
         self,
@@ -137,6 +160,27 @@ class Intake:
         return event.received_at - event.occurred_at > self.dedupe_horizon
 
 
+class SeenProbes:
+    """The probes that this process has taken and that still hold: each is taken once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, datetime] = {}
+        self._lock = threading.Lock()
+
+    def take(self, one: Probe, *, now: datetime) -> None:
+        """Raise :class:`NotGenuine` if *one* no longer holds, or was here before."""
+        if fault := one.fault(now=now):
+            raise NotGenuine(fault)
+        with self._lock:
+            # Only who has a secret adds to it, so it stays small.
+            self._seen = {
+                id_: at for id_, at in self._seen.items() if now - at <= 2 * probe.HOLDS_FOR
+            }
+            if one.id in self._seen:
+                raise NotGenuine("a probe that was here before")
+            self._seen[one.id] = now
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examined:
     """What became of a refused request when it was looked at again."""
@@ -170,6 +214,8 @@ def trusted(request: Request, intakes: Sequence[Intake], *, who: str, why: str) 
     """Take a person's word for a refused request that no signature proves."""
     if not request.whole or request.status in NEVER_ADMITTED:
         return Examined(request=request, reason="its body is not here whole")
+    if any(probe.read(request.body or b"", format=each.endpoint.format) for each in intakes):
+        return Examined(request=request, reason="it is a probe, and has no effect")
     path = paths.meant(request.endpoint, [each.endpoint.path for each in intakes])
     meant = {request.endpoint, path}
     intake = next((each for each in intakes if each.names & meant), None)
@@ -188,7 +234,7 @@ def _verified(request: Request, intake: Intake, admission: Admission) -> Examine
         raise NotGenuine("this endpoint asks for no signature, so none can prove it genuine")
     header = request.headers.get
     verified = intake.verify(lambda name: header(name.lower()), request.body or b"", now=None)
-    return _examined(request, intake, admission, reason=verified)
+    return _examined(request, intake, admission, reason=verified.reason)
 
 
 def _examined(request: Request, intake: Intake, admission: Admission, *, reason: str) -> Examined:

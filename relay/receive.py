@@ -23,16 +23,18 @@ from structlog.typing import FilteringBoundLogger
 
 from relay.callers import Callers, TooMany
 from relay.config.model import DEFAULT_SCHEME, Config, Endpoint
-from relay.intake import Intake, NotGenuine, charset_of
+from relay.intake import Intake, NotGenuine, SeenProbes, charset_of
 from relay.refused import Refusals
 from relay.rules import addresses, headers, paths, payload, scheme, sentiment
 from relay.rules.payload import Unreadable
+from relay.rules.probe import Probe
 from relay.rules.units import RateLimit
 from relay.store import Inbox, RowRefused, StoreUnavailable
 from relay.store.ids import new_id
 from relay.store.refused import NEVER_ADMITTED
 from relay.store.values import Arrival, Request
 from relay.telling.metrics import Metrics
+from relay.telling.watch import OldSecrets
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 #: Labels that say JSON too.
@@ -61,6 +63,22 @@ class Accepted:
 
     def response(self, *, close: bool) -> Response:
         return _json(200, {"status": self.outcome, "messageId": self.message_id})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probed:
+    """The answer to a probe: an event could be written now, and none was."""
+
+    request_id: str
+    outcome: str = "probe"
+    status: int = 200
+
+    @property
+    def logged(self) -> dict[str, str]:
+        return {}
+
+    def response(self, *, close: bool) -> Response:
+        return _json(200, {"status": self.outcome, "request": self.request_id})
 
 
 class Refusal(Exception):
@@ -114,10 +132,12 @@ def blueprint(
     callers: Callers,
     clock: Callable[[], datetime],
     metrics: Metrics,
+    old_secrets: OldSecrets,
 ) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
     rates = _Rates()
+    probes = SeenProbes()
     judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
         receiver = Receiver(
@@ -129,9 +149,11 @@ def blueprint(
             inbox=inbox,
             refusals=refusals,
             rates=rates,
+            probes=probes,
             callers=callers,
             clock=clock,
             metrics=metrics,
+            old_secrets=old_secrets,
             log=structlog.get_logger().bind(endpoint=endpoint.name),
         )
         made.add_url_rule(
@@ -156,9 +178,11 @@ class Receiver:
     inbox: Inbox
     refusals: Refusals
     rates: _Rates
+    probes: SeenProbes
     callers: Callers
     clock: Callable[[], datetime]
     metrics: Metrics
+    old_secrets: OldSecrets
     log: FilteringBoundLogger
 
     def receive(self) -> Response:
@@ -181,10 +205,16 @@ class Receiver:
             self._check_rate(call)
             self._check_head(call)
             raw = self._read_body(call)
-            reason = self._check_genuine(call, raw, now=noted.at)
-            arrival = self._arrival(noted, call, raw, reason=reason)
-            noted = arrival.request
-            answer: Accepted | Refusal = self._accept(arrival)
+            answer: Accepted | Probed | Refusal
+            if found := self._probe(call, raw, now=noted.at):
+                probe, reason = found
+                noted = replace(noted, id=probe.id, status=200, outcome="probe", reason=reason)
+                answer = self._take_probe(noted)
+            else:
+                reason = self._check_genuine(call, raw, now=noted.at)
+                arrival = self._arrival(noted, call, raw, reason=reason)
+                noted = arrival.request
+                answer = self._accept(arrival)
         except Refusal as refusal:
             noted = replace(
                 noted,
@@ -280,9 +310,33 @@ class Receiver:
         if not self.intake.keys:
             return "Basic authentication" if self.endpoint.basic_auth else "unsigned, as allowed"
         try:
-            return self.intake.verify(call.header, raw, now=now)
+            found = self.intake.verify(call.header, raw, now=now)
         except NotGenuine as error:
             raise Refusal(401, str(error)) from error
+        if found.secret:
+            self.old_secrets.note(self.endpoint.name, self.intake.keys[found.secret])
+        return found.reason
+
+    def _probe(self, call: Call, raw: bytes, *, now: datetime) -> tuple[Probe, str] | None:
+        """Return the probe of ours that *raw* is, with the reason; None if it is none."""
+        try:
+            found = self.intake.probe(call.header, raw, otherwise=lambda: self.inbox.secret)
+            if found is not None:
+                self.probes.take(found[0], now=now)
+        except NotGenuine as error:
+            raise Refusal(401, str(error)) from error
+        except StoreUnavailable as error:
+            raise _unavailable(error) from error
+        return found
+
+    def _take_probe(self, noted: Request) -> Probed:
+        """Note a probe; an event that came in its place could have been written."""
+        try:
+            self.inbox.probe()
+        except StoreUnavailable as error:
+            raise _unavailable(error) from error
+        self.refusals.note(noted)
+        return Probed(request_id=noted.id)
 
     def _fields_in_url(self, call: Call) -> bool:
         """Return whether fields in the URL count: a signature would not cover them."""
@@ -311,8 +365,7 @@ class Receiver:
         try:
             acceptance = self.inbox.accept(arrival)
         except (StoreUnavailable, RowRefused) as error:
-            retry = {"Retry-After": str(RETRY_AFTER_STORE)}
-            raise Refusal(503, f"store: {error}", headers=retry) from error
+            raise _unavailable(error) from error
         return Accepted(
             outcome=acceptance.standing,
             event_id=acceptance.event_id,
@@ -484,6 +537,10 @@ class _Window(RateLimitItemPerSecond):
 
 def _same(given: str | None, wanted: str) -> bool:
     return hmac.compare_digest((given or "").encode("utf-8", "replace"), wanted.encode())
+
+
+def _unavailable(error: Exception) -> Refusal:
+    return Refusal(503, f"store: {error}", headers={"Retry-After": str(RETRY_AFTER_STORE)})
 
 
 def _json(status: int, answer: dict[str, Any]) -> Response:

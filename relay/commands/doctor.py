@@ -6,28 +6,36 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from relay import migrations
 from relay.clock import wall
-from relay.commands.options import FAILED, existing, json_option, store_option
+from relay.commands import public_url as way
+from relay.commands.findings import SIGNS, Finding, Severity
+from relay.commands.options import (
+    FAILED,
+    ConfigFile,
+    existing,
+    json_option,
+    store_option,
+)
 from relay.commands.output import print_json
 from relay.commands.running import newer
-from relay.commands.tables import count, print_lines, shown_time, table_time
+from relay.commands.tables import count, failure, print_lines, shown_time, table_time
+from relay.config.load import Need
 from relay.config.model import Config
 from relay.rules import problems
 from relay.rules.delivery import State
 from relay.rules.problems import Kind
 from relay.store import Database, Queries, copy
 from relay.store.checkup import BY_NODE, Checkup, Server, look_at
-from relay.store.facts import gather
 from relay.store.nodes import Nodes, NodeView
 from relay.store.texts import Texts
+from relay.telling.watch import facts_of
 
 #: A lease that ran out this long ago should have been taken over.
 LEASE_GRACE = timedelta(minutes=2)
@@ -43,11 +51,6 @@ LARGEST_WAL = 256 << 20
 #: Bytes of log that a standby may lag behind, or that a slot may retain.
 LARGEST_SLOT = 1 << 30
 
-SIGNS = {"good": "✓", "notice": "!", "degraded": "!!", "broken": "✗"}
-
-#: *notice*: advice; *degraded*: events come in, and some are not delivered; *broken*: events are
-#: refused or may be lost.
-Severity = Literal["good", "notice", "degraded", "broken"]
 #: Exit code if something is degraded and nothing is broken.
 DEGRADED = 3
 
@@ -58,56 +61,23 @@ PROBLEMS = {
     Kind.SIGNATURES: "signatures",
     Kind.UNKNOWN_PATH: "paths",
     Kind.ALERTS: "alerts",
+    Kind.CERTIFICATE: "certificate",
+    Kind.OLD_SECRET: "secrets",
+    Kind.SILENCE: "silence",
 }
 #: Those of them that keep no delivery from its destination.
-ADVICE = (Kind.UNKNOWN_PATH, Kind.ALERTS)
-
-#: Where the documentation says more, by check.
-DOCS = {
-    "events": "mending.md",
-    "leases": "watching.md#nodes",
-    "conversations": "reliability.md#known-limits",
-    "work": "mending.md#what-stops-a-delivery",
-    "destinations": "mending.md#what-stops-a-delivery",
-    "signatures": "mending.md#requests-that-were-refused",
-    "paths": "mending.md#requests-that-were-refused",
-    "alerts": "watching.md#problems-and-alerts",
-    "nodes": "watching.md#nodes",
-    "loops": "watching.md#nodes",
-    "config": "hosting.md#change-the-config",
-    "schema": "upgrading.md",
-    "copy": "upgrading.md#from-sqlite-to-postgresql",
-    "disk": "hosting.md#the-store",
-    "wal": "hosting.md#the-store",
-    "files": "hosting.md#the-store",
-    "texts": "watching.md#find-it",
-    "connections": "hosting.md#the-store",
-    "standbys": "hosting.md#the-store",
-    "server clock": "hosting.md#the-store",
-    "clock": "watching.md#doctor",
-    "proxy": "hosting.md#behind-a-proxy",
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What one check found."""
-
-    check: str
-    severity: Severity
-    #: The observation, and what to do about it.
-    said: str
-
-    @property
-    def docs(self) -> str:
-        """Return the section of the documentation that says more."""
-        return f"docs/{DOCS[self.check]}"
+ADVICE = (Kind.UNKNOWN_PATH, Kind.ALERTS, Kind.OLD_SECRET)
 
 
 @click.command()
 @store_option
 @json_option
-def doctor(config: Config, as_json: bool) -> None:
+@click.option(
+    "--public-url",
+    is_flag=True,
+    help="Post a probe to each endpoint at public_url: the way of an event, without effect.",
+)
+def doctor(config: Config, as_json: bool, public_url: bool) -> None:
     """Check the store and its surroundings.
 
     The exit code is 0 if all is well, 1 if something is broken: events are refused or may be
@@ -116,11 +86,16 @@ def doctor(config: Config, as_json: bool) -> None:
 
     \b
     Examples: gofax-relay doctor
+              gofax-relay doctor --public-url
               gofax-relay doctor --json
     """
     database = existing(config)
-    findings = list(examine(config, database, now=database.clock()))
-    for finding in findings:
+    checks = examine(config, database, now=database.clock())
+    if public_url:
+        checks = chain(checks, way.examine(_with_secrets(config), database))
+    findings = []
+    for finding in checks:
+        findings.append(finding)
         if as_json:
             print_json(_json(finding))
         else:
@@ -128,6 +103,18 @@ def doctor(config: Config, as_json: bool) -> None:
     if not as_json:
         print_lines(["", _summary(findings)])
     sys.exit(exit_code(findings))
+
+
+def _with_secrets(config: Config) -> Config:
+    """Read the file of *config* again, with the secrets that sign a probe."""
+    if config.public_url is None:
+        raise failure(
+            "the config has no public_url: write the address that GoFax posts to, "
+            "such as public_url: https://sms.example.com"
+        )
+    assert config.origin is not None
+    whole: Config = ConfigFile(Need.ENDPOINTS).convert(str(config.origin.path), None, None)
+    return whole
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -189,6 +176,7 @@ def examine(config: Config, database: Database, *, now: datetime) -> Iterator[Fi
         "no conversation is stuck",
         one="conversation waits behind nothing: please report this as a bug",
         many="conversations wait behind nothing: please report this as a bug",
+        severity="degraded",
     )
     yield from _overdue(config, checkup, queries, now=now)
     yield from _stopped(config, queries)
@@ -260,11 +248,11 @@ def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
 
 
 def _problems(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
-    channels = [each.name for each in config.alerts]
-    facts = gather(database, destinations=config.destinations, channels=channels)
-    for each in problems.findings(facts, now=now):
+    facts = facts_of(config, database)
+    for each in problems.findings(facts, now=now, silence=config.longest_silence):
         if each.kind in PROBLEMS:
-            severity: Severity = "notice" if each.kind in ADVICE else "degraded"
+            is_advice = each.kind in ADVICE or each.level == "warning"
+            severity: Severity = "notice" if is_advice else "degraded"
             yield Finding(check=PROBLEMS[each.kind], severity=severity, said=each.said)
 
 
@@ -285,7 +273,7 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
         if view.node and view.state == "alive":
             for fault in view.node.faults.splitlines():
                 said = f"{view.name}: {fault}: its log says why; restart it"
-                yield Finding(check="loops", severity="broken", said=said)
+                yield Finding(check="loops", severity="degraded", said=said)
     holding = [view for view in views if view.state == "silent" and view.leases]
     for view in holding:
         said = (

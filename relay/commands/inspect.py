@@ -39,7 +39,7 @@ LISTED = 5
     metavar="ID",
     help="Say what to write under tests: to recognise events like this one; change nothing.",
 )
-@listing("accepted", "conflict", "stale")
+@listing("accepted", "conflict", "stale", "probe")
 def events(
     config: Config,
     test: str | None,
@@ -58,6 +58,10 @@ def events(
               gofax-relay events --follow --destination crm
               gofax-relay events --mark-test evt_0193a1
     """
+    if "probe" in which.standings:
+        click.echo(
+            "note: a probe brings no event: gofax-relay requests --standing probe", err=True
+        )
     queries = queries_of(config)
     if test is not None:
         if which != Filter() or follow or format != "table":

@@ -58,7 +58,7 @@ def requests() -> None:
 
 @requests.command("list")
 @store_option
-@listing("accepted", "duplicate", "conflict", "stale", "refused")
+@listing("accepted", "duplicate", "conflict", "stale", "probe", "refused")
 def list_(config: Config, which: Filter, format: Format, limit: int | None, follow: bool) -> None:
     """List every call to an endpoint, accepted or refused, oldest first. The default.
 

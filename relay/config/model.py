@@ -35,7 +35,7 @@ from relay.rules import hours, scheme, sentiment
 from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
 from relay.rules.hours import DAYS_PATTERN, HOURS_PATTERN, Hours
 from relay.rules.payload import DedupeField, Format
-from relay.rules.problems import Change, Kind
+from relay.rules.problems import Change, Kind, Silence
 from relay.rules.routing import Route
 from relay.rules.scheme import Scheme, SecretEncoding, Signs
 from relay.rules.signature import Encoding
@@ -470,6 +470,20 @@ class AlertChannel(Section):
         return change in self.changes and (not self.kinds or kind in self.kinds)
 
 
+def _public_url(value: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(value)
+        host = parts.hostname or "."
+        is_whole = not host.startswith(".") and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or parts.scheme not in ("https", "http") or not value.isascii():
+        raise ValueError("write the address that GoFax posts to, such as https://sms.example.com")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("write it without user, ? and #: paths of endpoints are added to it")
+    return value.rstrip("/")
+
+
 def _heartbeat(value: SecretStr) -> SecretStr:
     parts = urllib.parse.urlsplit(value.get_secret_value())
     if parts.scheme not in ("https", "http") or not parts.hostname:
@@ -641,6 +655,11 @@ class Config(Section):
     heartbeat: Annotated[SecretStr, AfterValidator(_heartbeat)] | None = Field(
         None, description="URL that is called every minute while no problem is open"
     )
+    silence: Positive | None = Field(
+        None,
+        description="Time without an event, within business_hours, that is a problem; "
+        "default: none is",
+    )
     logs: Logs = Logs()
     time_zone: TimeZone = Field(
         "UTC", description="Time zone of what people read, such as Australia/Sydney"
@@ -657,6 +676,9 @@ class Config(Section):
         None, description="What rates the tone of texts; needs the extra sentiment"
     )
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
+        None, description="Address that GoFax posts to, before the paths of endpoints"
+    )
     destinations: Mapping[str, DestinationConfig] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
 
@@ -706,6 +728,13 @@ class Config(Section):
         """The hours of the business; None: the file does not say."""
         given = self.business_hours
         return None if given is None else given.resolved(time_zone=self.time_zone)
+
+    @property
+    def longest_silence(self) -> Silence | None:
+        """How long a silence may be; None: as long as it likes."""
+        if self.silence is None:
+            return None
+        return Silence(longest=self.silence, hours=self.hours)
 
     @property
     def store_name(self) -> str:

@@ -42,7 +42,7 @@ from relay.refused import Refusals
 from relay.store import Database, Inbox, connect
 from relay.telling.counts import Counts
 from relay.telling.metrics import Metrics
-from relay.telling.watch import Watch
+from relay.telling.watch import OldSecrets, Watch
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -192,8 +192,16 @@ def _load_app(
     )
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web", config=config).start()
-    Watch(config, database, node=node).start()
-    app = create_app(config, database=database, inbox=inbox, refusals=refusals, metrics=metrics)
+    old_secrets = OldSecrets()
+    Watch(config, database, node=node, old_secrets=old_secrets).start()
+    app = create_app(
+        config,
+        database=database,
+        inbox=inbox,
+        refusals=refusals,
+        metrics=metrics,
+        old_secrets=old_secrets,
+    )
     drain = Drain(app, listener, ready)
     signal.signal(RETIRE, drain.begin)
     return drain

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Literal
 
 from relay.rules.health import BACK_AFTER, Health
+from relay.rules.hours import Hours, open_time
 
 
 class Kind(StrEnum):
@@ -40,6 +41,12 @@ class Kind(StrEnum):
     STORE = "store"
     #: An alert could not be sent.
     ALERTS = "alerts"
+    #: That of `public_url` is not trusted, or will soon not be.
+    CERTIFICATE = "certificate"
+    #: Requests are signed with a secret that is not the first of its endpoint.
+    OLD_SECRET = "old_secret"
+    #: No event for long, although the business is open.
+    SILENCE = "silence"
 
 
 Level = Literal["warning", "error"]
@@ -54,6 +61,8 @@ SUSPECTED_FOR: Mapping[Kind, timedelta] = {
     Kind.CONFIG: timedelta(minutes=10),
     # Most failures of a network are over at the next try.
     Kind.ALERTS: timedelta(seconds=30),
+    # Whoever changes a secret here has yet to change it at GoFax.
+    Kind.OLD_SECRET: timedelta(hours=1),
 }
 #: How long a finding must be gone before its problem is resolved.
 GONE_FOR = timedelta(seconds=15)
@@ -66,8 +75,14 @@ GROWTH = 10
 LONGEST_THROTTLE = timedelta(minutes=5)
 #: A delivery that has been due for longer is a backlog.
 LONGEST_DUE = timedelta(minutes=15)
+#: No silence is counted further back.
+_LONGEST_COUNTED = timedelta(days=60)
 #: So many deliveries are counted at the most, for each destination.
 MOST_COUNTED = 1000
+#: How long before its end a certificate should have been renewed, and must be.
+ENDS_SOON, ENDS_VERY_SOON = timedelta(days=14), timedelta(days=3)
+#: For how long it matters that an old secret was used.
+SECRET_MATTERS_FOR = timedelta(days=1)
 #: Signed requests that must be refused, and their share of all, before the secret is suspected.
 REFUSED_AT_LEAST, REFUSED_SHARE = 3, 0.2
 
@@ -163,6 +178,36 @@ class Calls:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Certificate:
+    """That of the public address, as a node saw it last."""
+
+    #: The address.
+    url: str
+    #: When it ends; None: it could not be looked at.
+    ends_at: datetime | None = None
+    #: Why it is not trusted, and what to do; empty: it is.
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OldSecret:
+    """A secret in use that is not the first of its endpoint, by its position among them."""
+
+    position: int
+    of: int
+    used_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Silence:
+    """How long a silence may be."""
+
+    longest: timedelta
+    #: When the business is open: no other time counts; None: all of it does.
+    hours: Hours | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
     """The state of things, as the store tells it."""
 
@@ -178,16 +223,23 @@ class Facts:
     no_room: str = ""
     #: By channel: why alerts could not be sent there.
     unsent: Mapping[str, str] = field(default_factory=dict)
+    certificate: Certificate | None = None
+    #: By endpoint.
+    old_secrets: Mapping[str, OldSecret] = field(default_factory=dict)
+    #: When the newest event came; None: none ever did.
+    newest_event_at: datetime | None = None
 
 
-def findings(facts: Facts, *, now: datetime) -> list[Finding]:
-    """Return everything that is wrong *now*."""
+def findings(facts: Facts, *, now: datetime, silence: Silence | None = None) -> list[Finding]:
+    """Return everything that is wrong *now*; *silence*: how long one may be, if that matters."""
     return [
         *_destinations(facts, now=now),
         *_stopped(facts.stopped),
         *_nodes(facts.nodes, now=now),
         *_requests(facts.calls),
         *_store(facts),
+        *_public(facts, now=now),
+        *(_silence(facts, silence, now=now) if silence else ()),
     ]
 
 
@@ -321,6 +373,51 @@ def _store(facts: Facts) -> Iterator[Finding]:
         yield Finding(kind=Kind.ALERTS, subject=channel, said=said)
 
 
+def _public(facts: Facts, *, now: datetime) -> Iterator[Finding]:
+    """Yield what is wrong between GoFax and us, apart from requests that were refused."""
+    shown = facts.certificate
+    if shown is not None and shown.fault:
+        yield Finding(kind=Kind.CERTIFICATE, subject=shown.url, said=shown.fault)
+    elif shown is not None and shown.ends_at is not None and shown.ends_at - now < ENDS_SOON:
+        is_near = shown.ends_at - now < ENDS_VERY_SOON
+        yield Finding(
+            kind=Kind.CERTIFICATE,
+            subject=shown.url,
+            level="error" if is_near else "warning",
+            said=f"the certificate of {shown.url} ends at {_time(shown.ends_at)}, and GoFax "
+            "cannot post then: renew it, and find out why that does not happen by itself",
+        )
+
+    for endpoint, used in sorted(facts.old_secrets.items()):
+        if now - used.used_at <= SECRET_MATTERS_FOR:
+            yield Finding(
+                kind=Kind.OLD_SECRET,
+                subject=endpoint,
+                level="warning",
+                said=f"requests to {endpoint} are still signed with secret {used.position} of "
+                f"{used.of} in the config: set the first one in GoFax, and remove this one a day "
+                "later",
+            )
+
+
+def _silence(facts: Facts, silence: Silence, *, now: datetime) -> Iterator[Finding]:
+    starts = [node.started_at for node in facts.nodes if node.is_alive]
+    since = facts.newest_event_at or min(starts, default=now)
+    since = max(since, now - _LONGEST_COUNTED)
+    quiet = open_time(silence.hours, since=since, until=now) if silence.hours else now - since
+    if quiet < silence.longest:
+        return
+    came = facts.newest_event_at
+    said = f"no event since {_time(came)}" if came else "no event has ever come"
+    hours = " within business hours" if silence.hours else ""
+    yield Finding(
+        kind=Kind.SILENCE,
+        said=f"{said}, which is long{hours}: is the webhook in GoFax active, and does its URL "
+        "lead here? gofax-relay requests lists what was refused, gofax-relay doctor --public-url "
+        "tries the way",
+    )
+
+
 def steps(
     known: Sequence[Problem],
     found: Sequence[Finding],
@@ -381,6 +478,8 @@ def _without_finding(problem: Problem, *, now: datetime) -> Step | None:
 
 def _escalates(problem: Problem, finding: Finding, *, now: datetime) -> bool:
     if finding.number >= problem.number * GROWTH:
+        return True
+    if (problem.level, finding.level) == ("warning", "error"):
         return True
     is_forgotten = problem.acknowledged_at is None and problem.escalated_at is None
     opened_at = problem.opened_at or now

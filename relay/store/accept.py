@@ -109,6 +109,12 @@ class Inbox:
             for nothing in _NOTHING:
                 db.execute(nothing)
 
+    @property
+    def secret(self) -> bytes:
+        """The store's own secret. Raises :class:`StoreUnavailable` before it could be read."""
+        self._read_marks()
+        return self._secret
+
     def refuse(self, requests: Sequence[Request]) -> None:
         """Note refused requests in their ring; not synced, because nobody was told 200.
 
@@ -147,7 +153,7 @@ class Inbox:
         """Read what the store says of itself, once."""
         if not self._secret:
             self._window = restored.window_of(self._database)
-            self._secret = _store_secret(self._database)
+            self._secret = store_secret(self._database)
 
     @once_more
     def _commit(
@@ -553,7 +559,7 @@ def _known(db: sa.Connection, keys: Collection[bytes]) -> dict[bytes, Any]:
     return rows
 
 
-def _store_secret(database: Database) -> bytes:
+def store_secret(database: Database) -> bytes:
     """Return the store's own secret, which its first use creates."""
     row = {"name": "secret", "value": secrets.token_bytes(32)}
     wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "secret")

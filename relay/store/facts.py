@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from relay.rules.delivery import State
 from relay.rules.health import Health
 from relay.rules.problems import MOST_COUNTED, Calls, Facts, Process, Stopped
-from relay.store import schema
+from relay.store import schema, seen
 from relay.store.database import Database, OutOfRoom
 from relay.store.nodes import Nodes
 from relay.store.values import load_health
@@ -23,15 +23,25 @@ MISMATCHED, STRAYED = 401, 404
 
 _d, _e, _r, _a = schema.deliveries.c, schema.events.c, schema.requests.c, schema.alerts.c
 
+#: Tests of ours or of a person do not count.
+_NEWEST_EVENT = (
+    sa.select(_e.received_at)
+    .where(_e.standing == "accepted", ~_e.test)
+    .order_by(_e.seq.desc())
+    .limit(1)
+)
+
 
 def gather(
     database: Database,
     *,
     destinations: Collection[str],
     channels: Collection[str] = (),
+    public_url: str | None = None,
+    keys: Mapping[str, Sequence[bytes]] | None = None,
     window: timedelta = WINDOW,
 ) -> Facts:
-    """Return the state of things. Raises StoreUnavailable."""
+    """Return the state of things; *keys*: of each endpoint. Raises StoreUnavailable."""
     now = database.clock()
     with database.reading() as db:
         return Facts(
@@ -42,6 +52,9 @@ def gather(
             unsent=_unsent(db, channels),
             nodes=_nodes(database),
             no_room=_no_room(database),
+            certificate=seen.certificate(db, public_url) if public_url else None,
+            old_secrets=seen.old_secrets(db, keys or {}),
+            newest_event_at=db.scalar(_NEWEST_EVENT),
         )
 
 

@@ -18,6 +18,8 @@ from relay.telling.counts import Page, Series, alone
 
 #: The endpoint of requests whose path is none of ours.
 NO_ENDPOINT = "(none)"
+#: The outcome of our own requests, which write nothing.
+PROBE = "probe"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,14 +179,14 @@ class Metrics:
         self._serving = self._series(THREADS_USED, "web", "")
 
     def answered(self, endpoint: str, status: int, outcome: str, seconds: float = 0.0) -> None:
-        """Count a request; *seconds*: what a 200 took."""
+        """Count a request; *seconds*: what it took."""
         key = endpoint, status, outcome
         requests = self._requests.get(key)
         if requests is None:
             requests = self._series(REQUESTS, endpoint, str(status), outcome)
             self._requests[key] = requests
         requests.add()
-        if status == 200:
+        if status == 200 and outcome != PROBE:
             accepts = self._accepts.get(endpoint)
             if accepts is None:
                 accepts = self._accepts[endpoint] = self._histogram(ACCEPT_SECONDS, endpoint)

@@ -2,25 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Collection, Sequence
+from functools import partial
 
 import structlog
 
 from relay.config.model import Config
 from relay.every import Every
 from relay.rules import problems as rules
-from relay.rules.problems import Change, Kind, Problem, Step
+from relay.rules.problems import Change, Facts, Kind, Problem, Step
 from relay.store import Database, StoreUnavailable
 from relay.store.facts import gather
 from relay.store.nodes import Nodes
 from relay.store.problems import Problems
-from relay.telling import channels, heartbeat
+from relay.store.seen import Seen
+from relay.telling import channels, heartbeat, public
 
 log = structlog.get_logger()
 
 #: Seconds between two looks, from the start to the first one (nodes need a moment to say that they
 #: are there), and between two calls of the heartbeat.
 LOOK, FIRST, HEARTBEAT = 5.0, 10.0, 60.0
+#: Seconds in which the use of an old secret is noted once.
+SECRETS = 60.0
+
+
+def facts_of(config: Config, database: Database) -> Facts:
+    """Return the state of things as far as *config* is concerned."""
+    return gather(
+        database,
+        destinations=config.destinations,
+        channels=[each.name for each in config.alerts],
+        public_url=config.public_url,
+        keys={each.name: each.signing_keys for each in config.endpoints},
+    )
+
+
+class OldSecrets:
+    """The secrets, not the first of their endpoints, that this process sees in use."""
+
+    def __init__(self) -> None:
+        self._noted: dict[tuple[str, bytes], float] = {}
+        self._used: set[tuple[str, bytes]] = set()
+
+    def note(self, endpoint: str, key: bytes) -> None:
+        """Note one that was used; once a minute is enough."""
+        now, which = time.monotonic(), (endpoint, key)
+        if now - self._noted.get(which, -math.inf) >= SECRETS:
+            self._noted[which] = now
+            self._used.add(which)
+
+    def take(self) -> Collection[tuple[str, bytes]]:
+        """Return those that were noted since the last call."""
+        used, self._used = self._used, set()
+        return used
 
 
 class Watch:
@@ -30,13 +67,24 @@ class Watch:
     alert, and what one did not finish another does.
     """
 
-    def __init__(self, config: Config, database: Database, *, node: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        *,
+        node: str,
+        old_secrets: OldSecrets | None = None,
+    ) -> None:
+        """*old_secrets*: those that this process sees."""
         self._config, self._database, self._node = config, database, node
-        self._problems = Problems(database)
-        away = StoreUnavailable
-        self._judging = Every("problems", LOOK, self._judge, first=FIRST, away=away)
-        self._sending = Every("alerts", LOOK, self._send, first=FIRST, away=away)
-        self._beating = Every("call", HEARTBEAT, self.call, away=away)
+        self._old_secrets = old_secrets or OldSecrets()
+        self._problems, self._seen = Problems(database), Seen(database)
+        # Who cannot tell anybody can take and deliver events all the same.
+        every = partial(Every, away=StoreUnavailable, is_vital=False)
+        self._judging = every("problems", LOOK, self._judge, first=FIRST)
+        self._sending = every("alerts", LOOK, self._send, first=FIRST)
+        self._beating = every("call", HEARTBEAT, self.call)
+        self._looking = every("certificate", HEARTBEAT, self.look, first=FIRST)
 
     def start(self) -> None:
         self._judging.start()
@@ -44,21 +92,21 @@ class Watch:
             self._sending.start()
         if self._config.heartbeat is not None:
             self._beating.start()
+        if (self._config.public_url or "").startswith("https:"):
+            self._looking.start()
 
     def close(self) -> None:
         """Stop; what is being sent is sent again by another, which says so."""
-        for loop in (self._judging, self._sending, self._beating):
+        for loop in (self._judging, self._sending, self._beating, self._looking):
             loop.close(0.0)
 
     def _judge(self) -> None:
         config = self._config
-        facts = gather(
-            self._database,
-            destinations=config.destinations,
-            channels=[each.name for each in config.alerts],
-        )
+        if used := self._old_secrets.take():
+            self._seen.note_secrets(used)
+        facts = facts_of(config, self._database)
         now = self._database.clock()
-        found = rules.findings(facts, now=now)
+        found = rules.findings(facts, now=now, silence=config.longest_silence)
         for step in self._problems.judge(found, channels=self._channels):
             _log(step)
         self._problems.forget(before=now - config.retention)
@@ -90,6 +138,14 @@ class Watch:
             return
         if reason := heartbeat.call(self._config):
             log.warning("heartbeat.failed", reason=reason)
+
+    def look(self) -> None:
+        """Look at the certificate of `public_url`, if it is for this node and it is time."""
+        url = self._config.public_url or ""
+        if not self._seen.begin_look(url):
+            return
+        ends_at, fault = public.certificate_at(url)
+        self._seen.end_look(url, ends_at=ends_at, fault=fault)
 
     def _is_first(self) -> bool:
         """Return whether it is for this node to call, and for no other that is alive."""

@@ -16,7 +16,8 @@ from fakes import LEASE, NOON, accept, eventually, failed, finish, request, take
 
 from connectors.base import Options
 from relay import every
-from relay.commands.doctor import DOCS, Finding, examine, exit_code
+from relay.commands.doctor import examine, exit_code
+from relay.commands.findings import DOCS, Finding
 from relay.config.model import Config, DestinationConfig
 from relay.every import Every
 from relay.node import Heartbeat
@@ -112,7 +113,7 @@ def test_a_loop_of_a_node_that_cannot_go_on_is_found(
         loop.close()
         eventually(lambda: findings() == {})
 
-    assert finding.severity == "broken"
+    assert finding.severity == "degraded"
     assert finding.said.startswith("worker-1: record: failed ")
     assert "(KeyError)" in finding.said
 
@@ -137,7 +138,7 @@ def test_a_stuck_conversation_is_found(
 
     found = findings()["conversations"]
 
-    assert (found.severity, found.said[:1]) == ("broken", "1")
+    assert (found.severity, found.said[:1]) == ("degraded", "1")
 
 
 def test_a_parked_conversation_is_not_stuck(

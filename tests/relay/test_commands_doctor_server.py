@@ -14,7 +14,8 @@ from fakes import NOON, Clock, accept, take
 from psycopg import sql
 
 from relay import migrations
-from relay.commands.doctor import Finding, examine, examine_server
+from relay.commands.doctor import examine, examine_server
+from relay.commands.findings import Finding
 from relay.config.model import Config
 from relay.store import Database, Inbox, Queue, connect, copy
 from relay.store.checkup import BY_NODE, Server, Standby, look_at

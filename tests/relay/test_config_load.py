@@ -344,6 +344,14 @@ def test_a_relative_config_makes_an_absolute_store(
 
 #: Rest of the file behind an endpoint in line 1; what is said of it.
 ONE_FAULT = [
+    (
+        "public_url: sms.example.com",
+        "2: public_url: write the address that GoFax posts to, such as https://sms.example.com",
+    ),
+    (
+        "public_url: https://sms.example.com/?to=here",
+        "2: public_url: write it without user, ? and #: paths of endpoints are added to it",
+    ),
     ("server: {listen: 8080}", "2: server.listen: input should be a valid string"),
     ("server: {listen: ':8080'}", "2: server.listen: write host:port, such as 127.0.0.1:8080"),
     ("server: {listen: 'a:b'}", "2: server.listen: write host:port, such as 127.0.0.1:8080"),
@@ -1132,6 +1140,8 @@ class TestExample:
         assert everything.sentiment == "vader"
         assert [each.name for each in everything.alerts] == ["on call"]
         assert everything.heartbeat is not None
+        assert everything.public_url == "https://sms.example.com"
+        assert everything.longest_silence is not None
         when = everything.routes[1].when
         assert [key for key in When.model_fields if not getattr(when, key)] == ["keyword"]
         assert when.not_ == When(keyword="STOP")  # a keyword has no sentiment

@@ -10,16 +10,20 @@ from typing import Any
 import pytest
 
 from relay.rules.health import Cause, Health, Pause
+from relay.rules.hours import Hours, Span
 from relay.rules.problems import (
     ESCALATES_AFTER,
     GONE_FOR,
     SUSPECTED_FOR,
     Calls,
+    Certificate,
     Facts,
     Finding,
     Kind,
+    OldSecret,
     Problem,
     Process,
+    Silence,
     Step,
     Stopped,
     findings,
@@ -46,6 +50,10 @@ def process(name: str, role: str = "worker", **changes: Any) -> Process:
 
 def silent(name: str, **changes: Any) -> Process:
     return process(name, is_alive=False, beat_at=ago(seconds=30), **changes)
+
+
+def used(**units: float) -> OldSecret:
+    return OldSecret(position=2, of=2, used_at=ago(**units))
 
 
 WORKER = process("worker-1")
@@ -108,6 +116,13 @@ WORKER = process("worker-1")
         # The relay itself.
         ({"no_room": "the disk is at its reserve"}, [(Kind.STORE, "")]),
         ({"unsent": {"mail-1": "no route to host"}}, [(Kind.ALERTS, "mail-1")]),
+        # The way from GoFax.
+        ({"certificate": Certificate(url="x")}, []),
+        ({"certificate": Certificate(url="x", fault="expired")}, [(Kind.CERTIFICATE, "x")]),
+        ({"certificate": Certificate(url="x", ends_at=ago(days=-14))}, []),
+        ({"certificate": Certificate(url="x", ends_at=ago(days=-13))}, [(Kind.CERTIFICATE, "x")]),
+        ({"old_secrets": {"/x": used(hours=24)}}, [(Kind.OLD_SECRET, "/x")]),
+        ({"old_secrets": {"/x": used(hours=25)}}, []),
     ],
 )
 def test_what_is_wrong_is_found(facts: dict[str, Any], expected: list[tuple[Kind, str]]) -> None:
@@ -115,6 +130,56 @@ def test_what_is_wrong_is_found(facts: dict[str, Any], expected: list[tuple[Kind
 
     assert [each.key for each in found] == expected
     assert all("customer wrote" not in each.said for each in found)
+
+
+@pytest.mark.parametrize(
+    ("days", "level"), [(13, "warning"), (4, "warning"), (2, "error"), (-1, "error")]
+)
+def test_a_certificate_gets_urgent(days: float, level: str) -> None:
+    shown = Certificate(url="https://x.test", ends_at=ago(days=-days))
+
+    (found,) = findings(Facts(nodes=[WORKER], certificate=shown), now=NOW)
+
+    assert found.level == level
+
+
+#: Monday to Friday, from 9 to 17; NOW is a Tuesday, 12 o'clock.
+HOURS = Hours(
+    zone=UTC, week={day: (Span(timedelta(hours=9), timedelta(hours=17)),) for day in range(5)}
+)
+
+
+@pytest.mark.parametrize(
+    ("since", "hours", "found"),
+    [
+        (ago(hours=3.9), None, False),
+        (ago(hours=4), None, True),
+        # Three hours of today, and the last one of yesterday.
+        (ago(hours=19.9), HOURS, False),
+        (ago(hours=20), HOURS, True),
+        (ago(days=999), HOURS, True),
+        # None ever came: the start counts, here an hour ago.
+        (None, None, False),
+    ],
+)
+def test_a_silence_is_counted_in_business_hours(
+    since: datetime | None, hours: Hours | None, found: bool
+) -> None:
+    facts = Facts(nodes=[WORKER], newest_event_at=since)
+    silence = Silence(longest=timedelta(hours=4), hours=hours)
+
+    kinds = [each.kind for each in findings(facts, now=NOW, silence=silence)]
+
+    assert kinds == ([Kind.SILENCE] if found else [])
+    assert findings(facts, now=NOW) == []
+
+
+def test_a_silence_from_the_beginning_is_one() -> None:
+    facts = Facts(nodes=[process("worker-1", started_at=ago(hours=5))])
+
+    (found,) = findings(facts, now=NOW, silence=Silence(longest=timedelta(hours=4)))
+
+    assert found.said.startswith("no event has ever come")
 
 
 def finding(**changes: Any) -> Finding:
@@ -170,6 +235,12 @@ SUSPECTED = SUSPECTED_FOR[Kind.NO_WORKER]
         ([problem(number=3)], [finding(number=29)], []),
         ([problem(number=3)], [finding(number=30)], ["escalated"]),
         ([problem(number=3, acknowledged_at=NOW)], [finding(number=30)], ["escalated"]),
+        # It has become an error.
+        (
+            [problem(level="warning", acknowledged_at=NOW)],
+            [finding(level="error")],
+            ["escalated"],
+        ),
         # What it says is kept up to date without telling.
         ([problem()], [finding(said="otherwise")], [None]),
     ],

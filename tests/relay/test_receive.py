@@ -26,6 +26,7 @@ from relay.refused import Refusals
 from relay.rules import units
 from relay.store import Database, Inbox, Queries
 from relay.store.values import Request
+from relay.telling.watch import OldSecrets
 
 CONFIG = """\
 endpoints:
@@ -43,18 +44,24 @@ Post = Callable[..., TestResponse]
 
 
 #: Makes the client of a relay with another `server:` than CONFIG's.
-NewClient = Callable[[str], FlaskClient]
+NewClient = Callable[..., FlaskClient]
 
 
 @pytest.fixture
 def new_client(tmp_path: Path, database: Database, inbox: Inbox) -> Iterator[NewClient]:
     refusals = Refusals(inbox.refuse)
 
-    def new_client(server: str) -> FlaskClient:
+    def new_client(server: str, old_secrets: OldSecrets | None = None) -> FlaskClient:
         path = tmp_path / "config.yaml"
         path.write_text(f"server: {{{server}}}\n{CONFIG}")
         config = load(path, find_connector=lambda name: pytest.fail(name))
-        app = create_app(config, database=database, inbox=inbox, refusals=refusals)
+        app = create_app(
+            config,
+            database=database,
+            inbox=inbox,
+            refusals=refusals,
+            old_secrets=old_secrets,
+        )
         return app.test_client()
 
     yield new_client
@@ -374,6 +381,29 @@ def test_a_receiver_with_a_loop_that_cannot_go_on_is_not_ready(
     assert answer.status_code == 503
     assert answer.json == {"status": "not working", "loops": ["accept"]}
     assert client.get("/readyz").status_code == 200
+
+
+def test_a_loop_that_events_do_not_need_makes_nobody_unready(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(every, "AFTER_ERROR", 0.001)
+    with closing(Every("alerts", 0.001, lambda: {}["missing"], is_vital=False)) as loop:
+        loop.start()
+        eventually(lambda: loop.fault)
+
+        assert client.get("/readyz").json == {"status": "ready"}
+
+
+def test_the_use_of_an_old_secret_is_noted_once_a_minute(new_client: NewClient) -> None:
+    old_secrets = OldSecrets()
+    client = new_client("", old_secrets)
+    for secret in ("new", "old", "old"):
+        body = json.dumps({"messageId": secret}).encode()
+        headers = {"X-GoFax-Signature": sign(body, secret), "Content-Type": "application/json"}
+        assert client.post("/signed", data=body, headers=headers).status_code == 200
+
+    assert set(old_secrets.take()) == {("/signed", b"old")}
+    assert not old_secrets.take()
 
 
 def test_unknown_paths_and_methods_are_answered_in_json(client: FlaskClient) -> None:

@@ -1,0 +1,60 @@
+"""What a check finds, how bad that is, and where the documentation says more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SIGNS = {"good": "✓", "notice": "!", "degraded": "!!", "broken": "✗"}
+
+#: *notice*: advice; *degraded*: events come in, and some are not delivered; *broken*: events are
+#: refused or may be lost.
+Severity = Literal["good", "notice", "degraded", "broken"]
+
+#: Where the documentation says more, by check.
+DOCS = {
+    "events": "mending.md",
+    "leases": "watching.md#nodes",
+    "conversations": "reliability.md#known-limits",
+    "work": "mending.md#what-stops-a-delivery",
+    "destinations": "mending.md#what-stops-a-delivery",
+    "signatures": "mending.md#requests-that-were-refused",
+    "paths": "mending.md#requests-that-were-refused",
+    "alerts": "watching.md#problems-and-alerts",
+    "nodes": "watching.md#nodes",
+    "loops": "watching.md#nodes",
+    "config": "hosting.md#change-the-config",
+    "schema": "upgrading.md",
+    "copy": "upgrading.md#from-sqlite-to-postgresql",
+    "disk": "hosting.md#the-store",
+    "wal": "hosting.md#the-store",
+    "files": "hosting.md#the-store",
+    "texts": "watching.md#find-it",
+    "connections": "hosting.md#the-store",
+    "standbys": "hosting.md#the-store",
+    "server clock": "hosting.md#the-store",
+    "clock": "watching.md#doctor",
+    "proxy": "hosting.md#behind-a-proxy",
+    "dns": "hosting.md#the-public-address",
+    "tcp": "hosting.md#the-public-address",
+    "tls": "hosting.md#the-public-address",
+    "probe": "hosting.md#the-public-address",
+    "certificate": "hosting.md#the-public-address",
+    "silence": "watching.md#problems-and-alerts",
+    "secrets": "configuration.md#endpoints",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    severity: Severity
+    #: The observation, and what to do about it.
+    said: str
+
+    @property
+    def docs(self) -> str:
+        """Return the section of the documentation that says more."""
+        return f"docs/{DOCS[self.check]}"
