@@ -525,6 +525,8 @@ def test_a_reason_names_the_key_of_metadata_and_what_it_saw() -> None:
     )
     [check] = checks({"not": {"metadata.n": "7"}}, TAGGED)
     assert (check.wanted, check.saw) == ("metadata.n: 7", "metadata.n=7")
+    [check] = checks({"metadata.vip": "TRUE"}, TAGGED)
+    assert (check.held, check.saw) == (True, "true")
 
 
 @pytest.mark.parametrize("when", [{"metadata.": "x"}, {"metadata.a": None}, {"metadata.a": []}])

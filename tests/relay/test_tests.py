@@ -95,6 +95,9 @@ def test_a_route_takes_tests_or_the_rest(when: dict[str, Any], test: bool, held:
     [asked] = match(sample_event(test=test), [route]).routes
 
     assert asked.matched is held
+    if test or "test" in when:
+        said = asked.checks[0]
+        assert (said.condition, said.saw) == ("test", str(test).lower())
     if not when and test:
         assert asked.checks == (Check(condition="test", wanted="false", saw="true", held=False),)
 
