@@ -12,7 +12,7 @@ from relay.commands import sample as samples
 from relay.commands.options import FAILED, USAGE, existing, loaded_option
 from relay.commands.output import all_say, print_json
 from relay.commands.running import changes
-from relay.commands.tables import print_lines
+from relay.commands.tables import count, print_lines
 from relay.config import json_schema
 from relay.config.document import ConfigError, Document
 from relay.config.model import Config, without_password
@@ -131,6 +131,10 @@ def plan(config: Config) -> str:
         if destination.connection:
             pace += f" on connection {destination.connection}"
         lines.append(f"destination {name}: {destination.connector}{pace}")
+    if (open_ := config.business_hours) is not None:
+        days = ", ".join(f"{names} {' and '.join(each)}" for names, each in open_.days.items())
+        closed = f", {count(len(open_.holidays), 'holiday', 'holidays')}" * bool(open_.holidays)
+        lines.append(f"business hours {days} ({open_.time_zone or config.time_zone}){closed}")
     lines += [f"alerts to {each.name}" for each in config.alerts]
     for route in config.routes:
         when = route.when.model_dump(by_alias=True, exclude_none=True)

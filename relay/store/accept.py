@@ -274,9 +274,13 @@ class Inbox:
         columns = table.seq, table.lane_id, table.destination, table.state, table.ended_at
         found = db.execute(sa.select(*columns).where(table.event_id == event_id)).all()
         if not found:
-            # A stale or purged event has no effect.
-            stored = sa.select(schema.events.c.received_at).where(
-                schema.events.c.id == event_id, schema.events.c.standing == "accepted"
+            # A stale or purged event has no effect. A test remains one, although the routes that
+            # this arrival has met may be those for other events, and the other way round.
+            events = schema.events.c
+            stored = sa.select(events.received_at).where(
+                events.id == event_id,
+                events.standing == "accepted",
+                events.test == arrival.event.test,
             )
             if (received_at := db.scalar(stored)) is not None:
                 batch.new[event_id] = arrival

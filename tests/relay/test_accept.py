@@ -273,6 +273,16 @@ def test_a_duplicate_of_an_event_without_deliveries_is_routed_by_todays_routes(
     assert (delivery().state, delivery().due_at) == (State.PENDING, LATER)
 
 
+def test_a_duplicate_makes_no_message_of_a_test(inbox: Inbox, database: Database) -> None:
+    first = arrival("m1", to=())
+    inbox.accept(replace(first, event=replace(first.event, test=True)))
+
+    # Since then the patterns have changed.
+    assert inbox.accept(arrival("m1", to=("crm",))).standing == "duplicate"
+
+    assert _count(database, schema.deliveries) == 0
+
+
 def test_a_duplicate_of_an_event_with_deliveries_gets_no_more_of_them(
     inbox: Inbox, database: Database
 ) -> None:
