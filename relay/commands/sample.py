@@ -18,7 +18,7 @@ from relay.destinations import Destination
 from relay.intake import Intake, trusted
 from relay.rules import routing, sentiment
 from relay.rules.hours import is_open
-from relay.rules.payload import Unreadable
+from relay.rules.payload import Unreadable, clean
 from relay.rules.routing import Match
 from relay.store import Database, connect
 from relay.store.accept import delivery_key
@@ -41,6 +41,8 @@ class Sample:
     #: The event's key, of which the keys of its deliveries are made.
     key: bytes
     match: Match
+    #: Of a stored event: what it is.
+    standing: str = "accepted"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +66,7 @@ def read(config: Config, name: str, *, endpoint: str | None) -> Sample:
         return _of_file(config, Path(name), endpoint)
     if endpoint is not None:
         raise failure(f"{name}: no such file, and what is stored has its endpoint")
-    database = _store(config, name)
+    database, name = _store(config, name), clean(name)
     if name.startswith(REQUEST):
         return _of_request(config, database, name)
     try:
@@ -72,7 +74,7 @@ def read(config: Config, name: str, *, endpoint: str | None) -> Sample:
     except Unknown as error:
         raise failure(f"{name}: no such file; {error}") from error
     match = routing.match(found.event, config.routes, hours=config.hours)
-    return Sample(event=found.event, key=found.key, match=match)
+    return Sample(event=found.event, key=found.key, match=match, standing=found.standing)
 
 
 def shown(config: Config, sample: Sample) -> list[Shown]:
@@ -94,6 +96,8 @@ def lines(config: Config, sample: Sample, found: Sequence[Shown]) -> Iterator[st
     now = f", {_open(config, event)}" if config.hours else ""
     yield f"  received {shown_time(event.received_at)} at {event.endpoint}{marked}{now}"
     yield f"  {text_of(event)}"
+    if sample.standing != "accepted":
+        yield f"  stored as {sample.standing}: kept, and not delivered by itself"
     yield from route_lines(routing.describe(sample.match.routes))
     if not found:
         yield "no route matches: nothing would be sent"
@@ -112,6 +116,7 @@ def as_json(config: Config, sample: Sample, found: Sequence[Shown]) -> dict[str,
         "message_id": event.message_id,
         "type": event.type,
         "endpoint": event.endpoint,
+        "standing": sample.standing,
         "test": event.test,
         "hours": _open(config, event) if config.hours else None,
         "routes": routing.describe(sample.match.routes),
@@ -134,6 +139,9 @@ def _of_file(config: Config, path: Path, endpoint: str | None) -> Sample:
         raw = path.read_bytes()
     except OSError as error:
         raise failure(f"{path} cannot be read: {error.strerror}") from error
+    if len(raw) > config.server.max_body:
+        most = f"{config.server.max_body:,} bytes (server.max_body)"
+        raise failure(f"{path}: {len(raw):,} bytes, more than {most}: it would be answered 413")
     looks = "json" if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") else "form"
     candidates = [
         each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -77,7 +78,7 @@ def proposed(event: Event) -> EventPattern | None:
 def _shape(message_id: str) -> str | None:
     """Return a pattern of ids like this one; None: without a word in it, any id may be like it."""
     parts = _PARTS.findall(message_id)
-    if not any(map(_WORD.fullmatch, parts)):
+    if not (message_id.isprintable() and any(map(_WORD.fullmatch, parts))):
         return None
     return f"^{''.join(map(_part, parts))}$"
 
@@ -92,7 +93,8 @@ def _part(part: str) -> str:
 
 def _beginning(text: str) -> str | None:
     """Return a pattern of texts like this one: of its first line, in which numbers may differ."""
-    first = text.partition("\n")[0][:LONGEST].rstrip()
+    # What cannot be printed ends a line, or cannot be copied.
+    first = "".join(takewhile(str.isprintable, text[:LONGEST])).rstrip()
     if not first:
         return None
     end = "$" if first == text else ""

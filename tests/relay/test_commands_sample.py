@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from fakes import NOON, accept, request
+from fakes import NOON, accept, arrival, request
 
 from connectors import sandbox
 from connectors.sandbox.records import Records
+from relay import destinations
 from relay.cli import cli
-from relay.commands import send_test
+from relay.commands import sample, send_test
+from relay.config.load import load
 from relay.rules.tests import SENDER, is_test
 from relay.store import Inbox
 
@@ -129,17 +131,38 @@ def test_what_is_stored_is_shown_by_its_ids(run: Run, path: Path, inbox: Inbox) 
         (("FILE", "--endpoint", "/other"), 1, 'no endpoint is named "/other" (have: /webhooks'),
         (("FILE", "--endpoint", "/webhooks/gofax"), 1, "could not read it: not JSON"),
         (("FILE", "--live"), 2, "--sample goes with neither"),
+        (("LONG",), 1, "70,000 bytes, more than 65,536 bytes (server.max_body)"),
+        (("b\udcffd",), 1, "no such file"),
     ],
 )
 def test_what_is_no_sample_is_one_line(
     run: Run, path: Path, inbox: Inbox, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    file = save(path, "a=b")
+    files = {"FILE": save(path, "a=b"), "LONG": str(path.parent / "long")}
+    (path.parent / "long").write_text("x" * 70_000)
 
-    said = run("check", "--sample", *(file if each == "FILE" else each for each in arguments))
+    said = run("check", "--sample", *(files.get(each, each) for each in arguments))
 
     assert said.exit_code == code
     assert words in " ".join(said.stderr.split())
+
+
+def test_a_connector_without_a_preview_says_so(run: Run, path: Path) -> None:
+    config = load(path.parent / "config.yaml", find_connector=destinations.find)
+    read = sample.read(config, save(path, json.dumps(MESSAGE)), endpoint=None)
+
+    said = list(sample.lines(config, read, [sample.Shown(destination="d", connector="own")]))
+
+    assert said[-1].startswith("? to d (own): its connector has no preview")
+
+
+def test_what_contradicts_an_event_is_said_to_be_no_more_than_kept(run: Run, inbox: Inbox) -> None:
+    accept(inbox, "m7", body="hello")
+    conflict = inbox.accept(arrival("m7", body="something else"))
+
+    said = run("check", "--sample", conflict.event_id).stdout
+
+    assert "stored as conflict: kept, and not delivered by itself" in said
 
 
 def test_a_test_is_sent_to_one_destination(run: Run, records: Records) -> None:

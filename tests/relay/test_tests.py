@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from fakes import accept, arrival
 from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from connectors.testing.events import sample_event
@@ -126,6 +128,19 @@ def test_a_pattern_is_proposed_that_finds_it_and_its_like(
 
     assert (found and found.model_dump(exclude_none=True)) == expected
     assert found is None or found.finds(event)
+
+
+@given(st.text(max_size=30) | st.none(), st.text(max_size=30) | st.none())
+def test_what_is_proposed_for_any_event_finds_it_and_can_be_copied(
+    message_id: str | None, body: str | None
+) -> None:
+    event = sample_event(message_id=message_id, body=body)
+
+    found = proposed(event)
+
+    assert found is None or found.finds(event)
+    for pattern in (found and found.message_id, found and found.text):
+        assert pattern is None or pattern.isprintable()
 
 
 @pytest.fixture
