@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from connectors.base import Connector, Options
 from relay.config.document import ConfigError, Document, Where, read
 from relay.config.model import Config, DestinationConfig, Origin
+from relay.rules.hours import is_always_open
 
 #: Bytes of a destination's name that fit into the name of a queue.
 LONGEST_NAME = 200
@@ -82,6 +83,8 @@ def load_document(
         context={"folder": path.absolute().parent},
     )
     _refer(document, values)
+    if config is not None and config.hours is not None and is_always_open(config.hours):
+        _never_closed(document, values)
     if document.faults or config is None:
         raise ConfigError(path, document.faults)
     if origin is not None:
@@ -207,6 +210,14 @@ def _refer(document: Document, values: Mapping[str, Any]) -> None:
                     document.fault(place, f"{said} at the top of the file")
     _tell_apart(document, list(_mappings(values.get("endpoints"))))
     _reach(document, values)
+
+
+def _never_closed(document: Document, values: Mapping[str, Any]) -> None:
+    """Name the conditions that never hold, because the business is always open."""
+    for index, route in enumerate(_mappings(values.get("routes"))):
+        for place, said in _named(route.get("when"), "hours", ("routes", index, "when")):
+            if said == "closed":
+                document.fault(place, "never holds: business_hours have no end")
 
 
 def _reach(document: Document, values: Mapping[str, Any]) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: Day of a weekday, or a range of them, and hours, as people write them.
@@ -58,6 +58,14 @@ def open_time(hours: Hours, *, since: datetime, until: datetime) -> timedelta:
             total += end - begin
             at = end
     return total
+
+
+def is_always_open(hours: Hours) -> bool:
+    """Return whether the business never closes."""
+    begin, week = datetime(2026, 1, 5, tzinfo=UTC), timedelta(days=7)
+    # A week without daylight saving shows what all of them do.
+    plain = replace(hours, zone=UTC)
+    return not hours.holidays and open_time(plain, since=begin, until=begin + week) == week
 
 
 def days(written: str) -> list[int]:

@@ -1296,6 +1296,31 @@ def test_business_hours_are_in_the_zone_of_the_file_or_their_own(read: Read) -> 
     assert read(ENDPOINT).hours is None
 
 
+@pytest.mark.parametrize(
+    ("said", "is_fault"),
+    [
+        ('{mon-sun: "0:00-24:00"}', True),
+        ('{mon-sun: ["12:00-0:00", "0:00-12:00"]}', True),
+        ('{mon-sat: "0:00-24:00"}', False),
+        ('{mon-sun: "0:00-24:00"}, holidays: [2026-12-25]', False),
+    ],
+)
+def test_a_route_for_closed_hours_needs_some(
+    read: Read, file: Path, said: str, is_fault: bool
+) -> None:
+    text = f"""{ENDPOINT}
+destinations: {{a: {{connector: plain}}}}
+business_hours: {{days: {said}}}
+routes: [{{to: [a], when: {{not: {{hours: closed}}}}}}]
+"""
+
+    if not is_fault:
+        read(text)
+        return
+    with pytest.raises(ConfigError, match=r":5: routes.* never holds: business_hours have no end"):
+        read(text)
+
+
 def test_a_route_by_the_hours_needs_business_hours(read: Read) -> None:
     text = f"{ENDPOINT}\nroutes: [{{to: [a], when: {{any: [{{hours: open}}]}}}}]"
 
