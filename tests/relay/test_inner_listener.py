@@ -7,12 +7,14 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+import servers
 import site_of_nodes
 from fakes import eventually
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,6 +23,7 @@ from site_of_nodes import PATIENCE, Flow, Site
 from relay.config.model import Admin
 from relay.processes.admin import AGAIN, Door
 from relay.processes.listening import PortTaken
+from relay.store import connect, figures
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ class Scrape(dict[str, float]):
                 name = sample.name.removeprefix("gofax_relay_")
                 self[" ".join([name, *sample.labels.values()])] = sample.value
 
-    def has(self, *, recorded: int, events: int, backlog: int) -> bool:
+    def has(self, *, recorded: float, events: int, backlog: int) -> bool:
         return (recorded, events, backlog) == (
             self.get("commit_size_sum record", 0),
             self.get("store_events accepted"),
@@ -111,6 +114,60 @@ def test_a_scrape_says_what_the_store_says_and_falls_with_nobody(site: Site, sys
     assert second.accepts() == second["store_events accepted"] == 6
     assert second["store_backlog flow"] == second["threads_used flow worker"] == 1
     system.answering.set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [500, pytest.param(10_000, marks=pytest.mark.long)])
+def test_two_receivers_and_two_workers_count_what_the_store_has(
+    server: None, tmp_path: Path, system: Flow, number: int
+) -> None:
+    with servers.new_database() as url, ExitStack() as stack:
+        sites = [Site(tmp_path / name, store=url, flow=system.url) for name in ("a", "b")]
+        for each in sites:
+            stack.callback(each.close)
+            path = each.folder / "config.yaml"
+            # Nothing but the counting is to be slow.
+            path.write_text(path.read_text().replace("1000/1s", "100000/1s"))
+            _configure(each, "{listen: '127.0.0.1:0'}")
+            each.serve()
+
+        with ThreadPoolExecutor(8) as pool:
+            posts = [
+                pool.submit(sites[n % 2].post, f"m{n}", customer=f"+6140000{n:04}")
+                for n in range(number)
+            ]
+            assert {each.result() for each in posts} == {"accepted"}
+            again = [pool.submit(sites[n % 2].post, f"m{n}", customer=f"+6140000{n:04}")
+                     for n in range(1, 51)]  # fmt: skip
+            assert {each.result() for each in again} == {"duplicate"}
+
+        def scrapes() -> list[Scrape]:
+            return [Scrape(each) for each in sites]
+
+        def total(name: str) -> float:
+            return sum(each.get(name, 0) for each in scrapes())
+
+        eventually(lambda: total("deliveries_total flow delivered") == number, seconds=PATIENCE)
+        # The store is not asked again at once.
+        eventually(
+            lambda: all(
+                each.has(recorded=each["commit_size_sum record"], events=number, backlog=0)
+                for each in scrapes()
+            ),
+            seconds=PATIENCE,
+        )
+        with closing(connect(url)) as database:
+            said = figures.read(database)
+        assert said.events == {"accepted": number} and said.backlog == {}
+        assert total("requests_total /open accepted 200") == number
+        assert total("requests_total /open duplicate 200") == 50
+        assert total("commit_size_sum accept") == number + 50
+        assert total("commit_size_sum record") == total("attempts_total flow delivered") == number
+        assert len(system.names) == len(set(system.names)) == number
+        for each in scrapes():
+            assert each["store_backlog flow"] == each["store_paused flow"] == 0
+            assert 0 < each.accepts() < number
+            assert each["store_bytes"] == pytest.approx(said.size, rel=0.1)
 
 
 @pytest.mark.slow
