@@ -119,7 +119,7 @@ class _Output:
         """Have a line with *fields* written soon."""
         if not self._started:
             self._start()
-        self._handler.enqueue(logging.makeLogRecord({"msg": fields, "created": time.time()}))
+        self._handler.enqueue(_Line(time.time(), fields))
 
     debug = info = warning = error = exception = critical = msg
 
@@ -127,7 +127,7 @@ class _Output:
         """Wait until everything is written, a second at most: the reader may have stopped."""
         if self._started:
             done = threading.Event()
-            self._handler.waiting.put_nowait(logging.makeLogRecord({"msg": done}))
+            self._handler.waiting.put_nowait(_Line(time.time(), done))
             done.wait(LONGEST_FLUSH)
 
     def _open(self) -> None:
@@ -139,6 +139,14 @@ class _Output:
             if not self._started:
                 _Writer(self._handler, self._stream, self._render).start()
                 self._started = True
+
+
+class _Line(logging.LogRecord):
+    """A record without all that logging finds out about process, thread and caller."""
+
+    def __init__(self, at: float, said: Fields | threading.Event) -> None:
+        self.created = at
+        self.said = said
 
 
 class _Bounded(QueueHandler):
@@ -184,11 +192,12 @@ class _Writer(QueueListener):
         return record
 
     def handle(self, record: logging.LogRecord) -> None:
-        if isinstance(record.msg, threading.Event):
+        said = record.said  # type: ignore[attr-defined]  # only lines of ours are put in
+        if isinstance(said, threading.Event):
             self._flush()
-            record.msg.set()
+            said.set()
             return
-        self._lines.append(self._render(record.created, record.msg))  # type: ignore[arg-type]
+        self._lines.append(self._render(record.created, said))
         if len(self._lines) >= TOGETHER:
             self._flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 
 #: Bits of an IPv6 address that tell its holder; the others are the holder's to choose.
@@ -44,6 +45,7 @@ def caller(remote: str, forwarded: str, *, proxies: int) -> str:
     return address(entries[-proxies]) or remote
 
 
+@functools.lru_cache(maxsize=1024)
 def holder(text: str) -> str:
     """Return who is counted for an address: itself, or its network if it is one of IPv6.
 

@@ -6,6 +6,7 @@ under any name, and a person must be able to find it later.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -89,7 +90,12 @@ def carries_signature(headers: Mapping[str, str], *, signature: str) -> bool:
 def _is_credential(name: str, value: str) -> bool:
     if _CREDENTIAL_VALUE.search(value):
         return True
-    return bool(_CREDENTIAL.search(name)) and not _belongs_to_signature(name, value)
+    return _names_credential(name) and not _belongs_to_signature(name, value)
+
+
+@functools.lru_cache(maxsize=256)
+def _names_credential(name: str) -> bool:
+    return bool(_CREDENTIAL.search(name))
 
 
 def _belongs_to_signature(name: str, value: str) -> bool:

@@ -203,8 +203,10 @@ def match(event: Event, routes: Sequence[Route], *, hours: Hours | None = None) 
     """
     if event.type == UNREADABLE:
         return Match(destinations=(), routes=())
-    body = None if event.body is None else plain(event.body)
-    seen = _Seen(event=replace(event, body=body), hours=hours)
+    body = event.body and plain(event.body)
+    # Most texts are plain already.
+    plainly = event if body == event.body else replace(event, body=body)
+    seen = _Seen(event=plainly, hours=hours)
     checked: list[RouteCheck] = []
     for route in routes:
         checks = (*_of_tests(event, route.when), *_checks(seen, route.when))

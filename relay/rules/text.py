@@ -17,6 +17,8 @@ came.
 
 from __future__ import annotations
 
+import re
+import string
 import unicodedata
 from typing import Literal, get_args
 
@@ -59,10 +61,12 @@ _IGNORABLE = frozenset(
 # them would keep the receiver busy for 15 s. No script has more than 30 on one letter (UAX 15).
 _TOO_MANY_MARKS = re2.compile(r"(\p{M}{30})\p{M}+")
 _NO_WORDS = re2.compile(r"[\p{P}\p{S}\p{M}]+")
+#: The same of ASCII: a call of RE2 takes longer than most texts need.
+_NO_ASCII_WORDS = str.maketrans("", "", string.punctuation)
 _DASHES = re2.compile(r"[\p{Pd}\x{2212}]")
-_E164 = re2.compile(r"\+[1-9][0-9]{6,14}")
-_PHONE_SHAPE = re2.compile(r"[+(]?[0-9][0-9 ().\-/]{4,30}")
-_NO_DIGITS = re2.compile(r"[^0-9]")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_PHONE_SHAPE = re.compile(r"[+(]?[0-9][0-9 ().\-/]{4,30}")
+_NO_DIGITS = re.compile(r"[^0-9]")
 
 
 def plain(text: str) -> str:
@@ -101,7 +105,10 @@ def e164(text: str) -> str | None:
     >>> e164("61412345678"), e164("0412 345 678"), e164("0011 61 412 345 678"), e164("Acme")
     ('+61412345678', '+61412345678', '+61412345678', None)
     """
-    written: str = _DASHES.sub("-", _in_ascii_digits(plain(text))).strip()
+    written = text
+    if not written.isascii():
+        written = _DASHES.sub("-", _in_ascii_digits(plain(text)))
+    written = written.strip()
     if _E164.fullmatch(written):
         return written
     if not _PHONE_SHAPE.fullmatch(written):
@@ -125,7 +132,7 @@ def ending(text: str) -> str:
     written = plain(e164(text) or text)
     if any(map(str.isalpha, written)):
         return folded(written)[:LONGEST_ENDING]
-    digits: str = _NO_DIGITS.sub("", _in_ascii_digits(written))
+    digits = _NO_DIGITS.sub("", _in_ascii_digits(written))
     return digits[::-1][:LONGEST_ENDING]
 
 
@@ -138,7 +145,10 @@ def _is_visible(character: str) -> bool:
 
 
 def _words(text: str) -> str:
-    return " ".join(_NO_WORDS.sub("", folded(text)).split())
+    words = folded(text)
+    if words.isascii():
+        return " ".join(words.translate(_NO_ASCII_WORDS).split())
+    return " ".join(_NO_WORDS.sub("", words).split())
 
 
 _KEYWORDS: dict[str, Keyword] = {
