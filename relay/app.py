@@ -1,4 +1,4 @@
-"""The Flask application: endpoints, and the answers for probes."""
+"""The Flask application of the public listener: endpoints, ``/livez`` and ``/readyz``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/architecture.md names files, classes and functions that exist."""
+"""docs/architecture.md names files, classes, functions and tables that exist."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ PATH = r"(?:relay|connectors|sender|tests|docs)/[\w/.-]*"
 
 
 def _defined(path: Path) -> set[str]:
-    """Return the functions and classes of a module, and ``Class.method``."""
+    """Return the functions, classes and constants of a module, and ``Class.method``."""
     names = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {each.id for each in targets if isinstance(each, ast.Name)}
         if isinstance(node, ast.ClassDef):
             names |= {f"{node.name}.{e.name}" for e in node.body if isinstance(e, ast.FunctionDef)}
     return names
@@ -29,7 +32,7 @@ def test_every_file_and_folder_exists() -> None:
     assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
 
 
-def test_every_function_and_class_exists() -> None:
+def test_every_name_exists() -> None:
     named = set(re.findall(rf"`({PATH}): ([\w.]+)`", PAGE))
 
     assert len(named) > 30

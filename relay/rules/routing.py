@@ -201,7 +201,8 @@ class Match:
 def match(event: Event, routes: Sequence[Route], *, hours: Hours | None = None) -> Match:
     """Ask the routes in order; each one that matches adds its destinations.
 
-    *hours*: when the business is open, for routes that ask.
+    A test matches only routes with ``test: true``. *hours*: when the business is open, for routes
+    that ask.
     """
     if event.type == UNREADABLE:
         return Match(destinations=(), routes=())
