@@ -27,6 +27,7 @@ def warnings(config: Config, document: Document) -> Sequence[Fault]:
     found = [
         *_of_secrets(config, document),
         *_of_signatures(config),
+        *_of_public_url(config),
         *_of_routes(config),
         *_of_readers(config, document),
     ]
@@ -54,6 +55,14 @@ def _of_signatures(config: Config) -> Iterator[tuple[Where, str]]:
             if getattr(given, key) is not None and given.signs != "timestamp.body":
                 where = ("endpoints", number, "signature", key)
                 yield where, f"{key} has no effect: only signs: timestamp.body signs a time"
+
+
+def _of_public_url(config: Config) -> Iterator[tuple[Where, str]]:
+    if (config.public_url or "").startswith("http:"):
+        yield (
+            ("public_url",),
+            "GoFax calls https addresses only: put TLS in front, and write https",
+        )
 
 
 def _of_readers(config: Config, document: Document) -> Iterator[tuple[Where, str]]:

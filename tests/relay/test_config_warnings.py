@@ -94,6 +94,12 @@ def test_signs_around_a_secret(warned: Warned, file: Path) -> None:
     assert "includes the byte order mark around it" in warning
 
 
+def test_an_address_that_gofax_cannot_call(warned: Warned) -> None:
+    assert warned(f"{ENDPOINT}public_url: http://sms.example.com\n") == [
+        "2: public_url: GoFax calls https addresses only: put TLS in front, and write https"
+    ]
+
+
 def test_files_that_everybody_can_read(warned: Warned, file: Path) -> None:
     secret = file.parent / "secret"
     secret.write_text("abc")

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,11 @@ from relay.cli import cli
 from relay.commands import public_url
 from relay.config.load import load
 from relay.refused import Refusals
+from relay.rules.problems import Kind
 from relay.store import Database, Inbox, Queries
+from relay.store.problems import Problems
+from relay.telling import public, watch
+from relay.telling.watch import OldSecrets, Watch, facts_of
 
 CONFIG = """\
 store: sqlite:///relay.db
@@ -202,6 +206,53 @@ def test_a_certificate_is_looked_at(
     assert ("/signed" in found) is (verdict != "broken")
 
 
+def test_nodes_look_at_it_too(
+    site: Site,
+    trusted: Callable[..., ssl.SSLContext],
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site.serve(tls=trusted(days=10))
+    monkeypatch.setattr(watch, "FIRST", 0.0)
+    monkeypatch.setattr(watch, "LOOK", 0.05)
+    config = load(site.folder / "config.yaml", find_connector=lambda name: pytest.fail(name))
+    old_secrets = OldSecrets()
+    old_secrets.note("/signed", b"old")
+    problems = Problems(database)
+
+    with closing(Watch(config, database, node="a", old_secrets=old_secrets)) as node:
+        node.start()
+        eventually(lambda: [each.kind for each in problems.unresolved()] == [Kind.CERTIFICATE])
+
+    (found,) = problems.unresolved()
+    assert (found.subject, found.level) == (site.public, "warning")
+    # Which is a problem in an hour.
+    assert list(facts_of(config, database).old_secrets) == ["/signed"]
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [({"days": -1}, "has expired on"), ({}, "")],
+    ids=["expired", "good"],
+)
+def test_what_a_node_sees_of_a_certificate(
+    site: Site, trusted: Callable[..., ssl.SSLContext], given: dict[str, Any], fault: str
+) -> None:
+    site.serve(tls=trusted(**given))
+
+    ends_at, said = public.certificate_at(site.public)
+
+    assert (ends_at is None) is bool(fault)
+    assert fault in said
+
+
+def test_a_node_that_cannot_reach_the_address_says_nothing_of_the_certificate() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+
+        assert public.certificate_at(f"https://127.0.0.1:{unused.getsockname()[1]}") == (None, "")
+
+
 def test_http_is_no_address_for_gofax(site: Site) -> None:
     site.serve()
 
@@ -302,7 +353,7 @@ def test_a_front_that_changes_the_path_or_drops_a_header(site: Site) -> None:
     assert found["/open"][0] == "good"
 
 
-def test_another_secret_in_front(site: Site) -> None:
+def test_another_secret_in_front(site: Site, queries: Queries) -> None:
     site.serve()
     site.write(site.public, new="newer")
 
@@ -311,6 +362,15 @@ def test_another_secret_in_front(site: Site) -> None:
     assert verdict == "broken"
     assert "matches none of 2 secrets" in said
     assert "reload takes it" in said
+    # A person's word makes no event of it either.
+    (refused,) = [each for each in queries.requests() if each.outcome == "refused"]
+    admitted = CliRunner().invoke(
+        cli,
+        ["requests", "admit", "--unverified", refused.id, "--why", "x", "--yes",
+         "--config", str(site.folder / "config.yaml")],
+    )  # fmt: skip
+    assert "it is a probe, and has no effect" in admitted.output
+    assert list(queries.events()) == []
 
 
 def test_a_probe_is_taken_once_and_never_as_an_event(site: Site, database: Database) -> None:
