@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from relay.rules.problems import Kind
+
 SIGNS = {"good": "✓", "notice": "!", "degraded": "!!", "broken": "✗"}
 
 #: *notice*: advice; *degraded*: events come in, and some are not delivered; *broken*: events are
@@ -42,6 +44,26 @@ DOCS = {
     "certificate": "hosting.md#the-public-address",
     "silence": "watching.md#problems-and-alerts",
     "secrets": "configuration.md#endpoints",
+}
+
+#: The same, by the kind of a problem.
+DOCS_OF_PROBLEMS = {
+    Kind.UNAUTHORIZED: DOCS["destinations"],
+    Kind.FAILING: DOCS["destinations"],
+    Kind.PAUSED: DOCS["destinations"],
+    Kind.DEAD: DOCS["destinations"],
+    Kind.HELD: DOCS["destinations"],
+    Kind.BACKLOG: DOCS["work"],
+    Kind.NO_WORKER: DOCS["nodes"],
+    Kind.SILENT_NODE: DOCS["nodes"],
+    Kind.SIGNATURES: DOCS["signatures"],
+    Kind.UNKNOWN_PATH: DOCS["paths"],
+    Kind.CONFIG: DOCS["config"],
+    Kind.STORE: DOCS["disk"],
+    Kind.ALERTS: DOCS["alerts"],
+    Kind.CERTIFICATE: DOCS["certificate"],
+    Kind.OLD_SECRET: DOCS["secrets"],
+    Kind.SILENCE: DOCS["silence"],
 }
 
 

@@ -24,7 +24,7 @@ FIELD = "gofaxRelayProbe"
 #: How long a probe holds: whoever catches one can do nothing with it, and soon not even that.
 HOLDS_FOR = timedelta(minutes=5)
 
-_NAME = b"gofax-relay probe"
+_NAME, _MARK = b"gofax-relay probe", FIELD.encode()
 _TOKEN = re.compile(r"(req_[0-9a-f]{24})\.(\d{9,11})")
 #: What proxies change if they change bodies: other scripts, quotes, signs of HTML.
 _TEXT = 'Grüße, «probe» & "quotes" <b>✓</b>'
@@ -84,7 +84,7 @@ def made(probe: Probe, *, scheme: Scheme, secret: bytes, format: Format) -> Sign
 
 def read(raw: bytes, *, format: Format) -> Probe | None:
     """Return the probe that *raw* claims to be; None if it claims nothing."""
-    if FIELD.encode() not in raw:
+    if _MARK not in raw:
         return None
     if format == "form":
         fields: Mapping[str, object] = dict(parse_qsl(raw.decode("utf-8", "replace")))

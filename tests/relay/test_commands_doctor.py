@@ -17,11 +17,12 @@ from fakes import LEASE, NOON, accept, eventually, failed, finish, request, take
 from connectors.base import Options
 from relay import every
 from relay.commands.doctor import examine, exit_code
-from relay.commands.findings import DOCS, Finding
+from relay.commands.findings import DOCS, DOCS_OF_PROBLEMS, Finding
 from relay.config.model import Config, DestinationConfig
 from relay.every import Every
 from relay.node import Heartbeat
 from relay.rules.delivery import OutcomeKind
+from relay.rules.problems import Kind
 from relay.rules.routing import Check, Match, RouteCheck
 from relay.store import Database, Inbox, Queue, schema
 from relay.store.nodes import Node, Nodes
@@ -201,7 +202,8 @@ def test_the_worst_finding_decides_the_exit_code(severities: list[Any], code: in
 
 
 def test_every_check_names_a_section_that_there_is() -> None:
-    for where in DOCS.values():
+    assert set(DOCS_OF_PROBLEMS) == set(Kind)
+    for where in (*DOCS.values(), *DOCS_OF_PROBLEMS.values()):
         page, _, section = where.partition("#")
         text = (Path(__file__).parents[2] / "docs" / page).read_text()
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
