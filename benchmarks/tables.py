@@ -30,7 +30,7 @@ from fakes import LEASE, delivered, record
 
 from relay.clock import wall
 from relay.commands import explain
-from relay.config.model import Endpoint
+from relay.config.endpoints import Endpoint
 from relay.rules.units import RateLimit
 from relay.store import Inbox, Queries, Queue, connect
 from relay.store.values import Claim

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from connectors.base import Event
 from relay.config.effective import version_if_complete
-from relay.config.model import Config, Endpoint
+from relay.config.endpoints import Endpoint
+from relay.config.model import Config
 from relay.rules import paths, payload, probe, routing
 from relay.rules.hours import Hours
 from relay.rules.payload import Unreadable

@@ -22,7 +22,8 @@ from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
 from relay.callers import Callers, TooMany
-from relay.config.model import DEFAULT_SCHEME, Config, Endpoint
+from relay.config.endpoints import DEFAULT_SCHEME, Endpoint
+from relay.config.model import Config
 from relay.intake import Intake, NotGenuine, SeenProbes, charset_of
 from relay.refused import Refusals
 from relay.rules import addresses, headers, paths, payload, scheme, sentiment

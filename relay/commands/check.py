@@ -15,7 +15,8 @@ from relay.commands.running import changes
 from relay.commands.tables import count, print_lines
 from relay.config import json_schema
 from relay.config.document import ConfigError, Document
-from relay.config.model import Config, without_password
+from relay.config.model import Config
+from relay.config.store_urls import without_password
 from relay.config.warnings import warnings
 from relay.store.nodes import Nodes
 from relay.telling import channels

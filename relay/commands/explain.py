@@ -10,7 +10,8 @@ from typing import Any
 from connectors.base import Event
 from relay.commands.output import delivery_json, event_json, request_json
 from relay.commands.tables import shown_time
-from relay.config.model import DestinationConfig, Endpoint
+from relay.config.endpoints import Endpoint
+from relay.config.model import DestinationConfig
 from relay.rules import payload
 from relay.rules.delivery import State
 from relay.rules.health import Pause

@@ -14,7 +14,7 @@ import click
 from relay import migrations
 from relay.commands import bulk
 from relay.commands.options import FAILED, confirm
-from relay.config.model import store_url, without_password
+from relay.config.store_urls import store_url, without_password
 from relay.migrations import Unusable, walk
 from relay.store import Database, StoreUnavailable, connect, copy
 from relay.store.connect import file_of

@@ -13,7 +13,8 @@ from datetime import datetime
 
 from relay.commands.findings import Finding, Severity
 from relay.commands.tables import count, shown_time
-from relay.config.model import Config, Endpoint
+from relay.config.endpoints import Endpoint
+from relay.config.model import Config
 from relay.node import version
 from relay.rules import probe
 from relay.rules.probe import Probe, Signed

@@ -5,21 +5,17 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import logging
-import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PrivateAttr,
@@ -31,14 +27,15 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from relay.rules import hours, scheme, sentiment
+from relay.config.business_hours import BusinessHours, TimeZone, zone
+from relay.config.endpoints import Endpoint
+from relay.config.section import Positive, Secret, Section
+from relay.config.store_urls import store_url, without_password
+from relay.rules import sentiment
 from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
-from relay.rules.hours import DAYS_PATTERN, HOURS_PATTERN, Hours
-from relay.rules.payload import DedupeField, Format
+from relay.rules.hours import Hours
 from relay.rules.problems import Change, Kind, Silence
 from relay.rules.routing import Route
-from relay.rules.scheme import Scheme, SecretEncoding, Signs
-from relay.rules.signature import Encoding
 from relay.rules.tests import SENDER, EventPattern
 from relay.rules.units import Duration, Rate, RateLimit, Size
 
@@ -46,18 +43,8 @@ from relay.rules.units import Duration, Rate, RateLimit, Size
 LONGEST_AGE = timedelta(days=36_500)
 #: Keys must outlive whatever the sender can still resend.
 SHORTEST_HORIZON = timedelta(days=1)
-#: Paths that the relay uses itself.
-RESERVED = ("/api", "/console", "/livez", "/metrics", "/readyz")
 #: Schemes of brokers, and the packages that each needs beside Celery.
 BROKERS = {"amqp": (), "amqps": (), "redis": ("redis",), "rediss": ("redis",)}
-
-
-class Section(BaseModel):
-    """Base of every part of the file: frozen, without unknown keys or values in messages."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
-    )
 
 
 def _listen(text: str) -> str:
@@ -73,18 +60,6 @@ def _network(text: str) -> str:
     except ValueError as error:
         raise ValueError(f"not a network such as 127.0.0.0/8: {error}") from None
     return text
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().strip():
-        raise ValueError("empty: anybody could sign; use at least 32 random characters")
-    return value
-
-
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-
-
-Positive = Annotated[Duration, Gt(timedelta())]
 
 
 class Address(Section):
@@ -154,151 +129,6 @@ class Admin(Address):
             raise ValueError(
                 "metrics_token is needed: other machines reach this address; "
                 "or listen on 127.0.0.1:8081"
-            )
-        return self
-
-
-class SignatureScheme(Section):
-    """How the sender signs; ``gofax-relay requests diagnose`` finds it out."""
-
-    header: str = Field(
-        "X-GoFax-Signature",
-        pattern=r"^[A-Za-z0-9-]+$",
-        description="Header that carries the signature, unless only field says where it is",
-    )
-    field: str | None = Field(
-        None,
-        min_length=1,
-        description="Field of the JSON body that carries the signature; beside header: the field "
-        "that is not signed",
-    )
-    encoding: Encoding = Field("auto", description="auto, hex or base64")
-    signs: Signs = Field("body", description="What is signed: the raw body, or more, or less")
-    timestamp_header: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9-]+$", description="Header whose time is signed with the body"
-    )
-    tolerance: Positive | None = Field(
-        None, description="Age of that time above which a request is refused; default: any age"
-    )
-    secret_encoding: SecretEncoding = Field(
-        "text", description="How signing_secrets are written: text, hex or base64"
-    )
-
-    @property
-    def scheme(self) -> Scheme:
-        return Scheme(
-            header=None if self._is_in_body else self.header,
-            field=self.field or DEFAULT_SCHEME.field,
-            encoding=self.encoding,
-            signs=self.signs,
-            timestamp_header=self.timestamp_header,
-        )
-
-    @property
-    def _is_in_body(self) -> bool:
-        return self.field is not None and "header" not in self.model_fields_set
-
-    @model_validator(mode="after")
-    def _possible(self) -> SignatureScheme:
-        if self.signs == "timestamp.body" and self.timestamp_header is None:
-            raise ValueError("signs: timestamp.body needs timestamp_header")
-        if self._is_in_body and self.signs not in ("body-without-field", "sorted-json"):
-            raise ValueError(
-                "a signature in the body cannot be of the whole body: "
-                "write signs: body-without-field, or sorted-json"
-            )
-        return self
-
-
-DEFAULT_SCHEME = Scheme()
-
-
-class BasicAuth(Section):
-    """The sender's name and password."""
-
-    username: str
-    password: Secret
-
-
-class Endpoint(Section):
-    """An inbound URL of ours."""
-
-    path: str = Field(pattern=r"^/[A-Za-z0-9/_.~-]*$", description="Path of the URL")
-    name: str = Field("", description="Its name in logs and commands; default: the path")
-    format: Format = Field("json", description="json, or form for legacy notifications")
-    signing_secrets: tuple[Secret, ...] = Field(
-        (), description="Secrets, newest first; any of them may have signed"
-    )
-    signature: SignatureScheme = SignatureScheme()
-    basic_auth: BasicAuth | None = None
-    allow_unsigned: bool = Field(False, description="Accept unsigned requests")
-    on_duplicate: Literal["revive", "ignore"] = Field(
-        "revive", description="Whether a resend from GoFax sends dead deliveries again"
-    )
-    dedupe_by: tuple[DedupeField, ...] = Field(
-        ("messageId",), min_length=1, description="Fields that distinguish two events"
-    )
-    rate: Rate | None = Field(
-        None, description="Requests in any span of time; more are answered 429"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("name"):
-            return {**values, "name": str(values.get("path", ""))}
-        return values
-
-    @field_validator("path")
-    @classmethod
-    def _not_reserved(cls, path: str) -> str:
-        if any(path == own or path.startswith(own + "/") for own in RESERVED):
-            raise ValueError(f"the relay uses this path itself ({', '.join(RESERVED)})")
-        return path
-
-    @field_validator("dedupe_by")
-    @classmethod
-    def _with_message_id(cls, fields: tuple[DedupeField, ...]) -> tuple[DedupeField, ...]:
-        if "messageId" not in fields:
-            raise ValueError("must contain messageId: without it, different events look alike")
-        return fields
-
-    @property
-    def guard(self) -> str:
-        """Say what a request must bring to be accepted."""
-        number = len(self.signing_secrets)
-        signed = (
-            "signed with its secret" if number == 1 else f"signed with any of {number} secrets"
-        )
-        guards = [*([signed] if number else []), *(["Basic auth"] if self.basic_auth else [])]
-        return f"{self.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"
-
-    @property
-    def signing_keys(self) -> tuple[bytes, ...]:
-        """The signing secrets as bytes."""
-        encoding = self.signature.secret_encoding
-        return tuple(scheme.key(s.get_secret_value(), encoding) for s in self.signing_secrets)
-
-    @model_validator(mode="after")
-    def _readable_secrets(self) -> Endpoint:
-        for number, secret in enumerate(self.signing_secrets, 1):
-            try:
-                scheme.key(secret.get_secret_value(), self.signature.secret_encoding)
-            except ValueError as error:
-                raise ValueError(f"signing_secrets: secret {number} {error}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _signed_json(self) -> Endpoint:
-        if self.format == "form" and self.signature.signs in ("body-without-field", "sorted-json"):
-            raise ValueError(f"signature: {self.signature.signs} is of JSON, and format is form")
-        return self
-
-    @model_validator(mode="after")
-    def _guarded(self) -> Endpoint:
-        if not (self.signing_secrets or self.basic_auth or self.allow_unsigned):
-            raise ValueError(
-                "needs signing_secrets or basic_auth (or allow_unsigned: true: anybody may post)"
             )
         return self
 
@@ -510,100 +340,6 @@ class Logs(Section):
         return logging.getLevelNamesMapping()[self.level.upper()]
 
 
-def _time_zone(value: str) -> str:
-    try:
-        if value != "UTC":
-            ZoneInfo(value)
-    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
-        raise ValueError(
-            "this system knows no such time zone: write one such as Australia/Sydney"
-        ) from error
-    return value
-
-
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
-
-
-def _zone(name: str) -> tzinfo:
-    # A system without a time zone database knows this one, too.
-    return UTC if name == "UTC" else ZoneInfo(name)
-
-
-def _days(written: str) -> str:
-    hours.days(written)
-    return written
-
-
-def _span(written: str) -> str:
-    hours.span(written)
-    return written
-
-
-def _date(given: object) -> date:
-    if isinstance(given, date) and not isinstance(given, datetime):
-        return given
-    try:
-        return date.fromisoformat(given if isinstance(given, str) else "")
-    except ValueError:
-        raise ValueError("write a date such as 2026-12-25") from None
-
-
-Days = Annotated[str, AfterValidator(_days), Field(json_schema_extra={"pattern": DAYS_PATTERN})]
-DayHours = Annotated[
-    str, AfterValidator(_span), Field(json_schema_extra={"pattern": HOURS_PATTERN})
-]
-Several = Annotated[tuple[DayHours, ...], Field(min_length=1)]
-DayHoursOrMore = Annotated[
-    Several,
-    BeforeValidator(
-        lambda given: given if isinstance(given, list | tuple) else [given],
-        json_schema_input_type=DayHours | Several,
-    ),
-]
-
-
-class BusinessHours(Section):
-    """When the business is open, for ``when: {hours: …}`` and for what is unusual then."""
-
-    time_zone: TimeZone | None = Field(
-        None, description="Time zone of the hours; default: the time_zone of the file"
-    )
-    days: Mapping[Days, DayHoursOrMore] = Field(
-        min_length=1,
-        description="Hours by days, such as mon-fri; a day that is not here is closed",
-        json_schema_extra={"additionalProperties": False},
-    )
-    holidays: tuple[Annotated[date, BeforeValidator(_date)], ...] = Field(
-        (), description="Dates on which no hours begin"
-    )
-
-    @field_validator("days")
-    @classmethod
-    def _each_once(cls, given: Mapping[str, Several]) -> Mapping[str, Several]:
-        of_day: dict[int, str] = {}
-        for names in given:
-            for day in hours.days(names):
-                if day in of_day:
-                    name = hours.WEEKDAYS[day]
-                    raise ValueError(
-                        f"{name} is in {of_day[day]} and in {names}: write its hours as one list"
-                    )
-                of_day[day] = names
-        return given
-
-    def resolved(self, *, time_zone: str) -> Hours:
-        """Return them for the rules; *time_zone* counts if they name none."""
-        return Hours(
-            zone=_zone(self.time_zone or time_zone),
-            week={
-                day: tuple(map(hours.span, spans))
-                for names, spans in self.days.items()
-                for day in hours.days(names)
-            },
-            holidays=frozenset(self.holidays),
-        )
-
-
 def _installed(value: str) -> str:
     if fault := sentiment.missing():
         raise ValueError(fault)
@@ -721,7 +457,7 @@ class Config(Section):
     @property
     def zone(self) -> tzinfo:
         """Return the time zone of what people read."""
-        return _zone(self.time_zone)
+        return zone(self.time_zone)
 
     @property
     def hours(self) -> Hours | None:
@@ -740,44 +476,3 @@ class Config(Section):
     def store_name(self) -> str:
         """Return the URL of the store without its password."""
         return without_password(self.store)
-
-
-def store_url(url: str, *, folder: Path) -> str:
-    """Validate the URL of a store; a relative file is in *folder*. Raises ValueError."""
-    if url.startswith(("postgresql:", "postgres:")):
-        return _server_url(url)
-    prefix = "sqlite:///"
-    if not url.startswith(prefix) or url == prefix:
-        raise ValueError(
-            "write sqlite:///relay.db (beside this file), sqlite:////path "
-            "or postgresql://user@host/db"
-        )
-    return prefix + str((folder / url.removeprefix(prefix)).absolute())
-
-
-def without_password(url: str) -> str:
-    """Return the URL of a store without its password, for people."""
-    return re.sub(r"://([^:/?@]*):.*@", r"://\1:***@", url)
-
-
-#: A host name or IP address, and an optional port.
-_HOST = re.compile(r"([^:]*|\[[^\]]*\])(:\d{1,5})?", re.ASCII)
-
-
-def _server_url(url: str) -> str:
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError:
-        parts = urllib.parse.urlsplit("")
-    if parts.path in ("", "/") or not parts.netloc:
-        raise ValueError("write postgresql://user@host/db: host and name of the database")
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    if not all(_HOST.fullmatch(host) for host in hosts):
-        raise ValueError("write postgresql://user@host:5432/db: a port is a number")
-    if "password=" in parts.query:
-        raise ValueError("write the password before the host: postgresql://user:password@host/db")
-    if importlib.util.find_spec("psycopg") is None:
-        raise ValueError(
-            'postgresql needs the package psycopg: pip install "gofax-relay[postgres]"'
-        )
-    return url

@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, SecretStr
 
 from relay.config.document import Document, Fault, Where
-from relay.config.model import Config, without_password
+from relay.config.model import Config
+from relay.config.store_urls import without_password
 from relay.rules.payload import DIRECTIONS, EVENT_TYPES
 from relay.rules.routing import When, compiled
 from relay.rules.signature import stray_signs

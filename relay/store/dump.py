@@ -14,7 +14,7 @@ from typing import IO
 
 import sqlalchemy as sa
 
-from relay.config.model import without_password
+from relay.config.store_urls import without_password
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.postgres import conninfo

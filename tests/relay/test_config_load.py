@@ -22,23 +22,21 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 from connectors.base import Connector, Event, Options, Receipt
 from relay import destinations
 from relay.commands.check import plan
+from relay.config.business_hours import BusinessHours
 from relay.config.document import HALF, ConfigError, written
+from relay.config.endpoints import BasicAuth, Endpoint, SignatureScheme
 from relay.config.load import Need, load, load_document
 from relay.config.model import (
     THREADS,
     Admin,
     AlertChannel,
-    BasicAuth,
-    BusinessHours,
     Config,
     DestinationConfig,
-    Endpoint,
     Logs,
     Outbound,
     Requests,
     Retry,
     Server,
-    SignatureScheme,
 )
 from relay.rules.delivery import Policy
 from relay.rules.routing import Route, When

@@ -1,0 +1,29 @@
+"""What the parts of the YAML file have in common."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from annotated_types import Gt
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
+
+from relay.rules.units import Duration
+
+
+class Section(BaseModel):
+    """Base of every part of the file: frozen, without unknown keys or values in messages."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
+    )
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError("empty: anybody could sign; use at least 32 random characters")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Positive = Annotated[Duration, Gt(timedelta())]
