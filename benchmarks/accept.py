@@ -122,6 +122,8 @@ class Round:
     p50_ms: float
     p99_ms: float
     errors: int
+    #: Of the CPU time what a process beside the server took.
+    beside_us: float = 0.0
 
 
 def main() -> int:
@@ -226,15 +228,17 @@ def _load(
 
     What the process *beside* takes is counted, too.
     """
-    before = _cpu_seconds(server, beside)
+    before, beside_before = _cpu_seconds(server, beside), _cpu_seconds(beside)
     done = wrk(
         script, port, seconds=options.seconds, connections=options.connections, first=first,
         cores=LOAD_CORE,
     )  # fmt: skip
     cpu = _cpu_seconds(server, beside) - before
+    of_beside = _cpu_seconds(beside) - beside_before
     return Round(
         requests_per_second=round(done.count / done.seconds, 1),
         cpu_us_per_request=round(cpu / done.count * 1e6, 1),
+        beside_us=round(of_beside / done.count * 1e6, 1),
         p50_ms=done.p50_ms,
         p99_ms=done.p99_ms,
         errors=done.errors,
@@ -357,9 +361,9 @@ def _tree(process: psutil.Process) -> Sequence[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def _cpu_seconds(process: psutil.Process, beside: psutil.Process | None = None) -> float:
-    both = [*_tree(process), *(_tree(beside) if beside else ())]
-    return sum(sum(each.cpu_times()[:2]) for each in both)
+def _cpu_seconds(*processes: psutil.Process | None) -> float:
+    every = [each for process in processes if process is not None for each in _tree(process)]
+    return sum(sum(each.cpu_times()[:2]) for each in every)
 
 
 def _pss(process: psutil.Process) -> float:
@@ -369,7 +373,13 @@ def _pss(process: psutil.Process) -> float:
 def _median(rounds: Sequence[Round]) -> Round:
     fields: Mapping[str, float] = {
         name: statistics.median(getattr(each, name) for each in rounds)
-        for name in ("requests_per_second", "cpu_us_per_request", "p50_ms", "p99_ms")
+        for name in (
+            "requests_per_second",
+            "cpu_us_per_request",
+            "p50_ms",
+            "p99_ms",
+            "beside_us",
+        )  # fmt: skip
     }
     return Round(**fields, errors=sum(each.errors for each in rounds))
 
@@ -391,8 +401,10 @@ def _print(report: Mapping[str, object]) -> None:
         )
     print(f"stored: {report['stored']}")
     if "texts_cpu" in report:
-        print(f"with an index of texts: CPU × {report['texts_cpu']}, "
-              f"speed × {report['texts_speed']}")  # fmt: skip
+        print(
+            f"with an index of texts: CPU × {report['texts_cpu']}, speed ×"
+            f" {report['texts_speed']}; the indexer: {report['indexed']['beside_us']} µs"
+        )
     print(
         f"ratio of CPU per request, verify / accept: {report['ratio']}   "
         f"receiver idle: {report['web_pss_mib']} MiB PSS"

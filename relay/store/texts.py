@@ -25,7 +25,7 @@ from relay.store import schema
 from relay.store.database import Database
 
 #: Events that are indexed together, and of one block (as a power of two).
-BATCH, BLOCK = 500, 16
+BATCH, BLOCK = 2000, 16
 #: Blocks that one query looks at, at the most, and matches that it gives.
 MOST_BLOCKS, MOST_MATCHES = 16, 5000
 #: New events that are not indexed yet of which a search looks at the texts.
