@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -162,12 +162,14 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         for number in range(options.rounds):
             first = number * share
             rounds["verify"].append(_load(script, verify, verify_port, options, first=first))
-            rounds["accept"].append(_load(script, accept, accept_port, options, first=first))
-            if options.texts:
-                first += share * options.rounds
-                with _indexer(folder / "relay.db") as indexer:
-                    done = _load(script, accept, accept_port, options, first=first, beside=indexer)
-                rounds["indexed"].append(done)
+            # By turns first, because the second of two rounds finds a larger store.
+            kinds = ["accept", "indexed"] if options.texts else ["accept"]
+            for kind in kinds if number % 2 else kinds[::-1]:
+                beside = _indexer(folder / "relay.db") if kind == "indexed" else nullcontext()
+                start = first + share * options.rounds * (kind == "indexed")
+                with beside as indexer:
+                    done = _load(script, accept, accept_port, options, first=start, beside=indexer)
+                rounds[kind].append(done)
         stored = _stored(folder / "relay.db")
     middle = {name: _median(each) for name, each in rounds.items()}
     return {
@@ -180,21 +182,24 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         ),
         "web_pss_mib": round(memory, 1),
         "stored": stored,
-        **_texts_cost(middle),
+        **_texts_cost(rounds),
         **{name: asdict(each) for name, each in middle.items()},
         "rounds": {name: [asdict(each) for each in all_] for name, all_ in rounds.items()},
     }
 
 
-def _texts_cost(middle: Mapping[str, Round]) -> dict[str, float]:
-    """Return how much of CPU time and of speed is left when texts are indexed as well."""
-    if "indexed" not in middle:
+def _texts_cost(rounds: Mapping[str, Sequence[Round]]) -> dict[str, float]:
+    """Return CPU time and speed beside an indexer, as shares of those in the round without."""
+    if "indexed" not in rounds:
         return {}
-    plain, indexed = middle["accept"], middle["indexed"]
-    return {
-        "texts_cpu": round(indexed.cpu_us_per_request / plain.cpu_us_per_request, 3),
-        "texts_speed": round(indexed.requests_per_second / plain.requests_per_second, 3),
-    }
+    pairs = list(zip(rounds["indexed"], rounds["accept"], strict=True))
+    cpu = statistics.median(
+        one.cpu_us_per_request / other.cpu_us_per_request for one, other in pairs
+    )
+    speed = statistics.median(
+        one.requests_per_second / other.requests_per_second for one, other in pairs
+    )
+    return {"texts_cpu": round(cpu, 3), "texts_speed": round(speed, 3)}
 
 
 @contextmanager
@@ -403,7 +408,7 @@ def _print(report: Mapping[str, object]) -> None:
     if "texts_cpu" in report:
         print(
             f"with an index of texts: CPU × {report['texts_cpu']}, speed ×"
-            f" {report['texts_speed']}; the indexer: {report['indexed']['beside_us']} µs"
+            f" {report['texts_speed']}; the indexer: {report['indexed']['beside_us']:.1f} µs"
         )
     print(
         f"ratio of CPU per request, verify / accept: {report['ratio']}   "

@@ -26,7 +26,7 @@ from relay.every import Every
 from relay.store import Database, StoreUnavailable
 from relay.store.nodes import Node, Nodes, Role
 from relay.store.prune import Pruning, Removed
-from relay.store.texts import Texts
+from relay.store.texts import BATCH, Texts
 
 log = structlog.get_logger()
 
@@ -232,5 +232,6 @@ class Indexer:
         self._loop.close()
 
     def _index(self) -> None:
-        while self._texts.index() and not self._loop.pause(REST):
+        # What comes meanwhile waits for the next round: a commit for each would cost more.
+        while self._texts.index() == BATCH and not self._loop.pause(REST):
             pass

@@ -14,7 +14,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from relay.store import schema
 from relay.store.database import Database
 
 #: Events that are indexed together, and of one block (as a power of two).
-BATCH, BLOCK = 2000, 16
+BATCH, BLOCK = 1000, 16
 #: Blocks that one query looks at, at the most, and matches that it gives.
 MOST_BLOCKS, MOST_MATCHES = 16, 5000
 #: New events that are not indexed yet of which a search looks at the texts.
@@ -79,7 +79,10 @@ class Texts:
         self._seen: deque[tuple[float, int]] = deque()
 
     def index(self, *, limit: int = BATCH) -> int:
-        """Index up to *limit* new events, or else older ones; return how many it looked at."""
+        """Index up to *limit* events, the new ones first; return how many it looked at.
+
+        If these are fewer, none are left.
+        """
         with self._database.reading() as db:
             known = _extent(db)
             newest = _newest(db)
@@ -95,8 +98,7 @@ class Texts:
             there = set(db.scalars(sa.select(_e.seq).where(_e.seq.in_(terms))))
             self._insert(db, {seq: said for seq, said in terms.items() if seq in there})
             _set_mark(self._database, db, INDEXED, json.dumps(asdict(after)))
-        # The first time only the mark is made.
-        return len(rows) or int(known is None)
+        return len(rows)
 
     def lag(self) -> Lag:
         """Return what is not indexed."""
@@ -194,12 +196,10 @@ class Texts:
             settled = min(last, max(settled, extent.settled))
         else:
             settled = extent.settled
-        after = replace(extent, last=last, settled=settled)
-        if new or late or extent.first <= 1:
-            return [*new, *late], after
-        old = self._events(db, _e.seq < extent.first, _e.seq.desc(), limit)
-        first = old[-1].seq if len(old) == limit else 1
-        return old[::-1], replace(after, first=first)
+        left = limit - len(new) - len(late)
+        old = self._events(db, _e.seq < extent.first, _e.seq.desc(), left) if left else []
+        first = extent.first if not left else old[-1].seq if len(old) == left else 1
+        return [*new, *late, *old], Extent(first=first, last=last, settled=settled)
 
     def _settled(self, newest: int) -> int:
         """Return the number up to which every event is here."""
