@@ -57,7 +57,9 @@ class Deliveries(bootsteps.StartStopStep):
         self._database = _opened()
         metrics = getattr(worker, "metrics", None) or Metrics()
         committed = metrics.committed("record")
-        self._queue = Queue(self._database, node=self._name, committed=committed)
+        self._queue = Queue(
+            self._database, node=self._name, committed=committed, paused=metrics.paused
+        )
         concurrency = settings.concurrency_of(config)
         self._hints = Hints(worker.app, concurrency)
         self._worker = HintedWorker(

@@ -67,7 +67,9 @@ def run_worker(config: Config, counts: Counts, ready: Ready) -> None:
     database = connect(config.store, reserve=config.disk_reserve)
     node = node_name(database, "worker")
     metrics = Metrics(counts.page())
-    queue = Queue(database, node=node, committed=metrics.committed("record"))
+    queue = Queue(
+        database, node=node, committed=metrics.committed("record"), paused=metrics.paused
+    )
     # Who is woken need not look for work so often.
     intervals = Intervals() if database.file else Intervals(poll=WOKEN_POLL)
     built = destinations.build(config, metrics)

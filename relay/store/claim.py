@@ -101,8 +101,13 @@ class Queue:
         node: str,
         again: float = AGAIN,
         committed: Committed | None = None,
+        paused: health.Paused = lambda destination, cause: None,
     ) -> None:
-        """*again*: seconds between tries to write a record while the store is away."""
+        """*again*: seconds between tries to write a record while the store is away.
+
+        *paused* is called with a destination that is paused, and why.
+        """
+        self._paused = paused
         self._database = database
         self._node = node
         insert = sa.insert(schema.attempts)
@@ -163,7 +168,8 @@ class Queue:
             if after != before:
                 health.write(self._database, db, destination, after)
             claims = self._claimed(db, chosen, now=now, until=now + lease) if chosen else []
-        health.say([health.Turn(destination=destination, before=before, after=after)])
+        turn = health.Turn(destination=destination, before=before, after=after)
+        health.say([turn], paused=self._paused)
         return claims
 
     def _claimed(
@@ -288,7 +294,7 @@ class Queue:
             lock_lanes(db, {record.claim.lane_id for record in records})
             self._results.record(db, records)
             turns = health.note(self._database, db, records)
-        health.say(turns)
+        health.say(turns, paused=self._paused)
         back = {turn.destination for turn in turns if turn.is_back}
         return [record.claim.destination in back for record in records]
 

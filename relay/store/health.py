@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -17,6 +17,9 @@ from relay.store.database import Database
 from relay.store.values import Connection, Record, health_row, load_health
 
 log = structlog.get_logger()
+
+#: Called with a destination whose pause has begun, and with the cause. Must not wait.
+Paused = Callable[[str, str], None]
 
 #: Rates are exact while the clocks of two workers differ by no more than this.
 SKEW = timedelta(seconds=5)
@@ -134,8 +137,11 @@ def note(database: Database, db: sa.Connection, records: Sequence[Record]) -> Se
     return turns
 
 
-def say(turns: Iterable[Turn]) -> None:
-    """Log the pauses that began or ended; call it when the change is committed."""
+def say(turns: Iterable[Turn], *, paused: Paused = lambda destination, cause: None) -> None:
+    """Log the pauses that began or ended; call it when the change is committed.
+
+    *paused* is called for each that began.
+    """
     for turn in turns:
         before, after = turn.before.pause, turn.after.pause
         if after is not None and (before is None or before.cause != after.cause):
@@ -144,6 +150,7 @@ def say(turns: Iterable[Turn]) -> None:
             until = after.until and after.until.isoformat()
             said = {"cause": after.cause, "reason": after.reason or None, "until": until}
             log.log(level, "destination.paused", destination=turn.destination, **said)
+            paused(turn.destination, after.cause)
         if before is not None and after is None:
             log.info("destination.resumed", destination=turn.destination, cause=before.cause)
 

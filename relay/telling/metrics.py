@@ -85,6 +85,12 @@ DELIVERIES = Family(
     labels=("destination", "state"),
     help="Deliveries that an attempt ended: delivered, dead or held.",
 )
+PAUSES = Family(
+    name="gofax_relay_pauses_total",
+    kind="counter",
+    labels=("destination", "cause"),
+    help="Pauses of destinations that an attempt caused.",
+)
 THREADS_USED = Family(
     name="gofax_relay_threads_used",
     kind="gauge",
@@ -150,6 +156,7 @@ COUNTED = (
     ATTEMPTS,
     ATTEMPT_SECONDS,
     DELIVERIES,
+    PAUSES,
     THREADS_USED,
 )
 #: What is read when somebody asks.
@@ -200,6 +207,10 @@ class Metrics:
             yield
         finally:
             self._serving.add(-1)
+
+    def paused(self, destination: str, cause: str) -> None:
+        """Count a pause of a destination that an attempt caused."""
+        self._series(PAUSES, destination, cause).add()
 
     def committed(self, kind: Literal["accept", "record"]) -> Callable[[int, float], None]:
         """Return what counts commits of one *kind*."""

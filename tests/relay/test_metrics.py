@@ -63,6 +63,7 @@ def everything() -> bytes:
     of_destination = metrics.of_destination("crm")
     with of_destination.attempting():
         of_destination.attempted("delivered", "delivered")
+    metrics.paused("crm", "failing")
     said = Figures(
         backlog={"crm": 2},
         oldest_seconds={"crm": 61.5},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
@@ -51,6 +52,20 @@ def test_a_destination_that_refuses_us_is_paused_and_burns_no_attempt(
     assert (pause.cause, pause.reason) == ("unauthorized", "token expired")
     assert (pause.since, pause.until) == (NOON, NOON + PROBE_EVERY)
     assert take(queue, now=NOON + PROBE_EVERY - SECOND) == []
+
+
+def test_who_counts_pauses_is_told_when_one_begins(database: Database, inbox: Inbox) -> None:
+    counted: list[tuple[str, str]] = []
+    queue = Queue(database, node="worker-1", paused=lambda *which: counted.append(which))
+    accept_apart(inbox, 3)
+
+    with closing(queue):
+        for now in (NOON, NOON + PROBE_EVERY):
+            # The second time it is still paused.
+            (claim,) = take(queue, now=now, limit=1)
+            finish(queue, claim, failed(OutcomeKind.UNAUTHORIZED))
+
+    assert counted == [("crm", "unauthorized")]
 
 
 def test_a_pause_is_its_destinations_alone(inbox: Inbox, queue: Queue) -> None:
