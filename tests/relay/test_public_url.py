@@ -7,11 +7,12 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -39,6 +40,12 @@ endpoints:
   - {{path: /form, format: form, basic_auth: {{username: gofax, password: päss}}}}
   - {{path: /open, allow_unsigned: true}}
 """
+#: Other ways to sign.
+SIGNED_OTHERWISE = [
+    "{signs: timestamp.body, timestamp_header: X-Time, tolerance: 5m, encoding: base64}",
+    "{header: X-Other, signs: body-without-field}",
+    "{field: sig, signs: sorted-json}",
+]
 WELL = ["/signed", "/form", "/open"]
 
 #: A WSGI application.
@@ -80,13 +87,16 @@ class Site:
     app: App = field(init=False)
 
     def serve(
-        self, front: Callable[[App], App] | None = None, tls: ssl.SSLContext | None = None
+        self,
+        front: Callable[[App], App] | None = None,
+        tls: ssl.SSLContext | None = None,
+        changes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Serve the relay, or *front*, at the public address."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.write(f"{'https' if tls else 'http'}://localhost:{port}")
+        self.write(f"{'https' if tls else 'http'}://localhost:{port}", **changes)
         refusals = Refusals(self.inbox.refuse)
         config = load(self.folder / "config.yaml", find_connector=lambda name: pytest.fail(name))
         made = create_app(config, database=self.database, inbox=self.inbox, refusals=refusals)
@@ -177,6 +187,16 @@ def test_probes_come_to_every_endpoint_and_have_no_effect(
         cli, ["requests", "--standing", "probe", "--config", str(site.folder / "config.yaml")]
     )
     assert listed.output.count("probe") == 3
+
+
+@pytest.mark.parametrize("scheme", SIGNED_OTHERWISE)
+def test_probes_are_signed_as_the_endpoint_wants_it(
+    site: Site, scheme: str, queries: Queries
+) -> None:
+    site.serve(changes={"allow_unsigned: true": f"signing_secrets: [x], signature: {scheme}"})
+
+    assert site.looked()["/open"][0] == "good"
+    assert list(queries.events()) == []
 
 
 @pytest.mark.parametrize(
