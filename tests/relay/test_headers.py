@@ -38,9 +38,9 @@ JWT = (
      "x-jwt", "x-authentication", "x-signin-token", "x-assigned-token", "x-hashed-password",
      "x-time-session", "x-cookie-2", "x-application-key"],
 )  # fmt: skip
-@pytest.mark.parametrize("value", ["v", "hunter2", "x" * 2000])
-def test_a_credential_is_not_kept(name: str, value: str) -> None:
-    assert headers.kept([(name, value), ("host", "a")], signature="x-s") == {"host": "a"}
+def test_a_credential_is_not_kept(name: str) -> None:
+    for value in ("v", "hunter2", "x" * 2000):
+        assert headers.kept([(name, value), ("host", "a")], signature="x-s") == {"host": "a"}
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_a_credential_that_is_as_long_as_a_signature_is_not_kept(name: str) -> N
      "basic Z29mYXg6cHc", "Negotiate YII", JWT, f"JWT {JWT}", f'token="{JWT}"',
      f"a=1; id={JWT}; b=2", f"{JWT}.{'x' * 2000}", "x" * 3000 + f" {JWT}"],
 )  # fmt: skip
-@pytest.mark.parametrize("name", ["x-odd", "x-request-time", "x-my-signature", "user-agent"])
-def test_a_credential_is_not_kept_under_another_name(name: str, value: str) -> None:
-    assert headers.kept([(name, value), ("host", "a")], signature="x-s") == {"host": "a"}
+def test_a_credential_is_not_kept_under_another_name(value: str) -> None:
+    for name in ("x-odd", "x-request-time", "x-my-signature", "user-agent"):
+        assert headers.kept([(name, value), ("host", "a")], signature="x-s") == {"host": "a"}
 
 
 @pytest.mark.parametrize(
