@@ -37,7 +37,7 @@ SETTLED_AFTER = 60.0
 #: Events that may have been numbered in these seconds by a store that was never indexed.
 UNSETTLED = 10_000
 #: Pages of the index that one step merges, and how often removed words are merged away.
-MERGED, MERGE_EVERY = 250, timedelta(hours=20)
+MERGED, MERGE_EVERY = 100, timedelta(hours=20)
 
 #: Marks: what is indexed; the last removal of words that SQLite still has; the last merge.
 INDEXED, REMOVED, MERGED_AT = "texts", "texts_removed", "texts_merged"
@@ -259,9 +259,7 @@ class Texts:
             wanted = wanted.where(key < before)
         with self._database.reading() as db:
             if not self._is_sqlite:
-                # The server's guess of how many rows have a word may be far off; to read them all,
-                # or to read back from the newest, takes minutes.
-                db.execute(sa.text("SET LOCAL enable_seqscan = off"))
+                db.execute(_PLAINLY)
                 found = wanted.cte("found").prefix_with("MATERIALIZED")
                 wanted = sa.select(found.c.seq)
             return db.scalars(wanted.order_by(sa.desc("seq")).limit(MOST_MATCHES)).all()
@@ -362,6 +360,12 @@ def _set_mark(database: Database, db: sa.Connection, name: str, value: str) -> N
 _texts = sa.table("texts", sa.column("rowid", sa.Integer), sa.column("seq", sa.BigInteger),
                   sa.column("words"))  # fmt: skip
 _INSERT_SQLITE = "INSERT OR REPLACE INTO texts (rowid, words) VALUES (?, ?)"
+# The server's guess of how many rows have a word is far off: for it, to read them all, or to read
+# back from the newest, would take minutes, and to compile the query longer than to run it.
+_PLAINLY = sa.text(
+    "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),"
+    " set_config('max_parallel_workers_per_gather', '0', true)"
+)
 _INSERT_POSTGRES = sa.text(
     "INSERT INTO texts (seq, words)"
     " SELECT seq, array_to_tsvector(string_to_array(words, ' '))"
