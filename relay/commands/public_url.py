@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import json
 import socket
 import time
@@ -15,7 +16,6 @@ from relay.commands.findings import Finding, Severity
 from relay.commands.tables import count, shown_time
 from relay.config.endpoints import Endpoint
 from relay.config.model import Config
-from relay.node import version
 from relay.rules import probe
 from relay.rules.probe import Probe, Signed
 from relay.rules.problems import ENDS_SOON, ENDS_VERY_SOON
@@ -123,7 +123,7 @@ def _tried(endpoint: Endpoint, place: Place, address: str, database: Database) -
 
 
 def _basic_auth(endpoint: Endpoint) -> Mapping[str, str]:
-    agent = {"User-Agent": f"gofax-relay/{version()}"}
+    agent = {"User-Agent": f"gofax-relay/{importlib.metadata.version('gofax-relay')}"}
     if endpoint.basic_auth is None:
         return agent
     given = endpoint.basic_auth
