@@ -162,7 +162,12 @@ def test_two_receivers_and_two_workers_count_what_the_store_has(
         assert total("requests_total /open accepted 200") == number
         assert total("requests_total /open duplicate 200") == 50
         assert total("commit_size_sum accept") == number + 50
-        assert total("commit_size_sum record") == total("attempts_total flow delivered") == number
+        assert total("attempts_total flow delivered") == number
+        # On a busy machine, an attempt may have been made again.
+        attempts = {
+            name for each in scrapes() for name in each if name.startswith("attempts_total")
+        }
+        assert total("commit_size_sum record") == sum(map(total, attempts))
         assert len(system.names) == len(set(system.names)) == number
         for each in scrapes():
             assert each["store_backlog flow"] == each["store_paused flow"] == 0
