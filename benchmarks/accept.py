@@ -231,7 +231,7 @@ def _load(
 ) -> Round:
     """Post the prepared events from number *first* on, none of them twice.
 
-    What the process *beside* takes is counted, too.
+    The CPU time of *beside*, another process on the server's core, counts as well.
     """
     before, beside_before = _cpu_seconds(server, beside), _cpu_seconds(beside)
     done = wrk(

@@ -108,7 +108,7 @@ class Client:
         if message.from_customer and ticket.status != "new":
             change.status = "open"
         if isinstance(ticket.updated_at, str):
-            # What an agent does at this moment is neither undone nor overlooked.
+            # If an agent has just changed the ticket, Zendesk refuses this update.
             change.safe_update, change.updated_stamp = True, ticket.updated_at
         try:
             with decoding(Unread):

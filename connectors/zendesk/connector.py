@@ -31,7 +31,7 @@ from connectors.zendesk.session import described
 
 __all__ = ["Zendesk", "ZendeskOptions"]
 
-#: What an access token is asked to be good for, and for how long (seconds).
+#: The scopes that we request for an access token, and its lifetime in seconds.
 SCOPE = "tickets:read tickets:write users:read users:write"
 TOKEN_LIFE = 7200
 

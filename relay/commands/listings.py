@@ -29,7 +29,7 @@ LOOK, AMONG = 1.0, 1000
 #: How many are shown before what comes, unless told otherwise.
 BEFORE = 10
 
-#: What a spreadsheet would take for a formula; a phone number is none.
+#: Cells that a spreadsheet would evaluate as a formula; a phone number is not one.
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![0-9 ]*$)")
 
 _EVENTS = (
