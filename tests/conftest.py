@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -21,7 +21,8 @@ settings.load_profile("busy")
 # them would compile all that it imports.
 if sys.dont_write_bytecode:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/gofax-relay-bytecode"
+    # Nobody else can put bytecode there.
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache/bytecode")
 
 #: Servers and tools that a run insists on: what is missing then fails instead of being skipped.
 REQUIRED = frozenset(filter(None, os.environ.get("GOFAX_TEST_REQUIRE", "").split(",")))
