@@ -15,7 +15,7 @@ import click
 from relay import migrations
 from relay.clock import wall
 from relay.commands import public_url as way
-from relay.commands.findings import SIGNS, Finding, Severity
+from relay.commands.findings import CHECKS, SIGNS, Finding, Severity
 from relay.commands.options import (
     FAILED,
     ConfigFile,
@@ -54,17 +54,17 @@ LARGEST_SLOT = 1 << 30
 #: Exit code if something is degraded and nothing is broken.
 DEGRADED = 3
 
-#: Problems that the other checks do not find, and the check that names them.
-PROBLEMS = {
-    Kind.NO_WORKER: "nodes",
-    Kind.BACKLOG: "work",
-    Kind.SIGNATURES: "signatures",
-    Kind.UNKNOWN_PATH: "paths",
-    Kind.ALERTS: "alerts",
-    Kind.CERTIFICATE: "certificate",
-    Kind.OLD_SECRET: "secrets",
-    Kind.SILENCE: "silence",
-}
+#: Problems that the other checks do not find.
+PROBLEMS = (
+    Kind.NO_WORKER,
+    Kind.BACKLOG,
+    Kind.SIGNATURES,
+    Kind.UNKNOWN_PATH,
+    Kind.ALERTS,
+    Kind.CERTIFICATE,
+    Kind.OLD_SECRET,
+    Kind.SILENCE,
+)
 #: Those of them that keep no delivery from its destination.
 ADVICE = (Kind.UNKNOWN_PATH, Kind.ALERTS, Kind.OLD_SECRET)
 
@@ -253,7 +253,7 @@ def _problems(config: Config, database: Database, *, now: datetime) -> Iterator[
         if each.kind in PROBLEMS:
             is_advice = each.kind in ADVICE or each.level == "warning"
             severity: Severity = "notice" if is_advice else "degraded"
-            yield Finding(check=PROBLEMS[each.kind], severity=severity, said=each.said)
+            yield Finding(check=CHECKS[each.kind], severity=severity, said=each.said)
 
 
 def _texts(database: Database, *, now: datetime) -> Finding:

@@ -46,24 +46,24 @@ DOCS = {
     "secrets": "configuration.md#endpoints",
 }
 
-#: The same, by the kind of a problem.
-DOCS_OF_PROBLEMS = {
-    Kind.UNAUTHORIZED: DOCS["destinations"],
-    Kind.FAILING: DOCS["destinations"],
-    Kind.PAUSED: DOCS["destinations"],
-    Kind.DEAD: DOCS["destinations"],
-    Kind.HELD: DOCS["destinations"],
-    Kind.BACKLOG: DOCS["work"],
-    Kind.NO_WORKER: DOCS["nodes"],
-    Kind.SILENT_NODE: DOCS["nodes"],
-    Kind.SIGNATURES: DOCS["signatures"],
-    Kind.UNKNOWN_PATH: DOCS["paths"],
-    Kind.CONFIG: DOCS["config"],
-    Kind.STORE: DOCS["disk"],
-    Kind.ALERTS: DOCS["alerts"],
-    Kind.CERTIFICATE: DOCS["certificate"],
-    Kind.OLD_SECRET: DOCS["secrets"],
-    Kind.SILENCE: DOCS["silence"],
+#: The check that says more of a problem, by its kind.
+CHECKS = {
+    Kind.UNAUTHORIZED: "destinations",
+    Kind.FAILING: "destinations",
+    Kind.PAUSED: "destinations",
+    Kind.DEAD: "destinations",
+    Kind.HELD: "destinations",
+    Kind.BACKLOG: "work",
+    Kind.NO_WORKER: "nodes",
+    Kind.SILENT_NODE: "nodes",
+    Kind.SIGNATURES: "signatures",
+    Kind.UNKNOWN_PATH: "paths",
+    Kind.CONFIG: "config",
+    Kind.STORE: "disk",
+    Kind.ALERTS: "alerts",
+    Kind.CERTIFICATE: "certificate",
+    Kind.OLD_SECRET: "secrets",
+    Kind.SILENCE: "silence",
 }
 
 

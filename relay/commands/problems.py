@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from relay.clock import wall
-from relay.commands.findings import DOCS_OF_PROBLEMS
+from relay.commands.findings import CHECKS, DOCS
 from relay.commands.options import (
     config_option,
     existing,
@@ -181,5 +181,5 @@ def _json(problem: Problem) -> dict[str, Any]:
         "acknowledged_at": problem.acknowledged_at and problem.acknowledged_at.isoformat(),
         "acknowledged_by": problem.acknowledged_by,
         "resolved_at": problem.resolved_at and problem.resolved_at.isoformat(),
-        "docs": f"docs/{DOCS_OF_PROBLEMS[problem.kind]}",
+        "docs": f"docs/{DOCS[CHECKS[problem.kind]]}",
     }
