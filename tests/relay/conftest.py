@@ -6,14 +6,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from textwrap import dedent
 
 import psycopg
 import pytest
 import servers
 import structlog
+from config_files import Faults, Read, find_connector
 from fakes import Clock, Commits, be_impatient
 
 from relay import migrations
+from relay.config.document import ConfigError
+from relay.config.load import load
+from relay.config.model import Config
 from relay.store import Database, Inbox, Queries, Queue, connect, schema
 from relay.store.values import DeliveryView
 
@@ -141,3 +146,34 @@ def delivery(queries: Queries) -> Callable[..., DeliveryView]:
         return found
 
     return delivery
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.yaml"
+
+
+@pytest.fixture
+def read(file: Path) -> Read:
+    """Load a text, with keyword arguments as the environment."""
+
+    def read(text: str, **environ: str) -> Config:
+        file.write_text(dedent(text), encoding="utf-8")
+        return load(file, find_connector=find_connector, environ=environ)
+
+    return read
+
+
+@pytest.fixture
+def faults(file: Path, read: Read) -> Faults:
+    """Load a text that cannot be used, and return its faults as ``line: words``."""
+
+    def faults(text: str, **environ: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            read(text, **environ)
+        lines = str(caught.value).split("\n")
+        assert len(lines) == len(caught.value.faults)
+        assert all(line.startswith(f"{file}:") for line in lines)
+        return [line.removeprefix(f"{file}:") for line in lines]
+
+    return faults
