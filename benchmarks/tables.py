@@ -29,9 +29,9 @@ import rig
 from fakes import LEASE, delivered, record
 
 from relay.clock import wall
-from relay.commands import explain
 from relay.config.endpoints import Endpoint
 from relay.rules.units import RateLimit
+from relay.shapes import explanation
 from relay.store import Inbox, Queries, Queue, connect
 from relay.store.values import Claim
 
@@ -124,7 +124,7 @@ class Store:
     def _explain_unknown(self) -> None:
         name = "nobody-sent-this"
         assert self.queries.event(name) is None
-        assert self.queries.purged(name, explain.keys_of(name, ENDPOINTS)) is None
+        assert self.queries.purged(name, explanation.keys_of(name, ENDPOINTS)) is None
         assert not self.queries.refused_with(name)
 
     def _timed(self, name: str, act: Callable[[], Any]) -> Any:

@@ -10,10 +10,10 @@ import click
 
 from relay import destinations, migrations
 from relay.commands.options import confirm, existing, os_user, store_option
-from relay.commands.tables import count
 from relay.config.model import Config
 from relay.migrations import Unusable, walk
 from relay.node import NodeSlot
+from relay.shapes.words import count
 from relay.store import Database, StoreUnavailable, connect, dump, restored
 from relay.store import backup as backups
 from relay.store.backup import Backup, BackupRefused

@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from relay.commands import output
 from relay.commands.options import FAILED, confirm
-from relay.commands.output import CHANGED
-from relay.commands.tables import count, failure, print_lines
+from relay.commands.tables import failure, print_lines
 from relay.rules.recovery import Change, ChangeKind, FoundDelivery, FoundEvent, Replay
 from relay.rules.units import RateLimit
+from relay.shapes.recovery import CHANGED, says_of
+from relay.shapes.words import count
 from relay.store import Recovery
 from relay.store.ids import new_id
 from relay.store.recover import BATCH, Act
@@ -116,7 +117,7 @@ def apply_replays(
     added = planned if options.dry_run else store.replay(replays, options.act(store))
     done: list[Done] = []
     for each, steps in zip(replays, added, strict=True):
-        done += [(step in steps, output.says_of(step, steps)) for step in each.steps]
+        done += [(step in steps, says_of(step, steps)) for step in each.steps]
         done += [(False, each.refused)] if each.refused else []
         if show or options.as_json:
             output.show_replay(each, added=steps, as_json=options.as_json)

@@ -12,12 +12,14 @@ from relay.commands import sample as samples
 from relay.commands.options import FAILED, USAGE, existing, loaded_option
 from relay.commands.output import all_say, print_json
 from relay.commands.running import changes
-from relay.commands.tables import count, print_lines
+from relay.commands.tables import print_lines
 from relay.config import json_schema
 from relay.config.document import ConfigError, Document
 from relay.config.model import Config
 from relay.config.store_urls import without_password
 from relay.config.warnings import warnings
+from relay.shapes.sample import sample_json, shown
+from relay.shapes.words import count
 from relay.store.nodes import Nodes
 from relay.telling import channels
 
@@ -99,9 +101,9 @@ def check(
 
 def _show_sample(config: Config, name: str, *, endpoint: str | None, as_json: bool) -> None:
     read = samples.read(config, name, endpoint=endpoint)
-    found = samples.shown(config, read)
+    found = shown(config, read)
     if as_json:
-        print_json(samples.as_json(config, read, found))
+        print_json(sample_json(config, read, found))
     else:
         print_lines(samples.lines(config, read, found))
     if any(each.refused is not None for each in found):

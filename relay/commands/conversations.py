@@ -1,13 +1,13 @@
-"""Everything with one customer, in the order in which it came, as lines and as JSON."""
+"""Everything with one customer, in the order in which it came, as lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from relay.commands.explain import text_of
-from relay.commands.output import SIGNS, event_json
-from relay.commands.tables import count, shown_time
+from relay.commands.output import SIGNS
+from relay.commands.tables import shown_time
+from relay.shapes.explanation import text_of
+from relay.shapes.words import count
 from relay.store.values import DeliveryView, EventView
 
 
@@ -26,11 +26,6 @@ def lines(customer: str, views: Sequence[EventView], *, hide_text: bool) -> Iter
             yield f"  {text_of(event)}"
         yield f"  {event.id}"
         yield from map(_delivery, view.deliveries)
-
-
-def as_json(view: EventView) -> dict[str, Any]:
-    """Return an event of a conversation, for programs."""
-    return {**event_json(view), "customer": view.event.customer, "direction": view.event.direction}
 
 
 def _delivery(delivery: DeliveryView) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
 
 import click
 
@@ -12,6 +10,7 @@ from relay.commands.options import existing, json_option, store_option
 from relay.commands.output import print_json
 from relay.commands.tables import Column, print_table, table_time
 from relay.config.model import Config
+from relay.shapes.destinations import destination_json, why
 from relay.store.overview import DestinationView, Overview
 
 _COLUMNS = (
@@ -41,7 +40,7 @@ def destinations(config: Config, as_json: bool) -> None:
     views = Overview(database).destinations(config.destinations, now=database.clock())
     if as_json:
         for view in views:
-            print_json(_json(view))
+            print_json(destination_json(view))
     else:
         print_table(_COLUMNS, _rows(views), empty="the config names no destinations")
 
@@ -57,39 +56,7 @@ def _rows(views: Sequence[DestinationView]) -> Sequence[Mapping[str, str]]:
             "a minute": f"{view.rate:.1f}",
             "last success": table_time(view.last_success),
             "last error": table_time(view.last_error),
-            "why": _why(view),
+            "why": why(view),
         }
         for view in views
     ]
-
-
-def _why(view: DestinationView) -> str:
-    """Return why it is paused, or why the last attempt failed if none succeeded since."""
-    if view.pause is not None:
-        return view.pause.reason
-    failed = view.last_error and (view.last_success or view.last_error) <= view.last_error
-    return (view.error or "") if failed else ""
-
-
-def _json(view: DestinationView) -> dict[str, Any]:
-    pause = view.pause
-    return {
-        "name": view.name,
-        "state": view.state,
-        "cause": pause and pause.cause,
-        "reason": pause and pause.reason,
-        "since": _iso(pause.since if pause else None),
-        "until": _iso(pause.until if pause else None),
-        "backlog": view.backlog,
-        "oldest": _iso(view.oldest),
-        "dead": view.dead,
-        "held": view.held,
-        "per_minute": view.rate,
-        "last_success": _iso(view.last_success),
-        "last_error": _iso(view.last_error),
-        "error": view.error,
-    }
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()

@@ -15,7 +15,6 @@ import click
 from relay import migrations
 from relay.clock import wall
 from relay.commands import public_url as way
-from relay.commands.findings import CHECKS, SIGNS, Finding, Severity
 from relay.commands.options import (
     FAILED,
     ConfigFile,
@@ -25,12 +24,14 @@ from relay.commands.options import (
 )
 from relay.commands.output import print_json
 from relay.commands.running import newer
-from relay.commands.tables import count, failure, print_lines, shown_time, table_time
+from relay.commands.tables import failure, print_lines, shown_time, table_time
 from relay.config.load import Need
 from relay.config.model import Config
 from relay.rules import problems
 from relay.rules.delivery import State
 from relay.rules.problems import Kind
+from relay.shapes.findings import CHECKS, SIGNS, Finding, Severity
+from relay.shapes.words import count
 from relay.store import Database, Queries, copy
 from relay.store.checkup import BY_NODE, Checkup, Server, look_at
 from relay.store.nodes import Nodes, NodeView

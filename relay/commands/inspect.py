@@ -7,7 +7,6 @@ import click
 from relay.clock import wall
 from relay.commands import conversations, listings, mark_test, output
 from relay.commands import explain as explanation
-from relay.commands.explain import Circumstances
 from relay.commands.filters import Format, NumberEnd, listing, text_option
 from relay.commands.options import (
     Text,
@@ -19,9 +18,11 @@ from relay.commands.options import (
     store_option,
 )
 from relay.commands.running import point_out_changes
-from relay.commands.tables import failure, print_lines
+from relay.commands.tables import failure, print_lines, shown_time
 from relay.config.model import Config
 from relay.rules.wording import Wording
+from relay.shapes.events import spoken_json
+from relay.shapes.explanation import Circumstances, explanation_json, keys_of, purged_json
 from relay.store import Queries
 from relay.store.nodes import Nodes
 from relay.store.search import Filter, Unknown
@@ -110,7 +111,7 @@ def conversation(
         raise failure(f"several customers' numbers end so: {which}")
     if as_json:
         for view in views:
-            output.print_json(conversations.as_json(view))
+            output.print_json(spoken_json(view))
     else:
         print_lines(conversations.lines(customers[0], views, hide_text=hide_text))
 
@@ -140,24 +141,19 @@ def explain(event: str, config: Config, as_json: bool, hide_text: bool) -> None:
     if view is None:
         _explain_absence(event, config, queries, as_json=as_json)
         return
-    around = Circumstances(
-        now=wall(),
-        destinations=config.destinations,
-        pauses=queries.pauses(),
-        pausers=queries.pausers(),
-    )
+    around = Circumstances.of(config, queries, now=wall(), show_time=shown_time)
     if as_json:
-        output.print_json(explanation.as_json(view, around, hide_text=hide_text))
+        output.print_json(explanation_json(view, around, hide_text=hide_text))
     else:
         print_lines(explanation.lines(view, around, hide_text=hide_text))
 
 
 def _explain_absence(name: str, config: Config, queries: Queries, *, as_json: bool) -> None:
-    purged = queries.purged(name, explanation.keys_of(name, config.endpoints))
+    purged = queries.purged(name, keys_of(name, config.endpoints))
     if purged is None:
         raise failure(explanation.unknown(name, queries.refused_with(name)))
     if as_json:
-        output.print_json(explanation.purged_json(purged))
+        output.print_json(purged_json(purged))
     else:
         print_lines(explanation.purged_lines(name, purged))
 

@@ -14,9 +14,11 @@ from typing import Any, Generic, TypeVar
 import click
 
 from relay.commands.filters import Format
-from relay.commands.output import SIGNS, event_json, print_json, request_json, short_ids
+from relay.commands.output import SIGNS, print_json, short_ids
 from relay.commands.tables import Column, is_terminal, print_lines, print_table, table_time, zone
 from relay.rules import jsontext
+from relay.shapes.events import event_json
+from relay.shapes.requests import request_json
 from relay.store import Queries
 from relay.store.ids import brief_ids
 from relay.store.search import Filter

@@ -21,9 +21,10 @@ from relay.commands.options import (
     store_option,
 )
 from relay.commands.output import print_json
-from relay.commands.tables import count, print_lines
+from relay.commands.tables import print_lines
 from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable, walk
+from relay.shapes.words import count
 from relay.store import Database, Queries, StoreUnavailable, backup, connect, dump
 from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of

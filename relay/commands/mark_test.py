@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from connectors.base import Event
-from relay.commands.tables import count, failure, shown_time
+from relay.commands.tables import failure, shown_time
 from relay.config.model import Config
 from relay.rules.tests import EventPattern, is_test, proposed
+from relay.shapes.words import count
 from relay.store import Queries
 from relay.store.search import Unknown
 

@@ -18,14 +18,13 @@ from relay.commands.tables import (
 from relay.destinations import Destination
 from relay.rules import jsontext
 from relay.rules.delivery import State
-from relay.rules.recovery import Change, ChangeKind, FoundDelivery, Replay, ReplayStep
+from relay.rules.recovery import Change, FoundDelivery, Replay, ReplayStep
+from relay.shapes.events import group_json, stopped_json
+from relay.shapes.nodes import node_json
+from relay.shapes.recovery import change_json, replay_json, says_of, then_and_now
 from relay.store import Queries
 from relay.store.nodes import NodeView
 from relay.store.recover import ReasonGroup
-from relay.store.values import DeliveryView, EventView, Request
-
-#: Printed for a change that was not made, because somebody else was faster.
-CHANGED = "changed meanwhile: look again"
 
 SIGNS = {
     State.DELIVERED: "✓",
@@ -163,11 +162,6 @@ def show_replay(replay: Replay, *, added: Sequence[ReplayStep], as_json: bool) -
     print_lines(_replay_lines(replay, added))
 
 
-def says_of(step: ReplayStep, added: Sequence[ReplayStep]) -> str:
-    """Return what happened to a step."""
-    return CHANGED if step.adds and step not in added else step.says
-
-
 def all_say(destinations: Mapping[str, Destination], ask: Callable[[Connector[Any]], str]) -> bool:
     """Ask the connector of each destination, and return whether all went well."""
     good = True
@@ -183,144 +177,6 @@ def all_say(destinations: Mapping[str, Destination], ask: Callable[[Connector[An
     return good
 
 
-def event_json(view: EventView) -> dict[str, Any]:
-    """Return an event as ``events --json`` prints it."""
-    event = view.event
-    return {
-        "id": event.id,
-        "message_id": event.message_id,
-        "type": event.type,
-        "from": event.sender,
-        "to": event.recipient,
-        "received_at": event.received_at.isoformat(),
-        "status": view.standing,
-        "test": event.test,
-        "endpoint": event.endpoint,
-        "conversation": event.conversation,
-        "body": event.body,
-        "keyword": event.keyword,
-        "sentiment": event.sentiment,
-        "duplicates": view.duplicates,
-        "deliveries": [delivery_json(delivery) for delivery in view.deliveries],
-    }
-
-
-def request_json(request: Request) -> dict[str, Any]:
-    """Return a request as ``requests --json`` prints it."""
-    body = request.body
-    return {
-        "id": request.id,
-        "time": request.at.isoformat(),
-        "endpoint": request.endpoint,
-        "method": request.method,
-        "remote": request.remote,
-        "status": request.status,
-        "outcome": request.outcome,
-        "reason": request.reason,
-        "event_id": request.event_id,
-        "message_id": request.message_id,
-        "headers": dict(request.headers),
-        "body": None if body is None else body.decode("utf-8", "replace"),
-    }
-
-
-def node_json(view: NodeView) -> dict[str, Any]:
-    """Return a node as ``nodes --json`` prints it."""
-    node = view.node
-    return {
-        "name": view.name,
-        "role": node and node.role,
-        "host": node and node.host,
-        "pid": node and node.pid,
-        "version": node and node.version,
-        "started_at": node and node.started_at and node.started_at.isoformat(),
-        "beat_at": view.beat_at and view.beat_at.isoformat(),
-        "leases": view.leases,
-        "state": view.state,
-    }
-
-
-def delivery_json(delivery: DeliveryView) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "destination": delivery.destination,
-        "state": delivery.state.value,
-        "attempts": delivery.attempts,
-        "reference": delivery.reference,
-        "url": delivery.url,
-        "error": delivery.error,
-        "due_at": delivery.due_at and delivery.due_at.isoformat(),
-        "late": delivery.late,
-        "config": delivery.config,
-    }
-
-
-def stopped_json(delivery: FoundDelivery) -> dict[str, Any]:
-    """Return a delivery as ``dead --json`` prints it."""
-    return {
-        "id": delivery.id,
-        "event_id": delivery.event_id,
-        "message_id": delivery.message_id,
-        "type": delivery.type,
-        "customer": delivery.customer,
-        "received_at": delivery.received_at.isoformat(),
-        "destination": delivery.destination,
-        "state": delivery.state.value,
-        "reason": delivery.reason,
-        "attempts": delivery.attempts,
-        "ended_at": delivery.ended_at and delivery.ended_at.isoformat(),
-        "late": delivery.late,
-        "parks": delivery.parks,
-    }
-
-
-def group_json(group: ReasonGroup) -> dict[str, Any]:
-    """Return a group as ``dead --group --json`` prints it."""
-    return {
-        "destination": group.destination,
-        "reason": group.reason,
-        "number": group.number,
-        "oldest": group.oldest.isoformat(),
-        "newest": group.newest.isoformat(),
-    }
-
-
-def change_json(change: Change, *, done: bool, says: str) -> dict[str, Any]:
-    """Return what was done to a delivery, as ``resend --json`` prints it."""
-    delivery = change.delivery
-    return {
-        "delivery_id": delivery.id,
-        "event_id": delivery.event_id,
-        "message_id": delivery.message_id,
-        "destination": delivery.destination,
-        "was": delivery.state.value,
-        "does": change.kind.value if done else ChangeKind.NOTHING.value,
-        "says": says,
-    }
-
-
-def replay_json(replay: Replay, *, added: Sequence[ReplayStep]) -> dict[str, Any]:
-    """Return what a replay did to an event, as ``replay --json`` prints it."""
-    event = replay.found.event
-    return {
-        "event_id": event.id,
-        "message_id": event.message_id,
-        "refused": replay.refused,
-        "destinations": [
-            {
-                "destination": step.destination,
-                "then": step.then,
-                "now": step.now,
-                "delivery_id": step.latest and step.latest.id,
-                "was": step.latest and step.latest.state.value,
-                "adds": step in added,
-                "says": says_of(step, added),
-            }
-            for step in replay.steps
-        ],
-    }
-
-
 def _replay_lines(replay: Replay, added: Sequence[ReplayStep]) -> Iterator[str]:
     event = replay.found.event
     yield f"{event.id} ({event.message_id or 'no messageId'}) {event.type}"
@@ -330,13 +186,7 @@ def _replay_lines(replay: Replay, added: Sequence[ReplayStep]) -> Iterator[str]:
         yield "  no route matches today, and none did when it came"
     for step in replay.steps:
         sign = "+" if step in added else " " if step.now else "-"
-        yield f"  {sign} {step.destination}: {_then_and_now(step)}; {says_of(step, added)}"
-
-
-def _then_and_now(step: ReplayStep) -> str:
-    if step.then == step.now:
-        return "routed then and today" if step.now else "routed neither then nor today"
-    return "routed today, not then" if step.now else "routed then, not today"
+        yield f"  {sign} {step.destination}: {then_and_now(step)}; {says_of(step, added)}"
 
 
 def print_json(value: Any) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import click
 
 from relay.clock import wall
-from relay.commands.findings import CHECKS, DOCS
 from relay.commands.options import (
     config_option,
     existing,
@@ -17,9 +15,11 @@ from relay.commands.options import (
     who_option,
 )
 from relay.commands.output import print_json
-from relay.commands.tables import Column, count, failure, print_lines, print_table, table_time
+from relay.commands.tables import Column, failure, print_lines, print_table, table_time
 from relay.config.model import AlertChannel, Config
 from relay.rules.problems import Problem
+from relay.shapes.problems import problem_json, state_of
+from relay.shapes.words import count
 from relay.store.problems import Problems
 from relay.telling import channels
 
@@ -143,43 +143,17 @@ def _named(unresolved: Sequence[Problem], name: str) -> Sequence[Problem]:
 def _show(found: Iterable[Problem], *, as_json: bool) -> None:
     if as_json:
         for each in found:
-            print_json(_json(each))
+            print_json(problem_json(each))
         return
     rows = [
         {
             "opened": table_time(each.opened_at),
             "kind": each.kind.replace("_", " "),
             "subject": each.subject,
-            "state": _state(each),
+            "state": state_of(each),
             "problem": each.id,
             "what is wrong": each.said,
         }
         for each in found
     ]
     print_table(_COLUMNS, rows, empty="no problems")
-
-
-def _state(problem: Problem) -> str:
-    if problem.resolved_at:
-        return "resolved"
-    if problem.acknowledged_by:
-        return f"acknowledged by {problem.acknowledged_by}"
-    return "escalated" if problem.escalated_at else "open"
-
-
-def _json(problem: Problem) -> dict[str, Any]:
-    return {
-        "id": problem.id,
-        "kind": problem.kind,
-        "subject": problem.subject,
-        "level": problem.level,
-        "state": "resolved" if problem.resolved_at else "open",
-        "said": problem.said,
-        "number": problem.number,
-        "opened_at": problem.opened_at and problem.opened_at.isoformat(),
-        "escalated_at": problem.escalated_at and problem.escalated_at.isoformat(),
-        "acknowledged_at": problem.acknowledged_at and problem.acknowledged_at.isoformat(),
-        "acknowledged_by": problem.acknowledged_by,
-        "resolved_at": problem.resolved_at and problem.resolved_at.isoformat(),
-        "docs": f"docs/{DOCS[CHECKS[problem.kind]]}",
-    }

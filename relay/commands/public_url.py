@@ -12,13 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay.commands.findings import Finding, Severity
-from relay.commands.tables import count, shown_time
+from relay.commands.tables import shown_time
 from relay.config.endpoints import Endpoint
 from relay.config.model import Config
 from relay.rules import probe
 from relay.rules.probe import Probe, Signed
 from relay.rules.problems import ENDS_SOON, ENDS_VERY_SOON
+from relay.shapes.findings import Finding, Severity
+from relay.shapes.words import count
 from relay.store import Database, Queries
 from relay.store.accept import store_secret
 from relay.store.ids import new_id

@@ -33,12 +33,13 @@ from relay.commands.options import (
     with_options,
 )
 from relay.commands.running import point_out_changes
-from relay.commands.tables import count, shown_time
+from relay.commands.tables import shown_time
 from relay.config.effective import version_if_complete
 from relay.config.model import Config
 from relay.rules import recovery, routing
 from relay.rules.delivery import State
 from relay.rules.recovery import Before, FoundDelivery, FoundEvent
+from relay.shapes.words import count
 from relay.store import Queries, Recovery
 from relay.store.search import STOPPED, Filter, Unknown
 from relay.store.undo import Acts

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
 import click
 
@@ -24,13 +23,16 @@ from relay.commands.options import (
     store_option,
     with_options,
 )
-from relay.commands.tables import count, failure, print_lines, shown_time
+from relay.commands.tables import failure, print_lines, shown_time
 from relay.config.document import secret_from
 from relay.config.model import Config
 from relay.intake import Examined, Intake, examine, trusted
 from relay.rules import diagnose as diagnosing
 from relay.rules import sentiment
-from relay.rules.diagnose import Diagnosis, Match, Secret
+from relay.rules.diagnose import Secret
+from relay.shapes.diagnosis import told
+from relay.shapes.requests import admitted_json
+from relay.shapes.words import count
 from relay.store import Inbox, RowRefused
 from relay.store.refused import Refused
 from relay.store.search import Filter
@@ -100,7 +102,7 @@ def diagnose(config: Config, request_id: str, references: Sequence[str]) -> None
         secrets=[*_secrets(config), *_further(references)],
         path=request.endpoint,
     )
-    print_lines(_told(request, found))
+    print_lines(told(request, found, show_time=shown_time))
 
 
 @requests.command()
@@ -181,15 +183,7 @@ def _let_in(inbox: Inbox, examined: Examined, *, as_json: bool) -> None:
 def _show(examined: Examined, *, became: str, event_id: str | None = None, as_json: bool) -> None:
     request = examined.request
     if as_json:
-        said: dict[str, Any] = {
-            "id": request.id,
-            "time": request.at.isoformat(),
-            "endpoint": examined.endpoint,
-            "outcome": became or "refused",
-            "reason": examined.reason,
-            "event_id": event_id,
-        }
-        output.print_json(said)
+        output.print_json(admitted_json(examined, became=became, event_id=event_id))
     elif became:
         named = f" {event_id}" if event_id else ""
         print_lines([f"{shown_time(request.at)}  {request.id}  {became}{named}"])
@@ -236,58 +230,3 @@ def _further(references: Sequence[str]) -> Iterator[Secret]:
             yield Secret(name=reference, text=secret_from(reference))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--secret-from") from error
-
-
-def _told(request: Request, found: Diagnosis) -> Iterator[str]:
-    """Say what a diagnosis came to, and what to do."""
-    yield f"{request.method} {request.endpoint} at {shown_time(request.at)}"
-    yield f"refused with {request.status}: {request.reason}"
-    yield ""
-    best = next((match for match in found.matches if match.is_recommended), None)
-    if best is not None:
-        yield from _recommended(request, best)
-    elif found.matches:
-        yield from _not_recommended(found.matches[0])
-    else:
-        yield from _unexplained(request, found)
-
-
-def _recommended(request: Request, best: Match) -> Iterator[str]:
-    yield f"The signature in {best.place} is of {best.covers}, made with {best.secret}."
-    if best.amend:
-        yield f"The secret has to be written {best.amend}."
-    if best.yaml:
-        yield "Write at this endpoint:"
-        yield f"    {best.yaml}"
-    if not (best.amend or best.yaml):
-        yield "The config of now accepts it, if that secret is one of its endpoint."
-    yield "Then let the relay take it, and let in what was refused:"
-    yield "    gofax-relay reload"
-    yield f"    gofax-relay requests admit --id {request.id}"
-
-
-def _not_recommended(match: Match) -> Iterator[str]:
-    made = f"The signature in {match.place} is of {match.covers}, made with {match.secret}"
-    if match.is_open:
-        yield f"{made}."
-        yield "What the message says is not signed: whoever saw one such request can put any text"
-        yield "under its signature. The relay does not take this; have the sender sign the body."
-        return
-    by = "" if match.hash == "sha256" else f", by HMAC with {match.hash}"
-    yield f"{made}{by}."
-    yield "`signature:` has no words for that. Please report what the sender is."
-
-
-def _unexplained(request: Request, found: Diagnosis) -> Iterator[str]:
-    if not found.places:
-        yield "Nothing in this request looks like a signature."
-        yield "Set a Signing Secret in GoFax's portal, at the profile of this webhook."
-        return
-    secrets = count(found.secrets, "secret", "secrets")
-    yield f"No signature of it is explained: {', '.join(found.places)}."
-    yield f"Tried {secrets} over {count(found.contents, 'content', 'contents')}. What may be:"
-    yield "- another secret: look in GoFax's portal, and try it with --secret-from ENV"
-    if not request.whole:
-        yield "- the body is not here whole, so that nothing can match"
-    else:
-        yield "- something between GoFax and here that rewrites bodies: a proxy, a filter"

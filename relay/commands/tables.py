@@ -20,6 +20,7 @@ from rich.text import Text
 
 from relay.clock import wall
 from relay.rules import jsontext
+from relay.shapes.times import full_time, zone_of
 
 #: Columns of what goes to a file or another program, which has no edge.
 UNBOUNDED = 200
@@ -137,22 +138,17 @@ def zone() -> tzinfo:
 
 def shown_time(time: datetime) -> str:
     """Write a time in full."""
-    local = time.astimezone(zone())
-    return local.strftime("%Y-%m-%d %H:%M:%S") + _zone_of(local)
+    return full_time(time, zone=zone())
 
 
 def brief_time(time: datetime, *, now: datetime) -> str:
     """Write a time as short as it is clear: of today without a date, of this year without it."""
     local = time.astimezone(zone())
     if local.date() == now.astimezone(zone()).date():
-        return local.strftime("%H:%M:%S") + _zone_of(local)
+        return local.strftime("%H:%M:%S") + zone_of(local, zone())
     if abs(now - time) < _RECENT:
-        return local.strftime("%m-%d %H:%M") + _zone_of(local)
+        return local.strftime("%m-%d %H:%M") + zone_of(local, zone())
     return local.strftime("%Y-%m-%d")
-
-
-def _zone_of(local: datetime) -> str:
-    return "Z" if zone() is UTC else f" {local:%Z}"
 
 
 def table_time(time: datetime | None) -> str:
@@ -160,11 +156,6 @@ def table_time(time: datetime | None) -> str:
     if time is None:
         return ""
     return brief_time(time, now=wall()) if is_terminal() else shown_time(time)
-
-
-def count(number: int, one: str, many: str) -> str:
-    """Write a number with its noun: ``1 delivery``, ``2 deliveries``."""
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def _total(widths: Iterable[int]) -> int:

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 import requests
 
-from relay.commands import output
+from relay.shapes.events import event_json
+from relay.shapes.requests import request_json
 from relay.store import Queries, connect
 
 SECRET = "a secret for tests"
@@ -229,8 +230,8 @@ class Relay:
         try:
             queries = Queries(database)
             if what == "events":
-                return [output.event_json(view) for view in queries.events()]
-            return [output.request_json(request) for request in queries.requests()]
+                return [event_json(view) for view in queries.events()]
+            return [request_json(request) for request in queries.requests()]
         finally:
             database.close()
 

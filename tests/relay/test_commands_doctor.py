@@ -17,13 +17,13 @@ from fakes import LEASE, NOON, accept, eventually, failed, finish, request, take
 from connectors.base import Options
 from relay import every
 from relay.commands.doctor import examine, exit_code
-from relay.commands.findings import CHECKS, DOCS, Finding
 from relay.config.model import Config, DestinationConfig
 from relay.every import Every
 from relay.node import Heartbeat
 from relay.rules.delivery import OutcomeKind
 from relay.rules.problems import Kind
 from relay.rules.routing import Check, Match, RouteCheck
+from relay.shapes.findings import CHECKS, DOCS, Finding
 from relay.store import Database, Inbox, Queue, schema
 from relay.store.nodes import Node, Nodes
 from relay.store.texts import Texts

@@ -15,8 +15,8 @@ from psycopg import sql
 
 from relay import migrations
 from relay.commands.doctor import examine, examine_server
-from relay.commands.findings import Finding
 from relay.config.model import Config
+from relay.shapes.findings import Finding
 from relay.store import Database, Inbox, Queue, connect, copy
 from relay.store.checkup import BY_NODE, Server, Standby, look_at
 from relay.store.copy import Copy

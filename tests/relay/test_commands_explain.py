@@ -23,16 +23,17 @@ from fakes import (
     request,
     take_one,
 )
+from pydantic import TypeAdapter
 
 from connectors.base import Options
 from relay.cli import cli
 from relay.commands import explain as explanation
-from relay.commands.explain import Circumstances
 from relay.config.model import DestinationConfig
 from relay.rules import recovery, routing
 from relay.rules.delivery import OutcomeKind as Outcome
 from relay.rules.delivery import Policy, State
 from relay.rules.routing import Route, When
+from relay.shapes.explanation import Circumstances, ExplanationJson, explanation_json, what_next
 from relay.store import Database, Inbox, Queries, Queue, Recovery
 from relay.store.prune import Pruning
 from relay.store.recover import Act
@@ -85,12 +86,13 @@ class Stage:
         view = self.queries.event(name)
         assert view is not None
         around = self.around(**changes)
-        as_json = explanation.as_json(view, around)
+        as_json = explanation_json(view, around)
         said = list(explanation.lines(view, around))
         # Programs are told the same.
         for delivery in as_json["deliveries"]:
             assert f"  {delivery['next']}" in said
         json.dumps(as_json)
+        assert TypeAdapter(ExplanationJson).validate_python(as_json, strict=True) == as_json
         return "\n".join(said)
 
 
@@ -343,7 +345,7 @@ def test_there_is_an_answer_even_where_little_is_known(stage: Stage, state: Stat
         late=False,
     )
 
-    said = explanation.what_next(bare, stage.around())
+    said = what_next(bare, stage.around())
 
     assert len(said) > 10
     assert "None" not in said

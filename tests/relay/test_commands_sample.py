@@ -17,6 +17,7 @@ from relay.cli import cli
 from relay.commands import sample, send_test
 from relay.config.load import load
 from relay.rules.tests import SENDER, is_test
+from relay.shapes.sample import Shown
 from relay.store import Inbox
 
 CONFIG = """\
@@ -151,7 +152,7 @@ def test_a_connector_without_a_preview_says_so(run: Run, path: Path) -> None:
     config = load(path.parent / "config.yaml", find_connector=destinations.find)
     read = sample.read(config, save(path, json.dumps(MESSAGE)), endpoint=None)
 
-    said = list(sample.lines(config, read, [sample.Shown(destination="d", connector="own")]))
+    said = list(sample.lines(config, read, [Shown(destination="d", connector="own")]))
 
     assert said[-1].startswith("? to d (own): its connector has no preview")
 

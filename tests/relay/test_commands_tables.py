@@ -15,9 +15,9 @@ from rich.cells import cell_len
 from terminals import terminal
 
 from relay.cli import cli
-from relay.commands import tables
 from relay.commands.tables import Column, brief_time, cut, fitting, wrapped
 from relay.rules.delivery import OutcomeKind, Policy
+from relay.shapes.words import count
 from relay.store import Database, Inbox, Queries, Queue
 from relay.store.nodes import Node, Nodes
 
@@ -200,5 +200,5 @@ def test_a_brief_time_says_what_it_must(time: datetime, brief: str) -> None:
 
 
 def test_one_is_singular() -> None:
-    assert tables.count(1, "key", "keys") == "1 key"
-    assert tables.count(1200, "key", "keys") == "1,200 keys"
+    assert count(1, "key", "keys") == "1 key"
+    assert count(1200, "key", "keys") == "1,200 keys"

@@ -1,0 +1,1 @@
+"""What a person may do, at the command line, in the console or by the API."""

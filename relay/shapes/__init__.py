@@ -1,0 +1,1 @@
+"""What things look like outside: as JSON for programs, and in words for people."""
