@@ -22,7 +22,7 @@ from relay.rules.signature import Verification
 from relay.rules.tests import EventPattern, is_test
 from relay.store.ids import new_id
 from relay.store.refused import NEVER_ADMITTED
-from relay.store.values import Admission, Arrival, Request
+from relay.store.values import COMMAND_LINE, Admission, Arrival, Request
 
 
 class NotGenuine(Exception):
@@ -197,21 +197,36 @@ class Examined:
         return self.arrival.event.endpoint if self.arrival else self.request.endpoint
 
 
-def examine(request: Request, intakes: Sequence[Intake], *, who: str, why: str | None) -> Examined:
+def examine(
+    request: Request,
+    intakes: Sequence[Intake],
+    *,
+    who: str,
+    why: str | None,
+    origin: str = COMMAND_LINE,
+) -> Examined:
     """Verify a refused request with today's secrets and settings, whatever its age.
 
     A call to an unknown path is tried at every endpoint, the one that was probably meant first.
     """
     tried = ""
+    admission = Admission(who=who, why=why, was=_was(request), origin=origin)
     for intake in _candidates(request, intakes):
         try:
-            return _verified(request, intake, Admission(who=who, why=why, was=_was(request)))
+            return _verified(request, intake, admission)
         except (NotGenuine, Unreadable) as error:
             tried = tried or f"{intake.endpoint.name}: {error}"
     return Examined(request=request, reason=tried or f"there is no endpoint {request.endpoint}")
 
 
-def trusted(request: Request, intakes: Sequence[Intake], *, who: str, why: str) -> Examined:
+def trusted(
+    request: Request,
+    intakes: Sequence[Intake],
+    *,
+    who: str,
+    why: str,
+    origin: str = COMMAND_LINE,
+) -> Examined:
     """Take a person's word for a refused request that no signature proves."""
     if not request.whole or request.status in NEVER_ADMITTED:
         return Examined(request=request, reason="its body is not here whole")
@@ -222,7 +237,7 @@ def trusted(request: Request, intakes: Sequence[Intake], *, who: str, why: str) 
     intake = next((each for each in intakes if each.names & meant), None)
     if intake is None:
         return Examined(request=request, reason=f"there is no endpoint {request.endpoint}")
-    admission = Admission(who=who, why=why, was=_was(request))
+    admission = Admission(who=who, why=why, was=_was(request), origin=origin)
     said = f"unverified, on the word of {who}"
     try:
         return _examined(request, intake, admission, reason=said)

@@ -98,8 +98,8 @@ def _attempt_line(attempt: AttemptView) -> str:
 
 def _action_line(action: ActionView) -> str:
     why = f" ({action.why})" if action.why else ""
-    what = action.delivery_id or action.destination
-    return f"{action.what} {shown_time(action.at)} by {action.who}{why}: {what} {action.detail}"
+    what = " ".join(filter(None, (action.delivery_id or action.destination, action.detail)))
+    return f"{action.what} {shown_time(action.at)} by {action.who}{why}: {what}"
 
 
 def _yes(held: bool) -> str:

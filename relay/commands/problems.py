@@ -8,11 +8,12 @@ import click
 
 from relay.clock import wall
 from relay.commands.options import (
+    PERSON,
     config_option,
     existing,
     json_option,
     store_option,
-    who_option,
+    with_options,
 )
 from relay.commands.output import print_json
 from relay.commands.tables import Column, failure, print_lines, print_table, table_time
@@ -21,6 +22,7 @@ from relay.rules.problems import Problem
 from relay.shapes.problems import problem_json, state_of
 from relay.shapes.words import count
 from relay.store.problems import Problems
+from relay.store.recover import Act
 from relay.telling import channels
 
 _COLUMNS = (
@@ -73,8 +75,8 @@ def list_(config: Config, as_json: bool, resolved: int | None) -> None:
 @problems.command()
 @store_option
 @click.argument("names", nargs=-1, required=True, metavar="ID|SUBJECT|KIND…")
-@who_option
-def ack(config: Config, names: Sequence[str], who: str) -> None:
+@with_options(*PERSON)
+def ack(config: Config, names: Sequence[str], who: str, why: str | None) -> None:
     """Note that somebody knows: acknowledged problems are not told again until they are over.
 
     \b
@@ -82,10 +84,11 @@ def ack(config: Config, names: Sequence[str], who: str) -> None:
               gofax-relay problems ack crm
               gofax-relay problems ack dead
     """
-    store = Problems(existing(config))
+    database = existing(config)
+    store = Problems(database)
     unresolved = store.unresolved()
     meant = [each for name in names for each in _named(unresolved, name)]
-    store.acknowledge(meant, who=who)
+    store.acknowledge(meant, Act(who=who, why=why, at=database.clock()))
     print_lines([f"acknowledged: {each.said}" for each in meant])
 
 

@@ -16,12 +16,12 @@ from relay.rules import payload
 from relay.rules.delivery import State
 from relay.rules.health import Pause
 from relay.rules.payload import UNREADABLE, Payload
+from relay.shapes.actions import ActionJson, action_json
 from relay.shapes.events import DeliveryJson, EventFields, delivery_json, event_fields
 from relay.shapes.requests import RequestJson, request_json
 from relay.shapes.times import ShowTime, full_time, iso
 from relay.store import Queries
 from relay.store.values import (
-    ActionView,
     Ahead,
     AttemptView,
     DeliveryView,
@@ -63,18 +63,6 @@ class AttemptJson(TypedDict):
     repeat: bool
     trigger: str
     node: str
-
-
-class ActionJson(TypedDict):
-    """What a person did."""
-
-    at: str
-    who: str
-    what: str
-    why: str | None
-    delivery_id: str | None
-    destination: str | None
-    detail: str
 
 
 class ExplainedDeliveryJson(DeliveryJson):
@@ -203,18 +191,6 @@ def attempt_json(attempt: AttemptView) -> AttemptJson:
         "repeat": attempt.repeat,
         "trigger": attempt.trigger,
         "node": attempt.node,
-    }
-
-
-def action_json(action: ActionView) -> ActionJson:
-    return {
-        "at": iso(action.at),
-        "who": action.who,
-        "what": action.what,
-        "why": action.why,
-        "delivery_id": action.delivery_id,
-        "destination": action.destination,
-        "detail": action.detail,
     }
 
 

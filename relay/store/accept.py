@@ -201,6 +201,7 @@ class Inbox:
                     "at": self._database.clock(),
                     "who": admission.who,
                     "what": "admit",
+                    "origin": admission.origin,
                     "why": admission.why,
                     "event_id": acceptance.event_id,
                     "detail": f"{acceptance.standing}; was refused with {admission.was}",

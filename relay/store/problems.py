@@ -14,6 +14,7 @@ from relay.rules.problems import Change, Finding, Kind, Level, Problem, Step
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.ids import new_id
+from relay.store.recover import Act, note
 
 #: A claim of alerts runs out after this time: longer than sending may take.
 LEASE = timedelta(minutes=1)
@@ -86,12 +87,16 @@ class Problems:
             rows = db.execute(newest.order_by(_p.seq.desc()).limit(limit)).mappings().all()
         return [_load(row) for row in reversed(rows)]
 
-    def acknowledge(self, problems: Sequence[Problem], *, who: str) -> None:
-        """Note that *who* knows of *problems*: they are not told again."""
-        ids = [each.id for each in problems]
-        noted = sa.update(_problems).where(_p.id.in_(ids), _p.acknowledged_at.is_(None))
+    def acknowledge(self, problems: Sequence[Problem], act: Act) -> Sequence[Problem]:
+        """Note that a person knows of *problems*: they are not told again; return the new ones."""
+        unknown = _p.id.in_([each.id for each in problems]), _p.acknowledged_at.is_(None)
         with self._database.writing() as db:
-            db.execute(noted.values(acknowledged_at=self._clock(), acknowledged_by=who))
+            ids = set(db.scalars(sa.select(_p.id).where(*unknown).with_for_update()))
+            noted = sa.update(_problems).where(_p.id.in_(ids))
+            db.execute(noted.values(acknowledged_at=act.at, acknowledged_by=act.who))
+            new = [each for each in problems if each.id in ids]
+            note(db, act, "acknowledge", [{"detail": each.said} for each in new])
+        return new
 
     def claim(self, channel: str, *, node: str) -> Sequence[Alert]:
         """Take the oldest unsent alerts of a channel, if they are due and no node has them.

@@ -32,6 +32,7 @@ from relay.store.ids import new_id
 from relay.store.lanes import late_values, lock_lanes, promote
 from relay.store.search import Filter
 from relay.store.undo import take_back
+from relay.store.values import COMMAND_LINE
 
 #: Changes per transaction, few enough that nobody waits long for the lock.
 BATCH = 100
@@ -49,11 +50,13 @@ _d, _e = schema.deliveries.c, schema.events.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Act:
-    """Who acts, when, and why."""
+    """Who acts, when, from where, and why."""
 
     who: str
     why: str | None
     at: datetime
+    #: The command line, or the address of who calls.
+    origin: str = COMMAND_LINE
     #: The version of the config through whose routes events are replayed.
     config: str | None = None
     #: What one command does has one name, by which it can be undone.
@@ -193,7 +196,7 @@ class Recovery:
             lock_lanes(db, {change.delivery.lane_id for change in todo})
             found = [(change, _do(db, change, act)) for change in todo]
             made = [(change, name) for change, name in found if name]
-            _note(db, act, what, [_of_change(change, name) for change, name in made])
+            note(db, act, what, [_of_change(change, name) for change, name in made])
             done = {change.delivery.id for change, _ in made}
         return [change.delivery.id in done for change in changes]
 
@@ -207,7 +210,7 @@ class Recovery:
             with self._database.writing() as db:
                 _make_lanes(self._database, db, wanted)
                 done = [(*each, name) for each in wanted if (name := _add(db, *each, act))]
-                _note(db, act, "replay", [_of_replay(*each) for each in done])
+                note(db, act, "replay", [_of_replay(*each) for each in done])
             added = {(found.event.id, step.destination) for found, step, _ in done}
         return [
             [step for step in each.steps if (each.found.event.id, step.destination) in added]
@@ -235,7 +238,7 @@ class Recovery:
                 )
             )
             ends = f" until {until:%Y-%m-%dT%H:%M:%SZ}" if until else ""
-            _note(db, act, "pause", [{"destination": destination, "detail": f"paused{ends}"}])
+            note(db, act, "pause", [{"destination": destination, "detail": f"paused{ends}"}])
             return True
 
     def resume(self, destination: str, act: Act) -> str | None:
@@ -249,7 +252,7 @@ class Recovery:
                 served = health.end_waits(db, destination, back(act.at))
                 health.write(self._database, db, destination, served)
                 detail = f"resumed; it was paused: {cause}"
-                _note(db, act, "resume", [{"destination": destination, "detail": detail}])
+                note(db, act, "resume", [{"destination": destination, "detail": detail}])
             return cause
 
     def paused(self) -> Sequence[str]:
@@ -445,9 +448,10 @@ def _of_replay(found: FoundEvent, step: ReplayStep, made: str) -> dict[str, Any]
     }
 
 
-def _note(db: sa.Connection, act: Act, what: str, rows: Sequence[dict[str, Any]]) -> None:
+def note(db: sa.Connection, act: Act, what: str, rows: Sequence[dict[str, Any]]) -> None:
     """Record what was done, by whom and why."""
-    nothing = {"event_id": None, "delivery_id": None, "before": None}
+    nothing = {"event_id": None, "delivery_id": None, "destination": None, "before": None}
     if rows:
-        same = {"at": act.at, "who": act.who, "what": what, "why": act.why, "act": act.id}
+        same = {"what": what, "at": act.at, "act": act.id}
+        same |= {"who": act.who, "origin": act.origin, "why": act.why}
         db.execute(sa.insert(schema.actions), [nothing | row | same for row in rows])

@@ -13,6 +13,7 @@ from relay.rules.delivery import OutcomeKind, State
 from relay.rules.restoring import DOUBT, Window
 from relay.store import schema
 from relay.store.database import Database
+from relay.store.values import COMMAND_LINE
 
 #: The mark of a backup until :func:`mark` has been through it, and that of a restored store.
 BACKUP, RESTORED = "backup", "restored"
@@ -150,9 +151,8 @@ def _note(database: Database, db: sa.Connection, window: Window, who: str) -> No
     times = {"since": window.since.isoformat(), "until": window.until.isoformat()}
     db.execute(sa.insert(_marks).values(name=RESTORED, value=json.dumps(times).encode()))
     detail = f"the store is that of {times['since']}"
-    db.execute(
-        sa.insert(schema.actions).values(at=window.until, who=who, what="restore", detail=detail)
-    )
+    said = {"at": window.until, "who": who, "what": "restore", "detail": detail}
+    db.execute(sa.insert(schema.actions).values(**said, origin=COMMAND_LINE))
 
 
 def _mark(db: sa.Connection, name: str) -> bytes | None:

@@ -359,6 +359,8 @@ actions = Table(
     Column("at", UtcTime, nullable=False),
     Column("who", Text, nullable=False),
     Column("what", Text, nullable=False),
+    #: Where that person acted from: the command line, or the address of a caller.
+    Column("origin", Text),
     #: Why, in that person's words.
     Column("why", Text),
     Column("event_id", Text, index=True),

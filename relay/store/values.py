@@ -19,6 +19,9 @@ from relay.rules.payload import Format
 from relay.rules.routing import Match
 from relay.store import schema
 
+#: Where a person acts from who has a shell.
+COMMAND_LINE = "command line"
+
 #: What an event is, as the store sees it.
 Standing = Literal["accepted", "duplicate", "conflict", "stale"]
 
@@ -59,6 +62,8 @@ class Admission:
     why: str | None
     #: What had become of it, in words.
     was: str
+    #: Where that person acts from.
+    origin: str = COMMAND_LINE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,11 +222,13 @@ class AttemptView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActionView:
-    """What a person did about an event."""
+    """What a person did."""
 
     at: datetime
     who: str
     what: str
+    #: Where that person acted from.
+    origin: str | None
     why: str | None
     delivery_id: str | None
     destination: str | None

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes import Clock, accept, failed, finish, request, take_one
+from fakes import NOON, Clock, accept, failed, finish, request, take_one
 
 from relay.rules.delivery import OutcomeKind
 from relay.rules.problems import Calls, Change, Finding, Kind, Problem, Stopped
 from relay.store import Database, Inbox, Queue, connect, schema
+from relay.store.actions import Actions
 from relay.store.facts import WINDOW, gather
 from relay.store.problems import GIVEN_UP_AFTER, LEASE, RETRIES, Alert, Problems
+from relay.store.recover import Act
 
 ON_BOTH = True
 
@@ -161,14 +163,19 @@ def test_an_alert_is_given_up_after_a_day(problems: Problems, clock: Clock) -> N
     assert not problems.claim("mail", node="a")
 
 
-def test_who_acknowledged_first_is_kept(problems: Problems, clock: Clock) -> None:
+def test_who_acknowledged_first_is_kept(
+    problems: Problems, clock: Clock, database: Database
+) -> None:
     judge(problems, finding())
-    problems.acknowledge(problems.unresolved(), who="ann")
+    problems.acknowledge(problems.unresolved(), Act(who="ann", why=None, at=NOON))
     clock.advance(60)
-    problems.acknowledge(problems.unresolved(), who="ben")
+    problems.acknowledge(problems.unresolved(), Act(who="ben", why=None, at=NOON))
 
     (found,) = problems.unresolved()
     assert found.acknowledged_by == "ann"
+    (entry,) = Actions(database).newest(limit=9)
+    assert (entry.action.who, entry.action.what) == ("ann", "acknowledge")
+    assert (entry.action.origin, entry.action.detail) == ("command line", found.said)
 
 
 def test_resolved_problems_are_forgotten_with_their_alerts(

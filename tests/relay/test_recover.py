@@ -448,7 +448,7 @@ def test_a_late_answer_and_a_person_who_settles_agree(
     assert names(queue) == ["m2"]
 
 
-def test_every_act_is_kept_with_who_when_and_why(
+def test_every_act_is_kept_with_who_when_from_where_and_why(
     inbox: Inbox, queue: Queue, desk: Recovery, database: Database
 ) -> None:
     accept(inbox, "m1")
@@ -466,6 +466,7 @@ def test_every_act_is_kept_with_who_when_and_why(
         "at": LATER,
         "who": "anna",
         "what": "resend",
+        "origin": "command line",
         "why": "the token was wrong",
         "event_id": step.delivery.event_id,
         "delivery_id": step.delivery.id,

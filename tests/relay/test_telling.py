@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from fakes import NOON
 from pydantic import SecretStr
 
 from connectors.suites.mailbox import Mailbox
@@ -19,6 +20,7 @@ from relay.rules.problems import Finding, Kind
 from relay.store import Database
 from relay.store.nodes import Node, Nodes
 from relay.store.problems import Alert, Problems
+from relay.store.recover import Act
 from relay.telling import channels, heartbeat
 from relay.telling.sender import masked
 from relay.telling.watch import Watch
@@ -215,7 +217,7 @@ def test_nobody_calls_while_an_error_is_open_that_nobody_has_acknowledged(
 
     nodes[0].call()
     assert receiver.taken == []
-    problems.acknowledge(problems.unresolved(), who="ann")
+    problems.acknowledge(problems.unresolved(), Act(who="ann", why=None, at=NOON))
     nodes[0].call()
 
     assert receiver.taken == [{"path": "/ping"}]

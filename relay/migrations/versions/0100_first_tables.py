@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("at", UtcTime(), nullable=False),
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=True),
         sa.Column("why", sa.Text(), nullable=True),
         sa.Column("event_id", sa.Text(), nullable=True),
         sa.Column("delivery_id", sa.Text(), nullable=True),

@@ -1,0 +1,73 @@
+"""What people did, the newest first: the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import sqlalchemy as sa
+
+from relay.store import schema
+from relay.store.database import Database
+from relay.store.recover import Act, note
+from relay.store.values import ActionView
+
+_a = schema.actions.c
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One line of the audit log."""
+
+    seq: int
+    #: The name of the act, by which it can be undone.
+    act: str | None
+    event_id: str | None
+    action: ActionView
+
+
+class Actions:
+    """Reads what people did, and notes what no other part of the store does."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def note(
+        self,
+        act: Act,
+        what: str,
+        *,
+        detail: str,
+        destination: str | None = None,
+        event_id: str | None = None,
+    ) -> None:
+        """Note what a person did: *what* in one word, *detail* in a few."""
+        row = {"detail": detail, "destination": destination, "event_id": event_id}
+        with self._database.writing() as db:
+            note(db, act, what, [row])
+
+    def newest(
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        who: str | None = None,
+        what: str | None = None,
+    ) -> Sequence[Entry]:
+        """Return the newest *limit* entries, the newest first.
+
+        *before*: only those before the entry of that number, to go on from it.
+        """
+        wanted = [
+            *([] if before is None else [_a.seq < before]),
+            *([] if who is None else [_a.who == who]),
+            *([] if what is None else [_a.what == what]),
+        ]
+        chosen = sa.select(schema.actions).where(*wanted).order_by(_a.seq.desc()).limit(limit)
+        with self._database.reading() as db:
+            return [_entry(row) for row in db.execute(chosen).mappings()]
+
+
+def _entry(row: sa.RowMapping) -> Entry:
+    action = ActionView(**{each.name: row[each.name] for each in fields(ActionView)})
+    return Entry(seq=row["seq"], act=row["act"], event_id=row["event_id"], action=action)
