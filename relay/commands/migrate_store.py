@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from relay import migrations
+from relay.acts.bulk import run_batches
 from relay.commands import bulk
 from relay.commands.options import FAILED, confirm
 from relay.config.store_urls import store_url, without_password
@@ -130,13 +132,14 @@ def _move(copy: Copy, *, final: bool) -> bool:
 
 
 def _copied(copy: Copy) -> bool:
-    with bulk.stoppable() as stop, bulk.progress("copying", total=copy.left()) as advance:
+    stop = threading.Event()
+    with bulk.stoppable(stop), bulk.progress("copying", total=copy.left()) as advance:
 
         def done(count: int) -> int:
             advance(count)
             return count
 
-        return bulk.run_batches(copy.copy(), done, stop=stop)
+        return run_batches(copy.copy(), done, stop=stop)
 
 
 def _told(found: Iterable[Compared], *, only_bad: bool = False) -> bool:

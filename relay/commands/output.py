@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from connectors.base import Connector, DeliveryError
+from relay.acts.recovering import Changed, Replayed
 from relay.commands.tables import (
     Column,
     is_terminal,
@@ -18,10 +19,10 @@ from relay.commands.tables import (
 from relay.destinations import Destination
 from relay.rules import jsontext
 from relay.rules.delivery import State
-from relay.rules.recovery import Change, FoundDelivery, Replay, ReplayStep
+from relay.rules.recovery import FoundDelivery, Replay, ReplayStep
 from relay.shapes.events import group_json, stopped_json
 from relay.shapes.nodes import node_json
-from relay.shapes.recovery import change_json, replay_json, says_of, then_and_now
+from relay.shapes.recovery import says_of, then_and_now
 from relay.store import Queries
 from relay.store.nodes import NodeView
 from relay.store.recover import ReasonGroup
@@ -144,22 +145,23 @@ def show_groups(groups: Sequence[ReasonGroup], *, as_json: bool) -> None:
         print_lines(["", f"all of a group: {how}"])
 
 
-def show_change(change: Change, *, done: bool, says: str, as_json: bool) -> None:
+def show_change(made: Changed, *, as_json: bool) -> None:
     """Print what was done, or would be done, to a delivery."""
-    delivery = change.delivery
     if as_json:
-        print_json(change_json(change, done=done, says=says))
+        print_json(made.json)
         return
+    delivery = made.change.delivery
     message = delivery.message_id or delivery.event_id
-    print_lines([f"{delivery.id} ({message} to {delivery.destination}, {delivery.state}): {says}"])
+    named = f"{delivery.id} ({message} to {delivery.destination}, {delivery.state})"
+    print_lines([f"{named}: {made.says}"])
 
 
-def show_replay(replay: Replay, *, added: Sequence[ReplayStep], as_json: bool) -> None:
+def show_replay(made: Replayed, *, as_json: bool) -> None:
     """Print what a replay did, or would do, to an event: its destinations then and now."""
     if as_json:
-        print_json(replay_json(replay, added=added))
+        print_json(made.json)
         return
-    print_lines(_replay_lines(replay, added))
+    print_lines(_replay_lines(made.replay, made.added))
 
 
 def all_say(destinations: Mapping[str, Destination], ask: Callable[[Connector[Any]], str]) -> bool:

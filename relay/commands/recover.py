@@ -7,10 +7,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial, wraps
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import click
 
+from relay.acts import bulk as acts
+from relay.acts import recovering
+from relay.acts.recovering import End
 from relay.commands import bulk, output
 from relay.commands.bulk import BulkOptions
 from relay.commands.filters import (
@@ -36,12 +39,12 @@ from relay.commands.running import point_out_changes
 from relay.commands.tables import shown_time
 from relay.config.effective import version_if_complete
 from relay.config.model import Config
-from relay.rules import recovery, routing
+from relay.rules import recovery
 from relay.rules.delivery import State
-from relay.rules.recovery import Before, FoundDelivery, FoundEvent
+from relay.rules.recovery import FoundDelivery
 from relay.shapes.words import count
 from relay.store import Queries, Recovery
-from relay.store.search import STOPPED, Filter, Unknown
+from relay.store.search import STOPPED, Filter
 from relay.store.undo import Acts
 
 #: What may be wrong with a destination shows in deliveries that are not over, or stopped.
@@ -166,7 +169,7 @@ def resend(
     database = existing(config)
     point_out_changes(config, database)
     store = Recovery(database)
-    decide = partial(recovery.resend, again=again, now=store.clock())
+    decide = recovering.resending(store, again=again)
     if names:
         _refuse_filters(replace(which, destinations=(), states=()), all_dead=all_dead)
         found = bulk.found(store.deliveries_named, names)
@@ -174,14 +177,17 @@ def resend(
         bulk.by_name(store, meant, decide, options)
         return
     which = _bulk_filter(which, all_dead=all_dead, again=again)
-    total = _confirm(store, which, options, question="Resend ")
-
-    def do(page: Sequence[FoundDelivery]) -> Sequence[bulk.Done]:
-        changes = [decide(delivery) for delivery in page]
-        return bulk.apply_changes(store, changes, options, show=options.dry_run)
-
-    pages = store.pages(which, size=options.batch)
-    bulk.by_page(pages, do, verb="resent", total=total, options=options)
+    act = acts.resend(
+        store,
+        which,
+        options.person,
+        again=again,
+        rate=options.rate,
+        dry_run=options.dry_run,
+        show=partial(bulk.show_changes, options=options, show=options.dry_run),
+    )
+    _confirm(store, which, options, question="Resend ", total=act.progress.total)
+    bulk.by_page(act, options)
 
 
 @click.command()
@@ -222,29 +228,29 @@ def replay(
     point_out_changes(config, database)
     store = Recovery(database)
     options = replace(options, config=version_if_complete(config))
-    hours = config.hours
-
-    def decide(found: FoundEvent) -> recovery.Replay:
-        today = routing.match(found.event, config.routes, hours=hours).destinations
-        return recovery.replay(found, today, only=only, again=again)
-
     if names:
         _refuse_filters(which)
         found = bulk.found(store.event_named, names)
+        decide = recovering.replaying(config, only=only, again=again)
         bulk.replay_by_name(store, found.values(), decide, options)
         return
     if which == Filter():
         raise click.UsageError("name events, or give a filter such as --since 2d")
-    total = store.count_events(which)
+    act = acts.replay(
+        config,
+        store,
+        which,
+        options.person,
+        only=only,
+        again=again,
+        rate=options.rate,
+        dry_run=options.dry_run,
+        show=partial(bulk.show_replays, options=options, show=options.dry_run),
+    )
+    total = act.progress.total
     events = count(total, "event", "events")
     options.confirm(f"Replay {events} through today's routes?", number=total)
-
-    def do(page: Sequence[FoundEvent]) -> Sequence[bulk.Done]:
-        replays = [decide(event) for event in page]
-        return bulk.apply_replays(store, replays, options, show=options.dry_run)
-
-    pages = store.event_pages(which, size=options.batch)
-    bulk.by_page(pages, do, verb="added", total=total, options=options)
+    bulk.by_page(act, options)
 
 
 @click.command()
@@ -275,23 +281,26 @@ def settle(
     """
     point_out_destinations(config, which.destinations)
     store = Recovery(existing(config))
-    decide = partial(recovery.settle, end=cast(Literal[State.DELIVERED, State.DEAD], State(end)))
+    ended = cast(End, State(end))
     if names:
         _refuse_filters(which)
-        found = bulk.found(partial(_one, store), names)
-        bulk.by_name(store, found, decide, options)
+        found = bulk.found(partial(recovering.one_delivery, store), names)
+        bulk.by_name(store, found, partial(recovery.settle, end=ended), options)
         return
     if which == Filter():
         raise click.UsageError("name deliveries, or give a filter such as --destination crm")
     which = replace(which, states=which.states or (State.HELD,))
-    total = _confirm(store, which, options, question=f"Settle as {end}: ")
-
-    def do(page: Sequence[FoundDelivery]) -> Sequence[bulk.Done]:
-        changes = [decide(delivery) for delivery in page]
-        return bulk.apply_changes(store, changes, options, show=options.dry_run)
-
-    pages = store.pages(which, size=options.batch)
-    bulk.by_page(pages, do, verb="settled", total=total, options=options)
+    act = acts.settle(
+        store,
+        which,
+        options.person,
+        end=ended,
+        rate=options.rate,
+        dry_run=options.dry_run,
+        show=partial(bulk.show_changes, options=options, show=options.dry_run),
+    )
+    _confirm(store, which, options, question=f"Settle as {end}: ", total=act.progress.total)
+    bulk.by_page(act, options)
 
 
 @click.command()
@@ -321,7 +330,7 @@ def pause(
     options = BulkOptions(who=who, why=why, as_json=False)
     paused = []
     for name in _chosen(store, names, which, known=config.destinations):
-        act = options.act(store)
+        act = options.person.act(store.clock())
         until = act.at + length if length else None
         ends = f" until {shown_time(until)}" if until else ""
         if store.pause(name, act, until=until):
@@ -350,7 +359,7 @@ def resume(config: Config, names: Sequence[str], which: Filter, who: str, why: s
     store = Recovery(opened(config))
     options = BulkOptions(who=who, why=why, as_json=False)
     for name in _chosen(store, names, which, known=[*config.destinations, *store.paused()]):
-        cause = store.resume(name, options.act(store))
+        cause = store.resume(name, options.person.act(store.clock()))
         if cause is None:
             click.echo(f"{name} is not paused")
         else:
@@ -373,25 +382,26 @@ def undo(config: Config, name: str, options: BulkOptions) -> None:
               gofax-relay undo act_0193a1b2c3d4… --yes
     """
     database = existing(config)
-    store, acts = Recovery(database), Acts(database)
-    total = bulk.found(acts.count, [name])[name]
+    store, known = Recovery(database), Acts(database)
+    total = bulk.found(known.count, [name])[name]
     options = replace(options, is_undo=True)
-    paused = acts.pauses(name)
-    for destination in () if options.dry_run else paused:
-        store.resume(destination, options.act(store))
-    for destination in paused:
+    served = recovering.serve_again(store, known, name, options.person, dry_run=options.dry_run)
+    for destination in served:
         options.say(f"{destination}: {'would be' if options.dry_run else 'is'} served again")
     if not total:
         options.say_end(changed=False)
         return
     options.confirm(f"Take back {count(total, 'change', 'changes')}?", number=total)
-
-    def do(page: Sequence[tuple[FoundDelivery, Before]]) -> Sequence[bulk.Done]:
-        changes = [recovery.undo(*each) for each in page]
-        return bulk.apply_changes(store, changes, options, show=options.dry_run)
-
-    pages = acts.pages(name, size=options.batch)
-    bulk.by_page(pages, do, verb="taken back", total=total, options=options)
+    act = acts.undo(
+        store,
+        known,
+        name,
+        options.person,
+        rate=options.rate,
+        dry_run=options.dry_run,
+        show=partial(bulk.show_changes, options=options, show=options.dry_run),
+    )
+    bulk.by_page(act, options)
 
 
 def _chosen(
@@ -415,15 +425,6 @@ def _check_destination(name: str, known: Collection[str]) -> None:
     if name not in known:
         have = ", ".join(known) or "none"
         raise click.UsageError(f'no destination named "{name}" (have: {have})')
-
-
-def _one(store: Recovery, name: str) -> Sequence[FoundDelivery]:
-    """Find the one delivery that *name* means."""
-    found = store.deliveries_named(name)
-    if len(found) > 1:
-        which = ", ".join(f"{each.id} ({each.destination}, {each.state})" for each in found)
-        raise Unknown(f'"{name}" has several deliveries, name one of {which}')
-    return found
 
 
 def _meant(deliveries: Sequence[FoundDelivery], which: Filter) -> Sequence[FoundDelivery]:
@@ -454,12 +455,12 @@ def _bulk_filter(which: Filter, *, all_dead: bool, again: bool) -> Filter:
     return replace(which, states=which.states or (State.DEAD,))
 
 
-def _confirm(store: Recovery, which: Filter, options: BulkOptions, *, question: str) -> int:
-    """Ask whether to do it to what *which* selects, and return how many that is."""
-    total = store.count(which)
+def _confirm(
+    store: Recovery, which: Filter, options: BulkOptions, *, question: str, total: int
+) -> None:
+    """Ask whether to do it to what *which* selects."""
     if total and not options.yes and not options.dry_run:
         for group in store.groups(which)[:5]:
             options.say(f"{group.number:>8,}  {group.destination}  {group.reason}")
     deliveries = count(total, "delivery", "deliveries")
     options.confirm(f"{question}{deliveries}?", number=total)
-    return total

@@ -8,7 +8,9 @@ from datetime import datetime
 
 import click
 
-from relay import destinations
+from relay.acts import admitting
+from relay.acts.admitting import Admitted
+from relay.acts.person import Person
 from relay.commands import listings, output
 from relay.commands.filters import Format, listing
 from relay.commands.options import (
@@ -26,16 +28,12 @@ from relay.commands.options import (
 from relay.commands.tables import failure, print_lines, shown_time
 from relay.config.document import secret_from
 from relay.config.model import Config
-from relay.intake import Examined, Intake, examine, trusted
-from relay.rules import diagnose as diagnosing
-from relay.rules import sentiment
+from relay.intake import Examined
 from relay.rules.diagnose import Secret
 from relay.shapes.diagnosis import told
-from relay.shapes.requests import admitted_json
 from relay.shapes.words import count
-from relay.store import Inbox, RowRefused
 from relay.store.refused import Refused
-from relay.store.search import Filter
+from relay.store.search import Filter, Unknown
 from relay.store.values import Request
 
 
@@ -96,12 +94,7 @@ def diagnose(config: Config, request_id: str, references: Sequence[str]) -> None
     Example: gofax-relay requests diagnose req_01936f --secret-from GOFAX_SIGNING_SECRET
     """
     request = _named(Refused(existing(config)), request_id)
-    found = diagnosing.diagnose(
-        headers=request.headers,
-        body=request.body or b"",
-        secrets=[*_secrets(config), *_further(references)],
-        path=request.endpoint,
-    )
+    found = admitting.diagnose(config, request, further=[*_further(references)])
     print_lines(told(request, found, show_time=shown_time))
 
 
@@ -139,54 +132,36 @@ def admit(
     """
     database = existing(config)
     store = Refused(database)
-    intakes = _intakes(config)
-    if unverified:
-        if not why:
-            raise click.UsageError("--unverified needs --why: how do you know it?")
-        examined = [trusted(_named(store, unverified), intakes, who=who, why=why)]
-    else:
-        named = [_named(store, each).id for each in ids]
-        wanted = store.admissible(ids=named, since=since, until=until)
-        in_order = sorted(wanted, key=lambda request: request.at)
-        examined = [examine(request, intakes, who=who, why=why) for request in in_order]
+    person = Person(who=who, why=why)
+    if unverified and not why:
+        raise click.UsageError("--unverified needs --why: how do you know it?")
+    try:
+        examined = (
+            [admitting.taken_on_word(config, store, unverified, person)]
+            if unverified
+            else admitting.examined(config, store, person, ids=ids, since=since, until=until)
+        )
+    except Unknown as error:
+        raise failure(str(error)) from error
     coming = [each for each in examined if each.arrival]
     if not as_json:
         print_lines(_summary(examined, coming, evicted=store.evicted()))
     if coming and not (dry_run or yes):
         question = f"Let in {count(len(coming), 'request', 'requests')}?"
         confirm(question, look="--dry-run", err=as_json)
-    looking = destinations.looking(config)
-    inbox = Inbox(database, keep=config.requests.keep, looking=looking)
-    try:
-        for each in examined:
-            if each.arrival is None or dry_run:
-                _show(each, became="would come in" if each.arrival else "", as_json=as_json)
-            else:
-                _let_in(inbox, each, as_json=as_json)
-    finally:
-        inbox.close()
+    for admitted in admitting.admit(config, database, examined, dry_run=dry_run):
+        _show(admitted, as_json=as_json)
     if (ids or unverified) and len(coming) < len(ids or [unverified]):
         raise click.exceptions.Exit(FAILED)
 
 
-def _let_in(inbox: Inbox, examined: Examined, *, as_json: bool) -> None:
-    assert examined.arrival is not None
-    try:
-        acceptance = inbox.accept(examined.arrival)
-    except RowRefused as error:
-        _show(examined, became=f"the store refused it: {error}", as_json=as_json)
-        return
-    event_id = acceptance.event_id
-    _show(examined, became=acceptance.standing, event_id=event_id, as_json=as_json)
-
-
-def _show(examined: Examined, *, became: str, event_id: str | None = None, as_json: bool) -> None:
-    request = examined.request
+def _show(admitted: Admitted, *, as_json: bool) -> None:
+    request = admitted.examined.request
     if as_json:
-        output.print_json(admitted_json(examined, became=became, event_id=event_id))
-    elif became:
-        named = f" {event_id}" if event_id else ""
-        print_lines([f"{shown_time(request.at)}  {request.id}  {became}{named}"])
+        output.print_json(admitted.json)
+    elif admitted.became:
+        named = f" {admitted.event_id}" if admitted.event_id else ""
+        print_lines([f"{shown_time(request.at)}  {request.id}  {admitted.became}{named}"])
 
 
 def _summary(
@@ -202,26 +177,11 @@ def _summary(
         yield f"{count(evicted, one, many)} had to make room before: resend them in GoFax"
 
 
-def _intakes(config: Config) -> Sequence[Intake]:
-    judge = sentiment.vader() if config.sentiment else None
-    return [Intake.of(config, endpoint, judge=judge) for endpoint in config.endpoints]
-
-
 def _named(store: Refused, name: str) -> Request:
-    found = store.named(name)
-    if not found:
-        raise failure(f'no refused request "{name}": `gofax-relay requests` lists them')
-    if len(found) > 1:
-        raise failure(f'"{name}" begins several ids: {", ".join(each.id for each in found)}, …')
-    return found[0]
-
-
-def _secrets(config: Config) -> Iterator[Secret]:
-    for endpoint in config.endpoints:
-        for number, secret in enumerate(endpoint.signing_secrets, 1):
-            yield Secret(
-                name=f"secret {number} of {endpoint.name}", text=secret.get_secret_value()
-            )
+    try:
+        return admitting.named(store, name)
+    except Unknown as error:
+        raise failure(str(error)) from error
 
 
 def _further(references: Sequence[str]) -> Iterator[Secret]:
