@@ -217,6 +217,7 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "lane": lambda conversation: lane_name(DESTINATION, conversation),
     "told": str.encode,
     "moment": lambda seconds: int(seconds * 1e6),
+    "minute_of": lambda moment: moment // 60_000_000,
 }
 _IN_POSTGRES = f"""
 CREATE FUNCTION serial(bigint) RETURNS text LANGUAGE sql IMMUTABLE
@@ -237,6 +238,8 @@ CREATE FUNCTION lane(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT substr(encode(sha256(told('{len(DESTINATION)}:{DESTINATION}' || $1)), 'hex'), 1, 32) $$;
 CREATE FUNCTION moment(double precision) RETURNS timestamptz LANGUAGE sql IMMUTABLE
     AS $$ SELECT to_timestamp($1) $$;
+CREATE FUNCTION minute_of(timestamptz) RETURNS integer LANGUAGE sql IMMUTABLE
+    AS $$ SELECT floor(extract(epoch FROM $1) / 60)::integer $$;
 """
 
 
@@ -245,10 +248,11 @@ def _fill(driver: _Driver, events: int, conversations: int, *, delivered: bool) 
     _make_numbers(driver)
     for first in range(0, conversations, CHUNK):
         said = f"phone({first} + n.i) || '~{OURS}'"
+        thread = {"thread": f"CAST({first} + n.i AS text)"} if delivered else {}
         _copy(
             driver, "lanes", f"m.conversation LIKE '{phone(MODEL)}%'",
             source=f"numbers AS n WHERE n.i < {conversations - first}", order=f"lane({said})",
-            id=f"lane({said})", conversation=said,
+            id=f"lane({said})", conversation=said, **thread,
         )  # fmt: skip
     for first in range(0, events, CHUNK):
         print(f"{first:,} of {events:,} events", file=sys.stderr)
@@ -263,6 +267,7 @@ def _fill(driver: _Driver, events: int, conversations: int, *, delivered: bool) 
     )  # fmt: skip
     if delivered:
         _copy_requests(driver)
+        _count_traffic(driver)
 
 
 def _copy_events(driver: _Driver, first: int, *, events: int, conversations: int) -> None:
@@ -292,7 +297,14 @@ def _copy_events(driver: _Driver, first: int, *, events: int, conversations: int
 def _copy_deliveries(
     driver: _Driver, newest_event: int, newest_delivery: int, *, delivered: bool
 ) -> None:
-    ended = {"ended_at": "e.received_at"} if delivered else {"due_at": "e.received_at"}
+    ticket = "CAST(CAST(substr(e.customer, 5) AS integer) AS text)"
+    ended = {"due_at": "e.received_at"}
+    if delivered:
+        ended = {
+            "ended_at": "e.received_at",
+            "reference": f"'ticket ' || {ticket} || ' comment ' || e.seq",
+            "url": f"'https://example.zendesk.com/agent/tickets/' || {ticket}",
+        }
     _copy(
         driver, "deliveries", "m.seq = 1", source=f"events AS e WHERE e.seq > {newest_event}",
         id="'dlv_' || substr(e.id, 5)", event_id="e.id", lane_id="lane(e.conversation)",
@@ -327,6 +339,14 @@ def _copy_requests(driver: _Driver) -> None:
         driver, "requests", "m.outcome = 'refused'",
         source=f"numbers AS n WHERE n.i < {ROWS_KEPT - 1}", id="'req_r' || serial(n.i)",
     )  # fmt: skip
+
+
+def _count_traffic(driver: _Driver) -> None:
+    """Note what came and arrived, as a worker does."""
+    driver.run(
+        "INSERT INTO traffic SELECT minute_of(received_at), count(*), count(*) FROM events"
+        " WHERE seq > 1 GROUP BY minute_of(received_at)"
+    )
 
 
 def _copy(

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import TEXT, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,6 +45,12 @@ UNRESOLVED = text("resolved_at IS NULL")
 UNSENT = text("due_at IS NOT NULL")
 #: Destination and state of a delivery.
 LISTED = text("(destination || '/' || state)")
+#: What a destination made of a delivery, and the ticket or contact of a conversation, as far as an
+#: index page holds them.
+REFERENCE = text("substr(reference, 1, 60)")
+REFERRED = text("reference IS NOT NULL")
+THREAD = text("substr(thread, 1, 60)")
+THREADED = text("thread IS NOT NULL")
 #: Events that are not delivered, which are few.
 UNUSUAL = text("standing <> 'accepted'")
 
@@ -77,6 +83,8 @@ class UtcTime(TypeDecorator[datetime]):
 
 # SQLite numbers rows only in a column of type INTEGER.
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+# In the order of its bytes, so that texts with one beginning stand together in an index.
+_BYTEWISE = Text().with_variant(TEXT(collation="C"), "postgresql")
 
 metadata = MetaData(
     naming_convention={
@@ -165,7 +173,7 @@ requests = Table(
     "requests",
     metadata,
     Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False),
+    Column("id", Text, nullable=False, index=True),
     Column("at", UtcTime, nullable=False),
     Column("endpoint", Text, nullable=False),
     Column("method", Text, nullable=False),
@@ -205,9 +213,10 @@ lanes = Table(
     Column("destination", Text, nullable=False),
     Column("conversation", Text, nullable=False),
     #: The remote ticket or contact, as the last receipt named it.
-    Column("thread", Text),
+    Column("thread", _BYTEWISE),
     #: The dead delivery that holds the conversation up until a person settles it.
     Column("parked_by", Text),
+    Index("ix_lanes_thread", THREAD, sqlite_where=THREADED, postgresql_where=THREADED),
 )
 
 deliveries = Table(
@@ -240,7 +249,7 @@ deliveries = Table(
     Column("lease_until", UtcTime),
     #: Why the last attempt failed, or why it is dead or held.
     Column("reason", Text),
-    Column("reference", Text),
+    Column("reference", _BYTEWISE),
     Column("url", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
@@ -278,6 +287,13 @@ deliveries = Table(
         "seq",
         sqlite_where=PENDING,
         postgresql_where=PENDING,
+    ),
+    # By which a person finds the messages of a ticket.
+    Index(
+        "ix_deliveries_reference",
+        REFERENCE,
+        sqlite_where=REFERRED,
+        postgresql_where=REFERRED,
     ),
     #: For the newest deliveries, which get a share of each claim.
     Index(
@@ -330,6 +346,18 @@ attempts = Table(
     sqlite_autoincrement=True,
 )
 
+#: What came in and what arrived, minute by minute, for charts: to count it anew would take long.
+traffic = Table(
+    "traffic",
+    metadata,
+    #: Minutes since 1970.
+    Column("minute", Integer, primary_key=True, autoincrement=False),
+    #: Events that were received in it.
+    Column("came", Integer, nullable=False),
+    #: Attempts that began in it and delivered.
+    Column("arrived", Integer, nullable=False),
+)
+
 #: The health of a destination, shared by all workers. No row: nothing is wrong.
 destinations = Table(
     "destinations",
@@ -372,6 +400,9 @@ actions = Table(
     Column("act", Text, index=True),
     #: The delivery before it, as JSON; None if there is nothing to undo.
     Column("before", Text),
+    Index("ix_actions_at", "at"),
+    Index("ix_actions_who", "who", "seq"),
+    Index("ix_actions_what", "what", "seq"),
     sqlite_autoincrement=True,
 )
 

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import TEXT
 
 from relay.store.schema import UtcTime
 
 revision = "0100"
 down_revision = None
+
+
+_BYTEWISE = sa.Text().with_variant(TEXT(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
@@ -32,6 +36,9 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_actions_act"), "actions", ["act"], unique=False)
+    op.create_index("ix_actions_at", "actions", ["at"], unique=False)
+    op.create_index("ix_actions_who", "actions", ["who", "seq"], unique=False)
+    op.create_index("ix_actions_what", "actions", ["what", "seq"], unique=False)
     op.create_index(op.f("ix_actions_event_id"), "actions", ["event_id"], unique=False)
     op.create_table(
         "backups",
@@ -128,10 +135,11 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("conversation", sa.Text(), nullable=False),
-        sa.Column("thread", sa.Text(), nullable=True),
+        sa.Column("thread", _BYTEWISE, nullable=True),
         sa.Column("parked_by", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lanes")),
     )
+    _partial("ix_lanes_thread", "lanes", [sa.text("substr(thread, 1, 60)")], "thread IS NOT NULL")
     op.create_table(
         "marks",
         sa.Column("name", sa.Text(), nullable=False),
@@ -204,8 +212,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_requests")),
         sqlite_autoincrement=True,
     )
+    op.create_index(op.f("ix_requests_id"), "requests", ["id"], unique=False)
     op.create_index(op.f("ix_requests_event_id"), "requests", ["event_id"], unique=False)
     _partial("ix_requests_refused", "requests", ["signed", "seq", "size"], "outcome = 'refused'")
+    op.create_table(
+        "traffic",
+        sa.Column("minute", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("came", sa.Integer(), nullable=False),
+        sa.Column("arrived", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("minute", name=op.f("pk_traffic")),
+    )
     op.create_table(
         "deliveries",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -227,7 +243,7 @@ def upgrade() -> None:
         sa.Column("node", sa.Text(), nullable=True),
         sa.Column("lease_until", UtcTime(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("reference", sa.Text(), nullable=True),
+        sa.Column("reference", _BYTEWISE, nullable=True),
         sa.Column("url", sa.Text(), nullable=True),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.Column("ended_at", UtcTime(), nullable=True),
@@ -274,6 +290,12 @@ def upgrade() -> None:
         "state IN ('waiting', 'pending', 'in_flight') AND NOT late",
     )
     _partial("ix_deliveries_newest", "deliveries", ["destination", "seq"], "state = 'pending'")
+    _partial(
+        "ix_deliveries_reference",
+        "deliveries",
+        [sa.text("substr(reference, 1, 60)")],
+        "reference IS NOT NULL",
+    )
     _partial(
         "ix_deliveries_stopped", "deliveries", ["destination", "seq"], "state IN ('dead', 'held')"
     )
@@ -352,7 +374,12 @@ _TEXTS = {
 
 
 def _partial(
-    name: str, table: str, columns: Sequence[str], where: str, *, unique: bool = False
+    name: str,
+    table: str,
+    columns: Sequence[str | sa.TextClause],
+    where: str,
+    *,
+    unique: bool = False,
 ) -> None:
     condition = sa.text(where)
     op.create_index(
