@@ -20,6 +20,7 @@ COMMANDS = {
     "pause": "recover", "resume": "recover", "undo": "recover",
     "prune": "maintain", "erase": "maintain", "migrate": "maintain",
     "backup": "backup", "restore": "backup",
+    "users": "users", "tokens": "users",
     "archive": "archive",
     "migrate-store": "migrate_store",
 }  # fmt: skip

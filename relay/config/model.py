@@ -108,8 +108,23 @@ def _or_off(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"enum": ["off", False]})
 
 
+def _console_url(value: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(value)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or parts.scheme not in ("https", "http") or not value.isascii():
+        raise ValueError("write the address of the console, such as https://relay.example.com")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("write scheme and host alone, such as https://relay.example.com")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("passwords go to it: write https, and put a proxy with TLS before it")
+    return value.rstrip("/")
+
+
 class Admin(Address):
-    """The inner listener, which senders never reach: metrics."""
+    """The inner listener, which senders never reach: console, API and metrics."""
 
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         "127.0.0.1:8081", description="Its address and port; port 0: any free one"
@@ -117,6 +132,18 @@ class Admin(Address):
     metrics_token: Secret | None = Field(
         None, description="Bearer token for /metrics; needed beyond loopback"
     )
+
+    url: Annotated[str, AfterValidator(_console_url)] | None = Field(
+        None, description="Address of the console as people reach it; links begin with it"
+    )
+    mask: bool = Field(
+        False, description="Whether viewers see numbers and texts only after they say why"
+    )
+
+    @property
+    def address(self) -> str:
+        """Return where people reach the console: its URL, or where it listens."""
+        return self.url or f"http://{self.listen}"
 
     @property
     def is_chosen(self) -> bool:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from relay.admin_app import create_admin_app
+from relay.api.services import Services
+from relay.api.shared import Shared
 from relay.config.model import Admin, Config
 from relay.processes.drain import Drain
 from relay.processes.listening import Listener, PortTaken, listen_inside
@@ -81,7 +83,8 @@ def _load_app(
     end_with(parent)
     database = connect(config.store)
     exposition = Exposition(config, counts, partial(figures.read, database))
-    app = create_admin_app(admin, scrape=exposition.text)
+    services = Services(config, database, Shared())
+    app = create_admin_app(admin, services, scrape=exposition.text)
     drain = Drain(app, listener, lambda: None)
     signal.signal(RETIRE, drain.begin)
     return drain

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from os.path import commonprefix
 from typing import Literal
 
-Prefix = Literal["act", "bak", "dlv", "evt", "prb", "req"]
+Prefix = Literal["act", "bak", "dlv", "evt", "prb", "req", "tok"]
 
 #: Characters of a short id: the prefix and the whole time. What comes later begins with another
 #: time, so that a short id does not become ambiguous.

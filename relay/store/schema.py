@@ -502,3 +502,36 @@ alerts = Table(
     Index("ix_alerts_unsent", "channel", "seq", sqlite_where=UNSENT, postgresql_where=UNSENT),
     sqlite_autoincrement=True,
 )
+
+#: Who may sign in to the console.
+users = Table(
+    "users",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    #: A hash by argon2; None: not chosen yet.
+    Column("password", Text),
+    #: Sessions and links of an earlier one are worth nothing.
+    Column("epoch", Integer, nullable=False),
+    #: Wrong passwords in a row.
+    Column("failures", Integer, nullable=False),
+    Column("locked_until", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    Column("signed_in_at", UtcTime),
+)
+
+#: What programs show to use the API.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    #: Joined by blanks.
+    Column("scopes", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", UtcTime),
+    #: The day on which it was last used.
+    Column("used_at", UtcTime),
+)

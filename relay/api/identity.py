@@ -1,0 +1,102 @@
+"""Who asks: the bearer of a token, or a signed-in person whom the console speaks for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from flask import g, request
+
+from relay.acts.person import Person
+from relay.api.problem import Fault
+from relay.api.services import services
+from relay.rules.access import Identity, Scope
+from relay.store.recover import Act
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: The key of the WSGI environment under which the console says for whom it asks. No header of a
+#: request can become it: those begin with HTTP_.
+SPOKEN_FOR = "gofax_relay.identity"
+_REALM = 'Bearer realm="gofax-relay"'
+
+
+def needs(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator for views of the API that only *scope* may use."""
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not asking().may(scope):
+                raise Fault(403, f"this needs the scope {scope}")
+            return view(*args, **kwargs)
+
+        checked.needed_scope = scope  # type: ignore[attr-defined]  # the table of access reads it
+        return checked
+
+    return decorate
+
+
+def authenticate() -> None:
+    """Find out who asks the API, before any view of it. Raises :class:`Fault`."""
+    spoken_for = request.environ.get(SPOKEN_FOR)
+    g.identity = spoken_for if isinstance(spoken_for, Identity) else _bearer()
+
+
+def asking() -> Identity:
+    """Return who asks."""
+    found: Identity = g.identity
+    return found
+
+
+def person(why: str | None = None) -> Person:
+    """Return who asks as a person who acts."""
+    who = asking()
+    return Person(who=who.name, why=why or None, origin=who.origin)
+
+
+def acting(why: str | None = None) -> Act:
+    """Return an act of who asks, now."""
+    return person(why).act(services().now())
+
+
+def origin() -> str:
+    """Return the address from which this request comes.
+
+    A proxy on this machine says it by ``X-Forwarded-For``, whose last entry is the proxy's own
+    word; it is believed only for the address that ``admin.url`` names.
+    """
+    remote = request.remote_addr or "unknown"
+    admin = services().config.admin
+    url = admin.url if admin else None
+    given = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    if url is None or not given or not _is_loopback(remote):
+        return remote
+    try:
+        return str(ipaddress.ip_address(given))
+    except ValueError:
+        return remote
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _bearer() -> Identity:
+    given = request.authorization
+    if given is None or given.type != "bearer" or not given.token:
+        raise Fault(401, "send Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM})
+    token = services().tokens.shown(given.token, now=services().now())
+    if token is None:
+        raise Fault(
+            401,
+            "no such token, or it has expired: gofax-relay tokens",
+            headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
+        )
+    return Identity(name=f"token {token.name}", scopes=token.scopes, origin=origin())

@@ -1,0 +1,62 @@
+"""What the views of the API and of the console work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask import current_app
+
+from relay.api.shared import Shared
+from relay.config.model import Config
+from relay.store import Database, Queries
+from relay.store.people import Tokens, Users
+from relay.store.problems import Problems
+from relay.store.recover import Recovery
+
+_KEY = "gofax_relay"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The store and the config of one relay, as its inner listener knows them."""
+
+    config: Config
+    database: Database
+    #: Answers that all viewers share for some seconds.
+    shared: Shared
+
+    @property
+    def queries(self) -> Queries:
+        return Queries(self.database)
+
+    @property
+    def recovery(self) -> Recovery:
+        return Recovery(self.database)
+
+    @property
+    def problems(self) -> Problems:
+        return Problems(self.database)
+
+    @property
+    def users(self) -> Users:
+        return Users(self.database)
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(self.database)
+
+    def now(self) -> datetime:
+        """Return the time by the clock that all nodes share."""
+        return self.database.clock()
+
+
+def install(services: Services) -> None:
+    """Give *services* to the views of the current application."""
+    current_app.extensions[_KEY] = services
+
+
+def services() -> Services:
+    """Return the services of the application that answers this request."""
+    found: Services = current_app.extensions[_KEY]
+    return found

@@ -1,0 +1,35 @@
+"""Passwords, hashed by argon2id with the parameters of RFC 9106 for little memory."""
+
+from __future__ import annotations
+
+import threading
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+#: 64 MiB, three passes, four lanes: the second recommended option of RFC 9106, 4.
+_hasher = PasswordHasher()
+#: One at a time: each takes that memory.
+_turn = threading.Lock()
+#: Checked where there is no such user, so that it takes as long as a wrong password.
+_NOBODY = _hasher.hash("nobody")
+
+
+def hashed(password: str) -> str:
+    """Return the hash to keep."""
+    with _turn:
+        return _hasher.hash(password)
+
+
+def matches(password: str, kept: str | None) -> bool:
+    """Return whether *password* is the one of the hash *kept*; None takes as long, and is not."""
+    try:
+        with _turn:
+            return _hasher.verify(kept or _NOBODY, password) and kept is not None
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def renewed(password: str, kept: str) -> str | None:
+    """Return a new hash if *kept* was made with parameters of another day."""
+    return _hasher.hash(password) if _hasher.check_needs_rehash(kept) else None

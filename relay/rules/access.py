@@ -1,0 +1,110 @@
+"""Who may do what in the console and by the API, and when a sign-in is refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+#: The shortest password. Length is what counts: NIST SP 800-63B-4, 3.1.1.2, asks for 15
+#: characters where a password is the only factor, and for no rules about kinds of characters.
+SHORTEST_PASSWORD = 15
+LONGEST_PASSWORD = 200
+#: Wrong passwords in a row after which an account is locked, and for how long.
+TRIES, LOCKED_FOR = 5, timedelta(minutes=15)
+#: For how long an unused session lives, how long any does, and how long a password that was
+#: just typed counts for what asks for it again.
+IDLE, LONGEST_SESSION, CONFIRMED_FOR = (
+    timedelta(hours=8),
+    timedelta(days=7),
+    timedelta(minutes=10),
+)
+#: For how long a link to choose a password works.
+LINK_LIVES = timedelta(days=3)
+#: The last digits of a number that a masked one shows.
+SHOWN_DIGITS = 3
+
+
+class Scope(StrEnum):
+    """What somebody is allowed to do."""
+
+    #: See events, requests, destinations, problems and settings.
+    READ = "read"
+    #: Resend, replay, settle, pause, admit, acknowledge, test.
+    OPERATE = "operate"
+    #: Users, tokens, the audit log, erase and export.
+    ADMIN = "admin"
+
+
+class Role(StrEnum):
+    """What a user is."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+#: What each role may do.
+SCOPES: Mapping[Role, frozenset[Scope]] = {
+    Role.VIEWER: frozenset({Scope.READ}),
+    Role.OPERATOR: frozenset({Scope.READ, Scope.OPERATE}),
+    Role.ADMIN: frozenset(Scope),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Who asks: a person in the console, or the bearer of a token."""
+
+    #: The user's name, or ``token NAME``.
+    name: str
+    scopes: frozenset[Scope]
+    #: The address from which they ask, for the audit log.
+    origin: str
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tries:
+    """Wrong passwords in a row, and until when the account is locked."""
+
+    failures: int = 0
+    locked_until: datetime | None = None
+
+    def is_locked(self, now: datetime) -> bool:
+        return self.locked_until is not None and now < self.locked_until
+
+
+def after_failure(tries: Tries, *, now: datetime) -> Tries:
+    """Return what one more wrong password makes of *tries*."""
+    failures = tries.failures + 1
+    locked_until = now + LOCKED_FOR if failures % TRIES == 0 else tries.locked_until
+    return Tries(failures=failures, locked_until=locked_until)
+
+
+def fault_of_password(password: str, *, name: str) -> str:
+    """Return why *password* is no good; nothing if it is."""
+    if len(password) < SHORTEST_PASSWORD:
+        return f"too short: {SHORTEST_PASSWORD} characters or more, such as four or five words"
+    if len(password) > LONGEST_PASSWORD:
+        return f"too long: at most {LONGEST_PASSWORD} characters"
+    if len(set(password)) < 5:
+        return "the same few characters again and again"
+    if name.casefold() in password.casefold() and len(password) < 2 * SHORTEST_PASSWORD:
+        return "it contains your name"
+    return ""
+
+
+def masked_number(number: str | None) -> str | None:
+    """Return *number* with only its last digits."""
+    if number is None:
+        return None
+    return f"…{number[-SHOWN_DIGITS:]}" if len(number) > SHOWN_DIGITS else "…"
+
+
+def scopes_of(names: Collection[str]) -> frozenset[Scope]:
+    """Return the scopes *names*; what can act or administer can read. Raises ValueError."""
+    return frozenset({Scope.READ, *map(Scope, names)})
