@@ -18,7 +18,7 @@ COMMANDS = {
     "problems": "problems", "alerts": "problems",
     "dead": "recover", "resend": "recover", "replay": "recover", "settle": "recover",
     "pause": "recover", "resume": "recover", "undo": "recover",
-    "prune": "maintain", "erase": "maintain", "migrate": "maintain",
+    "prune": "maintain", "erase": "maintain", "export": "maintain", "migrate": "maintain",
     "backup": "backup", "restore": "backup",
     "users": "users", "tokens": "users",
     "archive": "archive",

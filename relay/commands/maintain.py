@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
-from dataclasses import asdict
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TextIO
 
 import click
 
 from relay import migrations
+from relay.acts import erasing, exporting
+from relay.acts.erasing import Removal, carry_out
+from relay.acts.person import Person
 from relay.commands.options import (
+    PERSON,
     Age,
     Number,
     confirm,
     existing,
     json_option,
     store_option,
+    with_options,
 )
 from relay.commands.output import print_json
-from relay.commands.tables import print_lines
+from relay.commands.tables import failure, print_lines
 from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable, walk
+from relay.rules import jsontext
+from relay.shapes.removal import removal_json
 from relay.shapes.words import count
-from relay.store import Database, Queries, StoreUnavailable, backup, connect, dump
+from relay.store import Database, backup, connect, dump
 from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of
-from relay.store.prune import Pruning, Removed
+from relay.store.prune import Pruning
 from relay.store.traces import Elsewhere
 
-#: How often a write-ahead log that others read is tried, and seconds in between.
-TRIES, PAUSE = 10, 0.5
 #: Places at destinations that are listed for people.
 MOST_PLACES = 50
 
@@ -63,7 +68,7 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
         refused_before=now - min(older_than or config.requests.for_, config.requests.for_),
         keys_before=now - horizon if horizon else None,
     )
-    _remove(database, steps, dry_run=dry_run, as_json=as_json)
+    _show(carry_out(database, steps, dry_run=dry_run), as_json=as_json)
 
 
 @click.command()
@@ -72,7 +77,16 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
 @dry_run_option
 @json_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) -> None:
+@with_options(*PERSON)
+def erase(
+    number: str,
+    config: Config,
+    dry_run: bool,
+    as_json: bool,
+    yes: bool,
+    who: str,
+    why: str | None,
+) -> None:
     """Remove every event of the customer NUMBER, delivered or not.
 
     Refused requests that mention the number or a text of the customer go, too; reasons that people
@@ -87,12 +101,58 @@ def erase(number: str, config: Config, dry_run: bool, as_json: bool, yes: bool) 
     if not (yes or dry_run):
         confirm(f"Remove all events of {number}?", look="--dry-run")
     database = existing(config)
-    first = Queries(database).first_event_of(number)
-    made = backup.recorded(database, since=first) if first else []
-    steps = Pruning(database, dry_run=dry_run).erase(number)
-    removed = _remove(database, steps, dry_run=dry_run, as_json=as_json, backups=made)
-    if not (removed.events or removed.requests or removed.words):
+    removal = erasing.erase(database, number, Person(who=who, why=why), dry_run=dry_run)
+    _show(removal, as_json=as_json)
+    if removal.is_nothing:
         raise click.ClickException(f"no finished event of {number} is here")
+
+
+@click.command()
+@click.argument("number", type=Number())
+@store_option
+@click.option(
+    "--output",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this new file, which only you can read, instead of standard output.",
+)
+@with_options(*PERSON)
+def export(number: str, config: Config, file: Path | None, who: str, why: str | None) -> None:
+    """Print everything about the customer NUMBER that is here, as one JSON document.
+
+    Events with what GoFax sent, deliveries with their links, attempts, requests and the actions of
+    people; refused requests and people's notes that mention the number or one of the texts.
+    Exits with 1 if there is nothing.
+
+    \b
+    Examples: gofax-relay export +61400000000 --output customer.json
+              gofax-relay export 0400000000 --why 'asked for by mail' | jq .events
+    """
+    database = existing(config)
+    with _new_file(file) as written:
+        found = exporting.export(config, database, number, Person(who=who, why=why))
+        if found is not None:
+            click.echo(jsontext.printable(found), file=written)
+    if found is None:
+        if file is not None:
+            file.unlink()
+        raise click.ClickException(f"nothing about {number} is here")
+    if file is not None:
+        print_lines([f"{count(len(found['events']), 'event', 'events')} in {file}"])
+
+
+@contextmanager
+def _new_file(file: Path | None) -> Iterator[TextIO | None]:
+    """Make a file that nobody else can read; None: standard output."""
+    if file is None:
+        yield None
+        return
+    try:
+        made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise failure(f"{file} cannot be made: {error.strerror}") from error
+    with os.fdopen(made, "w", encoding="utf-8") as opened:
+        yield opened
 
 
 @click.command()
@@ -165,29 +225,15 @@ def _revision(config: Config) -> str | None:
         return migrations.revision(database)
 
 
-def _remove(
-    database: Database,
-    steps: Iterable[Removed],
-    *,
-    dry_run: bool,
-    as_json: bool,
-    backups: Sequence[Backup] = (),
-) -> Removed:
-    """Go through *steps*, take what went out of the files as well, and print and return it."""
-    total = Removed()
-    try:
-        for step in steps:
-            total += step
-    except KeyboardInterrupt:
+def _show(removal: Removal, *, as_json: bool) -> None:
+    """Print what was removed, and what is left of it elsewhere."""
+    if removal.interrupted:
         click.echo("stopped; what was removed so far is gone", err=True)
-    kept = "" if dry_run or total == Removed() else _clear_files(database)
     if as_json:
-        print_json(
-            {**asdict(total), "dry_run": dry_run, "kept": kept or None}
-            | {"backups": [_backup_json(each) for each in backups]}
-        )
-        return total
-    verb = "would be removed" if dry_run else "removed"
+        print_json(removal_json(removal))
+        return
+    total = removal.removed
+    verb = "would be removed" if removal.dry_run else "removed"
     events = count(total.events, "event", "events")
     deliveries = count(total.deliveries, "delivery", "deliveries")
     requests = count(total.requests, "request", "requests")
@@ -196,23 +242,9 @@ def _remove(
     if total.words:
         click.echo(f"blanked: what people wrote in {count(total.words, 'place', 'places')}")
     _show_elsewhere(total.elsewhere)
-    _show_backups(backups)
-    if kept:
-        click.echo(f"removed texts are still in the files: {kept}", err=True)
-    return total
-
-
-def _clear_files(database: Database) -> str:
-    """Take what was removed out of the files of the store; return why that failed, if it did."""
-    try:
-        database.vacuum()
-        for _ in range(TRIES):
-            if not (reason := database.truncate_log()):
-                return ""
-            time.sleep(PAUSE)
-    except StoreUnavailable as error:
-        return str(error)
-    return f"{reason}; the worker tries again within the hour"
+    _show_backups(removal.backups)
+    if removal.kept:
+        click.echo(f"removed texts are still in the files: {removal.kept}", err=True)
 
 
 def _show_elsewhere(places: Sequence[Elsewhere]) -> None:
@@ -232,7 +264,3 @@ def _show_backups(backups: Sequence[Backup]) -> None:
         return
     click.echo("these backups still hold the texts:")
     print_lines([f"  {each.at:%Y-%m-%d %H:%M}  {each.host}:{each.file}" for each in backups])
-
-
-def _backup_json(each: Backup) -> dict[str, str]:
-    return {"at": each.at.isoformat(), "host": each.host, "file": each.file}

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from connectors.base import Connector, DeliveryError
+from connectors.base import Connector
+from relay.acts import trying
 from relay.acts.recovering import Changed, Replayed
 from relay.commands.tables import (
     Column,
@@ -169,13 +170,11 @@ def all_say(destinations: Mapping[str, Destination], ask: Callable[[Connector[An
     good = True
     for name, destination in destinations.items():
         try:
-            said = ask(destination.connector)
-            print_lines([f"✓ {name}: {said}"])
-        except DeliveryError as error:
-            good = False
-            print_lines([f"✗ {name}: {type(error).__name__.lower()}: {error}"])
+            answer = trying.ask(name, destination.connector, ask)
         finally:
             destination.connector.close()
+        print_lines([f"{'✓' if answer.is_good else '✗'} {name}: {answer.said}"])
+        good = good and answer.is_good
     return good
 
 

@@ -123,6 +123,15 @@ def e164(text: str) -> str | None:
     return _valid("+" + digits) or _valid(digits)
 
 
+def masked(customer: str) -> str:
+    """Write a customer's number so that only who knows it recognises it.
+
+    >>> masked("+61412345678"), masked("ACME")
+    ('…678', '…')
+    """
+    return f"…{customer[-3:]}" if _E164.fullmatch(customer) else "…"
+
+
 def ending(text: str) -> str:
     """Return how customers are found by their last digits: a number backwards, a name folded.
 

@@ -65,9 +65,9 @@ class Actions:
         ]
         chosen = sa.select(schema.actions).where(*wanted).order_by(_a.seq.desc()).limit(limit)
         with self._database.reading() as db:
-            return [_entry(row) for row in db.execute(chosen).mappings()]
+            return [load_entry(row) for row in db.execute(chosen).mappings()]
 
 
-def _entry(row: sa.RowMapping) -> Entry:
+def load_entry(row: sa.RowMapping) -> Entry:
     action = ActionView(**{each.name: row[each.name] for each in fields(ActionView)})
     return Entry(seq=row["seq"], act=row["act"], event_id=row["event_id"], action=action)

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 from fakes import arrival, customer, finish, take
 
+from relay.acts import erasing
 from relay.cli import cli
-from relay.commands import maintain
 from relay.store import Inbox, Queries, Queue, connect, copy
 from relay.store.database import Database
 
@@ -181,7 +181,7 @@ def test_who_erases_a_customer_is_told_what_is_not_here(run: Run) -> None:
 def test_who_erases_a_customer_is_told_what_a_reader_keeps_in_the_files(
     run: Run, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintain, "PAUSE", 0.0)
+    monkeypatch.setattr(erasing, "PAUSE", 0.0)
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM events").fetchall()

@@ -58,6 +58,7 @@ def test_a_command_that_needs_what_is_in_a_store_makes_none(
     [
         ("events",), ("requests",), ("nodes",), ("doctor",), ("dead",), ("prune", "--dry-run"),
         ("erase", "+61400000000", "--dry-run"), ("pause", "crm"), ("resume", "crm"),
+        ("export", "+61400000000"),
         ("explain", "m1"), ("resend", "m1"), ("settle", "m1", "--as", "dead"), ("replay", "m1"),
     ],
 )  # fmt: skip

@@ -13,8 +13,9 @@ from fakes import NOON, accept, arrival, request
 from connectors import sandbox
 from connectors.sandbox.records import Records
 from relay import destinations
+from relay.acts import trying
 from relay.cli import cli
-from relay.commands import sample, send_test
+from relay.commands import sample
 from relay.config.load import load
 from relay.rules.tests import SENDER, is_test
 from relay.shapes.sample import Shown
@@ -192,7 +193,9 @@ def test_an_unknown_destination_names_those_that_exist(run: Run) -> None:
 
 
 def test_what_is_sent_is_recognised_as_a_test() -> None:
-    event = send_test.sent(customer="+61491570006", ours="+61700000000", endpoint="x", now=NOON)
+    event = trying.sent(
+        by="me", customer="+61491570006", ours="+61700000000", endpoint="x", now=NOON
+    )
 
     assert event.test
     assert is_test(event, (SENDER,))
