@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from flask import current_app
 
+from relay.acts.bulk import Runner
 from relay.api.shared import Shared
 from relay.config.model import Config
 from relay.store import Database, Queries
@@ -24,7 +25,9 @@ class Services:
     config: Config
     database: Database
     #: Answers that all viewers share for some seconds.
-    shared: Shared
+    shared: Shared = field(default_factory=Shared)
+    #: Acts on many deliveries, which go on after their answer.
+    runner: Runner = field(default_factory=Runner)
 
     @property
     def queries(self) -> Queries:

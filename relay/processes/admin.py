@@ -15,7 +15,6 @@ import structlog
 
 from relay.admin_app import create_admin_app
 from relay.api.services import Services
-from relay.api.shared import Shared
 from relay.config.model import Admin, Config
 from relay.processes.drain import Drain
 from relay.processes.listening import Listener, PortTaken, listen_inside
@@ -83,7 +82,7 @@ def _load_app(
     end_with(parent)
     database = connect(config.store)
     exposition = Exposition(config, counts, partial(figures.read, database))
-    services = Services(config, database, Shared())
+    services = Services(config, database)
     app = create_admin_app(admin, services, scrape=exposition.text)
     drain = Drain(app, listener, lambda: None)
     signal.signal(RETIRE, drain.begin)
