@@ -33,6 +33,11 @@ class Admitted:
     event_id: str | None = None
 
     @property
+    def is_good(self) -> bool:
+        """Return whether it came in, or would."""
+        return self.event_id is not None or self.became == WOULD_COME_IN
+
+    @property
     def json(self) -> AdmittedJson:
         return admitted_json(self.examined, became=self.became, event_id=self.event_id)
 

@@ -245,7 +245,7 @@ def admit(
 
     def do(page: Sequence[Examined]) -> Sequence[Done]:
         made = admitting.admit(config, database, page, dry_run=dry_run)
-        return [(bool(each.event_id), each.became or each.examined.reason) for each in made]
+        return [(each.is_good, each.became or each.examined.reason) for each in made]
 
     return BulkAct(
         verb="let in",

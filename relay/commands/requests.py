@@ -30,7 +30,7 @@ from relay.config.document import secret_from
 from relay.config.model import Config
 from relay.intake import Examined
 from relay.rules.diagnose import Secret
-from relay.shapes.diagnosis import told
+from relay.shapes.diagnosis import diagnosis_json, told
 from relay.shapes.words import count
 from relay.store.refused import Refused
 from relay.store.search import Filter, Unknown
@@ -84,7 +84,8 @@ def list_(config: Config, which: Filter, format: Format, limit: int | None, foll
     metavar="ENV|file:PATH",
     help="Try this secret, too; repeatable.",
 )
-def diagnose(config: Config, request_id: str, references: Sequence[str]) -> None:
+@json_option
+def diagnose(config: Config, request_id: str, references: Sequence[str], as_json: bool) -> None:
     """Find out why the signature of a refused request did not match.
 
     Tries the headers, encodings and signed contents of public webhook senders with the secrets
@@ -95,7 +96,10 @@ def diagnose(config: Config, request_id: str, references: Sequence[str]) -> None
     """
     request = _named(Refused(existing(config)), request_id)
     found = admitting.diagnose(config, request, further=[*_further(references)])
-    print_lines(told(request, found, show_time=shown_time))
+    if as_json:
+        output.print_json(diagnosis_json(request, found, show_time=shown_time))
+    else:
+        print_lines(told(request, found, show_time=shown_time))
 
 
 @requests.command()

@@ -14,12 +14,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
+from pydantic import TypeAdapter
 
+from relay.acts import admitting, bulk
+from relay.acts.person import Person
 from relay.app import create_app
 from relay.cli import cli
 from relay.config.load import load
 from relay.refused import Refusals
+from relay.rules.units import rate
+from relay.shapes.diagnosis import DiagnosisJson
 from relay.store import Database, Inbox, Queries
+from relay.store.actions import Actions
 from relay.store.refused import Refused
 from relay.store.values import EventView
 
@@ -282,7 +288,43 @@ def test_a_wrong_path_is_listed_with_the_endpoint_that_was_meant(relay: Relay) -
     assert "/hook was probably meant" in listed.output
 
 
+def test_many_are_let_in_by_one_act_that_is_kept_with_its_origin(relay: Relay) -> None:
+    relay.configure(signed(WRONG))
+    relay.post(*(event(number) for number in range(5)))
+    relay.post(event(9), X_GoFax_Signature="0" * 64)
+    relay.configure(signed(RIGHT))
+    config = load(relay.file, find_connector=lambda name: pytest.fail(name))
+    ann = Person(who="ann", why="wrong secret", origin="192.0.2.7")
+
+    found = admitting.examined(config, Refused(relay.database), ann)
+    look = bulk.admit(config, relay.database, found, ann, dry_run=True)
+    assert look.run() and not relay.events()
+    act = bulk.admit(config, relay.database, found, ann, rate=rate("1000/1s"))
+
+    assert act.run()
+    assert (act.progress.total, act.progress.seen, act.progress.done) == (6, 6, 5)
+    assert look.progress.done == 5
+    assert len(relay.events()) == 5 and len(relay.refused()) == 1
+    entry = Actions(relay.database).newest(limit=1)[0].action
+    assert (entry.who, entry.what, entry.origin) == ("ann", "admit", "192.0.2.7")
+
+
 class TestDiagnose:
+    def test_tells_programs_the_same(self, relay: Relay) -> None:
+        relay.configure(f"{signed(WRONG)}\n  - {{path: /other, signing_secrets: [{RIGHT}]}}")
+        relay.post(event(1), X_Hub_Signature_256=f"sha256={sign(event(1))}")
+        [request] = relay.refused()
+
+        told = relay.run("diagnose", request).output.splitlines()
+        found = json.loads(relay.run("diagnose", request, "--json").output)
+
+        assert TypeAdapter(DiagnosisJson).validate_python(found, strict=True) == found
+        assert found["says"] == told
+        [best] = found["matches"]
+        assert best["recommended"]
+        assert best["yaml"] == "signature: {header: X-Hub-Signature-256}"
+        assert RIGHT not in json.dumps(found)
+
     def test_names_secret_and_header(self, relay: Relay) -> None:
         relay.configure(f"{signed(WRONG)}\n  - {{path: /other, signing_secrets: [{RIGHT}]}}")
         relay.post(event(1), X_Hub_Signature_256=f"sha256={sign(event(1))}")

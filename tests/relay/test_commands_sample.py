@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from fakes import NOON, accept, arrival, request
+from fakes import NOON, Scripted, accept, arrival, request
+from pydantic import TypeAdapter
 
 from connectors import sandbox
 from connectors.sandbox.records import Records
@@ -18,7 +19,9 @@ from relay.cli import cli
 from relay.commands import sample
 from relay.config.load import load
 from relay.rules.tests import SENDER, is_test
+from relay.shapes import sample as samples
 from relay.shapes.sample import Shown
+from relay.shapes.trying import answer_json
 from relay.store import Inbox
 
 CONFIG = """\
@@ -199,3 +202,54 @@ def test_what_is_sent_is_recognised_as_a_test() -> None:
 
     assert event.test
     assert is_test(event, (SENDER,))
+
+
+def test_pasted_bytes_are_a_sample_too(run: Run, path: Path) -> None:
+    config = load(path.parent / "config.yaml", find_connector=destinations.find)
+
+    pasted = samples.of_bytes(config, json.dumps(MESSAGE).encode())
+    found = samples.sample_json(config, pasted, samples.shown(config, pasted))
+
+    assert TypeAdapter(samples.SampleJson).validate_python(found, strict=True) == found
+    assert (found["endpoint"], found["message_id"]) == ("/webhooks/gofax", "m1")
+    assert [each["destination"] for each in found["destinations"]] == ["chat", "flow"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "endpoint", "fault"),
+    [
+        (b"[]", None, "the body: /webhooks/gofax could not read it"),
+        (b"{", "/webhooks/gofax", "the body: /webhooks/gofax could not read it"),
+        (b"{}", "nowhere", 'the body: no endpoint is named "nowhere"'),
+        (b"x" * 70_000, None, "the body: 70,000 bytes, more than 65,536"),
+    ],
+)
+def test_pasted_bytes_that_are_no_sample_are_named(
+    run: Run, path: Path, raw: bytes, endpoint: str | None, fault: str
+) -> None:
+    config = load(path.parent / "config.yaml", find_connector=destinations.find)
+
+    with pytest.raises(samples.NoSample) as error:
+        samples.of_bytes(config, raw, endpoint=endpoint)
+
+    assert str(error.value).startswith(fault)
+
+
+def test_one_destination_is_asked_whether_it_works(run: Run, path: Path) -> None:
+    config = load(path.parent / "config.yaml", find_connector=destinations.find)
+
+    good, gone = (answer_json(trying.check(config, name)) for name in ("flow", "gone"))
+
+    assert (good["destination"], good["good"]) == ("flow", True)
+    assert good["said"] and gone["said"]
+    with pytest.raises(trying.UnknownDestination, match="have: chat, flow, gone"):
+        trying.check(config, "nowhere")
+
+
+def test_a_connector_that_breaks_when_it_is_asked_says_so() -> None:
+    def broken(connector: object) -> str:
+        raise ZeroDivisionError("it was so")
+
+    answer = trying.ask("chat", Scripted(), broken)
+
+    assert (answer.is_good, answer.said) == (False, "it fails with ZeroDivisionError: it was so")
