@@ -1,4 +1,4 @@
-"""This process at the store: its name, its entry among the nodes, what it prunes and indexes."""
+"""This process at the store: its name and entry there, and what it prunes, indexes and counts."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from relay.store import Database, StoreUnavailable
 from relay.store.nodes import Node, Nodes, Role
 from relay.store.prune import Pruning, Removed
 from relay.store.texts import BATCH, Texts
+from relay.store.traffic import STEP, Traffic
 
 log = structlog.get_logger()
 
@@ -36,6 +37,8 @@ BEAT = 5.0
 FIRST, EVERY, REST = 60.0, 3600.0, 0.05
 #: Seconds between two looks for texts to index, and between two steps of one.
 INDEX = 1.0
+#: Seconds between two looks for minutes of traffic to count.
+COUNT = 15.0
 #: Seconds between two looks whether there is room, and bytes of the longest write-ahead log.
 LOOK, LONGEST_LOG = 5.0, 64 << 20
 
@@ -234,4 +237,26 @@ class Indexer:
     def _index(self) -> None:
         # What comes meanwhile waits for the next round: a commit for each would cost more.
         while self._texts.index() == BATCH and not self._loop.pause(REST):
+            pass
+
+
+class TrafficCounter:
+    """Keeps the table of what came and arrived up to the minute.
+
+    Several workers may each have one: a minute is counted once.
+    """
+
+    def __init__(self, traffic: Traffic, *, seconds: float = COUNT) -> None:
+        self._traffic = traffic
+        self._loop = Every("traffic", seconds, self._count, first=0.0, away=StoreUnavailable)
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def close(self) -> None:
+        """Stop after the current step."""
+        self._loop.close()
+
+    def _count(self) -> None:
+        while self._traffic.count() == STEP and not self._loop.pause(REST):
             pass

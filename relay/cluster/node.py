@@ -17,10 +17,11 @@ from relay.cluster import settings
 from relay.cluster.hints import Hints
 from relay.cluster.worker import HintedWorker
 from relay.migrations import Unusable
-from relay.node import Heartbeat, Indexer, Pruner, new_name
+from relay.node import Heartbeat, Indexer, Pruner, TrafficCounter, new_name
 from relay.store import Database, Queue, StoreUnavailable
 from relay.store.prune import Pruning
 from relay.store.texts import Texts
+from relay.store.traffic import Traffic
 from relay.telling.metrics import Metrics
 from relay.telling.watch import Watch
 
@@ -81,6 +82,8 @@ class Deliveries(bootsteps.StartStopStep):
         self._pruner.start()
         self._indexer = Indexer(Texts(self._database))
         self._indexer.start()
+        self._traffic = TrafficCounter(Traffic(self._database))
+        self._traffic.start()
         self._heartbeat = Heartbeat(self._database, name=self._name, role="worker", config=config)
         self._heartbeat.start()
         self._watch = Watch(config, self._database, node=self._name)
@@ -92,6 +95,7 @@ class Deliveries(bootsteps.StartStopStep):
         self._worker.stop()
         self._pruner.close()
         self._indexer.close()
+        self._traffic.close()
         self._watch.close()
         seconds = min(DRAIN, self._ends_at - time.monotonic())
         left = self._worker.drain(seconds)

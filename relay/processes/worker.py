@@ -14,7 +14,7 @@ import structlog
 from relay import destinations, logs
 from relay.config.model import Config
 from relay.leases import Intervals
-from relay.node import Heartbeat, Indexer, Pruner
+from relay.node import Heartbeat, Indexer, Pruner, TrafficCounter
 from relay.processes.process import (
     DRAIN,
     END,
@@ -30,6 +30,7 @@ from relay.processes.process import (
 from relay.store import Queue, connect
 from relay.store.prune import Pruning
 from relay.store.texts import Texts
+from relay.store.traffic import Traffic
 from relay.telling.counts import Counts
 from relay.telling.metrics import Metrics
 from relay.telling.watch import Watch
@@ -101,6 +102,8 @@ def run_worker(config: Config, counts: Counts, ready: Ready) -> None:
     pruner.start()
     indexer = Indexer(Texts(database))
     indexer.start()
+    traffic = TrafficCounter(Traffic(database))
+    traffic.start()
     heartbeat = Heartbeat(database, name=node, role="worker", config=config)
     heartbeat.start()
     watch = Watch(config, database, node=node)
@@ -114,6 +117,7 @@ def run_worker(config: Config, counts: Counts, ready: Ready) -> None:
     watch.close()
     pruner.close()
     indexer.close()
+    traffic.close()
     left = worker.drain(patience)
     queue.close()
     worker.close()

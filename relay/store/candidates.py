@@ -153,6 +153,11 @@ def listed(db: sa.Connection) -> Iterator[tuple[str, State]]:
         yield name, State(state)
 
 
+def attempted(db: sa.Connection) -> Iterator[str]:
+    """Yield each destination that was ever tried, as far as its attempts are kept."""
+    return _distinct(db, schema.attempts.c.destination, schema.attempts)
+
+
 def is_listed(name: str, state: State) -> sa.ColumnElement[bool]:
     """Return the condition that a delivery has this destination and state, for its index."""
     return sa.literal(f"{name}/{state.value}") == _LISTED
