@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -53,6 +54,7 @@ class Actions:
         before: int | None = None,
         who: str | None = None,
         what: str | None = None,
+        since: datetime | None = None,
     ) -> Sequence[Entry]:
         """Return the newest *limit* entries, the newest first.
 
@@ -62,6 +64,7 @@ class Actions:
             *([] if before is None else [_a.seq < before]),
             *([] if who is None else [_a.who == who]),
             *([] if what is None else [_a.what == what]),
+            *([] if since is None else [_a.at >= since]),
         ]
         chosen = sa.select(schema.actions).where(*wanted).order_by(_a.seq.desc()).limit(limit)
         with self._database.reading() as db:

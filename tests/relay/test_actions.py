@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from fakes import NOON
 
 from relay.shapes.actions import entry_json
@@ -43,8 +45,10 @@ def test_who_paused_and_resumed_what_is_noted_with_the_place_and_the_act(
 def test_entries_are_found_by_who_and_what(database: Database) -> None:
     actions = Actions(database)
     for who, what in (("ann", "unmask"), ("ben", "unmask"), ("ann", "erase")):
-        actions.note(Act(who=who, why=None, at=NOON), what, detail="")
+        at = NOON if what == "unmask" else NOON + timedelta(hours=1)
+        actions.note(Act(who=who, why=None, at=at), what, detail="")
 
     assert len(actions.newest(limit=9, who="ann")) == 2
     assert len(actions.newest(limit=9, what="unmask")) == 2
     assert len(actions.newest(limit=9, who="ann", what="erase")) == 1
+    assert len(actions.newest(limit=9, since=NOON + timedelta(minutes=1))) == 1
