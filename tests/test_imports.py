@@ -16,7 +16,7 @@ WEB = {"relay.app", "relay.admin_app", "relay.receive", "relay.console", "relay.
 #: The modules, and those below them, that may import a library with a door.
 DOORS = {
     "yaml": {"relay.config.document"},
-    "itsdangerous": {"relay.rules.signature", "relay.console"},
+    "itsdangerous": {"relay.rules.signature", "relay.acts.links"},
     "sqlalchemy": {"relay.store", "relay.migrations"},
     "alembic": {"relay.migrations"},
     "psycopg": {"relay.store"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from relay.acts.links import link_for
 from relay.commands.options import (
     PERSON,
     Age,
@@ -21,14 +22,11 @@ from relay.commands.options import (
 from relay.commands.output import print_json
 from relay.commands.tables import Column, failure, print_lines, print_table, table_time
 from relay.config.model import Config
-from relay.console.links import link_for
-from relay.rules.access import Role, Scope, scopes_of
+from relay.rules.access import NAME, Role, Scope, scopes_of
+from relay.shapes.people import state_of, token_json, user_json
 from relay.store.database import Database
-from relay.store.people import Token, Tokens, User, Users
+from relay.store.people import Tokens, User, Users
 from relay.store.recover import Act
-
-#: What a name may be made of, so that it is one word in the audit log.
-_NAME = re.compile(r"[\w.@+-]{1,100}")
 
 _USERS = (
     Column(name="name"),
@@ -54,7 +52,7 @@ class Name(Text):
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
         text = super().convert(value, param, ctx)
-        if not _NAME.fullmatch(text):
+        if not re.fullmatch(NAME, text):
             self.fail(f"{text!r}: letters, digits and . _ @ + - alone, at most 100", param)
         return text
 
@@ -97,13 +95,13 @@ def list_users(config: Config, as_json: bool) -> None:
     found = Users(existing(config)).all()
     if as_json:
         for user in found:
-            print_json(_user_json(user))
+            print_json(user_json(user))
         return
     rows = [
         {
             "name": user.name,
             "role": user.role,
-            "state": _state(user),
+            "state": state_of(user),
             "signed in": table_time(user.signed_in_at),
             "since": table_time(user.created_at),
         }
@@ -205,7 +203,7 @@ def list_tokens(config: Config, as_json: bool) -> None:
     found = Tokens(existing(config)).all()
     if as_json:
         for token in found:
-            print_json(_token_json(token))
+            print_json(token_json(token))
         return
     rows = [
         {
@@ -258,7 +256,7 @@ def add_token(
         raise failure(f"there is a token {name}: gofax-relay tokens remove {name}")
     token, shown = made
     if as_json:
-        print_json({**_token_json(token), "token": shown})
+        print_json({**token_json(token), "token": shown})
     else:
         print_lines([shown])
 
@@ -287,29 +285,3 @@ def _print_link(config: Config, database: Database, user: User) -> None:
 
 def _act(database: Database, who: str, why: str | None) -> Act:
     return Act(who=who, why=why, at=database.clock())
-
-
-def _state(user: User) -> str:
-    return "invited" if user.password is None else "active"
-
-
-def _user_json(user: User) -> dict[str, Any]:
-    return {
-        "name": user.name,
-        "role": user.role.value,
-        "state": _state(user),
-        "created_at": user.created_at.isoformat(),
-        "signed_in_at": user.signed_in_at and user.signed_in_at.isoformat(),
-    }
-
-
-def _token_json(token: Token) -> dict[str, Any]:
-    return {
-        "id": token.id,
-        "name": token.name,
-        "scopes": sorted(token.scopes),
-        "created_at": token.created_at.isoformat(),
-        "created_by": token.created_by,
-        "expires_at": token.expires_at and token.expires_at.isoformat(),
-        "used_at": token.used_at and token.used_at.isoformat(),
-    }

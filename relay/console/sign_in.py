@@ -14,9 +14,10 @@ from flask import Flask, g, redirect, render_template, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 
+from relay.acts import links
 from relay.api.identity import origin
 from relay.api.services import services
-from relay.console import links, passwords
+from relay.console import passwords
 from relay.console.guesses import Guesses
 from relay.rules.access import (
     CONFIRMED_FOR,

@@ -22,6 +22,8 @@ IDLE, LONGEST_SESSION, CONFIRMED_FOR = (
 )
 #: For how long a link to choose a password works.
 LINK_LIVES = timedelta(days=3)
+#: What the name of a user or a token may be made of, so that it is one word in the audit log.
+NAME = r"[\w.@+-]{1,100}"
 #: The last digits of a number that a masked one shows.
 SHOWN_DIGITS = 3
 
