@@ -1,33 +1,26 @@
-"""Reading the store, for people and programs."""
+"""Which events and requests are there, and what is known of one? For people and programs."""
 
 from __future__ import annotations
 
 import heapq
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from relay.rules.delivery import State
 from relay.rules.health import Pause
-from relay.store import candidates, schema, search
+from relay.store import candidates, schema, search, views
 from relay.store.candidates import Tell
 from relay.store.database import Database
 from relay.store.search import Filter
 from relay.store.values import (
-    ActionView,
-    Ahead,
-    AttemptView,
-    DeliveryView,
     EventView,
     Purged,
     Request,
-    load_event,
     load_pauses,
     load_request,
     request_of,
@@ -74,7 +67,8 @@ class Queries:
             return
         seq = schema.events.c.seq
         last = self._before_newest(seq, limit)
-        while page := self._page(_events().where(seq > last).order_by(seq).limit(_PAGE)):
+        chosen = views.select_events().order_by(seq).limit(_PAGE)
+        while page := self._page(chosen.where(seq > last)):
             yield from (view for _, view in page)
             last = page[-1][0]
 
@@ -82,7 +76,7 @@ class Queries:
         """Return those of the newest *among* events that *wanted* matches, oldest first."""
         seq = schema.events.c.seq
         last = self._before_newest(seq, among)
-        chosen = _events().where(seq > last, *_conditions(wanted)).order_by(seq)
+        chosen = views.select_events().where(seq > last, *_conditions(wanted)).order_by(seq)
         return self._views([row for row in self._rows(chosen) if search.says(row["body"], wanted)])
 
     def event(self, name: str) -> EventView | None:
@@ -113,7 +107,7 @@ class Queries:
         # Three queries, because PostgreSQL would read every event for one with OR.
         named = sa.union_all(*(sa.select(table.seq).where(each) for each in names))
         best = (table.standing == "accepted").desc(), table.seq.desc()
-        wanted = _events().where(table.seq.in_(named)).order_by(*best).limit(1)
+        wanted = views.select_events().where(table.seq.in_(named)).order_by(*best).limit(1)
         page = self._page(wanted, whole=True)
         return page[0][1] if page else None
 
@@ -126,7 +120,7 @@ class Queries:
             row = db.execute(known).mappings().first()
             if row is None:
                 return None
-            actions = _actions(db, [row["event_id"]]).get(row["event_id"], ())
+            actions = views.actions(db, [row["event_id"]]).get(row["event_id"], ())
             return Purged(**row, actions=actions)
 
     def refused_with(self, text: str, *, limit: int = 5) -> Sequence[Request]:
@@ -165,12 +159,12 @@ class Queries:
         yield from deque(found, maxlen=limit)
 
     def _found(self, wanted: Filter, *, limit: int | None) -> Iterator[EventView]:
-        pages = self._matching(_events(), wanted, limit=limit)
-        views = (view for page in pages for view in self._views(page))
-        yield from [*islice(views, limit)][::-1] if _newest_first(wanted, limit) else views
+        pages = self._matching(views.select_events(), wanted, limit=limit)
+        found = (view for page in pages for view in self._views(page))
+        yield from [*islice(found, limit)][::-1] if _newest_first(wanted, limit) else found
 
     def _brought(self, wanted: Filter, *, limit: int | None) -> Iterator[Request]:
-        pages = self._matching(_brought(), wanted, limit=limit)
+        pages = self._matching(views.select_brought(), wanted, limit=limit)
         found = (request_of(row) for page in pages for row in page)
         yield from [*islice(found, limit)][::-1] if _newest_first(wanted, limit) else found
 
@@ -223,7 +217,7 @@ class Queries:
         """Return those of the newest *among* requests of each kind that *wanted* matches."""
         events, requests = schema.events.c.seq, schema.requests.c.seq
         first = self._before_newest(events, among)
-        rows = self._rows(_brought().where(events > first, *_conditions(wanted)))
+        rows = self._rows(views.select_brought().where(events > first, *_conditions(wanted)))
         brought = [request_of(row) for row in rows if search.says(row["body"], wanted)]
         others = self._others(wanted, after=self._before_newest(requests, among))
         return sorted([*brought, *others], key=lambda request: request.at)
@@ -231,7 +225,7 @@ class Queries:
     def _merged(self, *, after_event: int, after_request: int) -> Iterator[Request]:
         """Yield the requests that brought events and those that did not, by their time."""
         events, requests = schema.events.c, schema.requests.c
-        brought = self._all(_brought(), events.seq, after_event, request_of)
+        brought = self._all(views.select_brought(), events.seq, after_event, request_of)
         others = self._all(sa.select(schema.requests), requests.seq, after_request, load_request)
         return heapq.merge(brought, others, key=lambda request: request.at)
 
@@ -286,30 +280,12 @@ class Queries:
 
     def _page(self, wanted: sa.Select[Any], *, whole: bool = False) -> list[tuple[int, EventView]]:
         rows = self._rows(wanted)
-        views = self._views(rows, whole=whole)
-        return [(row["seq"], view) for row, view in zip(rows, views, strict=True)]
+        found = self._views(rows, whole=whole)
+        return [(row["seq"], view) for row, view in zip(rows, found, strict=True)]
 
     def _views(self, rows: Sequence[sa.RowMapping], *, whole: bool = False) -> list[EventView]:
-        """Add to rows of events what belongs to them; all of it, or the deliveries."""
         with self._database.reading() as db:
-            ids = [row["id"] for row in rows]
-            deliveries = _deliveries(db, ids, whole=whole)
-            requests = _requests(db, ids) if whole else {}
-            actions = _actions(db, ids) if whole else {}
-            others = {row["id"]: _contradictions(db, row) for row in rows} if whole else {}
-        return [
-            EventView(
-                event=load_event(row),
-                standing=row["standing"],
-                duplicates=row["duplicates"] or 0,
-                deliveries=deliveries.get(row["id"], ()),
-                routing=json.loads(row["routing"]),
-                requests=_with_first(row, requests.get(row["id"], ())) if whole else (),
-                actions=actions.get(row["id"], ()),
-                **others.get(row["id"], {}),
-            )
-            for row in rows
-        ]
+            return views.views(db, rows, whole=whole)
 
 
 def _newest_first(wanted: Filter, limit: int | None) -> bool:
@@ -343,150 +319,3 @@ def _of_request(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
         brought = sa.and_(c.event_id.is_not(None), *_conditions(of_event))
         said_in_body = replace(of_event, ending=None, wording=None) == unset
         yield sa.or_(brought, c.event_id.is_(None)) if said_in_body else brought
-
-
-def _events() -> sa.Select[Any]:
-    events, keys = schema.events, schema.keys
-    joined = events.outerjoin(keys, events.c.key == keys.c.key)
-    return sa.select(events, keys.c.duplicates).select_from(joined)
-
-
-def _brought() -> sa.Select[Any]:
-    """Select what the events keep of their requests, with the texts, without the payloads."""
-    c = schema.events.c
-    columns = (c.seq, c.id, c.standing, c.endpoint, c.message_id, c.received_at, c.body,
-               c.request_id, c.remote, c.reason, c.headers)  # fmt: skip
-    return sa.select(*columns).where(c.request_id.is_not(None))
-
-
-def _deliveries(
-    db: sa.Connection, event_ids: Sequence[str], *, whole: bool
-) -> Mapping[str, Sequence[DeliveryView]]:
-    table = schema.deliveries
-    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
-    rows = db.execute(wanted).mappings().all()
-    history = _history(db, [row["id"] for row in rows]) if whole else {}
-    places = {row["id"]: _place(db, row) for row in rows} if whole else {}
-    found: dict[str, list[DeliveryView]] = {}
-    for row in rows:
-        found.setdefault(row["event_id"], []).append(
-            DeliveryView(
-                id=row["id"],
-                destination=row["destination"],
-                state=State(row["state"]),
-                attempts=row["attempts"],
-                reference=row["reference"],
-                url=row["url"],
-                error=row["reason"],
-                due_at=row["due_at"],
-                late=row["late"],
-                trigger=row["trigger"],
-                config=row["config"],
-                failing_since=row["failing_since"],
-                node=row["node"],
-                lease_until=row["lease_until"],
-                ended_at=row["ended_at"],
-                history=history.get(row["id"], ()),
-                **places.get(row["id"], {}),
-            )
-        )
-    return found
-
-
-def _history(
-    db: sa.Connection, delivery_ids: Sequence[str]
-) -> Mapping[str, Sequence[AttemptView]]:
-    table = schema.attempts
-    wanted = sa.select(table).where(table.c.delivery_id.in_(delivery_ids)).order_by(table.c.seq)
-    found: dict[str, list[AttemptView]] = {}
-    for row in db.execute(wanted).mappings():
-        found.setdefault(row["delivery_id"], []).append(
-            AttemptView(
-                id=row["id"],
-                node=row["node"],
-                repeat=row["repeat"],
-                started_at=row["started_at"],
-                ended_at=row["ended_at"],
-                outcome=row["outcome"],
-                detail=row["detail"],
-                status=row["status"],
-                trigger=row["trigger"],
-            )
-        )
-    return found
-
-
-def _place(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
-    """Return the thread of a delivery's conversation, and what the delivery waits for."""
-    lanes = schema.lanes
-    lane = db.execute(sa.select(lanes).where(lanes.c.id == row["lane_id"])).one()
-    waits = row["state"] == State.WAITING
-    return {
-        "thread": lane.thread,
-        "parks": lane.parked_by == row["id"],
-        "ahead": _ahead(db, row, None if row["late"] else lane.parked_by) if waits else None,
-    }
-
-
-def _ahead(db: sa.Connection, row: sa.RowMapping, parked_by: str | None) -> Ahead | None:
-    """Return what the waiting delivery *row* waits for; None if there is nothing."""
-    d, e = schema.deliveries.c, schema.events.c
-    # A late delivery may stand behind a younger one.
-    before = sa.or_(d.seq < row["seq"], d.state != State.WAITING)
-    in_line = schema.LATE_IN_LINE if row["late"] else schema.IN_LINE
-    line = d.lane_id == row["lane_id"], in_line, before
-    number = db.execute(sa.select(sa.func.count()).where(*line)).scalar_one()
-    columns = (d.id, d.event_id, d.state, d.due_at, d.reason, e.message_id)
-    wanted = sa.select(*columns).join(schema.events, e.id == d.event_id)
-    if parked_by is None:
-        wanted = wanted.where(*line).order_by(d.state == State.WAITING, d.seq).limit(1)
-    else:
-        wanted = wanted.where(d.id == parked_by)
-    head = db.execute(wanted).first()
-    return head and Ahead(
-        delivery_id=head.id,
-        message_id=head.message_id,
-        event_id=head.event_id,
-        state=State(head.state),
-        due_at=head.due_at,
-        reason=head.reason,
-        parks=parked_by is not None,
-        number=number + (parked_by is not None),
-    )
-
-
-def _actions(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[ActionView]]:
-    table = schema.actions
-    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
-    found: dict[str, list[ActionView]] = {}
-    for row in db.execute(wanted).mappings():
-        found.setdefault(row["event_id"], []).append(
-            ActionView(**{each.name: row[each.name] for each in fields(ActionView)})
-        )
-    return found
-
-
-def _contradictions(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
-    """Return the event that a conflict contradicts, or the conflicts with an event."""
-    if row["message_id"] is None:
-        return {}
-    c = schema.events.c
-    same = sa.select(c.id).where(c.message_id == row["message_id"], c.endpoint == row["endpoint"])
-    if row["standing"] == "conflict":
-        known = same.where(c.standing != "conflict").order_by(c.seq).limit(1)
-        return {"contradicts": db.scalar(known)}
-    conflicts = same.where(c.standing == "conflict").order_by(c.seq)
-    return {"contradicted_by": db.scalars(conflicts).all()}
-
-
-def _with_first(row: sa.RowMapping, others: Sequence[Request]) -> Sequence[Request]:
-    return others if row["request_id"] is None else [request_of(row), *others]
-
-
-def _requests(db: sa.Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Request]]:
-    table = schema.requests
-    wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
-    found: dict[str, list[Request]] = {}
-    for row in db.execute(wanted).mappings():
-        found.setdefault(row["event_id"], []).append(load_request(row))
-    return found
