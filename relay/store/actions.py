@@ -13,7 +13,11 @@ from relay.store.database import Database
 from relay.store.recover import Act, note
 from relay.store.values import ActionView
 
+#: Characters of a name that the index has.
+INDEXED = 60
+
 _a = schema.actions.c
+_WHO: sa.ColumnElement[str] = sa.literal_column(schema.WHO.text, sa.Text())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +64,15 @@ class Actions:
 
         *before*: only those before the entry of that number, to go on from it.
         """
-        wanted = [
-            *([] if before is None else [_a.seq < before]),
-            *([] if who is None else [_a.who == who]),
-            *([] if what is None else [_a.what == what]),
-            *([] if since is None else [_a.at >= since]),
-        ]
+        wanted: list[sa.ColumnElement[bool]] = []
+        if before is not None:
+            wanted.append(_a.seq < before)
+        if who is not None:
+            wanted += [_a.who == who, sa.literal(who[:INDEXED]) == _WHO]
+        if what is not None:
+            wanted.append(_a.what == what)
+        if since is not None:
+            wanted.append(_a.at >= since)
         chosen = sa.select(schema.actions).where(*wanted).order_by(_a.seq.desc()).limit(limit)
         with self._database.reading() as db:
             return [load_entry(row) for row in db.execute(chosen).mappings()]

@@ -51,6 +51,8 @@ REFERENCE = text("substr(reference, 1, 60)")
 REFERRED = text("reference IS NOT NULL")
 THREAD = text("substr(thread, 1, 60)")
 THREADED = text("thread IS NOT NULL")
+#: Who acted, as far as an index page holds it.
+WHO = text("substr(who, 1, 60)")
 #: Events that are not delivered, which are few.
 UNUSUAL = text("standing <> 'accepted'")
 
@@ -401,7 +403,7 @@ actions = Table(
     #: The delivery before it, as JSON; None if there is nothing to undo.
     Column("before", Text),
     Index("ix_actions_at", "at"),
-    Index("ix_actions_who", "who", "seq"),
+    Index("ix_actions_who", WHO, "seq"),
     Index("ix_actions_what", "what", "seq"),
     sqlite_autoincrement=True,
 )

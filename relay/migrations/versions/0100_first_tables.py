@@ -37,7 +37,9 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_actions_act"), "actions", ["act"], unique=False)
     op.create_index("ix_actions_at", "actions", ["at"], unique=False)
-    op.create_index("ix_actions_who", "actions", ["who", "seq"], unique=False)
+    op.create_index(
+        "ix_actions_who", "actions", [sa.text("substr(who, 1, 60)"), "seq"], unique=False
+    )
     op.create_index("ix_actions_what", "actions", ["what", "seq"], unique=False)
     op.create_index(op.f("ix_actions_event_id"), "actions", ["event_id"], unique=False)
     op.create_table(
