@@ -41,7 +41,25 @@ TOO_WIDE = (
 NOT_INDEXED = "texts of events before {time} are not indexed yet: they are found later"
 
 _d, _e = schema.deliveries.c, schema.events.c
+#: By the columns of the indexes, what tells a place in them.
+_PLACED = {"seq": "seq", "event_id": "id", "received_at": "received_at"}
 _LISTED: sa.ColumnElement[str] = sa.literal_column(schema.LISTED.text, sa.Text())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where an event stands in each order in which events are walked through."""
+
+    seq: int
+    id: str
+    received_at: datetime
+
+
+def place_of(db: sa.Connection, seq: int) -> Place | None:
+    """Return the place of the event numbered *seq*, or of the next one; None: that of no event."""
+    columns = _e.seq, _e.id, _e.received_at
+    row = db.execute(sa.select(*columns).where(_e.seq >= seq).order_by(_e.seq).limit(1)).first()
+    return None if row is None else Place(seq=row.seq, id=row.id, received_at=row.received_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,22 +74,29 @@ class _Range:
         some = sa.select(self.columns[0]).where(*self.where).limit(COUNTED).subquery()
         return db.scalar(sa.select(sa.func.count()).select_from(some)) or 0
 
-    def walk(self, database: Database, *, newest_first: bool) -> Iterator[Any]:
-        """Yield the entries, page by page."""
+    def walk(
+        self, database: Database, *, newest_first: bool, before: Place | None = None
+    ) -> Iterator[Any]:
+        """Yield the entries, page by page; newest first, only those *before* a place, if given."""
         order = [each.desc() if newest_first else each for each in self.columns]
         wanted = sa.select(*self.columns).where(*self.where).order_by(*order).limit(PAGE)
         after: sa.ColumnElement[bool] = sa.true()
+        if before is not None:
+            after = self._beyond([getattr(before, _PLACED[each.name]) for each in self.columns])
         while True:
             with database.reading() as db:
                 rows = db.execute(wanted.where(after)).all()
             yield from rows
             if len(rows) < PAGE:
                 return
-            last = [
-                sa.literal(value, c.type) for value, c in zip(rows[-1], self.columns, strict=True)
-            ]
-            mine, that = sa.tuple_(*self.columns), sa.tuple_(*last)
-            after = mine < that if newest_first else mine > that
+            after = self._beyond(rows[-1], newest_first=newest_first)
+
+    def _beyond(
+        self, values: Sequence[Any], *, newest_first: bool = True
+    ) -> sa.ColumnElement[bool]:
+        last = [sa.literal(value, c.type) for value, c in zip(values, self.columns, strict=True)]
+        mine, that = sa.tuple_(*self.columns), sa.tuple_(*last)
+        return mine < that if newest_first else mine > that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +110,15 @@ class _WithWords:
         some = islice(self.walk(self.database), COUNTED)
         return sum(1 for _ in some)
 
-    def walk(self, database: Database, *, newest_first: bool = True) -> Iterator[Any]:
+    def walk(
+        self, database: Database, *, newest_first: bool = True, before: Place | None = None
+    ) -> Iterator[Any]:
         assert self.wanted.wording is not None and newest_first
         found = Texts(database).find(
-            self.wanted.wording, since=self.wanted.since, until=self.wanted.until
+            self.wanted.wording,
+            since=self.wanted.since,
+            until=self.wanted.until,
+            before=None if before is None else before.seq,
         )
         return ((seq,) for seq in found)
 
@@ -96,7 +126,9 @@ class _WithWords:
 class _Part(Protocol):
     def size(self, db: sa.Connection) -> int: ...
 
-    def walk(self, database: Database, *, newest_first: bool) -> Iterator[Any]: ...
+    def walk(
+        self, database: Database, *, newest_first: bool, before: Place | None
+    ) -> Iterator[Any]: ...
 
 
 #: Parts of one index that together hold every match, and whether they name events by their ids.
@@ -110,9 +142,12 @@ def pages(
     newest_first: bool,
     size: int = PAGE,
     look_at: int = LOOKED_AT,
+    before: Place | None = None,
     tell: Tell = lambda said, time: None,
 ) -> Iterator[Sequence[int]]:
     """Yield the numbers of the events that *wanted* may match, *size* by *size*.
+
+    *before*: with the newest first, only those that come after this place.
 
     If it looks for words, the newest come first in any case, and no more than *look_at*; *tell* is
     told if there are more.
@@ -120,7 +155,9 @@ def pages(
     newest_first = newest_first or wanted.wording is not None
     if (few := _few(wanted)) is not None:
         with database.reading() as db:
-            seqs = sorted(db.scalars(sa.select(_e.seq).where(few)), reverse=newest_first)
+            earlier = sa.true() if before is None else _e.seq < before.seq
+            few_seqs = db.scalars(sa.select(_e.seq).where(few, earlier))
+            seqs = sorted(few_seqs, reverse=newest_first)
         yield from _batches(iter(seqs), size)
         return
     with database.reading() as db:
@@ -136,7 +173,7 @@ def pages(
     if wanted.wording is not None and (older := Texts(database).lag().older) is not None:
         tell(NOT_INDEXED, older)
     parts, by_id = way
-    walks = [each.walk(database, newest_first=newest_first) for each in parts]
+    walks = [each.walk(database, newest_first=newest_first, before=before) for each in parts]
     entries = heapq.merge(*walks, reverse=newest_first)
     names = (name for name, _ in groupby(entry[-1] for entry in entries))
     some = names if wanted.wording is None else islice(names, look_at)
@@ -227,8 +264,12 @@ def _distinct(db: sa.Connection, column: sa.ColumnElement[str], table: sa.Table)
 
 
 def _seqs(database: Database, ids: Sequence[str]) -> Sequence[int]:
+    """Return the numbers of events in the order of *ids*."""
     with database.reading() as db:
-        return db.scalars(sa.select(_e.seq).where(_e.id.in_(ids))).all()
+        found = {
+            row.id: row.seq for row in db.execute(sa.select(_e.id, _e.seq).where(_e.id.in_(ids)))
+        }
+    return [found[each] for each in ids if each in found]
 
 
 def _batches(names: Iterator[Any], size: int) -> Iterator[list[Any]]:

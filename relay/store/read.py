@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -76,7 +75,7 @@ class Queries:
         """Return those of the newest *among* events that *wanted* matches, oldest first."""
         seq = schema.events.c.seq
         last = self._before_newest(seq, among)
-        chosen = views.select_events().where(seq > last, *_conditions(wanted)).order_by(seq)
+        chosen = views.select_events().where(seq > last, *search.conditions(wanted)).order_by(seq)
         return self._views([row for row in self._rows(chosen) if search.says(row["body"], wanted)])
 
     def event(self, name: str) -> EventView | None:
@@ -173,7 +172,7 @@ class Queries:
         c = schema.requests.c
         joined = schema.requests.outerjoin(schema.events, schema.events.c.id == c.event_id)
         columns = schema.requests, schema.events.c.body.label(_SAID)
-        chosen = sa.select(*columns).select_from(joined).where(*_of_request(wanted))
+        chosen = sa.select(*columns).select_from(joined).where(*search.of_request(wanted))
         for row in self._all(chosen, c.seq, after, lambda row: row):
             request = load_request(row, leave_out=(_SAID,))
             if request.event_id is None:
@@ -201,7 +200,9 @@ class Queries:
         seq = schema.events.c.seq
         newest_first = _newest_first(wanted, limit)
         size = _PAGE if limit is None else min(_PAGE, limit + _SPARE)
-        chosen = chosen.where(*_conditions(wanted)).order_by(seq.desc() if newest_first else seq)
+        chosen = chosen.where(*search.conditions(wanted)).order_by(
+            seq.desc() if newest_first else seq
+        )
         for seqs in candidates.pages(
             self._database,
             wanted,
@@ -217,7 +218,7 @@ class Queries:
         """Return those of the newest *among* requests of each kind that *wanted* matches."""
         events, requests = schema.events.c.seq, schema.requests.c.seq
         first = self._before_newest(events, among)
-        rows = self._rows(views.select_brought().where(events > first, *_conditions(wanted)))
+        rows = self._rows(views.select_brought().where(events > first, *search.conditions(wanted)))
         brought = [request_of(row) for row in rows if search.says(row["body"], wanted)]
         others = self._others(wanted, after=self._before_newest(requests, among))
         return sorted([*brought, *others], key=lambda request: request.at)
@@ -291,31 +292,3 @@ class Queries:
 def _newest_first(wanted: Filter, limit: int | None) -> bool:
     """Return whether the newest are looked for: of many with the same words no others are."""
     return limit is not None or wanted.wording is not None
-
-
-def _conditions(wanted: Filter) -> Sequence[sa.ColumnElement[bool]]:
-    """Return all conditions of *wanted* except that of :func:`search.says`."""
-    wanted = replace(wanted, wording=None)
-    return [*search.of_event(wanted), *search.of_delivery_of_event(wanted)]
-
-
-def _of_request(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the conditions of *wanted* on requests that brought no event."""
-    c, unset = schema.requests.c, Filter()
-    if wanted.since is not None:
-        yield c.at >= wanted.since
-    if wanted.until is not None:
-        yield c.at < wanted.until
-    if wanted.endpoint is not None:
-        yield c.endpoint == wanted.endpoint
-    if wanted.message_id is not None:
-        yield c.message_id == wanted.message_id
-    if wanted.standings:
-        yield c.outcome.in_(wanted.standings)
-    of_event = replace(
-        wanted, since=None, until=None, endpoint=None, message_id=None, standings=()
-    )
-    if of_event != unset:
-        brought = sa.and_(c.event_id.is_not(None), *_conditions(of_event))
-        said_in_body = replace(of_event, ending=None, wording=None) == unset
-        yield sa.or_(brought, c.event_id.is_(None)) if said_in_body else brought

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -261,6 +261,12 @@ def of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
         yield ends_with(wanted.ending)
 
 
+def conditions(wanted: Filter) -> Sequence[sa.ColumnElement[bool]]:
+    """Return all conditions of *wanted* on events except that of :func:`says`."""
+    wanted = replace(wanted, wording=None)
+    return [*of_event(wanted), *of_delivery_of_event(wanted)]
+
+
 def says(body: str | None, wanted: Filter) -> bool:
     """Return whether the text of an event has the words that *wanted* looks for."""
     return wanted.wording is None or wanted.wording.is_in(body or "")
@@ -272,6 +278,28 @@ def refused_says(request: Request, wanted: Filter) -> bool:
     if wanted.wording and not any(map(wanted.wording.is_in, texts_in(body))):
         return False
     return wanted.ending is None or Ending(wanted.ending).in_body(body)
+
+
+def of_request(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+    """Yield the conditions of *wanted* on requests that brought no event."""
+    c, unset = schema.requests.c, Filter()
+    if wanted.since is not None:
+        yield c.at >= wanted.since
+    if wanted.until is not None:
+        yield c.at < wanted.until
+    if wanted.endpoint is not None:
+        yield c.endpoint == wanted.endpoint
+    if wanted.message_id is not None:
+        yield c.message_id == wanted.message_id
+    if wanted.standings:
+        yield c.outcome.in_(wanted.standings)
+    of_event = replace(
+        wanted, since=None, until=None, endpoint=None, message_id=None, standings=()
+    )
+    if of_event != unset:
+        brought = sa.and_(c.event_id.is_not(None), *conditions(of_event))
+        said_in_body = replace(of_event, ending=None, wording=None) == unset
+        yield sa.or_(brought, c.event_id.is_(None)) if said_in_body else brought
 
 
 def of_delivery_of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -117,18 +118,24 @@ class Texts:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
+        before: int | None = None,
     ) -> Iterator[int]:
         """Yield the numbers of events that may have *wording*, the newest first.
 
         New events that are not indexed yet may all have it. What lies out of the order of time
-        comes last.
+        comes last. *before*: only events with lower numbers.
         """
         with self._database.reading() as db:
             extent = _extent(db) or Extent(first=1, last=0, settled=0)
             low, high = _span(db, extent, since, until)
-        yield from self._not_indexed(extent)
-        yield from self._of_blocks(wording, low, high)
-        yield from self._of_blocks(wording, high + 1, extent.last >> BLOCK)
+        last = extent.last if before is None else min(extent.last, before - 1)
+        high = min(high, last >> BLOCK)
+        found = chain(
+            self._not_indexed(extent),
+            self._of_blocks(wording, low, high),
+            self._of_blocks(wording, high + 1, last >> BLOCK),
+        )
+        yield from (seq for seq in found if before is None or seq < before)
 
     def remove(self, db: sa.Connection, seqs: Collection[int]) -> None:
         """Remove events from the index, in the transaction that removes them."""

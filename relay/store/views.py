@@ -69,8 +69,8 @@ def _deliveries(
     table = schema.deliveries
     wanted = sa.select(table).where(table.c.event_id.in_(event_ids)).order_by(table.c.seq)
     rows = db.execute(wanted).mappings().all()
-    history = attempts(db, [row["id"] for row in rows]) if whole else {}
-    places = {row["id"]: _place(db, row) for row in rows} if whole else {}
+    history = _attempts(db, [row["id"] for row in rows]) if whole else {}
+    lanes = _lanes(db, [row["lane_id"] for row in rows])
     found: dict[str, list[DeliveryView]] = {}
     for row in rows:
         found.setdefault(row["event_id"], []).append(
@@ -91,45 +91,39 @@ def _deliveries(
                 lease_until=row["lease_until"],
                 ended_at=row["ended_at"],
                 history=history.get(row["id"], ()),
-                **places.get(row["id"], {}),
+                **_place(db, row, lanes[row["lane_id"]], whole=whole),
             )
         )
     return found
 
 
-def attempts(
+def _attempts(
     db: sa.Connection, delivery_ids: Sequence[str]
 ) -> Mapping[str, Sequence[AttemptView]]:
     table = schema.attempts
     wanted = sa.select(table).where(table.c.delivery_id.in_(delivery_ids)).order_by(table.c.seq)
     found: dict[str, list[AttemptView]] = {}
     for row in db.execute(wanted).mappings():
-        found.setdefault(row["delivery_id"], []).append(
-            AttemptView(
-                id=row["id"],
-                node=row["node"],
-                repeat=row["repeat"],
-                started_at=row["started_at"],
-                ended_at=row["ended_at"],
-                outcome=row["outcome"],
-                detail=row["detail"],
-                status=row["status"],
-                trigger=row["trigger"],
-            )
-        )
+        found.setdefault(row["delivery_id"], []).append(load_attempt(row))
     return found
 
 
-def _place(db: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
-    """Return the thread of a delivery's conversation, and what the delivery waits for."""
+def load_attempt(row: sa.RowMapping) -> AttemptView:
+    return AttemptView(**{each.name: row[each.name] for each in fields(AttemptView)})
+
+
+def _lanes(db: sa.Connection, ids: Sequence[str]) -> Mapping[str, Any]:
     lanes = schema.lanes
-    lane = db.execute(sa.select(lanes).where(lanes.c.id == row["lane_id"])).one()
-    waits = row["state"] == State.WAITING
-    return {
-        "thread": lane.thread,
-        "parks": lane.parked_by == row["id"],
-        "ahead": _ahead(db, row, None if row["late"] else lane.parked_by) if waits else None,
-    }
+    rows = db.execute(sa.select(lanes).where(lanes.c.id.in_(ids)))
+    return {row.id: row for row in rows}
+
+
+def _place(db: sa.Connection, row: sa.RowMapping, lane: Any, *, whole: bool) -> dict[str, Any]:
+    """Return the thread of a delivery's conversation, and what the delivery waits for."""
+    place = {"thread": lane.thread, "parks": lane.parked_by == row["id"]}
+    if whole and row["state"] == State.WAITING:
+        place["ahead"] = _ahead(db, row, None if row["late"] else lane.parked_by)
+    return place
 
 
 def _ahead(db: sa.Connection, row: sa.RowMapping, parked_by: str | None) -> Ahead | None:
