@@ -11,6 +11,7 @@ from relay.acts.bulk import Runner
 from relay.api.shared import Shared
 from relay.config.model import Config
 from relay.store import Database, Queries
+from relay.store.actions import Actions
 from relay.store.people import Tokens, Users
 from relay.store.problems import Problems
 from relay.store.recover import Recovery
@@ -40,6 +41,10 @@ class Services:
     @property
     def problems(self) -> Problems:
         return Problems(self.database)
+
+    @property
+    def actions(self) -> Actions:
+        return Actions(self.database)
 
     @property
     def users(self) -> Users:

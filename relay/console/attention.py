@@ -2,20 +2,103 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from relay.api.identity import acting
 from relay.api.services import services
+from relay.console.advice import ADVICE, title
+from relay.console.chart import Chart, chart
+from relay.console.destinations import views
 from relay.console.pages import needs
 from relay.rules.access import Scope
+from relay.rules.problems import Problem
+from relay.store.traffic import MINUTE, Traffic
+
+#: What the chart shows: how far back, and the time of a bar.
+SPANS: Mapping[str, tuple[timedelta, timedelta]] = {
+    "day": (timedelta(hours=24), timedelta(minutes=30)),
+    "week": (timedelta(days=7), timedelta(hours=6)),
+}
 
 
 def add(console: Blueprint) -> None:
-    """Add the page."""
+    """Add the page, and what can be done on it."""
 
     @console.get("/")
     @needs(Scope.READ)
     def attention() -> ResponseReturnValue:
+        span = request.args.get("span", "day")
+        if span not in SPANS:
+            abort(404, "The chart shows a day or a week.")
         found = services()
-        problems = found.shared.get("problems", found.problems.unresolved)
-        return render_template("attention.html", problems=problems)
+        return render_template(
+            "attention.html",
+            problems=[_shown(each) for each in open_problems()],
+            resolved=found.shared.get(
+                "resolved", lambda: found.problems.resolved(limit=5)[::-1], good_for=10
+            ),
+            title=title,
+            chart=_chart(span),
+            span=span,
+            backlog=sum(view.backlog for view in views()),
+            destinations=views(),
+        )
+
+    @console.post("/problems/<id_>/acknowledge")
+    @needs(Scope.OPERATE)
+    def acknowledge(id_: str) -> ResponseReturnValue:
+        found = [each for each in services().problems.unresolved() if each.id == id_]
+        if not found:
+            abort(404, "This problem is resolved.")
+        services().problems.acknowledge(found, acting())
+        services().shared.forget()
+        flash("The others can see that you know. You are not told again.", "good")
+        return redirect(url_for("console.attention"))
+
+
+def open_problems() -> Sequence[Problem]:
+    """Return the open problems, as all viewers share them."""
+    found = services()
+    return found.shared.get("problems", found.problems.unresolved)
+
+
+def _shown(problem: Problem) -> dict[str, Any]:
+    """Return a problem with its words and the page where it is mended."""
+    advice = ADVICE[problem.kind]
+    return {
+        "problem": problem,
+        "title": title(problem.kind, problem.subject),
+        "advice": advice,
+        "button": advice.button.format(problem.subject),
+        "target": _target(problem),
+    }
+
+
+def _target(problem: Problem) -> str | None:
+    match ADVICE[problem.kind].page:
+        case "destination":
+            return url_for("console.destination", name=problem.subject)
+        case "stopped":
+            return url_for("console.stopped", destination=problem.subject)
+        case "requests":
+            return url_for("console.requests", standing="refused")
+        case "settings":
+            return url_for("console.settings")
+    return None
+
+
+def _chart(span: str) -> Chart:
+    length, size = SPANS[span]
+    found = services()
+
+    def ask() -> Chart:
+        until = found.now().replace(second=0, microsecond=0) + MINUTE
+        buckets = Traffic(found.database).series(since=until - length, until=until, size=size)
+        return chart([(each.begins_at, each.came, each.arrived) for each in buckets])
+
+    return found.shared.get(("chart", span), ask, good_for=15)

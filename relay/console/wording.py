@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
@@ -92,6 +93,21 @@ def clock(time: datetime | None) -> Markup | str:
     )
 
 
+def hour(time: datetime) -> str:
+    """Write a time for the axis of the chart."""
+    return brief(time, now(), zone())
+
+
+def day(time: datetime | None) -> str:
+    """Write the day of a time of which no more is known."""
+    return "never" if time is None else f"{time.astimezone(zone()):%-d %b %Y}"
+
+
+def pretty(value: Any) -> str:
+    """Write JSON for people; text is as it is."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def count(number: int, one: str, many: str) -> str:
     """Write a number with its noun."""
     return f"{number:,} {one if number == 1 else many}"
@@ -123,6 +139,9 @@ def _visible(text: str) -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "when": when,
     "clock": clock,
+    "hour": hour,
+    "day": day,
+    "pretty": pretty,
     "count": count,
     "foreign": foreign,
     "lines": lines,
