@@ -135,4 +135,4 @@ ADVICE: Mapping[Kind, Advice] = {
 
 def title(kind: Kind, subject: str) -> str:
     """Return what is wrong in a few words."""
-    return ADVICE[kind].title.format(subject)
+    return ADVICE[kind].title.format(f"“{subject}”" if subject else "")

@@ -15,9 +15,11 @@ from relay.console.advice import ADVICE, title
 from relay.console.chart import Chart, chart
 from relay.console.destinations import views
 from relay.console.pages import needs
+from relay.console.wording import count
 from relay.rules.access import Scope
-from relay.rules.problems import Problem
-from relay.store.traffic import MINUTE, Traffic
+from relay.rules.problems import Kind, Problem
+from relay.store.traffic import Traffic
+from relay.store.waiting import Waiting, waiting
 
 #: What the chart shows: how far back, and the time of a bar.
 SPANS: Mapping[str, tuple[timedelta, timedelta]] = {
@@ -38,7 +40,7 @@ def add(console: Blueprint) -> None:
         found = services()
         return render_template(
             "attention.html",
-            problems=[_shown(each) for each in open_problems()],
+            problems=[_shown(each, _waiting()) for each in open_problems()],
             resolved=found.shared.get(
                 "resolved", lambda: found.problems.resolved(limit=5)[::-1], good_for=10
             ),
@@ -67,7 +69,12 @@ def open_problems() -> Sequence[Problem]:
     return found.shared.get("problems", found.problems.unresolved)
 
 
-def _shown(problem: Problem) -> dict[str, Any]:
+def _waiting() -> Mapping[str, Waiting]:
+    found = services()
+    return found.shared.get("waiting", lambda: waiting(found.database), good_for=5)
+
+
+def _shown(problem: Problem, lanes: Mapping[str, Waiting]) -> dict[str, Any]:
     """Return a problem with its words and the page where it is mended."""
     advice = ADVICE[problem.kind]
     return {
@@ -76,7 +83,17 @@ def _shown(problem: Problem) -> dict[str, Any]:
         "advice": advice,
         "button": advice.button.format(problem.subject),
         "target": _target(problem),
+        "waiting": _customers(problem, lanes.get(problem.subject)),
     }
+
+
+def _customers(problem: Problem, lanes: Waiting | None) -> str:
+    """Say how many customers a problem concerns, where that can be counted."""
+    if lanes is None or not ADVICE[problem.kind].page:
+        return ""
+    found = lanes.stopped if problem.kind in (Kind.DEAD, Kind.HELD) else lanes.unfinished
+    least = "at least " if found.more else ""
+    return f"{least}{count(found.number, 'customer', 'customers')}" if found.number else ""
 
 
 def _target(problem: Problem) -> str | None:
@@ -97,7 +114,10 @@ def _chart(span: str) -> Chart:
     found = services()
 
     def ask() -> Chart:
-        until = found.now().replace(second=0, microsecond=0) + MINUTE
+        # Bars begin at round times of the clock on the wall.
+        now = found.now().astimezone(found.config.zone)
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        until = midnight + ((now - midnight) // size + 1) * size
         buckets = Traffic(found.database).series(since=until - length, until=until, size=size)
         return chart([(each.begins_at, each.came, each.arrived) for each in buckets])
 

@@ -77,8 +77,8 @@ def add(console: Blueprint) -> None:
 
 
 def words(route: Route) -> list[str]:
-    """Say when *route* matches, a condition a line."""
-    return list(_conditions(route.when)) or ["every event"]
+    """Say when *route* matches, condition by condition; nothing: always."""
+    return list(_conditions(route.when))
 
 
 def _page(**values: Any) -> str:

@@ -124,7 +124,15 @@ class Users:
     def choose_password(self, user: User, password: str, act: Act) -> bool:
         """Set the hash *password*; False if the user has changed since: a link works once."""
         return self._change(
-            user.name, act, "choose password", user.name, epoch=user.epoch, password=password
+            user.name,
+            act,
+            "choose password",
+            user.name,
+            epoch=user.epoch,
+            password=password,
+            failures=0,
+            locked_until=None,
+            signed_in_at=act.at,
         )
 
     def sign_out(self, user: User, act: Act) -> None:
