@@ -9,10 +9,11 @@ from typing import Any
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
+from relay.acts import links
 from relay.api.identity import acting, asking
 from relay.api.services import services
 from relay.config.model import LONGEST_AGE
-from relay.console import links, sign_in
+from relay.console import sign_in
 from relay.console.pages import needs, needs_password
 from relay.rules import payload, units
 from relay.rules.access import Role, Scope, scopes_of
