@@ -73,8 +73,8 @@ def create_admin_app(admin: Admin, services: Services, *, scrape: Callable[[], b
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     with app.app_context():
         install(services)
-    protection = CSRFProtect(app)
     app.before_request(lambda: _refuse_foreign_host(admin))
+    protection = CSRFProtect(app)
     for each in api.blueprints():
         protection.exempt(each)
         app.register_api(each)

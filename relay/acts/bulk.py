@@ -333,7 +333,8 @@ class Runner:
 
     def start(self, act: BulkAct) -> BulkAct:
         """Run *act*. Raises :class:`TooMany`."""
-        thread = threading.Thread(target=self._run, args=[act], name=f"bulk {act.id}")
+        # A process that ends does not wait for it: what a page did is committed.
+        thread = threading.Thread(target=self._run, args=[act], name=f"bulk {act.id}", daemon=True)
         with self._lock:
             if len(self._threads) >= self._most:
                 raise TooMany(f"{len(self._threads)} acts run already: wait for one, or stop it")

@@ -75,7 +75,7 @@ def add(console: Blueprint) -> None:
         _configured(name)
         sent = trying.send_test(services().config, name, who=asking().name)
         services().actions.note(
-            acting(), "send test", destination=name, detail=f"{sent.outcome.kind}"
+            acting(), "send-test", destination=name, detail=f"{sent.outcome.kind}"
         )
         flash(f"{name}: {_ended(sent)}", "good" if sent.is_good else "bad")
         return redirect(url_for("console.destination", name=name))

@@ -56,7 +56,7 @@ def signed_in() -> User | None:
         return None
     user = services().users.named(name)
     began, seen = (_time(each) for each in ("began", "seen"))
-    now = datetime.now(UTC)
+    now = services().now()
     is_over = now - began > LONGEST_SESSION or now - seen > IDLE
     if user is None or user.epoch != epoch or is_over:
         session.clear()
@@ -73,7 +73,7 @@ def identity_of(user: User) -> Identity:
 
 def is_confirmed() -> bool:
     """Return whether the password was typed in the last minutes."""
-    return datetime.now(UTC) - _time("confirmed") < CONFIRMED_FOR
+    return services().now() - _time("confirmed") < CONFIRMED_FOR
 
 
 def sign_in(guesses: Guesses) -> ResponseReturnValue:
@@ -100,7 +100,7 @@ def confirm(guesses: Guesses) -> ResponseReturnValue:
         return render_template("confirm.html", next=target)
     if _checked(g.user.name, request.form.get("password", ""), guesses) is None:
         return render_template("confirm.html", next=target, fault=NOT_KNOWN), 403
-    session["confirmed"] = datetime.now(UTC).timestamp()
+    session["confirmed"] = services().now().timestamp()
     return redirect(target)
 
 
@@ -136,7 +136,7 @@ def welcome(text: str) -> ResponseReturnValue:
 
 def begin(user: User) -> None:
     """Begin a session of *user*; whatever this browser had before is gone."""
-    now = datetime.now(UTC).timestamp()
+    now = services().now().timestamp()
     session.clear()
     session.permanent = True
     session.update(user=user.name, epoch=user.epoch, began=now, seen=now, confirmed=now)

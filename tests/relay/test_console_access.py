@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import consoles
 import pytest
 from consoles import Console, Page, Visitor
-from flask import Flask
-from freezing import moved
+from itsdangerous import timed
 
 from relay.acts.links import link_for
 from relay.console import passwords
@@ -21,11 +19,382 @@ from relay.store import Database
 from relay.store.people import User
 from relay.store.recover import Act
 
-GOOD = "correct horse battery staple"
-WRONG = "incorrect horse battery staple"
+GOOD = "four plain words here"
+OTHER = "four other words here"
+#: Pages that anybody may ask for.
+OPEN = {"console.sign_in", "console.welcome", "console.static"}
 
 
 @pytest.fixture
-def console(tmp_path: Path, sqlite: Database) -> Iterator[Console]:
-    with consoles.console(tmp_path, sqlite) as made:
+def console(tmp_path: Path, database: Database) -> Iterator[Console]:
+    with consoles.console(tmp_path, database) as made:
         yield made
+
+
+@pytest.fixture
+def ann(console: Console) -> User:
+    return _user(console, "ann", Role.OPERATOR)
+
+
+def _user(console: Console, name: str, role: Role) -> User:
+    act = Act(who="test", why=None, at=console.now)
+    users = console.services.users
+    made = users.add(name, role, act)
+    assert made is not None
+    users.choose_password(made, passwords.hashed(GOOD), act)
+    return _again(console, name)
+
+
+def _again(console: Console, name: str) -> User:
+    user = console.services.users.named(name)
+    assert user is not None
+    return user
+
+
+def _sign_in(
+    visitor: Visitor, name: str, password: str, *, next: str = "", **options: str
+) -> Page:
+    form = visitor.get(f"/console/sign-in?next={next}")
+    return visitor.press(form, "Sign in", name=name, password=password)
+
+
+def _later(console: Console, by: timedelta) -> None:
+    """Move the clock that all nodes share."""
+    now = console.database.clock
+    console.database.clock = lambda: now() + by
+
+
+def _what(console: Console) -> list[str]:
+    return [each.action.what for each in console.services.actions.newest(limit=20)]
+
+
+def test_the_first_start_says_how_to_make_a_user(console: Console) -> None:
+    page = console.nobody.get("/console/sign-in")
+
+    assert "gofax-relay users add you --role admin" in page.text
+    assert not page.has_button("Sign in")
+
+
+def test_a_link_works_once_and_signs_in(console: Console) -> None:
+    act = Act(who="test", why=None, at=console.now)
+    invited = console.services.users.add("ann", Role.OPERATOR, act)
+    assert invited is not None
+    path = link_for(invited, console.services.users, address="")
+    visitor, late = console.nobody, console.nobody
+    forms = [each.get(path) for each in (visitor, late)]
+
+    welcome = visitor.press(forms[0], "Begin", password=GOOD, again=GOOD)
+
+    assert visitor.follow(welcome).status == 200
+    assert _again(console, "ann").signed_in_at is not None
+    assert (late.get(path).status, late.press(forms[1], "Begin", password=GOOD).status) == (
+        410,
+        410,
+    )
+    assert passwords.matches(GOOD, _again(console, "ann").password)
+
+
+@pytest.mark.parametrize(
+    ("password", "again", "said"),
+    [
+        ("short", "short", "too short"),
+        ("x" * 201, "x" * 201, "too long"),
+        ("ababababababababab", "ababababababababab", "the same few characters"),
+        ("this is ann speaking", "this is ann speaking", "contains your name"),
+        (GOOD, OTHER, "not the same"),
+    ],
+)
+def test_a_password_that_is_no_good_is_not_taken(
+    console: Console, password: str, again: str, said: str
+) -> None:
+    act = Act(who="test", why=None, at=console.now)
+    invited = console.services.users.add("ann", Role.VIEWER, act)
+    assert invited is not None
+    visitor = console.nobody
+    form = visitor.get(link_for(invited, console.services.users, address=""))
+
+    page = visitor.press(form, "Begin", password=password, again=again)
+
+    assert (page.status, said in page.text) == (422, True)
+    assert _again(console, "ann").password is None
+
+
+def test_a_link_ends_after_three_days(
+    console: Console, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = link_for(ann, console.services.users, address="")
+    really = timed.time.time
+    later = LINK_LIVES.total_seconds() + 1
+    monkeypatch.setattr(timed.time, "time", lambda: really() + later)
+
+    assert console.nobody.get(path).status == 410
+
+
+def test_a_link_that_somebody_changed_is_worth_nothing(console: Console, ann: User) -> None:
+    path = link_for(ann, console.services.users, address="")
+
+    for wrong in (
+        path[:-1],
+        path + "x",
+        "/console/welcome/",
+        path.replace("welcome/", "welcome/a"),
+    ):
+        assert console.nobody.get(wrong).status in (404, 410)
+
+
+def test_signing_in_leads_where_one_wanted_to_go(console: Console, ann: User) -> None:
+    visitor = console.nobody
+    asked = visitor.get("/console/destinations?x=1")
+    assert asked.location == "/console/sign-in?next=/console/destinations?x%3D1"
+    form = visitor.follow(asked)
+
+    page = visitor.press(form, "Sign in", name="ann", password=GOOD)
+
+    assert page.location == "/console/destinations?x=1"
+    assert visitor.follow(page).status == 200
+    assert _what(console)[0] == "sign in"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://evil.example/console/", "//evil.example/console/", "/\\evil.example/console/",
+        "/console/\\..\\\\evil.example", "javascript:alert(1)", "/other", "/console/\n//x", "%00",
+        "///console/",
+    ],
+)  # fmt: skip
+def test_signing_in_leads_nowhere_else(console: Console, ann: User, target: str) -> None:
+    visitor = console.nobody
+    form = visitor.get("/console/sign-in")
+
+    page = visitor.press(form, "Sign in", name="ann", password=GOOD, next=target)
+
+    assert page.location.startswith("/console/")
+
+
+def test_nobody_learns_whether_there_is_such_a_user(console: Console, ann: User) -> None:
+    wrong, unknown = (
+        _sign_in(console.nobody, name, OTHER) for name in ("ann", "nobody-of-this-name")
+    )
+
+    assert (wrong.status, unknown.status) == (403, 403)
+    assert wrong.text.replace("ann", "") == unknown.text.replace("nobody-of-this-name", "")
+
+
+def test_an_account_is_locked_after_wrong_passwords_and_opens_again(
+    console: Console, ann: User
+) -> None:
+    for _ in range(TRIES):
+        assert _sign_in(console.nobody, "ann", OTHER).status == 403
+
+    assert _sign_in(console.nobody, "ann", GOOD).status == 403
+    assert _what(console).count("wrong password") == TRIES
+    _later(console, LOCKED_FOR)
+    assert _sign_in(console.nobody, "ann", GOOD).location == "/console/"
+    assert _again(console, "ann").failures == 0
+
+
+def test_an_address_that_guesses_has_to_wait(console: Console, ann: User) -> None:
+    for number in range(10):
+        assert _sign_in(console.nobody, f"user{number}", OTHER).status == 403
+
+    assert _sign_in(console.nobody, "ann", GOOD).status == 403
+
+
+def test_a_session_ends_when_it_is_idle_and_when_it_is_old(console: Console, ann: User) -> None:
+    visitor = console.nobody
+    _sign_in(visitor, "ann", GOOD)
+    hours = IDLE - timedelta(minutes=1)
+    for _ in range(int(LONGEST_SESSION / hours)):
+        assert visitor.get("/console/").status == 200
+        _later(console, hours)
+    _later(console, hours)
+    assert visitor.get("/console/").location.startswith("/console/sign-in")
+
+    _sign_in(visitor, "ann", GOOD)
+    _later(console, IDLE + timedelta(minutes=1))
+    assert visitor.get("/console/").location.startswith("/console/sign-in")
+
+
+def test_a_page_that_renews_itself_keeps_no_session_open(console: Console, ann: User) -> None:
+    visitor = console.nobody
+    _sign_in(visitor, "ann", GOOD)
+    for _ in range(3):
+        _later(console, IDLE / 2)
+        page = visitor.get("/console/", headers={"X-Renews": "1"})
+
+    assert page.location.startswith("/console/sign-in")
+
+
+@pytest.mark.parametrize("change", ["sign out", "role", "link", "remove"])
+def test_a_session_and_its_copies_end_when_the_user_changes(
+    console: Console, ann: User, change: str
+) -> None:
+    visitor, thief = console.nobody, console.nobody
+    page = visitor.follow(_sign_in(visitor, "ann", GOOD))
+    cookie = visitor.client.get_cookie("gofax_console", path="/console")
+    assert cookie is not None
+    thief.client.set_cookie("gofax_console", cookie.value, path="/console")
+    assert thief.get("/console/").status == 200
+    act, users = Act(who="test", why=None, at=console.now), console.services.users
+
+    match change:
+        case "sign out":
+            visitor.press(page, "Sign out")
+        case "role":
+            users.change_role("ann", Role.VIEWER, act)
+        case "link":
+            users.renew("ann", act)
+        case "remove":
+            users.remove("ann", act)
+
+    assert thief.get("/console/").location.startswith("/console/sign-in")
+    assert visitor.get("/console/").location.startswith("/console/sign-in")
+
+
+def test_signing_in_begins_a_session_of_its_own(console: Console, ann: User) -> None:
+    visitor = console.nobody
+    before = visitor.get("/console/sign-in")
+    with visitor.client.session_transaction() as session:
+        session["planted"] = "by somebody else"
+        session["user"] = "ann"
+    visitor.press(before, "Sign in", name="ann", password=GOOD)
+
+    with visitor.client.session_transaction() as session:
+        assert "planted" not in session
+
+
+@pytest.mark.parametrize(
+    ("host", "is_secure"),
+    [("127.0.0.1:8081", False), ("localhost:9999", False), ("relay.example.com", True)],
+)
+def test_the_cookie_is_for_tls_alone_except_on_loopback(
+    console: Console, ann: User, host: str, is_secure: bool
+) -> None:
+    visitor = console.nobody
+    with console.app.test_request_context("/console/", base_url=f"http://{host}"):
+        assert console.app.session_interface.get_cookie_secure(console.app) is is_secure
+    page = _sign_in(visitor, "ann", GOOD)
+    assert {"HttpOnly", "SameSite=Lax", "Path=/console"} <= set(
+        re.split("; ?", page.headers["Set-Cookie"])
+    )
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "relay.db", "[::2]"])
+def test_a_foreign_name_is_refused(console: Console, host: str) -> None:
+    for path in ("/console/", "/api/v1/problems", "/"):
+        answer = console.nobody.client.get(path, base_url=f"http://{host}")
+
+        assert answer.status_code == 421
+
+
+def test_a_form_without_our_token_does_nothing(console: Console) -> None:
+    visitor = console.visitor(Role.OPERATOR)
+
+    page = visitor.post("/console/destinations/crm/pause", has_token=False, why="forged")
+
+    assert page.status == 400
+    assert console.services.queries.pauses() == {}
+
+
+def test_nothing_private_is_kept_or_framed(console: Console) -> None:
+    headers = console.visitor(Role.ADMIN).get("/console/settings").headers
+
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin"
+
+
+def test_every_page_says_who_may_use_it_and_keeps_to_it(console: Console) -> None:
+    """Walk all rules × nobody, viewer, operator, admin."""
+    asked = 0
+    for rule in console.app.url_map.iter_rules():
+        if not rule.rule.startswith("/console") or rule.endpoint in OPEN:
+            continue
+        view = console.app.view_functions[rule.endpoint]
+        needed = getattr(view, "needed_scope", None)
+        if rule.endpoint in ("console.confirm", "console.sign_out"):
+            needed = Scope.READ
+        assert needed is not None, f"{rule.endpoint} names no scope"
+        path = re.sub("<[^>]*>", "nothing-of-this-name", rule.rule)
+        method = (
+            "POST"
+            if "POST" in (rule.methods or ()) and "GET" not in (rule.methods or ())
+            else "GET"
+        )
+        asked += 1
+
+        if method == "GET":
+            assert console.nobody.get(path).location.startswith("/console/sign-in"), rule
+        if rule.endpoint == "console.sign_out":
+            continue
+        for role in Role:
+            visitor = console.visitor(role)
+            page = visitor.get(path) if method == "GET" else visitor.post(path)
+            allowed = (
+                needed
+                in {
+                    Role.VIEWER: {Scope.READ},
+                    Role.OPERATOR: {Scope.READ, Scope.OPERATE},
+                    Role.ADMIN: set(Scope),
+                }[role]
+            )
+            assert (page.status != 403) is allowed, (rule, role, page.status)
+            assert page.status < 500, (rule, role, page.text[:300])
+    assert asked > 20
+
+
+def test_what_cannot_be_taken_back_asks_for_the_password_again(console: Console) -> None:
+    _user(console, "root", Role.ADMIN)
+    visitor = console.nobody
+    _sign_in(visitor, "root", GOOD)
+    _later(console, timedelta(minutes=11))
+    page = visitor.get("/console/settings/privacy")
+
+    asked = visitor.press(page, "Look what would go", number="+61400000123")
+    assert asked.location.startswith("/console/confirm")
+    form = visitor.follow(asked)
+    assert visitor.press(form, "Continue", password=OTHER).status == 403
+    assert visitor.press(form, "Continue", password=GOOD).location.startswith("/console/")
+
+    page = visitor.get("/console/settings/privacy")
+    assert visitor.press(page, "Look what would go", number="+61400000123").status == 200
+
+
+def test_an_admin_makes_users_and_tokens_and_takes_them_away(console: Console) -> None:
+    admin = console.visitor(Role.ADMIN)
+    page = admin.get("/console/settings/people")
+
+    made = admin.press(page, "Add a user", name="cat", role="viewer")
+    assert re.search(r"http://localhost/console/welcome/\S+", made.text)
+    assert admin.press(page, "Add a user", name="cat", role="viewer").status == 422
+    wrong = admin.press(page, "Add a user", name="c a t <b>", role="viewer")
+    assert (wrong.status, "letters, digits" in wrong.text) == (422, True)
+
+    token = admin.press(page, "Make a token", name="reports", **{"for": "90d"})
+    assert re.search(r"gofaxrelay_[\w-]{40}", token.text)
+    shown = re.findall(r"gofaxrelay_[\w-]+", token.text)[0]
+    answer = console.nobody.client.get(
+        "/api/v1/problems", headers={"Authorization": f"Bearer {shown}"}
+    )
+    assert answer.status_code == 200
+    wrong = admin.press(page, "Make a token", name="other", **{"for": "soon"})
+    assert (wrong.status, 'value="soon"' in wrong.html) == (422, True)
+
+    admin.press(admin.get("/console/settings/people"), "Revoke")
+    admin.post("/console/settings/users/cat/remove")
+    assert [each.name for each in console.services.tokens.all()] == []
+    assert console.services.users.named("cat") is None
+    assert {"add user", "add token", "remove token", "remove user"} <= set(_what(console))
+    assert shown not in admin.get("/console/settings/audit").text
+
+
+def test_an_admin_does_not_lock_the_door_from_outside(console: Console) -> None:
+    admin = console.visitor(Role.ADMIN)
+
+    assert admin.post(f"/console/settings/users/{admin.name}/remove").status == 422
+    assert admin.post(f"/console/settings/users/{admin.name}/role", role="viewer").status == 422
+    assert admin.get("/console/settings/people").status == 200
