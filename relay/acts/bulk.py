@@ -92,6 +92,10 @@ class BulkAct:
         return self._progress
 
     @property
+    def is_paced(self) -> bool:
+        return self._rate is not None
+
+    @property
     def is_over(self) -> bool:
         return self._progress.stage in ("finished", "stopped", "failed")
 

@@ -13,11 +13,9 @@ from relay.commands.options import Command, Moment, Number, Text, json_option, l
 from relay.config.model import Config
 from relay.rules import text
 from relay.rules.delivery import State
+from relay.rules.text import FEWEST_DIGITS
 from relay.rules.wording import Wording
 from relay.store.search import Filter
-
-#: Digits of a number's end that say enough: fewer fit too many customers.
-FEWEST_DIGITS = 3
 
 #: How a listing is printed.
 Format = Literal["table", "json", "csv"]

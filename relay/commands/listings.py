@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import click
@@ -16,7 +12,7 @@ import click
 from relay.commands.filters import Format
 from relay.commands.output import SIGNS, print_json, short_ids
 from relay.commands.tables import Column, is_terminal, print_lines, print_table, table_time, zone
-from relay.rules import jsontext
+from relay.shapes import spreadsheet
 from relay.shapes.events import event_json
 from relay.shapes.requests import request_json
 from relay.store import Queries
@@ -30,9 +26,6 @@ T = TypeVar("T")
 LOOK, AMONG = 1.0, 1000
 #: How many are shown before what comes, unless told otherwise.
 BEFORE = 10
-
-#: Cells that a spreadsheet would evaluate as a formula; a phone number is not one.
-_FORMULA = re.compile(r"[=@\t\r]|[+-](?![0-9 ]*$)")
 
 _EVENTS = (
     Column(name="received"),
@@ -161,7 +154,7 @@ def _events(queries: Queries) -> _Listing[EventView]:
     return _Listing(
         columns=_EVENTS,
         rows=rows,
-        cells=_event_cells,
+        cells=lambda view: spreadsheet.event_cells(view, zone=zone()),
         as_json=event_json,
         id_of=lambda view: view.event.id,
         empty="no events yet",
@@ -189,66 +182,16 @@ def _requests() -> _Listing[Request]:
     return _Listing(
         columns=_REQUESTS,
         rows=rows,
-        cells=_request_cells,
+        cells=lambda request: spreadsheet.request_cells(request, zone=zone()),
         as_json=request_json,
         id_of=lambda request: request.id,
         empty="no requests yet",
     )
 
 
-def _event_cells(view: EventView) -> Mapping[str, Any]:
-    event = view.event
-    return {
-        "received": _csv_time(event.received_at),
-        "event": event.id,
-        "message_id": event.message_id,
-        "type": event.type,
-        "standing": view.standing,
-        "test": "test" if event.test else "",
-        "endpoint": event.endpoint,
-        "from": event.sender,
-        "to": event.recipient,
-        "text": event.body,
-        "duplicates": view.duplicates,
-        "deliveries": "; ".join(f"{each.destination} {each.state}" for each in view.deliveries),
-        "links": " ".join(each.url for each in view.deliveries if each.url),
-    }
-
-
-def _request_cells(request: Request) -> Mapping[str, Any]:
-    return {
-        "time": _csv_time(request.at),
-        "request": request.id,
-        "status": request.status,
-        "outcome": request.outcome,
-        "endpoint": request.endpoint,
-        "remote": request.remote,
-        "message_id": request.message_id,
-        "event": request.event_id,
-        "reason": request.reason,
-    }
-
-
 def _print_csv(rows: Iterable[Mapping[str, Any]], *, header: bool) -> None:
-    """Print rows for a spreadsheet, in which nothing that customers write is a formula."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    for number, row in enumerate(rows):
-        if header and number == 0:
-            writer.writerow(row)
-        writer.writerow([_cell(value) for value in row.values()])
-        click.echo(buffer.getvalue(), nl=False)
-        buffer.seek(0)
-        buffer.truncate()
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else jsontext.plain(str(value))
-    return f"'{text}" if _FORMULA.match(text) else text
-
-
-def _csv_time(time: datetime) -> str:
-    return time.astimezone(zone()).isoformat(timespec="seconds")
+    for line in spreadsheet.lines(rows, header=header):
+        click.echo(line, nl=False)
 
 
 def _type(view: EventView) -> str:

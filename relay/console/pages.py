@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -20,6 +21,8 @@ P = ParamSpec("P")
 
 HERE = Path(__file__).parent
 PREFIX = "/console"
+#: What may be of a customer in a note: a number of six digits or more, and what is quoted.
+_PERSONAL = re.compile(r"\+?\d(?:[ -]?\d){5,}|\".*?\"|'.*?'", re.DOTALL)
 #: Names of pages that need no sign-in.
 OPEN = {"console.sign_in", "console.welcome", "console.static"}
 
@@ -41,6 +44,7 @@ def blueprint() -> Blueprint:
         made.add_app_template_filter(filter_, name)
     made.add_app_template_filter(number_shown, "number")
     made.add_app_template_filter(text_shown, "said")
+    made.add_app_template_filter(noted, "noted")
     made.add_url_rule(
         "/sign-in", "sign_in", lambda: sign_in.sign_in(guesses), methods=["GET", "POST"]
     )
@@ -97,6 +101,11 @@ def number_shown(number: str | None) -> str:
 def text_shown(text: str | None) -> str | None:
     """Return what a customer wrote as who looks may see it."""
     return "…" if text and is_masked() else text
+
+
+def noted(text: str | None) -> str | None:
+    """Return what was noted, without numbers and quotes if those are hidden from who looks."""
+    return _PERSONAL.sub("…", text) if text and is_masked() else text
 
 
 def _require_sign_in() -> ResponseReturnValue | None:

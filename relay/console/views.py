@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from relay.console import attention, destinations, pages, people, routes, settings
+from relay.console import (
+    acts,
+    attention,
+    conversation,
+    destinations,
+    event,
+    events,
+    pages,
+    people,
+    requests,
+    routes,
+    search,
+    settings,
+    stopped,
+)
+
+#: The files that have pages.
+PARTS = (
+    attention, search, conversation, events, event, requests, stopped, acts, destinations, routes,
+    settings, people,
+)  # fmt: skip
 
 
 def blueprint() -> Blueprint:
     """Make the console of one application."""
     made = pages.blueprint()
-    for each in (attention, destinations, routes, settings, people):
+    for each in PARTS:
         each.add(made)
     return made

@@ -46,6 +46,8 @@ LONGEST_KEYWORD = 2000
 
 #: Characters of a name or number by which a customer is found; a database indexes no page of text.
 LONGEST_ENDING = 100
+#: Digits of a number's end by which customers are listed: fewer fit too many.
+FEWEST_DIGITS = 3
 
 # Unicode's default-ignorable code points that are not format characters: joiners, fillers and
 # variation selectors.
