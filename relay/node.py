@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -208,6 +208,10 @@ class Pruner:
             total += step
             if self._loop.pause(REST):
                 break
+        with closing(self._pruning.rebuild_texts()) as steps:
+            for _ in steps:
+                if self._loop.pause(REST):
+                    break
         for file in self._pruning.expire_backups(before=now - self._backups):
             log.info("backup.removed", file=str(file))
         if reason := self._pruning.truncate_log():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import wraps
@@ -144,6 +144,13 @@ class Database(ABC):
     @abstractmethod
     def vacuum(self) -> None:
         """Let the space of deleted rows be written over, which may take long."""
+
+    @abstractmethod
+    def rebuild_texts(self) -> Generator[None, None, bool]:
+        """Build a server's full-text index again beside its work, yielding meanwhile.
+
+        Returns whether that was done: not if another node is at it. Closed early, it stops.
+        """
 
     @abstractmethod
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:

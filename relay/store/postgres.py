@@ -9,7 +9,8 @@ import difflib
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -83,6 +84,13 @@ SETTINGS = {
     "tcp_keepalives_count": "3",
 }
 
+#: Builds the full-text index again, which keeps each word that it ever had. One that was not
+#: finished is left by whoever was stopped there.
+_REBUILD = (
+    "DROP INDEX CONCURRENTLY IF EXISTS ix_texts_words_ccnew",
+    "REINDEX INDEX CONCURRENTLY ix_texts_words",
+)
+
 #: Conditions after which the same transaction may succeed a moment later.
 BLOCKED = ("40001", "40P01")
 #: Class of limits of the server, such as the size of an index row. The driver has errors for the
@@ -127,10 +135,28 @@ class PostgresDatabase(Database):
         names = ", ".join([*(table.name for table in schema.metadata.sorted_tables), "texts"])
         with self._translated(), closing(_connect(_options(self.url), autocommit=True)) as db:
             db.execute(f"VACUUM {names}")
-            # Such an index keeps each word that it ever had. One that was not finished is left by
-            # whoever was stopped here.
-            db.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_texts_words_ccnew")
-            db.execute("REINDEX INDEX CONCURRENTLY ix_texts_words")
+            for statement in _REBUILD:
+                db.execute(statement)
+
+    def rebuild_texts(self) -> Generator[None, None, bool]:
+        with (
+            self._translated(),
+            closing(_connect(_options(self.url), autocommit=True)) as db,
+            ThreadPoolExecutor(1) as server,
+        ):
+            mine = db.execute("SELECT pg_try_advisory_lock(hashtextextended('rebuild texts', 0))")
+            if not (mine.fetchone() or [False])[0]:
+                return False
+            for statement in ("VACUUM texts", *_REBUILD):
+                running = server.submit(db.execute, statement)
+                try:
+                    while not wait([running], timeout=LOOK).done:
+                        yield
+                finally:
+                    if not running.done():
+                        db.cancel()
+                running.result()
+        return True
 
     def try_exclusive(self, db: sa.Connection, name: str) -> bool:
         return bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key(name)))))

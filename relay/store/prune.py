@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -168,6 +168,10 @@ class Pruning:
             if not gone:
                 return
             yield gone
+
+    def rebuild_texts(self) -> Generator[None, None, None]:
+        """Take removed words out of a server, once a day; yield meanwhile."""
+        return self._texts.rebuild(every=MERGE_EVERY)
 
     def expire_backups(self, *, before: datetime) -> Iterator[Path]:
         """Do what :func:`relay.store.backup.expire` does."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import chain
@@ -40,7 +40,8 @@ UNSETTLED = 10_000
 #: Pages of the index that one step merges, and how often removed words are merged away.
 MERGED, MERGE_EVERY = 100, timedelta(hours=20)
 
-#: Marks: what is indexed; the last removal of words that SQLite still has; the last merge.
+#: Marks: what is indexed; the last removal of words that are still in the files;
+#: when the files last forgot them.
 INDEXED, REMOVED, MERGED_AT = "texts", "texts_removed", "texts_merged"
 #: The marks that belong to the index of one store.
 MARKS = (INDEXED, REMOVED, MERGED_AT)
@@ -142,8 +143,7 @@ class Texts:
         if not seqs:
             return
         these = _key(self._database).in_(seqs)
-        removed = db.execute(sa.delete(_texts).where(these)).rowcount
-        if removed and self._is_sqlite:
+        if db.execute(sa.delete(_texts).where(these)).rowcount:
             now = self._database.clock().isoformat()
             _set_mark(self._database, db, REMOVED, now)
 
@@ -151,27 +151,47 @@ class Texts:
         """Let nothing be indexed until *db* commits, so that what it removes stays removed."""
         self._database.hold_exclusive(db, LOCK)
 
-    def merge(self, *, every: timedelta = timedelta()) -> Iterator[None]:
-        """Take removed words out of the files, unless that was done lately; yield after each step.
+    def merge(self, *, every: timedelta = timedelta()) -> Generator[None, None, None]:
+        """Take removed words out of a file, unless that was done lately; yield after each step.
 
         SQLite only notes that a row was removed, and forgets its words when it merges the parts of
         the index. (Its ``secure-delete`` would remove them at once, and leave a file that its
         versions before 3.42 cannot read.)
         """
+        if self._is_sqlite:
+            yield from self._forget(self._merged(), every=every)
+
+    def rebuild(self, *, every: timedelta = timedelta()) -> Generator[None, None, None]:
+        """Take removed words out of a server, unless that was done lately; yield meanwhile.
+
+        Its index keeps each word that it ever had, until it is built again.
+        """
+        if not self._is_sqlite:
+            yield from self._forget(self._database.rebuild_texts(), every=every)
+
+    def _forget(
+        self, steps: Generator[None, None, bool], *, every: timedelta
+    ) -> Generator[None, None, None]:
+        """Take *steps*, which return whether they were all taken, if any words were removed."""
         with self._database.reading() as db:
             removed, merged = _mark(db, REMOVED), _mark(db, MERGED_AT)
         now = self._database.clock()
         if removed is None or (merged and now - datetime.fromisoformat(merged) < every):
             return
+        if not (yield from steps):
+            return
+        with self._database.writing_unsynced() as db:
+            value = removed.encode()
+            db.execute(sa.delete(_marks).where(_marks.c.name == REMOVED, _marks.c.value == value))
+            _set_mark(self._database, db, MERGED_AT, now.isoformat())
+
+    def _merged(self) -> Generator[None, None, bool]:
         # A negative number gathers all parts, and the others go on with that.
         pages = -MERGED
         while self._merge_some(pages):
             pages = MERGED
             yield
-        with self._database.writing_unsynced() as db:
-            value = removed.encode()
-            db.execute(sa.delete(_marks).where(_marks.c.name == REMOVED, _marks.c.value == value))
-            _set_mark(self._database, db, MERGED_AT, now.isoformat())
+        return True
 
     def _merge_some(self, pages: int) -> bool:
         """Merge some pages; return whether anything was left to do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from fakes import (
     accept_apart,
     arrival,
     customer,
+    delivered,
     failed,
     finish,
     request,
@@ -29,9 +30,13 @@ from relay.rules.delivery import OutcomeKind, Policy, State
 from relay.rules.health import PROBE_EVERY
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queries, Queue, Recovery
+from relay.store.find import Finder
+from relay.store.pages import Pages, RequestsPlace
 from relay.store.prune import Pruning
 from relay.store.recover import Act
 from relay.store.search import Filter
+from relay.store.traffic import Traffic
+from relay.store.waiting import waiting
 
 #: The tables that grow.
 GROWING = ("events", "keys", "requests", "lanes", "deliveries", "attempts")
@@ -303,6 +308,69 @@ def test_what_people_do_reads_no_table_from_end_to_end(
 
     assert any("ix_deliveries_late (lane_id=?)" in step for step in _steps(seen))
     assert _scans(seen) == []
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["+61400000001", "000001", "#1013", "1013", "SMS-7", "m1", "evt_01", "dlv_01", "req_01"],
+)
+def test_the_search_box_reads_no_table_from_end_to_end(
+    inbox: Inbox, queue: Queue, plans: Plans, typed: str
+) -> None:
+    accept_apart(inbox, 3)
+    finish(queue, take(queue, limit=1)[0], delivered("ticket 1013", thread="1013"))
+
+    with plans.of() as seen:
+        Finder(plans.database).find(typed)
+
+    assert seen
+    assert _scans(seen) == []
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda pages, seq, name: pages.events(limit=5, before=seq),
+        lambda pages, seq, name: pages.conversation(customer(1), limit=5, before=seq),
+        lambda pages, seq, name: pages.requests(
+            limit=5, before=RequestsPlace(event=seq, request=seq)
+        ),
+        lambda pages, seq, name: pages.requests(Filter(standings=("refused",)), limit=5),
+        lambda pages, seq, name: pages.stopped(limit=5, before=seq),
+        lambda pages, seq, name: pages.attempts(name, limit=5, before=seq),
+    ],
+)
+def test_a_page_reads_no_table_from_end_to_end(
+    inbox: Inbox, queue: Queue, plans: Plans, ask: Callable[[Pages, int, str], Any]
+) -> None:
+    accept_apart(inbox, 5)
+    inbox.refuse([request(status=401, outcome="refused")])
+    (claim, *_) = take(queue)
+    finish(queue, claim, failed(OutcomeKind.REFUSED))
+
+    with plans.of() as seen:
+        ask(Pages(plans.database), 4, claim.delivery_id)
+
+    # What has a limit walks along an index to it, and sorts nothing.
+    walks = {statement: plan for statement, plan in seen.items() if "LIMIT" in statement}
+    assert [scan for scan in _scans(seen) if scan[0] not in walks] == []
+    assert not [step for step in _steps(walks) if "TEMP B-TREE FOR ORDER BY" in step]
+
+
+def test_who_waits_and_what_came_are_read_by_indexes(
+    inbox: Inbox, queue: Queue, plans: Plans
+) -> None:
+    accept_apart(inbox, 3)
+    finish(queue, take(queue, limit=1)[0])
+    numbers = Traffic(plans.database)
+
+    with plans.of() as seen:
+        waiting(plans.database)
+        numbers.count()
+        numbers.series(since=NOON, until=NOON + MINUTE, size=MINUTE)
+
+    scans = [scan for scan in _scans(seen) if "min(" not in scan[0]]
+    assert scans == []
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes import arrival, finish, take_one
+from fakes import arrival, delivered, finish, take_one
 
 from relay.store import Database, Inbox, Queries, Queue, connect
+from relay.store.find import Finder
+from relay.store.pages import Pages, RequestsPlace
+from relay.store.search import Filter
+from relay.store.waiting import waiting
 
 FORBIDDEN = "?options=-c%20enable_seqscan%3Doff"
 #: Those that grow; the others are small whatever happens.
@@ -35,17 +39,71 @@ def _plans(database: Database, statements: list[tuple[str, Any]]) -> list[str]:
         ]
 
 
-def test_one_event_is_found_by_indexes_whatever_it_is_named_by(
-    database: Database, inbox: Inbox, queue: Queue, queries: Queries
-) -> None:
-    inbox.accept(arrival("m1"))
-    finish(queue, take_one(queue))
+def _scanned(database: Database, statements: list[tuple[str, Any]]) -> list[str]:
+    """Return the steps that read a growing table from end to end."""
+    selected = [each for each in statements if each[0].startswith("SELECT")]
+    scanned = [step for step in _plans(database, selected) if "Seq Scan" in step]
+    return [step for step in scanned if step.split(" on ")[1].split()[0] in GROWING]
+
+
+@pytest.fixture
+def statements(database: Database) -> list[tuple[str, Any]]:
+    """What is sent to the server from now on."""
     statements: list[tuple[str, Any]] = []
     sa.event.listen(
         database.engine,
         "before_cursor_execute",
         lambda _, __, statement, values, *___: statements.append((statement, values)),
     )
+    return statements
+
+
+def test_search_box_and_pages_read_no_table_from_end_to_end(
+    database: Database, inbox: Inbox, queue: Queue, statements: list[tuple[str, Any]]
+) -> None:
+    inbox.accept(arrival("m1"))
+    claim = take_one(queue)
+    finish(queue, claim, delivered("ticket 1013", thread="1013"))
+    pages, statements[:] = Pages(database), []
+
+    for typed in ("+61400000001", "000001", "1013", "m1", "evt_01", "dlv_01", "req_01"):
+        Finder(database).find(typed)
+    pages.conversation("+61400000001", limit=5, before=9)
+    pages.events(Filter(destinations=("crm",)), limit=5, before=9)
+    pages.requests(limit=5, before=RequestsPlace(event=9, request=9))
+    pages.stopped(limit=5, before=9)
+    pages.attempts(claim.delivery_id, limit=5, before=9)
+    waiting(database)
+
+    assert len(statements) > 40
+    assert _scanned(database, statements) == []
+
+
+def test_references_and_threads_are_found_by_their_own_indexes(
+    database: Database, inbox: Inbox, queue: Queue, statements: list[tuple[str, Any]]
+) -> None:
+    inbox.accept(arrival("m1"))
+    finish(queue, take_one(queue), delivered("ticket 1013", thread="1013"))
+    statements.clear()
+
+    assert Finder(database).find("#1013").kinds == ["records"]
+
+    selected = [each for each in statements if each[0].startswith("SELECT")]
+    steps = " / ".join(_plans(database, selected))
+    assert "ix_deliveries_reference" in steps
+    assert "ix_lanes_thread" in steps
+
+
+def test_one_event_is_found_by_indexes_whatever_it_is_named_by(
+    database: Database,
+    inbox: Inbox,
+    queue: Queue,
+    queries: Queries,
+    statements: list[tuple[str, Any]],
+) -> None:
+    inbox.accept(arrival("m1"))
+    finish(queue, take_one(queue))
+    statements.clear()
 
     view = queries.event("m1")
     assert view is not None
@@ -54,5 +112,4 @@ def test_one_event_is_found_by_indexes_whatever_it_is_named_by(
 
     selected = [each for each in statements if each[0].startswith("SELECT")]
     assert len(selected) > 20
-    scanned = [step for step in _plans(database, selected) if "Seq Scan" in step]
-    assert not [step for step in scanned if step.split(" on ")[1].split()[0] in GROWING], scanned
+    assert _scanned(database, statements) == []
