@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
+from urllib.parse import urlsplit
 
 from flask import Blueprint, abort, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -121,9 +122,10 @@ def _require_sign_in() -> ResponseReturnValue | None:
 
 
 def _path_of_referrer() -> str:
-    return sign_in.local_target(
-        (request.referrer or "").removeprefix(request.host_url.rstrip("/"))
-    )
+    """Return the page of ours from which a form was sent."""
+    parts = urlsplit(request.referrer or "")
+    query = f"?{parts.query}" if parts.query else ""
+    return sign_in.local_target(parts.path + query if parts.netloc == request.host else "")
 
 
 def _context() -> dict[str, Any]:
