@@ -169,10 +169,10 @@ def _endings(db: sa.Connection, ending: str, limit: int) -> Iterator[str]:
 
 def _customer(db: sa.Connection, whole: str) -> Customer:
     mine = _e.customer_ending == whole
-    newest = sa.select(_e.customer, _e.received_at).where(mine).order_by(_e.seq.desc()).limit(1)
-    customer, newest_at = db.execute(newest).one()
     some = sa.select(_e.seq).where(mine).limit(COUNTED + 1).subquery()
-    number = db.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+    counted = sa.select(sa.func.count()).select_from(some).scalar_subquery()
+    newest = sa.select(_e.customer, _e.received_at, counted).where(mine)
+    customer, newest_at, number = db.execute(newest.order_by(_e.seq.desc()).limit(1)).one()
     return Customer(
         customer=customer,
         newest_at=newest_at,
