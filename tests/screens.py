@@ -165,7 +165,7 @@ def served(folder: Path) -> Iterator[tuple[Console, str]]:
 
 def open_page(browser: Browser, console: Console, role: Role, **mode: Any) -> Any:
     """Open a page of *browser* in which somebody of *role* is signed in."""
-    visitor = console.visitor(role)
+    visitor = console.visitor(role, name="mary")
     cookie = visitor.client.get_cookie("gofax_console", path="/console")
     assert cookie is not None
     context = browser.new_context(**mode)

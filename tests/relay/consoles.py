@@ -215,11 +215,11 @@ class Console:
     def nobody(self) -> Visitor:
         return Visitor(self.app, name=None, role=None)
 
-    def visitor(self, role: Role | str) -> Visitor:
+    def visitor(self, role: Role | str, *, name: str = "") -> Visitor:
         """Return somebody who has signed in, without the price of a password."""
         role = Role(role)
         if role not in self._visitors:
-            self._visitors[role] = self._sign_in(role)
+            self._visitors[role] = self._sign_in(role, name or f"{role} <b>")
         return self._visitors[role]
 
     def sms(
@@ -312,8 +312,8 @@ class Console:
         act = Act(who="ann", why="it is moved", at=self.now, origin=ORIGIN)
         Recovery(self.database).pause(destination, act)
 
-    def _sign_in(self, role: Role) -> Visitor:
-        name, now = f"{role} <b>", self.now
+    def _sign_in(self, role: Role, name: str) -> Visitor:
+        now = self.now
         act = Act(who="test", why=None, at=now, origin=ORIGIN)
         user = self.services.users.add(name, role, act)
         assert user is not None
