@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from relay.console import wording
 from relay.rules.delivery import State
@@ -34,15 +34,15 @@ _AHEAD: Mapping[State, str] = {
 
 
 def place(delivery: DeliveryView, around: Circumstances) -> str:
-    """Say where a delivery that arrived is: ``Zendesk ticket 1013``."""
+    """Say where a delivery that arrived is: ``in Zendesk ticket 1013``."""
     settings = around.destinations.get(delivery.destination)
     system, _ = _SYSTEMS.get(settings.connector if settings else "", (delivery.destination, ""))
     if delivery.reference is None:
-        return f"{system}, as a person says"
+        return f"in {system}, as a person says"
     if delivery.reference.startswith(_SKIPPED):
-        return f"not put into {system}: {delivery.reference.removeprefix(_SKIPPED)}"
+        return f"not in {system}: {delivery.reference.removeprefix(_SKIPPED)}"
     ticket = _TICKET.match(delivery.reference)
-    return f"{system} {ticket[0]}" if ticket else system
+    return f"in {system} {ticket[0]}" if ticket else f"in {system}"
 
 
 def next_of(delivery: DeliveryView, around: Circumstances) -> str:
@@ -72,16 +72,25 @@ def read_out(view: EventView, around: Circumstances) -> str:
         return ""
     if view.deliveries and not left:
         return ""
-    said_at = event.received_at.astimezone(wording.zone())
-    begins = f"Your message of {said_at:%A} {said_at:%H:%M} reached us, but"
+    begins = f"Your message of {_spoken(event.received_at, around)} reached us, but"
     if not view.deliveries:
         return f"{begins} nobody was given it. I can see it here, and will pass it on."
     where = _list([_called(each, around) for each in left])
-    if any(each.state in (State.DEAD, State.HELD) for each in left):
+    states = {each.state for each in left}
+    if State.DEAD in states:
         return f"{begins} it is not in {where}. I can see it here, and will pass it on."
-    due = min((each.due_at for each in left if each.due_at), default=None)
-    soon = f"at about {_brief(due, around)}" if due and due > around.now else "in a moment"
-    return f"{begins} it is not in {where} yet. It is on its way, and will be tried {soon}."
+    if State.HELD in states:
+        return f"{begins} I am not sure that it is in {where}. I can see it, and will find out."
+    dues = [each.due_at for each in left if each.due_at and each.due_at > around.now]
+    again = f", and will be tried again at about {_brief(min(dues), around)}" if dues else ""
+    return f"{begins} it is not in {where} yet. It is on its way{again}."
+
+
+def _spoken(time: datetime, around: Circumstances) -> str:
+    """Say a time as one says it: the day of the week, and the date if that is long ago."""
+    local = time.astimezone(wording.zone())
+    date = f" {local.day} {local:%B}" if around.now - time > timedelta(days=6) else ""
+    return f"{local:%A}{date} {local:%H:%M}"
 
 
 def newest(view: EventView) -> list[DeliveryView]:

@@ -35,6 +35,7 @@ SHOWN = 100_000
 LONGEST_SECRET = 1000
 #: What the command line is told to do, and a button does here.
 _COMMAND = "    gofax-relay requests admit"
+_OPTION = "try it with --secret-from ENV", "try it here"
 
 
 def add(console: Blueprint) -> None:
@@ -170,7 +171,7 @@ def _says(found: Request, diagnosis: Diagnosis) -> Sequence[str]:
     """Return what a diagnosis came to, without what the page itself says or does."""
     lines = list(told(found, diagnosis))
     after = lines[lines.index("") + 1 :]
-    return [line for line in after if not line.startswith(_COMMAND)]
+    return [line.replace(*_OPTION) for line in after if not line.startswith(_COMMAND)]
 
 
 def _admit(found: Request) -> ResponseReturnValue:

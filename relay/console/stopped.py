@@ -48,6 +48,7 @@ def add(console: Blueprint) -> None:
         return render_template(
             "stopped.html",
             destinations=largest,
+            held={(each.destination, each.reason) for each in _groups(State.HELD)},
             total=sum(each.number for each in groups),
             acts=[each for each in services().runner.all() if not each.is_over],
             most=sheets.MOST,
@@ -109,13 +110,15 @@ def _act(make: Callable[..., BulkAct], *, title: str) -> ResponseReturnValue:
     )  # fmt: skip
 
 
-def _groups() -> Sequence[ReasonGroup]:
-    found = services()
-    return found.shared.get(
-        "stopped groups",
-        lambda: found.recovery.groups(Filter(states=STOPPED)),
+def _groups(*states: State) -> Sequence[ReasonGroup]:
+    """Return the groups of what stopped, or is in these states, as far as they are asked for."""
+    found, destination = services(), request.args.get("destination")
+    groups = found.shared.get(
+        ("stopped", states),
+        lambda: found.recovery.groups(Filter(states=states or STOPPED)),
         good_for=COUNTED_FOR,
     )
+    return [each for each in groups if not destination or each.destination == destination]
 
 
 def _asked() -> dict[str, str]:
