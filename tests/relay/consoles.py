@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from fakes import failed, finish, take
 from flask import Flask
 from werkzeug.test import TestResponse
@@ -59,6 +60,8 @@ ANN, BEN, CAT, DAN = ("+61400000123", "+61400000124", "+61400000125", "+61400000
 EVE = "+61400000127"
 OUR_NUMBER = "+61700000000"
 
+#: Marks within a line, which part no words.
+_WITHIN = re.compile(r"</?(?:a|b|bdi|code|i|span|time)\b[^>]*>")
 _CSRF = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
@@ -79,6 +82,8 @@ class Page:
         self.status = answer.status_code
         self.headers = answer.headers
         self.html = answer.get_data(as_text=True)
+        #: Where a form goes that says nothing else.
+        self.path = answer.request.full_path
         #: Where it leads, if it is a redirect.
         self.location = answer.headers.get("Location", "")
 
@@ -86,11 +91,12 @@ class Page:
     def text(self) -> str:
         """Return the words of the page, without marks."""
         shown = re.sub(r"<(script|style)\b.*?</\1>", " ", self.html, flags=re.DOTALL)
+        shown = _WITHIN.sub("", shown)
         return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", shown)).split())
 
     @property
     def forms(self) -> Sequence[Form]:
-        reader = _Forms()
+        reader = _Forms(self.path)
         reader.feed(self.html)
         return reader.forms
 
@@ -100,13 +106,19 @@ class Page:
         assert found, f"no button {button!r} among {[each.buttons for each in self.forms]}"
         return found[0]
 
+    def link(self, said: str) -> str:
+        """Return where the link with these words leads; nothing if there is none."""
+        found = re.search(rf'<a [^>]*href="([^"]*)"[^>]*>\s*{re.escape(said)}\s*</a>', self.html)
+        return html.unescape(found[1]) if found else ""
+
     def has_button(self, button: str) -> bool:
         return any(button in each.buttons for each in self.forms)
 
 
 class _Forms(HTMLParser):
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__()
+        self._path = path
         self.forms: list[Form] = []
         self._open: dict[str, Any] | None = None
         self._button: str | None = None
@@ -116,7 +128,7 @@ class _Forms(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         if tag == "form":
-            action, method = given.get("action", ""), given.get("method", "get")
+            action, method = given.get("action", self._path), given.get("method", "get")
             self._open = {"method": method, "action": action, "fields": {}, "buttons": []}
         if self._open is None:
             return
@@ -210,6 +222,11 @@ class Console:
     @property
     def now(self) -> datetime:
         return self.database.clock()
+
+    @property
+    def weekday(self) -> str:
+        """Return today by the clock on the wall there."""
+        return f"{self.now.astimezone(self.config.zone):%A}"
 
     @property
     def nobody(self) -> Visitor:
@@ -340,6 +357,19 @@ def console(folder: Path, database: Database, *, mask: bool = False) -> Iterator
             app=app, config=config, database=database, inbox=inbox, services=services, queue=queue
         )
         services.runner.close(within=10)
+
+
+@contextmanager
+def counted(database: Database) -> Iterator[list[str]]:
+    """Yield the statements that the store is asked meanwhile."""
+    asked: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *rest: Any) -> None:
+        asked.append(statement)
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    yield asked
+    sa.event.remove(database.engine, "before_cursor_execute", note)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
