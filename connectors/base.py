@@ -72,7 +72,8 @@ class Event:
     payload: Mapping[str, Any] = field(default_factory=dict)
     #: What order and threads hang on: customer number and our number.
     conversation: str
-    #: The page of the relay that shows it; None as long as there is none to link to.
+    #: The page of the relay's console that shows it, for colleagues; None if there is none that
+    #: they can reach. A customer is never shown it.
     url: str | None = None
     #: How the text sounds, if the config asks for that; None if it does not, or has no text.
     sentiment: Literal["positive", "neutral", "negative"] | None = None

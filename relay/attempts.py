@@ -29,7 +29,7 @@ def attempt(destination: Destination, claim: Claim) -> Outcome:
     try:
         with destination.metrics.attempting():
             receipt = destination.connector.deliver(
-                claim.event,
+                destination.linked(claim.event),
                 key=claim.key,
                 thread=claim.thread,
                 repeat=claim.tries.repeat,

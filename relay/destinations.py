@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import BaseModel
 
-from connectors.base import Connector
+from connectors.base import Connector, Event
 from connectors.http import Http
 from relay.config.model import Config, DestinationConfig
+from relay.rules.pages import event_page
 from relay.store.values import Connection
 from relay.telling.metrics import DestinationMetrics, Metrics
 
@@ -50,6 +51,14 @@ class Destination:
     connection: Connection | None = None
     #: Where its attempts are counted.
     metrics: DestinationMetrics
+    #: The console's address as people reach it; None: nothing may link to it.
+    console: str | None = None
+
+    def linked(self, event: Event) -> Event:
+        """Return *event* as the connector gets it: with its page, if people can reach that."""
+        if self.console is None:
+            return event
+        return replace(event, url=f"{self.console}{event_page(event.id)}")
 
 
 def find(name: str) -> type[Connector[Any]]:
@@ -117,6 +126,7 @@ def build(config: Config, metrics: Metrics | None = None) -> Mapping[str, Destin
             ),
             connection=_connection(config, settings.connection),
             metrics=metrics.of_destination(name),
+            console=config.admin.url if config.admin else None,
         )
         for name, settings in config.destinations.items()
     }

@@ -15,6 +15,8 @@ from connectors.templates import Template
 PropertyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 RecordId = Annotated[str, Field(pattern=r"^[0-9]+$")]
 Properties = dict[PropertyName, Template]
+#: What the timeline says.
+ENTRY = "{{ title }} · {{ parties }}\n\n{{ text }}{{ '\n\n' ~ url if url }}"
 #: What mends an account that lacks what the options rely on.
 SETUP = "run gofax-relay connectors setup"
 #: Ways to sign in: the options of one of them.
@@ -177,7 +179,7 @@ class HubSpotOptions(Options):
         "who gets tickets and tasks of contacts without an owner.",
     )
     text: Template = Field(
-        default=Template("{{ title }} · {{ parties }}\n\n{{ text }}"),
+        default=Template(ENTRY),
         description="Template of the timeline entry: plain text, whose line breaks are kept.",
     )
     contact: ContactOptions = Field(

@@ -16,6 +16,9 @@ from connectors.testing.findings import Findings, check, kind_of
 from connectors.testing.hooks import Hooks
 from connectors.testing.outcomes import ODD_BODIES, ODD_EVENTS
 
+#: Where colleagues could look at the event; a connector may say so.
+PAGE = "https://relay.example.com/console/events/evt_1"
+
 
 class PreviewChecks(Hooks):
     """Compares a preview with what the system is then asked for."""
@@ -31,7 +34,7 @@ class PreviewChecks(Hooks):
         findings.report()
 
     def _compare(self, findings: Findings, bench: Bench, line: Line) -> None:
-        case = bench.first()
+        case = bench.first(url=PAGE)
         previews = _previewed(line.connector, case)
         if previews is None:
             pytest.skip("not applicable: the connector has no preview")

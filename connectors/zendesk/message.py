@@ -52,9 +52,10 @@ def compose(event: Event, *, key: str, options: ZendeskOptions) -> Message:
     digest = sha256(key.encode("utf-8", "replace")).hexdigest()
     ref = f"gofax-{digest[:12]}"
     subject = " ".join(render(options.subject, event, field="subject", escape=inert).split())
-    # Values are cut one by one: a long one would exceed what a template may render.
-    comment = render(options.comment, event, field="comment", escape=_fitted)
     from_customer = event.type != "SMS_STATUS" and event.sender != event.ours
+    public = options.public and from_customer
+    # Values are cut one by one: a long one would exceed what a template may render.
+    comment = render(options.comment, event, field="comment", escape=_fitted, public=public)
     wish = {"STOP": True, "START": False}.get(event.keyword or "") if from_customer else None
     return Message(
         key=key if PRINTABLE.fullmatch(key) and len(key) <= 255 else digest,

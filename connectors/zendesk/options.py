@@ -14,8 +14,18 @@ from connectors.zendesk.numbers import REGIONS
 #: The ways to sign in, each by the options that it needs.
 WAYS_IN = (("client_id", "client_secret"), ("access_token",), ("email", "api_token"))
 
+
+class CommentTemplate(Template):
+    """A template of a comment; it also knows whether customers may see the comment."""
+
+    extra = ("public",)
+
+
 Id = Annotated[int, Field(ge=1)]
 TagName = Annotated[str, Field(pattern=r"^[^\s,]+$", max_length=255)]
+
+#: Of a comment: the link is for colleagues alone.
+COMMENT = "{{ parties }}\n\n{{ text }}{{ '\n\n' ~ url if url and not public }}"
 
 _KINDS = {str: "text", Template: "text", bool: "switch", int: "number", float: "number"}
 
@@ -69,9 +79,10 @@ class ZendeskOptions(Options):
     subject: Template = Field(
         default=Template("{{ title }}"), description="Template of a new ticket's subject."
     )
-    comment: Template = Field(
-        default=Template("{{ parties }}\n\n{{ text }}"),
-        description="Template of a comment; a short reference follows it.",
+    comment: CommentTemplate = Field(
+        default=CommentTemplate(COMMENT),
+        description="Template of a comment; a short reference follows it. `public` is true where "
+        "customers may see the comment.",
     )
     public: bool = Field(
         default=True,

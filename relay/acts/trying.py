@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -62,7 +62,9 @@ def send_test(
     event = sent(customer=customer, ours=ours, endpoint=endpoint, now=now, by=f"{who} at {shown}")
     built = destinations.build(config)
     try:
-        outcome = attempts.attempt(built[name], _claim(event, built[name]))
+        # It is kept nowhere, so no page shows it.
+        destination = replace(built[name], console=None)
+        outcome = attempts.attempt(destination, _claim(event, destination))
     finally:
         for each in built.values():
             each.connector.close()

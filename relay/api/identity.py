@@ -66,14 +66,16 @@ def acting(why: str | None = None) -> Act:
 def origin() -> str:
     """Return the address from which this request comes.
 
-    A proxy on this machine says it by ``X-Forwarded-For``, whose last entry is the proxy's own
-    word; it is believed only for the address that ``admin.url`` names.
+    A proxy on this machine, or any if the config says that there are some, says it by
+    ``X-Forwarded-For``, whose last entry is the proxy's own word; it is believed only where
+    ``admin.url`` names a site of its own.
     """
     remote = request.remote_addr or "unknown"
-    admin = services().config.admin
-    url = admin.url if admin else None
+    config = services().config
+    url = config.admin.url if config.admin else None
     given = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    if url is None or not given or not _is_loopback(remote):
+    is_proxy = _is_loopback(remote) or config.server.trusted_proxies > 0
+    if url is None or not given or not is_proxy:
         return remote
     try:
         return str(ipaddress.ip_address(given))

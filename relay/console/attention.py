@@ -11,12 +11,13 @@ from flask.typing import ResponseReturnValue
 
 from relay.api.identity import acting
 from relay.api.services import services
-from relay.console.advice import ADVICE, title
 from relay.console.chart import Chart, chart
 from relay.console.destinations import views
 from relay.console.pages import needs
 from relay.console.wording import count
 from relay.rules.access import Scope
+from relay.rules.advice import ADVICE, title
+from relay.rules.pages import problem_page
 from relay.rules.problems import Kind, Problem
 from relay.store.traffic import Traffic
 from relay.store.waiting import Waiting, waiting
@@ -82,7 +83,7 @@ def _shown(problem: Problem, lanes: Mapping[str, Waiting]) -> dict[str, Any]:
         "title": title(problem.kind, problem.subject),
         "advice": advice,
         "button": advice.button.format(problem.subject),
-        "target": _target(problem),
+        "target": problem_page(problem.kind, problem.subject) if advice.page else None,
         "waiting": _customers(problem, lanes.get(problem.subject)),
     }
 
@@ -94,19 +95,6 @@ def _customers(problem: Problem, lanes: Waiting | None) -> str:
     found = lanes.stopped if problem.kind in (Kind.DEAD, Kind.HELD) else lanes.unfinished
     least = "at least " if found.more else ""
     return f"{least}{count(found.number, 'customer', 'customers')}" if found.number else ""
-
-
-def _target(problem: Problem) -> str | None:
-    match ADVICE[problem.kind].page:
-        case "destination":
-            return url_for("console.destination", name=problem.subject)
-        case "stopped":
-            return url_for("console.stopped", destination=problem.subject)
-        case "requests":
-            return url_for("console.requests", standing="refused")
-        case "settings":
-            return url_for("console.settings")
-    return None
 
 
 def _chart(span: str) -> Chart:

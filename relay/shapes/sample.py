@@ -249,7 +249,7 @@ def _shown(destination: Destination, sample: Sample) -> Shown:
     name, kind = destination.name, destination.settings.connector
     try:
         key = delivery_key(sample.key, name)
-        previews = destination.connector.preview(sample.event, key=key)
+        previews = destination.connector.preview(destination.linked(sample.event), key=key)
     except DeliveryError as error:
         return Shown(destination=name, connector=kind, refused=str(error))
     except Exception as error:  # whatever somebody else's connector does

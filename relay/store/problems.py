@@ -38,6 +38,8 @@ class Alert:
     channel: str
     change: Change
     kind: Kind
+    #: What the problem is about, such as a destination.
+    subject: str
     level: Level
     said: str
     at: datetime
@@ -103,7 +105,7 @@ class Problems:
 
         One whose claim ran out may have been sent by a node that died.
         """
-        line = sa.select(_alerts, _p.kind).join(_problems, _p.id == _a.problem_id)
+        line = sa.select(_alerts, _p.kind, _p.subject).join(_problems, _p.id == _a.problem_id)
         line = line.where(schema.UNSENT, _a.channel == channel).order_by(_a.seq).limit(TOGETHER)
         with self._database.reading() as db:
             if not db.execute(line).first():
@@ -209,6 +211,7 @@ def _alert(row: sa.RowMapping) -> Alert:
         channel=row["channel"],
         change=row["change"],
         kind=Kind(row["kind"]),
+        subject=row["subject"],
         level=row["level"],
         said=row["said"],
         at=row["at"],

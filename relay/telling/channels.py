@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from relay.config.model import AlertChannel, Config
+from relay.rules.pages import problem_page
 from relay.store.problems import Alert
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ DEADLINE = 45.0
 _TYPES = {"resolved": "success", "error": "failure", "warning": "warning"}
 
 
-def message_of(alert: Alert) -> Message:
-    """Return *alert* as people read it."""
+def message_of(alert: Alert, *, console: str | None = None) -> Message:
+    """Return *alert* as people read it; *console*: its address, if people can reach it."""
     lines = [alert.said, f"{alert.change} {alert.at:%Y-%m-%d %H:%M:%SZ}, told by {_host()}"]
     if alert.repeat:
         lines.append("This may be a repetition: nobody knows whether it was sent before.")
     if alert.change == "resolved":
         lines[0] = f"This is over: {alert.said}"
+    if console is not None:
+        lines.append(f"{console}{problem_page(alert.kind, alert.subject)}")
     return {
         "number": alert.seq,
         "title": f"gofax-relay: {alert.kind.replace('_', ' ')}: {alert.change}",

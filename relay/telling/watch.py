@@ -121,9 +121,10 @@ class Watch:
         ]
 
     def _send(self) -> None:
+        console = self._config.admin.url if self._config.admin else None
         for channel in self._config.alerts:
             while claimed := self._problems.claim(channel.name, node=self._node):
-                messages = [channels.message_of(each) for each in claimed]
+                messages = [channels.message_of(each, console=console) for each in claimed]
                 results = channels.send(self._config, channel, messages)
                 self._problems.record(claimed, results)
                 for seq, reason in results.items():

@@ -11,8 +11,8 @@ import consoles
 import pytest
 from consoles import ANN, HOSTILE, Console, Filled
 
-from relay.console.advice import ADVICE
 from relay.rules.access import Role
+from relay.rules.advice import ADVICE
 from relay.rules.problems import Finding, Kind
 from relay.store import Database
 from relay.store.traffic import Traffic

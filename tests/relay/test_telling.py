@@ -32,6 +32,7 @@ ALERT = Alert(
     channel="json-1",
     change="opened",
     kind=Kind.NO_WORKER,
+    subject="",
     level="error",
     said="no worker is running",
     at=datetime(2026, 11, 24, 12, tzinfo=UTC),

@@ -1,0 +1,30 @@
+"""The console's pages as others link to them: tickets, cards, mails, alerts. Pure."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+from relay.rules.advice import ADVICE
+from relay.rules.problems import Kind
+
+#: Where the console begins, below its address.
+CONSOLE = "/console"
+
+
+def event_page(id: str) -> str:
+    """Return the path of the page that shows an event."""
+    return f"{CONSOLE}/events/{quote(id, safe='')}"
+
+
+def problem_page(kind: Kind, subject: str) -> str:
+    """Return the path of the page where a problem is mended, or else the start page."""
+    match ADVICE[kind].page:
+        case "destination" if subject:
+            return f"{CONSOLE}/destinations/{quote(subject, safe='')}"
+        case "stopped":
+            return f"{CONSOLE}/stopped?{urlencode({'destination': subject})}"
+        case "requests":
+            return f"{CONSOLE}/requests?standing=refused"
+        case "settings":
+            return f"{CONSOLE}/settings"
+    return f"{CONSOLE}/"
