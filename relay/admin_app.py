@@ -19,7 +19,9 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from relay.api import views as api
 from relay.api.blueprint import PREFIX, SECURITY
+from relay.api.description import complete
 from relay.api.problem import Fault, Problem, of_validation
+from relay.api.reading import Json
 from relay.api.services import Services, install
 from relay.config.model import Admin
 from relay.console import sign_in
@@ -70,6 +72,7 @@ def create_admin_app(admin: Admin, services: Services, *, scrape: Callable[[], b
         WTF_CSRF_CHECK_DEFAULT=True,
     )
     app.session_interface = sign_in.Sessions()
+    app.json = Json(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     with app.app_context():
         install(services)
@@ -97,6 +100,7 @@ def create_admin_app(admin: Admin, services: Services, *, scrape: Callable[[], b
         return Response(scrape(), content_type=CONTENT_TYPE)
 
     _handle_errors(app)
+    complete(app)
     return app
 
 

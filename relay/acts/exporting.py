@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from pydantic import JsonValue
 from typing_extensions import TypedDict
 
 from relay.acts.person import Person
@@ -12,7 +9,7 @@ from relay.config.model import Config
 from relay.rules import text
 from relay.rules.mentions import Mentions
 from relay.shapes.actions import EntryJson, entry_json
-from relay.shapes.explanation import Circumstances, ExplanationJson, explanation_json
+from relay.shapes.explanation import Circumstances, WholeEventJson, whole_event_json
 from relay.shapes.requests import RequestJson, request_json
 from relay.shapes.times import full_time, iso
 from relay.shapes.words import count
@@ -23,20 +20,12 @@ from relay.store.search import Filter
 from relay.store.values import EventView
 
 
-class ExportedEventJson(ExplanationJson):
-    """An event with all that belongs to it, and what GoFax sent."""
-
-    customer: str | None
-    direction: str | None
-    payload: JsonValue
-
-
 class ExportJson(TypedDict):
     """Everything that the store has of one customer."""
 
     customer: str
     exported_at: str
-    events: list[ExportedEventJson]
+    events: list[WholeEventJson]
     #: Requests that were refused and mention the customer.
     refused_requests: list[RequestJson]
     #: What people wrote that mentions the customer.
@@ -52,7 +41,7 @@ def export(config: Config, database: Database, number: str, person: Person) -> E
     around = Circumstances.of(
         config, queries, now=now, show_time=lambda time: full_time(time, zone=config.zone)
     )
-    events = [_event_json(view, around) for view in _views(queries, number)]
+    events = [whole_event_json(view, around) for view in _views(queries, number)]
     mentioned = Mentioned(
         database, Mentions(number, {each["body"] for each in events if each["body"]})
     )
@@ -76,13 +65,3 @@ def _views(queries: Queries, number: str) -> list[EventView]:
     wanted = Filter(customer=number, ending=text.ending(number))
     views = (queries.event(view.event.id) for view in queries.events(wanted))
     return [view for view in views if view is not None]
-
-
-def _event_json(view: EventView, around: Circumstances) -> ExportedEventJson:
-    event = view.event
-    return {
-        **explanation_json(view, around),
-        "customer": event.customer,
-        "direction": event.direction,
-        "payload": cast(JsonValue, dict(event.payload)),
-    }

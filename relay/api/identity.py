@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from flask import g, request
+from flask import current_app, g, request
 
 from relay.acts.person import Person
 from relay.api.problem import Fault
@@ -15,8 +14,7 @@ from relay.api.services import services
 from relay.rules.access import Identity, Scope
 from relay.store.recover import Act
 
-P = ParamSpec("P")
-R = TypeVar("R")
+View = TypeVar("View", bound=Callable[..., Any])
 
 #: The key of the WSGI environment under which the console says for whom it asks. No header of a
 #: request can become it: those begin with HTTP_.
@@ -24,26 +22,27 @@ SPOKEN_FOR = "gofax_relay.identity"
 _REALM = 'Bearer realm="gofax-relay"'
 
 
-def needs(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def needs(scope: Scope) -> Callable[[View], View]:
     """Return a decorator for views of the API that only *scope* may use."""
 
-    def decorate(view: Callable[P, R]) -> Callable[P, R]:
-        @wraps(view)
-        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-            if not asking().may(scope):
-                raise Fault(403, f"this needs the scope {scope}")
-            return view(*args, **kwargs)
-
-        checked.needed_scope = scope  # type: ignore[attr-defined]  # the table of access reads it
-        return checked
+    def decorate(view: View) -> View:
+        view.needed_scope = scope  # type: ignore[attr-defined]  # authenticate reads it
+        return view
 
     return decorate
 
 
 def authenticate() -> None:
-    """Find out who asks the API, before any view of it. Raises :class:`Fault`."""
+    """Find out who asks the API, and whether they may, before any view of it.
+
+    Raises :class:`Fault`. A view that does not say what it needs answers nobody.
+    """
     spoken_for = request.environ.get(SPOKEN_FOR)
     g.identity = spoken_for if isinstance(spoken_for, Identity) else _bearer()
+    view = current_app.view_functions[request.endpoint or ""]
+    scope: Scope | None = getattr(view, "needed_scope", None)
+    if scope is None or not asking().may(scope):
+        raise Fault(403, f"this needs the scope {scope}")
 
 
 def asking() -> Identity:

@@ -6,9 +6,31 @@ from collections.abc import Sequence
 
 from flask_openapi3.blueprint import APIBlueprint
 
-from relay.api import problems
+from relay.api import (
+    acts,
+    customers,
+    deliveries,
+    destinations,
+    events,
+    people,
+    problems,
+    requests,
+    routes,
+    settings,
+)
 
 
 def blueprints() -> Sequence[APIBlueprint]:
     """Make the blueprints of one application."""
-    return [problems.blueprint()]
+    return [
+        events.blueprint(),
+        deliveries.blueprint(),
+        acts.blueprint(),
+        requests.blueprint(),
+        destinations.blueprint(),
+        problems.blueprint(),
+        routes.blueprint(),
+        settings.blueprint(),
+        people.blueprint(),
+        customers.blueprint(),
+    ]

@@ -6,6 +6,7 @@ from typing_extensions import TypedDict
 
 from relay.acts.bulk import BulkAct
 from relay.shapes.times import iso
+from relay.store.undo import ActNoted
 
 
 class BulkActJson(TypedDict):
@@ -15,7 +16,7 @@ class BulkActJson(TypedDict):
     verb: str
     who: str
     why: str | None
-    origin: str
+    origin: str | None
     stage: str
     total: int
     seen: int
@@ -43,4 +44,23 @@ def bulk_act_json(act: BulkAct) -> BulkActJson:
         "fault": progress.fault,
         "began_at": iso(progress.began_at),
         "ended_at": iso(progress.ended_at),
+    }
+
+
+def noted_act_json(name: str, noted: ActNoted) -> BulkActJson:
+    """Return an act that is over, by what the audit log has of it."""
+    return {
+        "act": name,
+        "verb": noted.what,
+        "who": noted.who,
+        "why": noted.why,
+        "origin": noted.origin,
+        "stage": "finished",
+        "total": noted.number,
+        "seen": noted.number,
+        "done": noted.number,
+        "left": {},
+        "fault": None,
+        "began_at": iso(noted.began_at),
+        "ended_at": iso(noted.ended_at),
     }

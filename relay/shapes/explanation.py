@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
+from pydantic import JsonValue
 from typing_extensions import TypedDict
 
 from connectors.base import Event
@@ -88,6 +89,14 @@ class ExplanationJson(EventFields):
     actions: list[ActionJson]
 
 
+class WholeEventJson(ExplanationJson):
+    """An event with all that belongs to it, and what GoFax sent."""
+
+    customer: str | None
+    direction: str | None
+    payload: JsonValue
+
+
 class PurgedJson(TypedDict):
     """What is known about a removed event."""
 
@@ -143,6 +152,17 @@ def explanation_json(
         "contradicts": view.contradicts,
         "contradicted_by": list(view.contradicted_by),
         "actions": [action_json(action) for action in view.actions],
+    }
+
+
+def whole_event_json(view: EventView, around: Circumstances) -> WholeEventJson:
+    """Return everything that is known about an event, and what GoFax sent."""
+    event = view.event
+    return {
+        **explanation_json(view, around),
+        "customer": event.customer,
+        "direction": event.direction,
+        "payload": cast(JsonValue, dict(event.payload)),
     }
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from os.path import commonprefix
 from typing import Literal
 
 Prefix = Literal["act", "bak", "dlv", "evt", "prb", "req", "tok"]
+
+#: The first digit of the time keeps it within what a date can be.
+_ID = re.compile("[a-z]{3}_(0[0-9a-f]{11})[0-9a-f]{12}")
 
 #: Characters of a short id: the prefix and the whole time. What comes later begins with another
 #: time, so that a short id does not become ambiguous.
@@ -22,6 +27,12 @@ def new_id(prefix: Prefix) -> str:
     no system call, at which 32 threads would queue for the interpreter.
     """
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{random.getrandbits(48):012x}"
+
+
+def time_of(id_: str) -> datetime | None:
+    """Return when an id was made; None: it is no id of ours."""
+    found = _ID.fullmatch(id_)
+    return found and datetime.fromtimestamp(int(found[1], 16) / 1000, UTC)
 
 
 def shortened(id_: str, neighbours: Iterable[str]) -> str:

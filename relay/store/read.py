@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from relay.rules.health import Pause
 from relay.store import candidates, schema, search, views
 from relay.store.candidates import Tell
 from relay.store.database import Database
+from relay.store.ids import time_of
 from relay.store.search import Filter
 from relay.store.values import (
     EventView,
@@ -33,6 +34,9 @@ _PAGE = 200
 _SAID = "said"
 #: How many more events than were asked for are looked at together: some may not match.
 _SPARE = 5
+
+#: How far a request's own time and that of its id may be apart.
+_ABOUT = timedelta(seconds=30)
 
 #: Matches everything.
 ALL = Filter()
@@ -134,6 +138,23 @@ class Queries:
                 if len(found) == limit:
                     break
         return found
+
+    def request(self, id_: str) -> Request | None:
+        """Return the request *id_*, whether or not it brought an event."""
+        with self._database.reading() as db:
+            others = sa.select(schema.requests).where(schema.requests.c.id == id_).limit(1)
+            row = db.execute(others).mappings().first()
+            if row is not None:
+                return load_request(row)
+            made_at = time_of(id_)
+            if made_at is None:
+                return None
+            # Ids of requests that brought events have no index, and need none: they say when.
+            c = schema.events.c
+            about = c.received_at.between(made_at - _ABOUT, made_at + _ABOUT)
+            brought = views.select_brought().where(about, c.request_id == id_).limit(1)
+            row = db.execute(brought).mappings().first()
+            return None if row is None else request_of(row)
 
     def requests(self, wanted: Filter = ALL, *, limit: int | None = None) -> Iterator[Request]:
         """Yield the newest *limit* requests (all, if None) that *wanted* matches, oldest first.

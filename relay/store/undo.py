@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -16,6 +17,20 @@ from relay.store.search import Unknown
 
 _deliveries, _lanes = schema.deliveries, schema.lanes
 _d, _a = schema.deliveries.c, schema.actions.c
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActNoted:
+    """What the audit log has of one act."""
+
+    what: str
+    who: str
+    why: str | None
+    origin: str | None
+    #: How many things were done, and when the first and the last of them was.
+    number: int
+    began_at: datetime
+    ended_at: datetime
 
 
 class Acts:
@@ -32,6 +47,25 @@ class Acts:
         if not known:
             raise Unknown(f'no act "{act}"')
         return int(changed)
+
+    def noted(self, act: str) -> ActNoted:
+        """Return what was noted of an act. Raises :class:`Unknown` without such an act."""
+        of_act = sa.select(schema.actions).where(_a.act == act)
+        with self._database.reading() as db:
+            number = db.scalar(sa.select(sa.func.count()).where(_a.act == act)) or 0
+            first = db.execute(of_act.order_by(_a.seq).limit(1)).mappings().first()
+            last = db.execute(of_act.order_by(_a.seq.desc()).limit(1)).mappings().first()
+        if first is None or last is None:
+            raise Unknown(f'no act "{act}"')
+        return ActNoted(
+            what=first["what"],
+            who=first["who"],
+            why=first["why"],
+            origin=first["origin"],
+            number=number,
+            began_at=first["at"],
+            ended_at=last["at"],
+        )
 
     def pages(self, act: str, *, size: int) -> Iterator[Sequence[tuple[FoundDelivery, Before]]]:
         """Yield the deliveries as they are now and were before, newest change first."""

@@ -1,0 +1,76 @@
+"""With ``admin.mask``, who may only look sees no number and no text, in no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import apis
+import consoles
+import pytest
+from apis import Api, Program
+
+from relay.store import Database
+
+WHO = [consoles.ANN, consoles.BEN, consoles.CAT, consoles.DAN, consoles.EVE]
+SAID = ["order 4711", "quote", "Where are you", "let me in", "URGENT call", "Hello?"]
+
+
+@pytest.fixture
+def api(tmp_path: Path, database: Database) -> Iterator[Api]:
+    with apis.api(tmp_path, database, mask=True) as made:
+        yield made
+
+
+def looks(api: Api, program: Program) -> Iterator[str]:
+    """Yield the text of everything that a reader can look at."""
+    ids = [each["id"] for each in program.get("/events").items]
+    paths = ["/events", "/requests", "/deliveries", "/deliveries/groups", "/problems"]
+    paths += [f"/events/{each}" for each in ids]
+    paths += [
+        f"/requests/{each['id']}" for each in program.get("/requests", standing="refused").items
+    ]
+    paths += [f"/deliveries/{each['id']}" for each in program.get("/deliveries").items]
+    paths += [f"/conversations/{each}" for each in WHO]
+    for path in paths:
+        answer = program.get(path)
+        assert answer.status == 200, path
+        yield str(answer.json)
+    for name in (api.filled.arrived, api.filled.signed):
+        answer = program.post("/routes/try", event=name)
+        assert answer.status == 200
+        yield str(answer.json)
+
+
+def test_no_answer_to_a_reader_has_a_number_or_a_text(api: Api) -> None:
+    for text in looks(api, api.reader):
+        assert [each for each in [*WHO, *SAID] if each.removeprefix("+61") in text] == []
+
+
+def test_who_may_act_sees_them(api: Api) -> None:
+    seen = " ".join(looks(api, api.operator))
+
+    assert [each for each in [*WHO, *SAID] if each not in seen] == []
+
+
+def test_several_customers_are_named_by_their_last_digits(api: Api) -> None:
+    api.console.sms("m-other", customer="+61411000124")
+
+    answer = api.reader.get("/conversations/000124")
+
+    assert answer.status == 409
+    assert "…124" in answer.json["detail"] and "+61" not in answer.json["detail"]
+
+
+def test_one_is_read_after_all_and_the_audit_log_says_why(api: Api) -> None:
+    path = f"/events/{api.filled.dead}/unmask"
+    assert api.reader.post(path).fields == ["why"]
+
+    answer = api.reader.post(path, why="the customer is on the phone")
+
+    assert answer.json["body"] == "My order 4711 is broken"
+    assert answer.json["customer"] == consoles.BEN
+    entry = api.last_action()
+    assert (entry["what"], entry["event_id"]) == ("unmask", api.filled.dead)
+    assert (entry["who"], entry["why"]) == ("token read", "the customer is on the phone")
+    assert api.reader.get(f"/events/{api.filled.dead}").json["body"] == "…"
