@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": "demo",
     "serve": "serve", "web": "serve", "work": "serve", "reload": "serve", "sandbox": "serve",
     "check": "check",
+    "secrets": "secrets",
     "connectors": "connectors",
     "events": "inspect", "explain": "inspect", "conversation": "inspect", "nodes": "inspect",
     "requests": "requests",

@@ -18,7 +18,7 @@ from relay.rules.probe import Probe
 from relay.rules.routing import Route
 from relay.rules.scheme import Header, Scheme
 from relay.rules.sentiment import Judge
-from relay.rules.signature import Verification
+from relay.rules.signature import SigningKey, Verification
 from relay.rules.tests import EventPattern, is_test
 from relay.store.ids import new_id
 from relay.store.refused import NEVER_ADMITTED
@@ -42,8 +42,8 @@ class Intake:
     hours: Hours | None
     #: What is a test.
     tests: Sequence[EventPattern]
-    #: Secrets as bytes; none: the endpoint takes what is not signed.
-    keys: Sequence[bytes]
+    #: None: the endpoint takes what is not signed.
+    keys: Sequence[SigningKey]
     #: The version of the config.
     config: str | None = None
 
@@ -65,20 +65,25 @@ class Intake:
     def names(self) -> set[str]:
         return {self.endpoint.name, self.endpoint.path}
 
-    def verify(self, header: Header, raw: bytes, *, now: datetime | None) -> Verification:
+    def verify(
+        self, header: Header, raw: bytes, *, now: datetime, any_age: bool = False
+    ) -> Verification:
         """Return why *raw* is genuine, and by which secret. Raises :class:`NotGenuine`.
 
-        *now*: when the age of a signed time is counted from; None: any age will do.
+        *any_age*: a signed time may be long ago.
         """
-        found = self.scheme.verify(header, raw, self.keys)
-        if not found.good:
-            raise NotGenuine(f"signature {found.reason}")
-        if now is not None:
+        holding = [each for each in self.keys if each.holds(now)]
+        found = self.scheme.verify(header, raw, [each.key for each in holding])
+        if found.secret is None:
+            ended = [each for each in self.keys if each not in holding]
+            raise NotGenuine(f"signature {self._ended(header, raw, ended) or found.reason}")
+        if not any_age:
             self._check_age(header, now)
-        return replace(found, reason=f"signature {found.reason}")
+        position = self.keys.index(holding[found.secret])
+        return replace(found, secret=position, reason=f"signature matches secret {position + 1}")
 
     def probe(
-        self, header: Header, raw: bytes, *, otherwise: Callable[[], bytes]
+        self, header: Header, raw: bytes, *, now: datetime, otherwise: Callable[[], bytes]
     ) -> tuple[Probe, str] | None:
         """Return the probe that *raw* is, and why it is genuine; None if it is none.
 
@@ -89,7 +94,9 @@ class Intake:
         claimed = probe.read(raw, format=self.endpoint.format)
         if claimed is None:
             return None
-        secrets = self.keys or [otherwise()]
+        secrets = [each.key for each in self.keys if each.holds(now)]
+        if not self.keys:
+            secrets = [otherwise()]
         found = self.scheme.verify(header, raw, [probe.key(secret) for secret in secrets])
         if found.good:
             return claimed, f"signature {found.reason}" if self.keys else "signed by this store"
@@ -139,6 +146,19 @@ class Intake:
             on_duplicate=endpoint.on_duplicate,
             admission=admission,
             config=self.config,
+        )
+
+    def _ended(self, header: Header, raw: bytes, keys: Sequence[SigningKey]) -> str:
+        """Say which of *keys*, whose time is over, signed this; nothing if none did."""
+        if not keys:
+            return ""
+        found = self.scheme.verify(header, raw, [each.key for each in keys])
+        if found.secret is None:
+            return ""
+        used = keys[found.secret]
+        return (
+            f"matches secret {self.keys.index(used) + 1}, "
+            f"which was accepted until {used.not_after} (UTC)"
         )
 
     def _check_age(self, header: Header, now: datetime) -> None:
@@ -201,11 +221,12 @@ def examine(
     request: Request,
     intakes: Sequence[Intake],
     *,
+    now: datetime,
     who: str,
     why: str | None,
     origin: str = COMMAND_LINE,
 ) -> Examined:
-    """Verify a refused request with today's secrets and settings, whatever its age.
+    """Verify a refused request with the secrets and settings of *now*, whatever its age.
 
     A call to an unknown path is tried at every endpoint, the one that was probably meant first.
     """
@@ -213,7 +234,7 @@ def examine(
     admission = Admission(who=who, why=why, was=_was(request), origin=origin)
     for intake in _candidates(request, intakes):
         try:
-            return _verified(request, intake, admission)
+            return _verified(request, intake, admission, now=now)
         except (NotGenuine, Unreadable) as error:
             tried = tried or f"{intake.endpoint.name}: {error}"
     return Examined(request=request, reason=tried or f"there is no endpoint {request.endpoint}")
@@ -245,11 +266,15 @@ def trusted(
         return Examined(request=request, reason=str(error))
 
 
-def _verified(request: Request, intake: Intake, admission: Admission) -> Examined:
+def _verified(
+    request: Request, intake: Intake, admission: Admission, *, now: datetime
+) -> Examined:
     if not intake.keys:
         raise NotGenuine("this endpoint asks for no signature, so none can prove it genuine")
     header = request.headers.get
-    verified = intake.verify(lambda name: header(name.lower()), request.body or b"", now=None)
+    verified = intake.verify(
+        lambda name: header(name.lower()), request.body or b"", now=now, any_age=True
+    )
     return _examined(request, intake, admission, reason=verified.reason)
 
 

@@ -314,14 +314,17 @@ class Receiver:
             found = self.intake.verify(call.header, raw, now=now)
         except NotGenuine as error:
             raise Refusal(401, str(error)) from error
-        if found.secret:
-            self.old_secrets.note(self.endpoint.name, self.intake.keys[found.secret])
+        used = self.intake.keys[found.secret or 0]
+        if found.secret or used.ends_soon(now):
+            self.old_secrets.note(self.endpoint.name, used.key)
         return found.reason
 
     def _probe(self, call: Call, raw: bytes, *, now: datetime) -> tuple[Probe, str] | None:
         """Return the probe of ours that *raw* is, with the reason; None if it is none."""
         try:
-            found = self.intake.probe(call.header, raw, otherwise=lambda: self.inbox.secret)
+            found = self.intake.probe(
+                call.header, raw, now=now, otherwise=lambda: self.inbox.secret
+            )
             if found is not None:
                 self.probes.take(found[0], now=now)
         except NotGenuine as error:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from relay import destinations
 from relay.acts.person import Person
+from relay.clock import wall
 from relay.config.model import Config
 from relay.intake import Examined, Intake, examine, trusted
 from relay.rules import diagnose as diagnosing
@@ -78,13 +79,13 @@ def examined(
 
     Raises :class:`~relay.store.search.Unknown` if one of *ids* is.
     """
-    intakes = intakes_of(config)
+    intakes, now = intakes_of(config), wall()
     known = [named(store, each).id for each in ids]
     wanted = sorted(
         store.admissible(ids=known, since=since, until=until), key=lambda request: request.at
     )
     return [
-        examine(each, intakes, who=person.who, why=person.why, origin=person.origin)
+        examine(each, intakes, now=now, who=person.who, why=person.why, origin=person.origin)
         for each in wanted
     ]
 
@@ -140,7 +141,7 @@ def intakes_of(config: Config) -> Sequence[Intake]:
 
 def _secrets(config: Config) -> Iterator[Secret]:
     for endpoint in config.endpoints:
-        for number, secret in enumerate(endpoint.signing_secrets, 1):
+        for number, each in enumerate(endpoint.secrets, 1):
             yield Secret(
-                name=f"secret {number} of {endpoint.name}", text=secret.get_secret_value()
+                name=f"secret {number} of {endpoint.name}", text=each.secret.get_secret_value()
             )

@@ -8,6 +8,7 @@ import sys
 import click
 
 from relay import destinations
+from relay.clock import wall
 from relay.commands import sample as samples
 from relay.commands.options import FAILED, USAGE, existing, loaded_option
 from relay.commands.output import all_say, print_json
@@ -93,7 +94,7 @@ def check(
     print_lines(plan(config).splitlines())
     print_lines(
         f"warning: {document.path}:{warning.line}: {warning}"
-        for warning in warnings(config, document)
+        for warning in warnings(config, document, now=wall())
     )
     if live and not all_say(destinations.build(config), lambda connector: connector.check()):
         sys.exit(FAILED)
@@ -128,7 +129,9 @@ def plan(config: Config) -> str:
     if config.engine.celery:
         broker = config.engine.celery.broker.get_secret_value()
         lines.insert(1, f"engine celery, told by {without_password(broker)}")
-    lines += [f"endpoint {each.path}: {each.guard}" for each in config.endpoints]
+    for each in config.endpoints:
+        lines.append(f"endpoint {each.path}: {each.guard}")
+        lines += [f"  {said}" for said in each.fingerprints]
     for name, destination in config.destinations.items():
         pace = f", at most {destination.limit}" if destination.limit else ""
         if destination.connection:

@@ -110,9 +110,9 @@ def _said(shown: Certificate, *, now: datetime) -> str:
 
 def _tried(endpoint: Endpoint, place: Place, address: str, database: Database) -> _Tried:
     one = Probe(id=new_id("req"), at=database.clock())
-    keys = endpoint.signing_keys or (store_secret(database),)
     scheme = endpoint.signature.scheme
-    sent = probe.made(one, scheme=scheme, secret=keys[0], format=endpoint.format)
+    secret = _secret(endpoint, database, now=one.at)
+    sent = probe.made(one, scheme=scheme, secret=secret, format=endpoint.format)
     connection = public.connect(place, [address])
     if place.is_encrypted:
         connection = public.encrypt(place, connection)
@@ -121,6 +121,14 @@ def _tried(endpoint: Endpoint, place: Place, address: str, database: Database) -
         answer = public.post(place, connection, endpoint.path, headers=headers, body=sent.body)
     arrived = _arrived(Queries(database), one.id)
     return _Tried(endpoint=endpoint, sent=sent, id=one.id, answer=answer, arrived=arrived)
+
+
+def _secret(endpoint: Endpoint, database: Database, *, now: datetime) -> bytes:
+    """Return the first secret that *endpoint* accepts now, or any if it accepts none."""
+    keys = endpoint.signing_keys
+    if not keys:
+        return store_secret(database)
+    return next((each for each in keys if each.holds(now)), keys[0]).key
 
 
 def _basic_auth(endpoint: Endpoint) -> Mapping[str, str]:

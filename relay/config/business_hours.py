@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, tzinfo
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from relay.config.section import Section
+from relay.config.section import Date, Section
 from relay.rules import hours
 from relay.rules.hours import DAYS_PATTERN, HOURS_PATTERN, Hours
 
@@ -44,15 +44,6 @@ def _span(written: str) -> str:
     return written
 
 
-def _date(given: object) -> date:
-    if isinstance(given, date) and not isinstance(given, datetime):
-        return given
-    try:
-        return date.fromisoformat(given if isinstance(given, str) else "")
-    except ValueError:
-        raise ValueError("write a date such as 2026-12-25") from None
-
-
 Days = Annotated[str, AfterValidator(_days), Field(json_schema_extra={"pattern": DAYS_PATTERN})]
 DayHours = Annotated[
     str, AfterValidator(_span), Field(json_schema_extra={"pattern": HOURS_PATTERN})
@@ -78,9 +69,7 @@ class BusinessHours(Section):
         description="Hours by days, such as mon-fri; a day that is not here is closed",
         json_schema_extra={"additionalProperties": False},
     )
-    holidays: tuple[Annotated[date, BeforeValidator(_date)], ...] = Field(
-        (), description="Dates on which no hours begin"
-    )
+    holidays: tuple[Date, ...] = Field((), description="Dates on which no hours begin")
 
     @field_validator("days")
     @classmethod

@@ -26,6 +26,10 @@ _NAMES = re.compile(r"(alias|anchor|tag|tag handle) ['\"].*", re.DOTALL)
 VARIABLE, FILE = "GOFAX_RELAY_CONFIG", "config.yaml"
 
 
+#: The variable in which systemd names the folder of a service's credentials.
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+
+
 def config_path() -> Path:
     """Return the path of the config from the environment."""
     return Path(os.environ.get(VARIABLE) or FILE)
@@ -112,7 +116,7 @@ def read(
     environ: Mapping[str, str] | None = None,
     may_lack: Callable[[Where], bool] = lambda where: False,
 ) -> Document:
-    """Read *path* with ``${NAME}``, ``${NAME:-default}`` and ``file:`` references filled in.
+    """Read *path* with references filled in: ``${NAME}``, ``file:`` and ``credential:``.
 
     A place that *may_lack* its value gets a random one if what it refers to is missing. Raises
     :class:`ConfigError` if the file is missing or is not YAML.
@@ -133,16 +137,15 @@ def read(
 
 
 def secret_from(reference: str) -> str:
-    """Return what the environment variable *reference* holds, or the file of ``file:PATH``.
+    """Return what the variable *reference* holds, or that of ``file:PATH``, ``credential:NAME``.
 
-    Raises ValueError if there is no such variable or file.
+    Raises ValueError if there is no such variable, file or credential.
     """
     if reference.startswith("file:"):
-        path = Path(reference.removeprefix("file:"))
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, ValueError) as error:
-            raise ValueError(f"file {path} cannot be read: {_reason(error)}") from error
+        return _read("file", Path(reference.removeprefix("file:")))
+    if reference.startswith("credential:"):
+        name = reference.removeprefix("credential:")
+        return _read("credential", _credential(name, os.environ))
     value = os.environ.get(reference)
     if not value:
         state = "not set" if value is None else "set but empty"
@@ -163,6 +166,27 @@ def _text(path: Path) -> str:
         hint = "; config.example.yaml shows one" if isinstance(error, FileNotFoundError) else ""
         fault = Fault(1, (), f"cannot be read: {_reason(error)}{hint}")
         raise ConfigError(path, [fault]) from error
+
+
+def _credential(name: str, environ: Mapping[str, str]) -> Path:
+    """Return the file of a credential. Raises ValueError if there can be none."""
+    if name in ("", ".", "..") or "/" in name:
+        raise ValueError("write credential:NAME, with the name that the unit gives it")
+    folder = environ.get(CREDENTIALS)
+    if not folder:
+        raise ValueError(
+            f"credential {name} is not here: systemd sets {CREDENTIALS} for a unit with "
+            f"LoadCredential={name}:PATH"
+        )
+    return Path(folder) / name
+
+
+def _read(what: str, path: Path) -> str:
+    """Return what a file says. Raises ValueError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{what} {path} cannot be read: {_reason(error)}") from error
 
 
 def _is_unicode(text: str) -> bool:
@@ -247,8 +271,9 @@ class _Reader:
         return self._joined(key, (*where, shown)) or shown
 
     def _filled_in(self, text: str, where: Where) -> str:
-        if text.startswith("file:") and not text.startswith("file://"):
-            filled = self._contents(self._substituted(text.removeprefix("file:"), where), where)
+        kind, _, name = text.partition(":")
+        if kind in ("file", "credential") and not name.startswith("//"):
+            filled = self._contents(kind, self._substituted(name, where), where)
         else:
             filled = self._substituted(text, where)
         # Nobody can guess it: nothing is ever let in by a secret that is missing.
@@ -279,13 +304,18 @@ class _Reader:
         # As in a shell, the default also replaces an empty variable.
         return value or default or ""
 
-    def _contents(self, name: str, where: Where) -> str:
+    def _contents(self, kind: str, name: str, where: Where) -> str:
         if not self.document.is_filled(where):
             return ""
-        path = self.document.path.parent / name.strip()
-        self.document.references[where] = path
         try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, ValueError) as error:
-            self.document.missing(where, f"file {path} cannot be read: {_reason(error)}")
+            path = self._file(kind, name.strip())
+            self.document.references[where] = path
+            return _read(kind, path)
+        except ValueError as error:
+            self.document.missing(where, str(error))
             return ""
+
+    def _file(self, kind: str, name: str) -> Path:
+        if kind == "credential":
+            return _credential(name, self.environ)
+        return self.document.path.parent / name

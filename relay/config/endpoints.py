@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from relay.config.section import Positive, Secret, Section
+from relay.config.section import Date, Positive, Secret, Section
 from relay.rules import scheme
 from relay.rules.payload import DedupeField, Format
 from relay.rules.scheme import Scheme, SecretEncoding, Signs
-from relay.rules.signature import Encoding
+from relay.rules.signature import Encoding, SigningKey, fingerprint
 from relay.rules.units import Rate
 
 #: Paths that the relay uses itself.
@@ -79,14 +86,36 @@ class BasicAuth(Section):
     password: Secret
 
 
+class DatedSecret(Section):
+    """A signing secret that has an end."""
+
+    secret: Secret = Field(description="The secret itself")
+    not_after: Date | None = Field(
+        None, description="Last day, in UTC, on which it is accepted; default: for good"
+    )
+
+
+def _kind(value: object) -> str:
+    return DATED if isinstance(value, dict | DatedSecret) else PLAIN
+
+
+#: Pydantic puts them into the place of a fault.
+PLAIN, DATED = "[plain]", "[dated]"
+SigningSecret = Annotated[
+    Annotated[Secret, Tag(PLAIN)] | Annotated[DatedSecret, Tag(DATED)], Discriminator(_kind)
+]
+
+
 class Endpoint(Section):
     """An inbound URL of ours."""
 
     path: str = Field(pattern=r"^/[A-Za-z0-9/_.~-]*$", description="Path of the URL")
     name: str = Field("", description="Its name in logs and commands; default: the path")
     format: Format = Field("json", description="json, or form for legacy notifications")
-    signing_secrets: tuple[Secret, ...] = Field(
-        (), description="Secrets, newest first; any of them may have signed"
+    signing_secrets: tuple[SigningSecret, ...] = Field(
+        (),
+        description="Secrets, newest first; any of them may have signed. One that has an end is "
+        "written {secret: …, not_after: 2027-01-31}",
     )
     signature: SignatureScheme = SignatureScheme()
     basic_auth: BasicAuth | None = None
@@ -133,16 +162,38 @@ class Endpoint(Section):
         return f"{self.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"
 
     @property
-    def signing_keys(self) -> tuple[bytes, ...]:
+    def secrets(self) -> tuple[DatedSecret, ...]:
+        """The signing secrets, each with its end."""
+        return tuple(
+            DatedSecret(secret=each) if isinstance(each, SecretStr) else each
+            for each in self.signing_secrets
+        )
+
+    @property
+    def signing_keys(self) -> tuple[SigningKey, ...]:
         """The signing secrets as bytes."""
         encoding = self.signature.secret_encoding
-        return tuple(scheme.key(s.get_secret_value(), encoding) for s in self.signing_secrets)
+        return tuple(
+            SigningKey(
+                key=scheme.key(each.secret.get_secret_value(), encoding), not_after=each.not_after
+            )
+            for each in self.secrets
+        )
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """A line about each signing secret, without the secret."""
+        return tuple(
+            f"secret {number} has the fingerprint {fingerprint(each.secret.get_secret_value())}"
+            + (f", and is accepted until {each.not_after} (UTC)" if each.not_after else "")
+            for number, each in enumerate(self.secrets, 1)
+        )
 
     @model_validator(mode="after")
     def _readable_secrets(self) -> Endpoint:
-        for number, secret in enumerate(self.signing_secrets, 1):
+        for number, each in enumerate(self.secrets, 1):
             try:
-                scheme.key(secret.get_secret_value(), self.signature.secret_encoding)
+                scheme.key(each.secret.get_secret_value(), self.signature.secret_encoding)
             except ValueError as error:
                 raise ValueError(f"signing_secrets: secret {number} {error}") from None
         return self

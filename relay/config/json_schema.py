@@ -17,7 +17,7 @@ from relay.rules.units import RateLimit
 Json = dict[str, Any]
 
 #: A reference may replace any scalar; it is filled in before values are checked.
-REFERENCE: Json = {"type": "string", "pattern": r"\$\{[A-Za-z_]|^file:"}
+REFERENCE: Json = {"type": "string", "pattern": r"\$\{[A-Za-z_]|^(file|credential):"}
 #: Keywords that a text with a reference does not satisfy.
 _NARROW = {"pattern", "enum", "const", "minLength", "maxLength", "format"}
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from connectors.base import Connector, Options
 from relay.config.document import ConfigError, Document, Where, read
+from relay.config.endpoints import DATED, PLAIN
 from relay.config.model import Config, DestinationConfig, Origin
 from relay.rules.hours import is_always_open
 
@@ -48,6 +49,8 @@ class Need(StrEnum):
                 return self is not Need.ALL
             case ("alerts", *_) | ("heartbeat",) | ("admin", "metrics_token"):
                 return self is not Need.ALL
+            case ("endpoints", _, "signing_secrets", _, "not_after"):
+                return False
             case ("endpoints", _, "signing_secrets" | "basic_auth", *_):
                 return self is Need.NO_SECRETS
         return False
@@ -283,14 +286,16 @@ def _checked(
         for each in errors:
             if each["type"] == "too_short" and each["loc"] in outer:
                 continue  # its items exist, but have faults of their own
-            # Pydantic marks a fault of a key, as opposed to its value.
-            where = (*at, *(part for part in each["loc"] if part != "[key]"))
+            where = (*at, *(part for part in each["loc"] if part not in _MARKS))
             words = _words(
                 each["type"], each["msg"], where, model, depth=len(at), also=also or set()
             )
             document.fault(where, words)
     return None
 
+
+#: What pydantic puts into a place: a fault of a key, as opposed to its value; the kind of a value.
+_MARKS = ("[key]", PLAIN, DATED)
 
 #: Plain words for what pydantic says in Python's terms.
 _WORDS = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated
 
 from annotated_types import Gt
-from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 from relay.rules.units import Duration
 
@@ -25,5 +25,15 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _date(given: object) -> date:
+    if isinstance(given, date) and not isinstance(given, datetime):
+        return given
+    try:
+        return date.fromisoformat(given if isinstance(given, str) else "")
+    except ValueError:
+        raise ValueError("write a date such as 2026-12-25") from None
+
+
+Date = Annotated[date, BeforeValidator(_date)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Positive = Annotated[Duration, Gt(timedelta())]

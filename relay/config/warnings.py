@@ -6,6 +6,7 @@ import difflib
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
@@ -23,10 +24,11 @@ _SYNTAX = re.compile(r"\\[pP]\{\^?\w+\}|\\x\{\w+\}|\\.|\[\^?\]?[^\]]*\]|\(\?P?<\
 _CASE_IS_MEANT = re.compile(r"\(\?[a-zA-Z]*-?[a-zA-Z]*i")
 
 
-def warnings(config: Config, document: Document) -> Sequence[Fault]:
+def warnings(config: Config, document: Document, *, now: datetime) -> Sequence[Fault]:
     """Return what is probably a mistake in *config*, which was read from *document*."""
     found = [
         *_of_secrets(config, document),
+        *_of_ends(config, now=now),
         *_of_signatures(config),
         *_of_public_url(config),
         *_of_routes(config),
@@ -47,6 +49,16 @@ def _of_secrets(config: Config, document: Document) -> Iterator[tuple[Where, str
         if steps:
             _, stray = steps[-1]
             yield where, f"this secret includes the {stray} around it: remove what is not meant"
+
+
+def _of_ends(config: Config, *, now: datetime) -> Iterator[tuple[Where, str]]:
+    for number, endpoint in enumerate(config.endpoints):
+        for position, key in enumerate(endpoint.signing_keys):
+            where = ("endpoints", number, "signing_secrets", position)
+            if not key.holds(now):
+                yield where, f"not accepted since {key.not_after} (UTC) is over: remove it"
+            elif key.ends_soon(now):
+                yield where, f"accepted until {key.not_after} (UTC) only: does GoFax use another?"
 
 
 def _of_signatures(config: Config) -> Iterator[tuple[Where, str]]:

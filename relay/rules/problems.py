@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
+from relay.rules import signature
 from relay.rules.health import BACK_AFTER, Health
 from relay.rules.hours import Hours, open_time
 
@@ -43,7 +44,7 @@ class Kind(StrEnum):
     ALERTS = "alerts"
     #: That of `public_url` is not trusted, or will soon not be.
     CERTIFICATE = "certificate"
-    #: Requests are signed with a secret that is not the first of its endpoint.
+    #: Requests are signed with a secret that is not the first of its endpoint, or ends soon.
     OLD_SECRET = "old_secret"
     #: No event for long, although the business is open.
     SILENCE = "silence"
@@ -191,11 +192,13 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OldSecret:
-    """A secret in use that is not the first of its endpoint, by its position among them."""
+    """A secret in use that is not the first of its endpoint, or has an end, by its position."""
 
     position: int
     of: int
     used_at: datetime
+    #: From when on what it signs is refused; None: it has no end.
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,7 +228,7 @@ class Facts:
     unsent: Mapping[str, str] = field(default_factory=dict)
     certificate: Certificate | None = None
     #: By endpoint.
-    old_secrets: Mapping[str, OldSecret] = field(default_factory=dict)
+    old_secrets: Mapping[str, Sequence[OldSecret]] = field(default_factory=dict)
     #: When the newest event came; None: none ever did.
     newest_event_at: datetime | None = None
 
@@ -389,15 +392,42 @@ def _public(facts: Facts, *, now: datetime) -> Iterator[Finding]:
         )
 
     for endpoint, used in sorted(facts.old_secrets.items()):
-        if now - used.used_at <= SECRET_MATTERS_FOR:
-            yield Finding(
-                kind=Kind.OLD_SECRET,
-                subject=endpoint,
-                level="warning",
-                said=f"requests to {endpoint} are still signed with secret {used.position} of "
-                f"{used.of} in the config: set the first one in GoFax, and remove this one a day "
-                "later",
-            )
+        late = [each for each in used if now - each.used_at <= SECRET_MATTERS_FOR]
+        yield from _ending(endpoint, late, now=now) or _old(endpoint, late)
+
+
+def _ending(endpoint: str, used: Sequence[OldSecret], *, now: datetime) -> list[Finding]:
+    """Return what to know of the secret in use that ends first, if it ends soon."""
+    ends = [(each.ends_at, each) for each in used if each.ends_at and each.ends_at > now]
+    if not ends:
+        return []
+    ends_at, first = min(ends, key=lambda each: each[0])
+    if ends_at - now > signature.ENDS_SOON:
+        return []
+    finding = Finding(
+        kind=Kind.OLD_SECRET,
+        subject=endpoint,
+        level="error" if ends_at - now < ENDS_VERY_SOON else "warning",
+        said=f"requests to {endpoint} are signed with secret {first.position} of {first.of} in "
+        f"the config, and will be refused after its not_after, {ends_at:%Y-%m-%d} (UTC): set "
+        "another in GoFax, or move that date",
+    )
+    return [finding]
+
+
+def _old(endpoint: str, used: Sequence[OldSecret]) -> list[Finding]:
+    """Return what to know of the secret in use that is not the first."""
+    old = [each for each in used if each.position > 1]
+    if not old:
+        return []
+    finding = Finding(
+        kind=Kind.OLD_SECRET,
+        subject=endpoint,
+        level="warning",
+        said=f"requests to {endpoint} are still signed with secret {old[-1].position} of "
+        f"{old[-1].of} in the config: set the first one in GoFax, and remove this one a day later",
+    )
+    return [finding]
 
 
 def _silence(facts: Facts, silence: Silence, *, now: datetime) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 
 from itsdangerous import HMACAlgorithm
@@ -20,6 +21,10 @@ Encoding = Literal["auto", "hex", "base64"]
 
 #: A longer header is not a list of signatures.
 MAX_HEADER = 2048
+#: Characters of a fingerprint: enough to tell secrets apart, too few to look one up by.
+FINGERPRINT = 8
+#: How long before its end a secret should no longer be in use.
+ENDS_SOON = timedelta(days=7)
 
 _HMAC_SHA256 = HMACAlgorithm(hashlib.sha256)
 _PREFIX = r"(?:(?:sha256|v[01])=)?"
@@ -38,6 +43,34 @@ class Verification:
     reason: str
     #: Position of the secret that matched.
     secret: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SigningKey:
+    """A secret with which a sender may sign, and until when."""
+
+    key: bytes
+    #: The last day, in UTC, on which it counts; None: for good.
+    not_after: date | None = None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        if self.not_after is None:
+            return None
+        return datetime.combine(self.not_after, time.max, tzinfo=UTC)
+
+    def holds(self, now: datetime) -> bool:
+        """Return whether what it signs is still accepted."""
+        return self.ends_at is None or now < self.ends_at
+
+    def ends_soon(self, now: datetime) -> bool:
+        """Return whether a request that it signs should be a warning."""
+        return self.ends_at is not None and self.ends_at - now <= ENDS_SOON
+
+
+def fingerprint(secret: str) -> str:
+    """Return a short digest, by which people tell secrets apart that nobody shows."""
+    return hashlib.sha256(secret.encode()).hexdigest()[:FINGERPRINT]
 
 
 def verify(

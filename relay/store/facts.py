@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from relay.rules.delivery import State
 from relay.rules.health import Health
 from relay.rules.problems import MOST_COUNTED, Calls, Facts, Process, Stopped
+from relay.rules.signature import SigningKey
 from relay.store import schema, seen
 from relay.store.database import Database, OutOfRoom
 from relay.store.nodes import Nodes
@@ -38,7 +39,7 @@ def gather(
     destinations: Collection[str],
     channels: Collection[str] = (),
     public_url: str | None = None,
-    keys: Mapping[str, Sequence[bytes]] | None = None,
+    keys: Mapping[str, Sequence[SigningKey]] | None = None,
     window: timedelta = WINDOW,
 ) -> Facts:
     """Return the state of things; *keys*: of each endpoint. Raises StoreUnavailable."""

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from relay.rules.problems import Certificate, OldSecret
+from relay.rules.signature import SigningKey
 from relay.store import schema
 from relay.store.database import Database
 
@@ -115,23 +116,26 @@ def certificate(db: sa.Connection, url: str) -> Certificate | None:
     return Certificate(url=url, ends_at=look.ends_at, fault=look.fault)
 
 
-def old_secrets(db: sa.Connection, keys: Mapping[str, Sequence[bytes]]) -> dict[str, OldSecret]:
-    """Return by endpoint the secret, not the first of its *keys*, that was used last."""
+def old_secrets(
+    db: sa.Connection, keys: Mapping[str, Sequence[SigningKey]]
+) -> dict[str, list[OldSecret]]:
+    """Return by endpoint those of its *keys* that are old or have an end, the last used last."""
     secret = _secret(db)
     places = {
-        _name(secret, endpoint, key): (endpoint, position, len(each))
+        _name(secret, endpoint, key.key): (endpoint, position, len(each), key.ends_at)
         for endpoint, each in keys.items()
         for position, key in enumerate(each, 1)
-        if position > 1
+        if position > 1 or key.ends_at
     }
     if not (secret and places):
         return {}
     rows = db.execute(sa.select(_marks).where(_marks.c.name.in_(places))).all()
-    found: dict[str, OldSecret] = {}
+    found: dict[str, list[OldSecret]] = {}
     for name, value in sorted(rows, key=lambda row: bytes(row.value)):
-        endpoint, position, number = places[name]
+        endpoint, position, number, ends_at = places[name]
         used_at = datetime.fromisoformat(bytes(value).decode())
-        found[endpoint] = OldSecret(position=position, of=number, used_at=used_at)
+        used = OldSecret(position=position, of=number, used_at=used_at, ends_at=ends_at)
+        found.setdefault(endpoint, []).append(used)
     return found
 
 

@@ -41,7 +41,7 @@ def facts_of(config: Config, database: Database) -> Facts:
 
 
 class OldSecrets:
-    """The secrets, not the first of their endpoints, that this process sees in use."""
+    """The secrets that this process sees in use although they are old, or end soon."""
 
     def __init__(self) -> None:
         self._noted: dict[tuple[str, bytes], float] = {}

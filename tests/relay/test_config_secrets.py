@@ -14,7 +14,7 @@ from config_files import (
 )
 
 from relay import destinations
-from relay.config.document import ConfigError
+from relay.config.document import ConfigError, secret_from
 from relay.config.load import Need, load_document
 
 
@@ -83,6 +83,68 @@ class TestFiles:
         assert "signing_secrets[0]: empty: anybody could sign" in fault
 
 
+class TestCredentials:
+    TEXT = "endpoints: [{path: /a, signing_secrets: ['credential:%s']}]"
+
+    def test_the_contents_of_a_credential_are_filled_in(self, read: Read, tmp_path: Path) -> None:
+        folder = tmp_path / "credentials"
+        folder.mkdir()
+        (folder / "gofax-secret").write_text("hush\n")
+
+        for name in ("gofax-secret", " gofax-secret", "${NAME}"):
+            config = read(self.TEXT % name, CREDENTIALS_DIRECTORY=str(folder), NAME="gofax-secret")
+            [endpoint] = config.endpoints
+            assert endpoint.signing_secrets[0].get_secret_value() == "hush"
+
+    @pytest.mark.parametrize(
+        ("name", "environ", "said"),
+        [
+            (
+                "gofax",
+                {},
+                "credential gofax is not here: systemd sets CREDENTIALS_DIRECTORY for a unit with "
+                "LoadCredential=gofax:PATH",
+            ),
+            (
+                "gofax",
+                {"CREDENTIALS_DIRECTORY": "/absent"},
+                "credential /absent/gofax cannot be read: No such file or directory",
+            ),
+            *(
+                (
+                    name,
+                    {"CREDENTIALS_DIRECTORY": "/etc"},
+                    "write credential:NAME, with the name that the unit gives it",
+                )
+                for name in ("../etc/hostname", "/etc/hostname", "..", "")
+            ),
+        ],
+    )
+    def test_one_that_is_not_there_is_a_fault(
+        self, faults: Faults, name: str, environ: dict[str, str], said: str
+    ) -> None:
+        [fault] = faults(self.TEXT % name, **environ)
+
+        assert fault == f"1: endpoints[0].signing_secrets[0]: {said}"
+
+    def test_a_command_that_needs_no_secret_needs_no_credential(self, file: Path) -> None:
+        file.write_text(self.TEXT % "gofax")
+
+        _, document = load_document(
+            file, find_connector=destinations.find, environ={}, need=Need.NO_SECRETS
+        )
+
+        assert len(document.left_out) == 1
+
+    def test_diagnose_takes_one_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "gofax").write_text("hush\n")
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+        assert secret_from("credential:gofax") == "hush"
+        with pytest.raises(ValueError, match="credential .*absent cannot be read"):
+            secret_from("credential:absent")
+
+
 class TestMissingSecrets:
     TEXT = dedent("""\
         endpoints: [{path: /a, signing_secrets: ["${SECRET}", "file:absent"]}]
@@ -141,6 +203,8 @@ LEAKS = [
     "endpoints: [{path: /a, signing_secrets: [[HIDDEN]]}]",
     "endpoints: [{path: /a, signing_secrets: {x: HIDDEN}}]",
     "endpoints: [{path: /a, signing_secrets: [HIDDEN], format: HIDDEN}]",
+    "endpoints: [{path: /a, signing_secrets: [{secret: HIDDEN, not_after: HIDDEN}]}]",
+    "endpoints: [{path: /a, signing_secrets: [{secret: [HIDDEN], until: HIDDEN}]}]",
     "endpoints: [{path: HIDDEN, signing_secrets: [HIDDEN], rate: HIDDEN}]",
     "endpoints: [{path: /a, basic_auth: HIDDEN}]",
     "endpoints: [{path: /a, basic_auth: {username: HIDDEN, pasword: HIDDEN}}]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from relay.config.warnings import warnings
 Warned = Callable[..., list[str]]
 
 ENDPOINT = "endpoints: [{path: /hook, signing_secrets: ['${SECRET}']}]\n"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROUTE = "destinations: {a: {connector: teams, url: 'https://example.com'}}\nroutes:\n"
 
 
@@ -34,7 +36,7 @@ def warned(file: Path) -> Warned:
         file.write_text(text, encoding="utf-8")
         environ = {"SECRET": secret}
         config, document = load_document(file, find_connector=destinations.find, environ=environ)
-        return [f"{each.line}: {each}" for each in warnings(config, document)]
+        return [f"{each.line}: {each}" for each in warnings(config, document, now=NOW)]
 
     return warned
 
@@ -92,6 +94,24 @@ def test_signs_around_a_secret(warned: Warned, file: Path) -> None:
     (file.parent / "secret").chmod(0o640)
     [warning] = warned(ENDPOINT.replace("${SECRET}", "file:secret"))
     assert "includes the byte order mark around it" in warning
+
+
+@pytest.mark.parametrize(
+    ("not_after", "said"),
+    [
+        ("2026-11-23", ["not accepted since 2026-11-23 (UTC) is over: remove it"]),
+        ("2026-11-24", ["accepted until 2026-11-24 (UTC) only: does GoFax use another?"]),
+        ("2026-11-30", ["accepted until 2026-11-30 (UTC) only: does GoFax use another?"]),
+        ("2026-12-01", []),
+    ],
+)
+def test_a_secret_that_ends(warned: Warned, not_after: str, said: list[str]) -> None:
+    text = ENDPOINT.replace(
+        "'${SECRET}'", f"'${{SECRET}}', {{secret: abc, not_after: {not_after}}}"
+    )
+
+    place = "1: endpoints[0].signing_secrets[1]: "
+    assert warned(text) == [place + each for each in said]
 
 
 def test_an_address_that_gofax_cannot_call(warned: Warned) -> None:

@@ -56,6 +56,10 @@ def used(**units: float) -> OldSecret:
     return OldSecret(position=2, of=2, used_at=ago(**units))
 
 
+def ending(**units: float) -> OldSecret:
+    return OldSecret(position=1, of=2, used_at=ago(hours=1), ends_at=NOW + timedelta(**units))
+
+
 WORKER = process("worker-1")
 
 
@@ -121,8 +125,13 @@ WORKER = process("worker-1")
         ({"certificate": Certificate(url="x", fault="expired")}, [(Kind.CERTIFICATE, "x")]),
         ({"certificate": Certificate(url="x", ends_at=ago(days=-14))}, []),
         ({"certificate": Certificate(url="x", ends_at=ago(days=-13))}, [(Kind.CERTIFICATE, "x")]),
-        ({"old_secrets": {"/x": used(hours=24)}}, [(Kind.OLD_SECRET, "/x")]),
-        ({"old_secrets": {"/x": used(hours=25)}}, []),
+        ({"old_secrets": {"/x": [used(hours=24)]}}, [(Kind.OLD_SECRET, "/x")]),
+        ({"old_secrets": {"/x": [used(hours=25)]}}, []),
+        # The first one matters only in its last days.
+        ({"old_secrets": {"/x": [ending(days=6.9)]}}, [(Kind.OLD_SECRET, "/x")]),
+        ({"old_secrets": {"/x": [ending(days=7.1)]}}, []),
+        ({"old_secrets": {"/x": [ending(days=-0.1)]}}, []),
+        ({"old_secrets": {"/x": [used(hours=1), ending(days=9)]}}, [(Kind.OLD_SECRET, "/x")]),
     ],
 )
 def test_what_is_wrong_is_found(facts: dict[str, Any], expected: list[tuple[Kind, str]]) -> None:
@@ -141,6 +150,18 @@ def test_a_certificate_gets_urgent(days: float, level: str) -> None:
     (found,) = findings(Facts(nodes=[WORKER], certificate=shown), now=NOW)
 
     assert found.level == level
+
+
+@pytest.mark.parametrize(("days", "level"), [(6, "warning"), (4, "warning"), (2, "error")])
+def test_the_end_of_a_secret_that_is_used_gets_urgent(days: float, level: str) -> None:
+    used_ones = {"/x": [ending(days=days), used(hours=1)]}
+
+    (found,) = findings(Facts(nodes=[WORKER], old_secrets=used_ones), now=NOW)
+
+    assert found.level == level
+    end = f"{NOW + timedelta(days=days):%Y-%m-%d}"
+    assert "with secret 1 of 2 in the config" in found.said
+    assert f"will be refused after its not_after, {end} (UTC)" in found.said
 
 
 #: Monday to Friday, from 9 to 17; NOW is a Tuesday, 12 o'clock.

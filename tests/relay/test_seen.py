@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 import sqlalchemy as sa
 from fakes import Clock, accept
 
 from relay.rules.problems import Certificate, OldSecret
+from relay.rules.signature import SigningKey
 from relay.store import Database, Inbox, schema, seen
 from relay.store.seen import LOOK, LOOK_IF_WRONG, LOST, Seen
 
@@ -88,17 +89,37 @@ def test_an_old_secret_is_known_by_its_position(
     nodes: Sequence[Seen], clock: Clock, database: Database, inbox: Inbox
 ) -> None:
     accept(inbox, "m1")
-    keys = {"/x": [b"new", b"old", b"older"], "/y": [b"one", b"old"]}
+    keys = {"/x": signing(b"new", b"old", b"older"), "/y": signing(b"one", b"old")}
     nodes[0].note_secrets([("/x", b"older")])
     clock.advance(60)
     nodes[1].note_secrets([("/x", b"old"), ("/x", b"new")])
 
     with database.reading() as db:
         found = seen.old_secrets(db, keys)
-        rotated = seen.old_secrets(db, {"/x": [b"newest", b"new"]})
+        rotated = seen.old_secrets(db, {"/x": signing(b"newest", b"new")})
         marks = repr(db.execute(sa.select(schema.marks)).all())
 
-    assert found == {"/x": OldSecret(position=2, of=3, used_at=clock())}
+    older = OldSecret(position=3, of=3, used_at=clock() - timedelta(seconds=60))
+    assert found == {"/x": [older, OldSecret(position=2, of=3, used_at=clock())]}
     # One that was the first becomes an old one.
-    assert rotated == {"/x": OldSecret(position=2, of=2, used_at=clock())}
+    assert rotated == {"/x": [OldSecret(position=2, of=2, used_at=clock())]}
     assert "older" not in marks
+
+
+def test_the_first_secret_is_known_if_it_has_an_end(
+    nodes: Sequence[Seen], clock: Clock, database: Database, inbox: Inbox
+) -> None:
+    accept(inbox, "m1")
+    nodes[0].note_secrets([("/x", b"one")])
+
+    with database.reading() as db:
+        found = seen.old_secrets(db, {"/x": [SigningKey(key=b"one", not_after=date(2026, 12, 1))]})
+
+    (used,) = found["/x"]
+    assert (used.position, used.used_at) == (1, clock())
+    assert used.ends_at is not None
+    assert f"{used.ends_at:%Y-%m-%d %H:%M}" == "2026-12-01 23:59"
+
+
+def signing(*keys: bytes) -> list[SigningKey]:
+    return [SigningKey(key=each) for each in keys]
