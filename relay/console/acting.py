@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from relay.api import identity
 from relay.api.services import services
 from relay.console import sign_in
 from relay.console.pages import number_shown
+from relay.console.wording import STATES
 from relay.rules.recovery import ChangeKind, FoundDelivery
 from relay.rules.units import RateLimit
 from relay.rules.units import rate as read_rate
@@ -23,12 +25,20 @@ from relay.shapes.recovery import CHANGED
 LONGEST_WHY = 500
 #: Fields of a form that are not handed on to its second showing.
 _OWN = ("csrf_token", "confirmed", "why")
-#: How a second effect is asked for on a page.
-_AGAIN = "; --again makes a second effect", "; --again delivers it anyway"
 _SAID = {
     ChangeKind.HURRY: "will be tried now",
     ChangeKind.COPY: "will be sent a second time, although it has arrived",
 }
+#: What the rules say, in the words of a page.
+_PLAIN = (
+    (re.compile("; --again .*"), ""),
+    (re.compile("late: outside the order"), "beside the order of its conversation"),
+    (re.compile("^missing: added, late"), "will be sent, beside the order of its conversation"),
+    (re.compile("^(dead|held): resend or settle .*"), "stopped there: resend or settle that one"),
+    (re.compile("delivered already"), "arrived already"),
+    (re.compile("settled as delivered"), "settled as arrived"),
+    (re.compile("settled as dead"), "settled as not arrived"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,14 +153,16 @@ def finish(effects: Sequence[Effect], *, verb: str, back: str, act: str) -> Resp
 
 def plainly(says: str) -> str:
     """Return what the rules say of a change in the words of a page."""
-    for each in _AGAIN:
-        says = says.replace(each, "")
-    return says.replace("late: outside the order", "beside the order of its conversation")
+    for written, plain in _PLAIN:
+        says = written.sub(plain, says)
+    return says
 
 
 def _said(each: Changed) -> str:
     if each.says == CHANGED:
         return CHANGED
+    if each.change.kind is ChangeKind.RESTORE:
+        return f"as it was before: {STATES[each.change.state]}"
     return _SAID.get(each.change.kind) or plainly(each.says)
 
 

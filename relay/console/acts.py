@@ -19,6 +19,9 @@ from relay.store.recover import BATCH
 from relay.store.search import Unknown
 from relay.store.undo import Acts
 
+#: What the acts did that cannot be taken back.
+ADMITTED, TAKEN_BACK = "let in", "taken back"
+_DELIVERIES, _REQUESTS = ("delivery", "deliveries"), ("request", "requests")
 #: How many are looked at to say what an act on many would do.
 LOOKED_AT = 2000
 #: How many single effects are listed; of more, what they have in common is counted.
@@ -27,6 +30,9 @@ LISTED = 10
 
 def add(console: Blueprint) -> None:
     """Add the page, and the buttons that it and other pages have."""
+    console.add_app_template_filter(acting.plainly, "plainly")
+    console.add_app_template_global(number_of, "number_of_act")
+    console.add_app_template_global(is_undoable, "is_undoable")
 
     @console.get("/acts/<act>")
     @needs(Scope.READ)
@@ -137,6 +143,14 @@ def _told(act: BulkAct, *, back: str) -> ResponseReturnValue:
     if not done.done:
         flash(f"Nothing was changed. {left}", "bad")
         return redirect(back)
-    number = count(done.done, "delivery", "deliveries")
-    flash(f"{number} {act.verb}.{f' {left}.' if left else ''}", "good")
-    return redirect(back if act.verb == "taken back" else acting.with_act(back, act.id))
+    flash(f"{number_of(act, done.done)} {act.verb}.{f' {left}.' if left else ''}", "good")
+    return redirect(acting.with_act(back, act.id) if is_undoable(act) else back)
+
+
+def number_of(act: BulkAct, number: int) -> str:
+    """Write a number of what an act is about."""
+    return count(number, *(_REQUESTS if act.verb == ADMITTED else _DELIVERIES))
+
+
+def is_undoable(act: BulkAct) -> bool:
+    return act.verb not in (ADMITTED, TAKEN_BACK)

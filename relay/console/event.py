@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from relay.acts import recovering
 from relay.acts.recovering import End, UnknownNames
 from relay.api.services import services
-from relay.console import acting, conversation, deliveries, pages
+from relay.console import acting, conversation, deliveries, pages, wording
 from relay.console.around import circumstances
 from relay.console.pages import needs
 from relay.rules.access import Scope
@@ -203,7 +203,7 @@ def _buttons(delivery: DeliveryView) -> Sequence[str]:
         case State.HELD:
             return ("resend", "delivered", "dead")
         case State.PENDING:
-            is_later = delivery.due_at is not None and delivery.due_at > services().now()
+            is_later = delivery.due_at is not None and delivery.due_at > wording.now()
             return ("resend", "dead") if is_later else ("dead",)
         case State.DELIVERED:
             return ("again",)

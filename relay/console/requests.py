@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from relay.acts import admitting
+from relay.acts import admitting, bulk
 from relay.acts.admitting import Admitted
 from relay.api.services import services
-from relay.console import acting, filters, pages, sheets
+from relay.console import acting, acts, filters, pages, sheets
 from relay.console.filters import Asked
 from relay.console.pages import needs, noted
 from relay.console.places import number_of
@@ -100,6 +101,31 @@ def add(console: Blueprint) -> None:
             fault = f"secret: at most {LONGEST_SECRET} characters"
             return _one(found, secret_fault=fault)
         return _one(found, further=[Secret(name="the secret that you typed", text=secret)])
+
+    @console.post("/requests/admit")
+    @needs(Scope.OPERATE)
+    def admit_all() -> ResponseReturnValue:
+        asked = filters.read(STANDINGS)
+        if asked.faults:
+            return redirect(asked.url(url_for("console.requests")))
+        found, person = services(), acting.person()
+        looked = admitting.examined(
+            found.config, Refused(found.database), person,
+            since=asked.which.since, until=asked.which.until,
+        )  # fmt: skip
+        make = partial(bulk.admit, found.config, found.database, looked, person)
+        back = asked.url(url_for("console.requests"))
+        if acting.is_confirmed():
+            return acts.start(make(), back=back)
+        look = make(dry_run=True)
+        look.run()
+        return acting.preview(
+            title="Let in what is proved",
+            lead="Today's secrets are tried on what was refused and carries a signature.",
+            effects=acts.in_short(look),
+            button="Let in",
+            back=back,
+        )
 
     @console.post("/requests/<id_>/admit")
     @needs(Scope.OPERATE)

@@ -82,7 +82,7 @@ def test_texts_of_strangers_stay_texts(console: Console, filled: Filled) -> None
     assert "&lt;script&gt;alert(1)&lt;/script&gt; {{ 7*7 }}" in page.html
     assert "\u202e" not in page.html and "\u2066" not in page.html and "\x07" not in page.html
     assert f'<bdi dir="auto">{HEBREW}</bdi>' in page.html
-    assert LONG in page.html and "All 10,000 characters" in page.text
+    assert LONG[:600] in page.html and "All 10,000 characters" in page.text
 
 
 def test_older_messages_are_on_further_pages(console: Console) -> None:

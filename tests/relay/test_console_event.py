@@ -7,7 +7,7 @@ from pathlib import Path
 
 import consoles
 import pytest
-from consoles import BEN, Console, Filled, Visitor
+from consoles import BEN, LONG, Console, Filled, Visitor
 
 from relay.store import Database
 
@@ -87,6 +87,7 @@ def test_texts_of_strangers_stay_texts(console: Console, filled: Filled) -> None
 
     assert "<script>alert" not in page.html and "<img" not in page.html
     assert "\u202e" not in page.html and "\x07" not in page.html
+    assert LONG in console.visitor("viewer").get(f"/console/events/{filled.long}").html
 
 
 def test_a_resend_is_shown_done_and_taken_back(console: Console, filled: Filled) -> None:
@@ -105,7 +106,7 @@ def test_a_resend_is_shown_done_and_taken_back(console: Console, filled: Filled)
     assert "because: the requester is well again" in after.text
 
     undo = operator.press(after, "Undo")
-    assert "helpdesk: dead again" in undo.text
+    assert "helpdesk: as it was before: did not arrive" in undo.text
     operator.press(undo, "Undo")
     assert console.states(filled.dead)["helpdesk"] == "dead"
 
@@ -125,7 +126,7 @@ def test_a_held_delivery_is_settled(console: Console, filled: Filled) -> None:
     page = operator.get(f"/console/events/{filled.held}")
 
     look = operator.press(page, "Settle as arrived")
-    assert "front-desk: settled as delivered" in look.text
+    assert "front-desk: settled as arrived" in look.text
     operator.press(look, "Settle as arrived")
 
     assert console.states(filled.held)["front-desk"] == "delivered"

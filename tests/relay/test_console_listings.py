@@ -206,6 +206,21 @@ def test_what_todays_secret_proves_is_let_in(console: Console) -> None:
     assert set(console.states("m-refused")) == {"crm", "helpdesk"}
 
 
+def test_all_that_todays_secret_proves_is_let_in(console: Console, filled: Filled) -> None:
+    for number in range(3):
+        said = f'{{"messageId": "late-{number}", "eventType": "SMS_REPLY", "from": "{DAN}"}}'
+        console.refuse(body=said.encode(), secret=consoles.OURS)
+    operator = console.visitor("operator")
+    page = operator.get("/console/requests?standing=refused&since=1h")
+
+    look = operator.press(page, "Let in what today's secrets prove…")
+    assert "3: will be let in" in look.text and "1: left alone" in look.text
+    after = operator.follow(operator.press(look, "Let in"))
+
+    assert "3 requests let in." in after.text and not after.has_button("Undo")
+    assert all(console.services.queries.event(f"late-{number}") for number in range(3))
+
+
 def test_a_persons_word_needs_a_reason(console: Console, filled: Filled) -> None:
     operator = console.visitor("operator")
     page = operator.get(f"/console/requests/{filled.unsigned}")
