@@ -19,15 +19,22 @@ from typing import Any
 import click
 import requests
 
+from relay.acts.links import link_for
+from relay.rules.access import Role
 from relay.rules.delivery import State
-from relay.store import Queries, connect
+from relay.rules.pages import CONSOLE
+from relay.store import Database, Queries, connect
+from relay.store.people import Users
+from relay.store.recover import Act
 
 #: Seconds after which something expected counts as missing.
 PATIENCE = 30.0
+#: The console's page that answers everybody.
+SIGN_IN = f"{CONSOLE}/sign-in"
 
 CONFIG = """\
-server: {{listen: "127.0.0.1:{port}"}}
-admin: {{listen: "127.0.0.1:{inner}"}}
+server: {{listen: "{listen}"}}
+admin: {{listen: "{inner}", url: "http://{inner}"}}
 store: sqlite:///relay.db
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints:
@@ -81,6 +88,8 @@ class Installation:
 
     folder: Path
     relay: str
+    #: The inner listener.
+    inner: str
     sandbox: str
     secret: str
 
@@ -114,6 +123,8 @@ class Demo:
     def _deliver(self, at: Installation) -> None:
         self._say(f"relay    {at.relay}/webhooks/gofax")
         self._say(f"sandbox  {at.sandbox}/   (open it in a browser)")
+        self._say(f"console  {_link(at)}")
+        self._say("         (opens once: choose a password, and you are in as the admin demo)")
         self._say("")
         for what, arguments in self._events:
             self._say(f"{what}: gofax-sender send {' '.join(map(_quoted, arguments))}")
@@ -135,7 +146,7 @@ class Demo:
 
     def _await_deliveries(self, at: Installation) -> None:
         """Show what arrives until every delivery has ended."""
-        queries = Queries(connect(f"sqlite:///{at.folder / 'relay.db'}"))
+        queries = Queries(_store(at))
         ends_at = time.monotonic() + PATIENCE
         while states := _unfinished(queries):
             if time.monotonic() > ends_at or {State.DEAD, State.HELD} & states:
@@ -180,11 +191,16 @@ def _installation() -> Iterator[Installation]:
         at = Installation(
             folder=folder,
             relay=f"http://127.0.0.1:{_free_port()}",
+            inner=f"http://127.0.0.1:{_free_port()}",
             sandbox=line.rpartition(" ")[2].strip().rstrip("/"),
             secret=secrets.token_urlsafe(24),
         )
-        port = at.relay.rpartition(":")[2]
-        config = CONFIG.format(port=port, inner=_free_port(), secret=at.secret, sandbox=at.sandbox)
+        config = CONFIG.format(
+            listen=at.relay.removeprefix("http://"),
+            inner=at.inner.removeprefix("http://"),
+            secret=at.secret,
+            sandbox=at.sandbox,
+        )
         (folder / "config.yaml").write_text(config)
         relay = stack.enter_context(
             _process("relay.cli", "serve", "--config", str(folder / "config.yaml"), stderr=log)
@@ -213,13 +229,28 @@ def _process(module: str, *arguments: str, **streams: Any) -> Iterator[subproces
 
 def _await_ready(at: Installation, relay: subprocess.Popen[str]) -> None:
     ends_at = time.monotonic() + PATIENCE
+    pages = [at.relay + "/readyz", at.inner + SIGN_IN]
     while time.monotonic() < ends_at and relay.poll() is None:
         try:
-            if requests.get(at.relay + "/readyz", timeout=1).ok:
+            if all(requests.get(page, timeout=1).ok for page in pages):
                 return
         except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.05)
     raise DemoFailed(f"the relay did not start\n{(at.folder / 'relay.log').read_text()}")
+
+
+def _link(at: Installation) -> str:
+    """Make a user, and return the link that lets a person in."""
+    database = _store(at)
+    users = Users(database)
+    act = Act(who="demo", why="to look at the demo", at=database.clock())
+    user = users.add("demo", Role.ADMIN, act)
+    assert user is not None
+    return link_for(user, users, address=at.inner)
+
+
+def _store(at: Installation) -> Database:
+    return connect(f"sqlite:///{at.folder / 'relay.db'}")
 
 
 def _send(

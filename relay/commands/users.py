@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -25,7 +25,7 @@ from relay.config.model import Config
 from relay.rules.access import NAME, Role, Scope, scopes_of
 from relay.shapes.people import state_of, token_json, user_json
 from relay.store.database import Database
-from relay.store.people import Tokens, User, Users
+from relay.store.people import Token, Tokens, User, Users
 from relay.store.recover import Act
 
 _USERS = (
@@ -124,11 +124,12 @@ def add_user(name: str, config: Config, role: str, who: str, why: str | None) ->
     Examples: gofax-relay users add mary --role operator
               gofax-relay users add bob@example.com --role viewer
     """
+    address = _address(config)
     database = opened(config)
     user = Users(database).add(name, Role(role), _act(database, who, why))
     if user is None:
         raise failure(f"there is a user {name}; a new link: gofax-relay users link {name}")
-    _print_link(config, database, user)
+    _print_link(address, database, user)
 
 
 @users.command("link")
@@ -141,11 +142,12 @@ def link_user(name: str, config: Config, who: str, why: str | None) -> None:
     \b
     Example: gofax-relay users link mary --why 'password forgotten'
     """
+    address = _address(config)
     database = existing(config)
     user = Users(database).renew(name, _act(database, who, why))
     if user is None:
         raise failure(f"no user {name}: gofax-relay users list")
-    _print_link(config, database, user)
+    _print_link(address, database, user)
 
 
 @users.command("role")
@@ -200,7 +202,8 @@ def list_tokens(config: Config, as_json: bool) -> None:
     \b
     Example: gofax-relay tokens list
     """
-    found = Tokens(existing(config)).all()
+    database = existing(config)
+    found, now = Tokens(database).all(), database.clock()
     if as_json:
         for token in found:
             print_json(token_json(token))
@@ -209,7 +212,7 @@ def list_tokens(config: Config, as_json: bool) -> None:
         {
             "name": token.name,
             "scopes": " ".join(sorted(token.scopes)),
-            "expires": table_time(token.expires_at) or "never",
+            "expires": _expiry(token, now),
             "last used": table_time(token.used_at)[:10],
             "made by": token.created_by,
             "token": token.id,
@@ -277,10 +280,25 @@ def remove_token(name: str, config: Config, who: str, why: str | None) -> None:
     print_lines([f"{name} is revoked"])
 
 
-def _print_link(config: Config, database: Database, user: User) -> None:
+def _address(config: Config) -> str:
+    """Return where the link leads; asked for before anything is changed."""
     if config.admin is None:
         raise failure("admin: off in the config: there is no console to sign in to")
-    print_lines([link_for(user, Users(database), address=config.admin.address)])
+    if config.admin.url is None:
+        said = "note: the link works on this machine alone, or through a tunnel to it; admin.url"
+        click.echo(f"{said} in the config is the address that others reach", err=True)
+    return config.admin.address
+
+
+def _print_link(address: str, database: Database, user: User) -> None:
+    print_lines([link_for(user, Users(database), address=address)])
+
+
+def _expiry(token: Token, now: datetime) -> str:
+    if token.expires_at is None:
+        return "never"
+    is_over = token.expires_at <= now
+    return "expired" if is_over else table_time(token.expires_at)
 
 
 def _act(database: Database, who: str, why: str | None) -> Act:

@@ -20,6 +20,7 @@ from relay.processes.drain import Drain
 from relay.processes.listening import Listener, PortTaken, listen_inside
 from relay.processes.process import RETIRE, Ready, end_with, write_no_core_files
 from relay.processes.web import GranianServer
+from relay.rules.pages import CONSOLE
 from relay.store import connect, figures
 from relay.telling.counts import Counts
 from relay.telling.exposition import Exposition
@@ -66,7 +67,9 @@ def run_admin(config: Config, listener: Listener, counts: Counts, ready: Ready) 
     """Serve the inner listener in this process and one child, until SIGTERM or SIGINT."""
     assert config.admin is not None
     write_no_core_files()
-    log.info("admin.served", url=f"http://{listener.address}/metrics")
+    here = f"http://{listener.address}"
+    console = f"{config.admin.url or here}{CONSOLE}/"
+    log.info("admin.served", console=console, metrics=f"{here}/metrics")
     # Nothing that receives or delivers waits for us.
     ready()
     gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ def test_the_demo_delivers_and_ends(tmp_path):
         assert arrived in done.stdout
     assert '"status": "duplicate"' in done.stdout
     assert "401" in done.stdout
+    assert re.search(r"^console  http://127\.0\.0\.1:\d+/console/welcome/\S+$", done.stdout, re.M)
     assert "the working folder" not in done.stdout
 
 
