@@ -124,6 +124,7 @@ def tell(console: Console) -> Mapping[str, str]:
         "destination": "/console/destinations/helpdesk",
         "routes": "/console/routes",
         "routes-tried": "/console/routes#try",
+        "api-call": "/console/api?call=resend_deliveries",
         "settings": "/console/settings",
         "people": "/console/settings/people",
         "audit": "/console/settings/audit",

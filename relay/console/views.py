@@ -18,12 +18,13 @@ from relay.console import (
     search,
     settings,
     stopped,
+    try_api,
 )
 
 #: The files that have pages.
 PARTS = (
     attention, search, conversation, events, event, requests, stopped, acts, destinations, routes,
-    settings, people,
+    settings, people, try_api,
 )  # fmt: skip
 
 

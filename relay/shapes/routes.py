@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 from pydantic import JsonValue
 from typing_extensions import TypedDict
 
 from relay.rules.routing import Route, When
 
-#: How a condition is said, before its values.
-_SAID = {
+_WORDS: Mapping[str, str] = {
     "event": "the event is",
     "direction": "the direction is",
-    "from_": "it comes from",
-    "to": "it goes to",
+    "from": "it is from",
+    "to": "it is to",
     "account": "the account is",
     "endpoint": "it came to the endpoint",
     "body": "the text matches",
-    "keyword": "the whole text is",
-    "sentiment": "the text sounds",
+    "keyword": "the keyword is",
+    "sentiment": "the tone is",
+    "hours": "the business is",
 }
 
 
 class RuleJson(TypedDict):
-    """A route of the config."""
+    """A route of the config; what `says` has in words must all hold, and nothing means always."""
 
     name: str
-    #: Its conditions in words, all of which must hold; none: it takes every event.
     says: list[str]
     when: JsonValue
     to: list[str]
@@ -40,41 +39,42 @@ def rule_json(route: Route) -> RuleJson:
     when = route.when.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
         "name": route.name,
-        "says": conditions(route.when),
+        "says": words(route),
         "when": cast(JsonValue, when),
         "to": list(route.to),
         "stop": route.stop,
     }
 
 
-def conditions(when: When) -> list[str]:
-    """Return the conditions of a route in words: all of them must hold."""
-    return list(_conditions(when))
+def words(route: Route) -> list[str]:
+    """Say when *route* matches, condition by condition; nothing: always."""
+    return list(_conditions(route.when))
 
 
 def _conditions(when: When) -> Iterator[str]:
-    for name, said in _SAID.items():
-        if (values := getattr(when, name)) is not None:
-            yield f"{said} {_either(values)}"
-    for key, values in (when.metadata or {}).items():
-        yield f"metadata.{key} is {_either(values or ())}"
-    if when.has_body is not None:
-        yield "it has a text" if when.has_body else "it has no text"
-    if when.hours is not None:
-        yield f"it comes while the business is {when.hours}"
-    if when.test is not None:
-        yield "it is a test" if when.test else "it is no test"
-    if when.any_ is not None:
-        yield f"one of these holds: {_parts(when.any_)}"
-    if when.all_ is not None:
-        yield f"each of these holds: {_parts(when.all_)}"
-    if when.not_ is not None:
-        yield f"this does not hold: {_parts([when.not_])}"
+    for name, value in when.model_dump(by_alias=True, exclude_none=True).items():
+        yield from _condition(when, name, value)
 
 
-def _either(values: Sequence[str]) -> str:
-    return " or ".join(values)
+def _condition(when: When, name: str, value: Any) -> Iterator[str]:
+    match name:
+        case "any" | "all":
+            parts = getattr(when, f"{name}_")
+            joint = " or " if name == "any" else " and "
+            yield joint.join(f"({' and '.join(_conditions(part))})" for part in parts)
+        case "not":
+            assert when.not_ is not None
+            yield f"not ({' and '.join(_conditions(when.not_))})"
+        case "metadata":
+            for key, wanted in value.items():
+                yield f"metadata.{key} is {_alternatives(wanted)}"
+        case "has_body":
+            yield "it has a text" if value else "it has no text"
+        case "test":
+            yield "it is a test" if value else "it is no test"
+        case _:
+            yield f"{_WORDS[name]} {_alternatives(value)}"
 
 
-def _parts(parts: Sequence[When]) -> str:
-    return "; ".join(f"({' and '.join(_conditions(each)) or 'always'})" for each in parts)
+def _alternatives(value: Any) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
