@@ -20,6 +20,7 @@ from relay.rules.access import Scope
 from relay.shapes.bulk import BulkActJson, bulk_act_json, noted_act_json
 from relay.shapes.recovery import ChangeJson
 from relay.store.recover import BATCH
+from relay.store.search import Unknown
 from relay.store.undo import Acts
 
 #: The answer to an act that goes on.
@@ -96,24 +97,28 @@ def blueprint() -> APIBlueprint:
     def undo_act(path: ActPath, body: Undo) -> UndoneJson | Started:
         found, who = services(), person(body.why)
         store, acts = found.recovery, Acts(found.database)
-        total = acts.count(path.id)
+        total = _changes_of(path.id)
         served = recovering.serve_again(store, acts, path.id, who, dry_run=body.dry_run)
         changes: list[ChangeJson] = []
-        act = bulk.undo(
-            store,
-            acts,
-            path.id,
-            who,
-            rate=body.rate,
-            dry_run=body.dry_run,
-            show=lambda page: changes.extend(each.json for each in page[: BATCH - len(changes)]),
-        )
-        if total > BATCH and not body.dry_run:
-            return started(act)
-        act.run(advance=lambda _: act.stop.set() if len(changes) >= BATCH else None)
+        if total:
+            act = bulk.undo(
+                store,
+                acts,
+                path.id,
+                who,
+                rate=body.rate,
+                dry_run=body.dry_run,
+                show=lambda page: changes.extend(
+                    each.json for each in page[: BATCH - len(changes)]
+                ),
+            )
+            if total > BATCH and not body.dry_run:
+                return started(act)
+            # One page of a preview says enough.
+            act.run(advance=lambda _: act.stop.set() if body.dry_run else None)
         found.shared.forget()
         return {
-            "act": None if body.dry_run else act.id,
+            "act": None if body.dry_run else who.act_id,
             "dry_run": body.dry_run,
             "total": total,
             "served": list(served),
@@ -121,6 +126,20 @@ def blueprint() -> APIBlueprint:
         }
 
     return made
+
+
+def _changes_of(name: str) -> int:
+    """Return how many changes of an act can be taken back. Raises :class:`Fault`."""
+    found = services()
+    act = found.runner.get(name)
+    if act is not None and not act.is_over:
+        raise Fault(409, f"{name} still runs: stop it, and wait for its end")
+    try:
+        return Acts(found.database).count(name)
+    except Unknown:
+        if act is None:
+            raise
+        return 0  # it did nothing
 
 
 def _named(name: str) -> BulkAct:

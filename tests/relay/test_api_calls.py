@@ -209,6 +209,14 @@ class TestDeliveries:
         noted = api.reader.get(f"/acts/{undone['act']}").json
         assert (noted["verb"], noted["done"], noted["why"]) == ("undo", 1, "too early")
 
+    def test_an_act_that_did_nothing_has_nothing_to_take_back(self, api: Api) -> None:
+        begun = api.operator.post("/deliveries/resend", filter={"reason": "no such reason"})
+        at = begun.headers["Location"]
+        eventually(lambda: api.reader.get(at).json["stage"] == "finished")
+
+        assert api.operator.post(f"{at}/undo").json["total"] == 0
+        assert api.operator.post("/acts/act_0/undo").status == 404
+
     def test_an_act_is_stopped(self, api: Api) -> None:
         for number in range(5):
             api.console.sms(f"m-{number}", customer=f"+6140000020{number}", type="SMS_OTHER")
@@ -216,6 +224,8 @@ class TestDeliveries:
             "/events/replay", filter={"type": "SMS_OTHER"}, rate="1/1h", again=True
         )
         at = begun.headers["Location"]
+        if api.reader.get(at).json["stage"] in ("waiting", "running"):
+            assert api.operator.post(f"{at}/undo").status in (200, 409)
 
         assert api.operator.post(f"{at}/stop").status == 200
 
