@@ -112,9 +112,15 @@ def in_short(look: BulkAct) -> Sequence[acting.Effect]:
     among = (
         f" of the first {done.seen:,}; there are {done.total:,}" if done.seen < done.total else ""
     )
-    does = [acting.Effect(what=f"{done.done:,}", does=True, says=f"will be {look.verb}{among}")]
+    does = [
+        acting.Effect(
+            what=number_of(look, done.done), does=True, says=f"will be {look.verb}{among}"
+        )
+    ]
     leaves = [
-        acting.Effect(what=f"{number:,}", does=False, says=f"left alone: {acting.plainly(says)}")
+        acting.Effect(
+            what=number_of(look, number), does=False, says=f"left: {acting.plainly(says)}"
+        )
         for says, number in done.left.items()
     ]
     return [*(does if done.done else ()), *leaves]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -26,6 +27,7 @@ from relay.store.values import DeliveryView, EventView
 LIMIT = 50
 #: What stands for a number in an address that somebody sees who may not see numbers.
 _BY_EVENT = "evt_"
+_SAYABLE = re.compile(r"[\w+ @-]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +64,13 @@ def url_of(event: Event) -> str:
     """Return the address of an event's conversation; nothing if it names no customer."""
     if event.customer is None:
         return ""
-    return url_for(
-        "console.conversation", number=event.id if pages.is_masked() else event.customer
-    )
+    is_said = is_sayable(event.customer) and not pages.is_masked()
+    return url_for("console.conversation", number=event.customer if is_said else event.id)
+
+
+def is_sayable(customer: str) -> bool:
+    """Return whether an address can say *customer*: browsers change dots and slashes."""
+    return bool(_SAYABLE.fullmatch(customer)) and not customer.startswith(_BY_EVENT)
 
 
 def _customer(number: str) -> str:

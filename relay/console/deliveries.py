@@ -38,7 +38,7 @@ def place(delivery: DeliveryView, around: Circumstances) -> str:
     settings = around.destinations.get(delivery.destination)
     system, _ = _SYSTEMS.get(settings.connector if settings else "", (delivery.destination, ""))
     if delivery.reference is None:
-        return f"in {system}, as a person says"
+        return f"in {system} (a person says so)"
     if delivery.reference.startswith(_SKIPPED):
         return f"not in {system}: {delivery.reference.removeprefix(_SKIPPED)}"
     ticket = _TICKET.match(delivery.reference)

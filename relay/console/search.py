@@ -6,7 +6,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from relay.api.services import services
-from relay.console import deliveries
+from relay.console import conversation, deliveries
 from relay.console.pages import is_masked, needs
 from relay.rules.access import Scope
 from relay.rules.typed import LONGEST
@@ -39,6 +39,8 @@ def customer_url(customer: Customer) -> str:
     """Return where a customer's messages are, without the number if that is hidden."""
     if is_masked():
         return url_for("console.events", customer=customer.customer[-4:])
+    if not conversation.is_sayable(customer.customer):
+        return url_for("console.events", customer=customer.customer)
     return url_for("console.conversation", number=customer.customer)
 
 

@@ -107,6 +107,19 @@ def test_a_number_that_never_wrote_leads_to_the_search(console: Console) -> None
     assert page.location == "/console/search?q=%2B61499999999"
 
 
+@pytest.mark.parametrize("customer", ["..", "a/b", "//x", "evt_1", "Acme & Sons?", "<b>"])
+def test_a_customer_whom_no_address_can_say_is_found_by_an_event(
+    console: Console, customer: str
+) -> None:
+    id_ = console.sms("m1", "it is me", customer=customer)
+    viewer = console.visitor("viewer")
+
+    page = viewer.get(f"/console/events/{id_}")
+
+    assert "it is me" in viewer.get(page.link("Whole conversation")).text
+    assert viewer.get("/console/search", query_string={"q": customer}).status in (200, 302)
+
+
 @pytest.mark.parametrize("before", ["x", "-1", "9" * 30])
 def test_a_place_that_is_none_is_refused(console: Console, before: str) -> None:
     page = console.visitor("viewer").get(f"/console/conversations/{ANN}?before={before}")

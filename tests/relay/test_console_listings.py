@@ -214,7 +214,7 @@ def test_all_that_todays_secret_proves_is_let_in(console: Console, filled: Fille
     page = operator.get("/console/requests?standing=refused&since=1h")
 
     look = operator.press(page, "Let in what today's secrets prove…")
-    assert "3: will be let in" in look.text and "1: left alone" in look.text
+    assert "3 requests: will be let in" in look.text and "1 request: left" in look.text
     after = operator.follow(operator.press(look, "Let in"))
 
     assert "3 requests let in." in after.text and not after.has_button("Undo")
@@ -271,7 +271,7 @@ def test_a_small_group_is_resent_at_once_and_taken_back(console: Console) -> Non
     page = operator.get("/console/stopped")
 
     look = operator.press(page, "Resend")
-    assert "12: will be resent" in look.text
+    assert "12 deliveries: will be resent" in look.text
     assert console.services.recovery.count(Filter(states=STOPPED)) == 12
     after = operator.follow(operator.press(look, "Resend", why="it is paid"))
     assert "12 deliveries resent." in after.text
@@ -287,7 +287,7 @@ def test_a_large_group_has_a_page_that_shows_how_far_it_is(console: Console) -> 
     operator = console.visitor("operator")
 
     look = operator.press(operator.get("/console/stopped"), "Resend")
-    assert "120: will be resent" in look.text
+    assert "120 deliveries: will be resent" in look.text
     wrong = operator.press(look, "Resend", rate="fast")
     assert (wrong.status, "at most: write a rate" in wrong.text) == (422, True)
     assert wrong.form("Resend").fields["rate"] == "fast"

@@ -12,12 +12,20 @@ function content(element) {
   return copy.innerHTML;
 }
 
+// A field says something else than the page that came.
+function isFilledIn() {
+  const first = (select) => Math.max(0, [...select.options].findIndex((each) => each.defaultSelected));
+  return [...main.querySelectorAll("input, textarea")].some((each) => each.value !== each.defaultValue)
+    || [...main.querySelectorAll("input")].some((each) => each.checked !== each.defaultChecked)
+    || [...main.querySelectorAll("select")].some((each) => each.selectedIndex !== first(each));
+}
+
 // Somebody is in the middle of something: nothing is put in their way.
 function isBusy() {
   const active = document.activeElement;
   const isTyping = active && main.contains(active) && active !== main;
-  const isChosen = main.querySelector("input:checked, details[open]");
-  return Boolean(isTyping || isChosen || String(getSelection()));
+  const isOpen = main.querySelector("details[open]");
+  return Boolean(isTyping || isOpen || isFilledIn() || String(getSelection()));
 }
 
 async function renew() {
