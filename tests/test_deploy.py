@@ -8,13 +8,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ import pytest
 import requests
 import yaml
 from brokers import no_rabbitmq
+from requests.adapters import HTTPAdapter
 from test_docs import blocks, free_port
 
 from relay.cli import COMMANDS, cli
@@ -87,6 +88,7 @@ def test_there_are_two_of_what_may_die() -> None:
     assert SERVICES["work"]["deploy"]["replicas"] == 2
     assert SERVICES["web-1"] == SERVICES["web-2"]
     assert SERVICES["caddy"]["environment"]["RELAY_WEBS"] == "web-1:8080 web-2:8080"
+    assert SERVICES["caddy"]["environment"]["RELAY_CONSOLES"] == "web-1:8081 web-2:8081"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -196,7 +198,7 @@ def test_no_secret_has_a_value() -> None:
     text = (DEPLOY / ".env.example").read_text()
     secrets = re.findall(r"^(\w*(?:SECRET|PASSWORD|TOKEN|WORKFLOW_URL))=(.*)$", text, re.MULTILINE)
 
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     assert not [value for _, value in secrets if value]
 
 
@@ -210,6 +212,9 @@ def test_the_config_loads_with_what_compose_gives(tmp_path: Path) -> None:
         assert config.store.startswith("postgresql://relay@postgres/")
         assert config.server.trusted_proxies == 1
         assert (config.server.host, config.server.port) == ("0.0.0.0", 8080)
+        assert config.admin is not None
+        assert (config.admin.host, config.admin.port) == ("0.0.0.0", 8081)
+        assert config.admin.url == f"https://{given['RELAY_CONSOLE']}"
 
 
 def test_the_config_passes_its_check() -> None:
@@ -217,7 +222,7 @@ def test_the_config_passes_its_check() -> None:
         sys.executable, "-m", "relay.cli", "check", "--config", str(DEPLOY / "relay.yaml"),
         **environment("web-1", {"HUBSPOT_ACCESS_TOKEN": "x", "GOFAX_SIGNING_SECRET": "x" * 32,
                                 "TEAMS_WORKFLOW_URL": "https://example.com/flow",
-                                "RABBITMQ_PASSWORD": "x"}),
+                                "RABBITMQ_PASSWORD": "x", "RELAY_METRICS_TOKEN": "x" * 32}),
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
@@ -268,49 +273,209 @@ class _Backend(BaseHTTPRequestHandler):
         """Nobody reads it."""
 
 
+@contextlib.contextmanager
+def _caddy(
+    folder: Path, old: Mapping[str, str], *, site: int, console: int, **settings: str
+) -> Iterator[None]:
+    """Run Caddy with our file, its sites on these ports, until the end."""
+    environ = (
+        os.environ
+        | old
+        | {"RELAY_SITE": f"localhost:{site}", "RELAY_CONSOLE": f"localhost:{console}"}
+        | {"CADDY_ADMIN": "off", "XDG_DATA_HOME": str(folder), "HOME": str(folder)}
+        | settings
+    )
+    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile")]
+    with (folder / "caddy.log").open("w") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
 def test_a_header_with_an_underscore_does_not_pass_the_proxy(
     caddy: dict[str, str], tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, other = free_port(), free_port()
     backend = ThreadingHTTPServer(("127.0.0.1", 0), _Backend)
     threading.Thread(target=backend.serve_forever, daemon=True).start()
-    settings = {
-        "RELAY_SITE": f"localhost:{port}",
-        "RELAY_WEBS": f"127.0.0.1:{backend.server_port}",
-        "CADDY_ADMIN": "off",
-    }
-    command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile")]
-    environ = (
-        os.environ | caddy | settings | {"XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)}
-    )
     forged = {
         "X-Forwarded_For": "203.0.113.9",
         "X_Forwarded_For": "203.0.113.9",
         "X-GoFax-Signature": "0" * 64,
     }
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
+    webs = f"127.0.0.1:{backend.server_port}"
     try:
-        ends_at = time.monotonic() + 30
-        while not _Backend.seen and time.monotonic() < ends_at:
-            with contextlib.suppress(requests.RequestException), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                url = f"https://localhost:{port}/webhooks/gofax"
-                requests.post(url, data=b"{}", headers=forged, verify=False, timeout=5)
-            time.sleep(0.1)
+        with _caddy(tmp_path, caddy, site=port, console=other, RELAY_WEBS=webs):
+            ends_at = time.monotonic() + 30
+            while not _Backend.seen and time.monotonic() < ends_at:
+                with contextlib.suppress(requests.RequestException), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    url = f"https://localhost:{port}/webhooks/gofax"
+                    requests.post(url, data=b"{}", headers=forged, verify=False, timeout=5)
+                time.sleep(0.1)
     finally:
-        process.terminate()
-        process.wait(10)
         backend.shutdown()
         backend.server_close()
 
-    assert _Backend.seen, (tmp_path / "log").read_text()
+    assert _Backend.seen, (tmp_path / "caddy.log").read_text()
     [given, *_] = _Backend.seen
     assert given["x-gofax-signature"] == "0" * 64
     assert given["x-forwarded-for"] == "127.0.0.1"
     assert not [name for name in given if "_" in name]
+
+
+class _From(HTTPAdapter):
+    """Connects from an address of this machine that is not the usual one."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options, source_address=("127.0.0.9", 0))
+
+
+class _Site:
+    """A relay with Caddy in front, and somebody who looks at it from 127.0.0.9."""
+
+    def __init__(self, folder: Path, *, site: int, console: int, public: int, inner: int) -> None:
+        self.folder = folder
+        self.public = f"http://127.0.0.1:{public}"
+        self.inner = f"http://127.0.0.1:{inner}"
+        self.site = f"https://localhost:{site}"
+        self.console = f"https://localhost:{console}"
+        self.session = requests.Session()
+        # Variables of this machine may name other authorities.
+        self.session.trust_env = False
+        self.session.mount("https://", _From())
+        self.session.verify = str(folder / "caddy/pki/authorities/local/root.crt")
+        self.session.headers["X-Forwarded-For"] = "203.0.113.9"
+
+    def run(self, *arguments: str) -> str:
+        config = str(self.folder / "config.yaml")
+        done = run(sys.executable, "-P", "-m", "relay.cli", *arguments, "--config", config)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, url: str) -> requests.Response:
+        return self.session.get(url, timeout=10, allow_redirects=False)
+
+    def send(self, url: str, page: requests.Response, **form: str) -> requests.Response:
+        """Send a form of *page* with its token."""
+        token = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
+        assert token is not None, page.text
+        form["csrf_token"] = token[1]
+        headers = {"Referer": url}
+        return self.session.post(
+            url, data=form, headers=headers, timeout=10, allow_redirects=False
+        )
+
+
+@pytest.fixture
+def fronted(caddy: dict[str, str], tmp_path: Path) -> Iterator[_Site]:
+    site, console, public, inner = (free_port() for _ in range(4))
+    made = _Site(tmp_path, site=site, console=console, public=public, inner=inner)
+    (tmp_path / "config.yaml").write_text(
+        f"server: {{listen: '127.0.0.1:{public}', trusted_proxies: 1}}\n"
+        f"admin: {{listen: '127.0.0.1:{inner}', url: 'https://localhost:{console}'}}\n"
+        "store: sqlite:///relay.db\n"
+        "endpoints: [{path: /webhooks/gofax, allow_unsigned: true}]\n"
+    )
+    command = [sys.executable, "-P", "-m", "relay.cli", "serve"]
+    settings = {
+        "RELAY_WEBS": made.public.removeprefix("http://"),
+        "RELAY_CONSOLES": made.inner.removeprefix("http://"),
+    }
+    with ExitStack() as stack:
+        log = stack.enter_context((tmp_path / "relay.log").open("w"))
+        relay = subprocess.Popen(
+            [*command, "--config", str(tmp_path / "config.yaml")], stdout=log, stderr=log
+        )
+        stack.callback(relay.wait, 20)
+        stack.callback(relay.terminate)
+        stack.enter_context(_caddy(tmp_path, caddy, site=site, console=console, **settings))
+        ends_at = time.monotonic() + 60
+        while not _answers(made):
+            logs = [(tmp_path / f"{name}.log").read_text() for name in ("relay", "caddy")]
+            assert time.monotonic() < ends_at, logs
+            time.sleep(0.1)
+        yield made
+
+
+def _answers(site: _Site) -> bool:
+    try:
+        return site.get(f"{site.console}/console/sign-in").ok and bool(
+            site.session.post(f"{site.site}/webhooks/gofax", json={"messageId": "m"}, timeout=5).ok
+        )
+    # A certificate authority that is not there yet is an OSError.
+    except (requests.RequestException, OSError):
+        return False
+
+
+def test_people_reach_the_console_by_its_own_site_and_are_known_by_their_address(
+    fronted: _Site,
+) -> None:
+    link = fronted.run("users", "add", "mary", "--role", "admin").strip()
+    assert link.startswith(f"{fronted.console}/console/welcome/")
+    password = "four plain words together"
+
+    chosen = fronted.send(link, fronted.get(link), password=password, again=password)
+    fronted.session.cookies.clear()
+    sign_in = f"{fronted.console}/console/sign-in"
+    signed_in = fronted.send(sign_in, fronted.get(sign_in), name="mary", password=password)
+    page = fronted.get(f"{fronted.console}/console/")
+
+    assert (chosen.status_code, signed_in.status_code) == (302, 302)
+    assert page.status_code == 200
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert fronted.get(f"{fronted.console}/").headers["Location"] == "/console/"
+    log = fronted.get(f"{fronted.console}/console/settings/audit?what=sign+in").text
+    assert "127.0.0.9" in log
+    assert "203.0.113.9" not in log
+
+
+def test_nothing_of_the_console_answers_where_gofax_posts(fronted: _Site) -> None:
+    inner = ("/", "/console/", "/console/sign-in", "/api/v1/openapi.json", "/metrics")
+
+    for path in inner:
+        assert fronted.get(fronted.site + path).status_code == 404, path
+        # The relay itself, should somebody let a proxy pass everything on.
+        assert requests.get(fronted.public + path, timeout=10).status_code == 404, path
+    assert fronted.get(f"{fronted.console}/metrics").status_code == 404
+    assert fronted.get(f"{fronted.console}/webhooks/gofax").status_code == 404
+    assert requests.get(f"{fronted.inner}/metrics", timeout=10).status_code == 200
+
+
+def test_a_console_for_some_networks_answers_no_other(
+    caddy: dict[str, str], tmp_path: Path
+) -> None:
+    site, port = free_port(), free_port()
+    backend = ThreadingHTTPServer(("127.0.0.1", 0), _Backend)
+    threading.Thread(target=backend.serve_forever, daemon=True).start()
+    networks = "10.0.0.0/8 127.0.0.1/32 ::1/128"
+    settings = {
+        "RELAY_CONSOLES": f"127.0.0.1:{backend.server_port}",
+        "RELAY_CONSOLE_FROM": networks,
+    }
+    ours, theirs = requests.Session(), requests.Session()
+    theirs.mount("https://", _From())
+    try:
+        with _caddy(tmp_path, caddy, site=site, console=port, **settings):
+            url, found = f"https://localhost:{port}/console/", list[int]()
+            ends_at = time.monotonic() + 30
+            while len(found) < 2 and time.monotonic() < ends_at:
+                certificate = str(tmp_path / "caddy/pki/authorities/local/root.crt")
+                with contextlib.suppress(requests.RequestException, OSError):
+                    found = [
+                        each.get(url, verify=certificate, timeout=5).status_code
+                        for each in (ours, theirs)
+                    ]
+                time.sleep(0.1)
+    finally:
+        backend.shutdown()
+        backend.server_close()
+
+    assert found == [200, 404], (tmp_path / "caddy.log").read_text()
 
 
 def test_the_image_holds_what_it_needs_and_is_not_root() -> None:
@@ -349,6 +514,10 @@ def _no_postgres() -> str:
     return ""
 
 
+#: Those that the page names.
+PORTS = ("8081", "8082", "8083", "8084", "8090", "8443", "8444", "2019")
+
+
 @pytest.fixture
 def names(missing: Any) -> Iterator[dict[str, str]]:
     """What the page's names and ports are called here, so that nobody else has them."""
@@ -361,7 +530,10 @@ def names(missing: Any) -> Iterator[dict[str, str]]:
     unique = f"gofax_scaling_{os.getpid()}"
     yield {
         "gofax_scaling": unique,
-        **{str(port): str(free_port()) for port in (8081, 8082, 8090, 8443, 2019)},
+        **{
+            str(port): str(free_port())
+            for port in (8081, 8082, 8083, 8084, 8090, 8443, 8444, 2019)
+        },
     }
     with psycopg.connect(f"{SERVER}/postgres", autocommit=True) as db:
         db.execute(f"DROP DATABASE IF EXISTS {unique} WITH (FORCE)")
