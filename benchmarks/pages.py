@@ -169,8 +169,10 @@ def pages(relay: Relay, session: requests.Session) -> dict[str, str]:
     """Return the pages by name, for an event and a customer that the store has."""
     newest = session.get(relay.url("/console/events"), timeout=60).text
     event = re.search(r"/console/events/(evt_\w+)", newest)
-    customer = re.search(r"/console/conversations/([^\"?]+)", newest)
-    assert event is not None and customer is not None
+    assert event is not None
+    shown = session.get(relay.url(f"/console/events/{event[1]}"), timeout=60).text
+    customer = re.search(r"/console/conversations/([^\"?]+)", shown)
+    assert customer is not None
     number = html.unescape(customer[1]).replace("%2B", "+")
     return {
         "needs attention": "/console/",
