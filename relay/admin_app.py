@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Response, abort, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
@@ -61,7 +61,6 @@ def create_admin_app(admin: Admin, services: Services, *, scrape: Callable[[], b
         static_folder=None,
     )
     app.config.update(
-        SECRET_KEY=services.users.secret(),
         SESSION_COOKIE_NAME=sign_in.COOKIE,
         SESSION_COOKIE_PATH="/console",
         SESSION_COOKIE_HTTPONLY=True,
@@ -74,8 +73,7 @@ def create_admin_app(admin: Admin, services: Services, *, scrape: Callable[[], b
     app.session_interface = sign_in.Sessions()
     app.json = Json(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    with app.app_context():
-        install(services)
+    install(app, services)
     app.before_request(lambda: _refuse_foreign_host(admin))
     protection = CSRFProtect(app)
     for each in api.blueprints():
@@ -92,16 +90,24 @@ def create_admin_app(admin: Admin, services: Services, *, scrape: Callable[[], b
     def description() -> dict[str, Any]:
         return app.api_doc
 
-    @app.get("/metrics", doc_ui=False)
-    def metrics() -> Response:
+    app.register_blueprint(metrics(admin, scrape))
+    _handle_errors(app)
+    complete(app)
+    return app
+
+
+def metrics(admin: Admin, scrape: Callable[[], bytes]) -> Blueprint:
+    """Make the part that answers ``/metrics``, which needs no store."""
+    made = Blueprint("metrics", "relay.admin")
+
+    @made.get("/metrics")
+    def read() -> Response:
         token = admin.metrics_token and admin.metrics_token.get_secret_value().strip()
         if token and not _has(token):
             abort(401, www_authenticate=WWWAuthenticate("bearer"))
         return Response(scrape(), content_type=CONTENT_TYPE)
 
-    _handle_errors(app)
-    complete(app)
-    return app
+    return made
 
 
 def _handle_errors(app: OpenAPI) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from flask import current_app
+from flask import Flask, current_app
 
 from relay.acts.bulk import Runner
+from relay.api.guesses import Guesses
 from relay.api.shared import Shared
 from relay.config.model import Config
 from relay.store import Database, Queries
@@ -27,6 +28,8 @@ class Services:
     database: Database
     #: Answers that all viewers share for some seconds.
     shared: Shared = field(default_factory=Shared)
+    #: Wrong passwords by address.
+    guesses: Guesses = field(default_factory=Guesses)
     #: Acts on many deliveries, which go on after their answer.
     runner: Runner = field(default_factory=Runner)
 
@@ -59,9 +62,11 @@ class Services:
         return self.database.clock()
 
 
-def install(services: Services) -> None:
-    """Give *services* to the views of the current application."""
-    current_app.extensions[_KEY] = services
+def install(app: Flask, services: Services) -> None:
+    """Let the views of *app* work with *services*."""
+    app.extensions[_KEY] = services
+    # The secret is in the store, which may be away now: metrics are answered all the same.
+    app.secret_key = None
 
 
 def services() -> Services:

@@ -15,8 +15,8 @@ from flask.typing import ResponseReturnValue
 from relay.api.identity import asking
 from relay.api.services import services
 from relay.console import sign_in, wording
-from relay.console.guesses import Guesses
 from relay.rules.access import Scope, masked_number
+from relay.store import StoreUnavailable
 
 P = ParamSpec("P")
 
@@ -38,7 +38,6 @@ def blueprint() -> Blueprint:
         static_folder=str(HERE / "static"),
         static_url_path="/static",
     )
-    guesses = Guesses()
     made.before_request(_require_sign_in)
     made.context_processor(_context)
     for name, filter_ in wording.FILTERS.items():
@@ -46,12 +45,8 @@ def blueprint() -> Blueprint:
     made.add_app_template_filter(number_shown, "number")
     made.add_app_template_filter(text_shown, "said")
     made.add_app_template_filter(noted, "noted")
-    made.add_url_rule(
-        "/sign-in", "sign_in", lambda: sign_in.sign_in(guesses), methods=["GET", "POST"]
-    )
-    made.add_url_rule(
-        "/confirm", "confirm", lambda: sign_in.confirm(guesses), methods=["GET", "POST"]
-    )
+    made.add_url_rule("/sign-in", "sign_in", sign_in.sign_in, methods=["GET", "POST"])
+    made.add_url_rule("/confirm", "confirm", sign_in.confirm, methods=["GET", "POST"])
     made.add_url_rule("/sign-out", "sign_out", sign_in.sign_out, methods=["POST"])
     made.add_url_rule("/welcome/<path:text>", "welcome", sign_in.welcome, methods=["GET", "POST"])
     return made
@@ -110,6 +105,8 @@ def noted(text: str | None) -> str | None:
 
 
 def _require_sign_in() -> ResponseReturnValue | None:
+    if current_app.secret_key is None and request.endpoint != "console.static":
+        raise StoreUnavailable("the secret of sessions cannot be read")
     if request.endpoint in OPEN:
         return None
     user = sign_in.signed_in()

@@ -7,18 +7,18 @@ changes, gets a new epoch, so that all sessions of the old one are over, stolen 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
-from flask import Flask, g, redirect, render_template, request, session, url_for
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, g, redirect, render_template, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 
 from relay.acts import links
 from relay.api.identity import origin
 from relay.api.services import services
 from relay.console import passwords
-from relay.console.guesses import Guesses
 from relay.rules.access import (
     CONFIRMED_FOR,
     IDLE,
@@ -28,6 +28,7 @@ from relay.rules.access import (
     after_failure,
     fault_of_password,
 )
+from relay.store import StoreUnavailable
 from relay.store.people import User
 from relay.store.recover import Act
 
@@ -41,6 +42,13 @@ class Sessions(SecureCookieSessionInterface):
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return not is_local(request.host)
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Open the session; None while the secret that signs it cannot be read."""
+        if app.secret_key is None and request.path.startswith("/console"):
+            with suppress(StoreUnavailable):
+                app.secret_key = services().users.secret()
+        return super().open_session(app, request)
 
 
 def is_local(host: str) -> bool:
@@ -76,14 +84,14 @@ def is_confirmed() -> bool:
     return services().now() - _time("confirmed") < CONFIRMED_FOR
 
 
-def sign_in(guesses: Guesses) -> ResponseReturnValue:
+def sign_in() -> ResponseReturnValue:
     """Answer the form that asks for name and password."""
     target = local_target(request.values.get("next", ""))
     if request.method == "GET":
         users = services().users.all()
         return render_template("sign_in.html", next=target, has_users=bool(users))
     name, password = request.form.get("name", "").strip(), request.form.get("password", "")
-    user = _checked(name, password, guesses)
+    user = _checked(name, password)
     if user is None:
         page = render_template(
             "sign_in.html", next=target, name=name, fault=NOT_KNOWN, has_users=True
@@ -93,12 +101,12 @@ def sign_in(guesses: Guesses) -> ResponseReturnValue:
     return redirect(target)
 
 
-def confirm(guesses: Guesses) -> ResponseReturnValue:
+def confirm() -> ResponseReturnValue:
     """Ask for the password again before something that cannot be taken back."""
     target = local_target(request.values.get("next", ""))
     if request.method == "GET":
         return render_template("confirm.html", next=target)
-    if _checked(g.user.name, request.form.get("password", ""), guesses) is None:
+    if _checked(g.user.name, request.form.get("password", "")) is None:
         return render_template("confirm.html", next=target, fault=NOT_KNOWN), 403
     session["confirmed"] = services().now().timestamp()
     return redirect(target)
@@ -150,9 +158,9 @@ def local_target(given: str) -> str:
     return given if is_ours and is_plain else url_for("console.attention")
 
 
-def _checked(name: str, password: str, guesses: Guesses) -> User | None:
+def _checked(name: str, password: str) -> User | None:
     """Return the user if the password is right; slow down who guesses, lock what is guessed."""
-    users, now = services().users, services().now()
+    users, guesses, now = services().users, services().guesses, services().now()
     if guesses.are_too_many(origin()) or not password:
         return None
     user = users.named(name)

@@ -8,7 +8,7 @@ import html
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
@@ -23,13 +23,13 @@ from werkzeug.test import TestResponse
 from connectors.base import Receipt
 from relay import destinations
 from relay.admin_app import create_admin_app
-from relay.api.services import Services
+from relay.api.services import Services, install
 from relay.config.load import load
 from relay.config.model import Config
 from relay.intake import Intake
 from relay.rules.access import Role
 from relay.rules.delivery import Outcome, OutcomeKind, Policy
-from relay.store import Database, Inbox, Queue, Recovery
+from relay.store import Database, Inbox, Queue, Recovery, StoreUnavailable
 from relay.store.ids import new_id
 from relay.store.recover import Act
 from relay.store.values import Request
@@ -342,6 +342,10 @@ class Console:
         return visitor
 
 
+#: Applications of this process that nobody uses now, by whether they mask.
+_FREE: dict[bool, list[Flask]] = {}
+
+
 @contextmanager
 def console(folder: Path, database: Database, *, mask: bool = False) -> Iterator[Console]:
     """Make the application on the store *database*; *mask*: viewers see no number and no text."""
@@ -350,13 +354,19 @@ def console(folder: Path, database: Database, *, mask: bool = False) -> Iterator
     config = load(file, find_connector=destinations.find)
     assert config.admin is not None
     services = Services(config, database)
-    app = create_admin_app(config.admin, services, scrape=lambda: b"")
+    # To describe the API takes most of the time, so an application is used again.
+    free = _FREE.setdefault(mask, [])
+    app = free.pop() if free else create_admin_app(config.admin, services, scrape=lambda: b"")
+    install(app, services)
+    with suppress(StoreUnavailable):
+        app.secret_key = services.users.secret()
     queue = Queue(database, node="worker-1", again=0.005)
     with closing(Inbox(database)) as inbox, closing(queue):
         yield Console(
             app=app, config=config, database=database, inbox=inbox, services=services, queue=queue
         )
         services.runner.close(within=10)
+    free.append(app)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from itsdangerous import timed
 from relay.acts.links import link_for
 from relay.console import passwords
 from relay.rules.access import IDLE, LINK_LIVES, LOCKED_FOR, LONGEST_SESSION, TRIES, Role, Scope
-from relay.store import Database
+from relay.store import Database, connect
 from relay.store.people import User
 from relay.store.recover import Act
 
@@ -398,3 +398,17 @@ def test_an_admin_does_not_lock_the_door_from_outside(console: Console) -> None:
     assert admin.post(f"/console/settings/users/{admin.name}/remove").status == 422
     assert admin.post(f"/console/settings/users/{admin.name}/role", role="viewer").status == 422
     assert admin.get("/console/settings/people").status == 200
+
+
+def test_without_the_store_pages_say_so_and_metrics_are_answered(tmp_path: Path) -> None:
+    away = connect("postgresql://nobody@127.0.0.1:9/nothing")
+    with consoles.console(tmp_path, away) as console:
+        for path in ("/console/", "/console/sign-in"):
+            page = console.nobody.get(path)
+            assert (page.status, "The store is away" in page.text) == (503, True)
+        token = {"Authorization": "Bearer x"}
+        answer = console.nobody.client.get("/api/v1/problems", headers=token)
+        assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
+        assert console.nobody.client.get("/metrics").status_code == 200
+        with console.nobody.client.get("/console/static/console.css") as answer:
+            assert answer.status_code == 200

@@ -16,9 +16,11 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from fakes import accept, arrival, failed, finish, take, take_one
+from flask import Flask
+from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.admin_app import create_admin_app
+from relay.admin_app import metrics
 from relay.config.model import Admin, Config
 from relay.rules.delivery import OutcomeKind
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, figures, schema
@@ -184,11 +186,17 @@ def _by(samples: dict[tuple[str, ...], float], label: str) -> dict[tuple[str, ..
             for key, n in samples.items() if label in key}  # fmt: skip
 
 
+def _client(admin: Admin, scrape: Callable[[], bytes]) -> FlaskClient:
+    app = Flask("test")
+    app.register_blueprint(metrics(admin, scrape))
+    return app.test_client()
+
+
 class TestTheToken:
     @pytest.fixture
     def get(self) -> Callable[..., int]:
         admin = Admin.model_validate({"listen": "0.0.0.0:8081", "metrics_token": TOKEN})
-        client = create_admin_app(admin, scrape=lambda: b"").test_client()
+        client = _client(admin, lambda: b"")
 
         def get(**headers: str) -> int:
             return client.get("/metrics", headers=headers).status_code
@@ -207,7 +215,7 @@ class TestTheToken:
 
     def test_without_one_the_answer_says_what_is_wanted(self) -> None:
         admin = Admin.model_validate({"metrics_token": TOKEN})
-        client = create_admin_app(admin, scrape=lambda: b"").test_client()
+        client = _client(admin, lambda: b"")
 
         answer = client.get("/metrics")
 
@@ -215,7 +223,7 @@ class TestTheToken:
         assert answer.headers["WWW-Authenticate"].lower().startswith("bearer")
 
     def test_on_loopback_none_is_needed(self) -> None:
-        client = create_admin_app(Admin(), scrape=everything).test_client()
+        client = _client(Admin(), everything)
 
         answer = client.get("/metrics")
 
