@@ -64,6 +64,7 @@ def cli() -> None:
     What came in:      gofax-relay events
     Why (not):         gofax-relay explain MESSAGE_ID
     What stopped:      gofax-relay dead --group
+    For the console:   gofax-relay users add NAME --role admin
     """
 
 
