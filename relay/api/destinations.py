@@ -126,8 +126,8 @@ def blueprint() -> APIBlueprint:
             raise Fault(404, str(error)) from error
         Actions(found.database).note(
             who.act(found.now()),
-            "test",
-            detail=f"a test was sent: {sent.outcome.kind}",
+            "send-test",
+            detail=f"{sent.outcome.kind}",
             destination=path.name,
         )
         return sent_test_json(sent)

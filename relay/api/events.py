@@ -16,8 +16,9 @@ from relay.api.filters import EventStanding, Listing
 from relay.api.identity import acting, needs
 from relay.api.paging import Answer, Paged, answer, cursor_at, pages
 from relay.api.problem import Fault, documented
-from relay.api.reading import Asked, Body, NumberEnd, Reason, Text
+from relay.api.reading import Asked, NumberEnd, Text, Unmask
 from relay.api.services import services
+from relay.rules import text
 from relay.rules.access import Scope, masked_number
 from relay.shapes.events import EventJson, SpokenJson, event_json, spoken_json
 from relay.shapes.explanation import (
@@ -54,12 +55,6 @@ class EventPath(Asked):
 
 class NumberPath(Asked):
     number: NumberEnd = Field(description="A number in any form, or its last digits")
-
-
-class Unmask(Body):
-    """Why a text is read that is hidden."""
-
-    why: Reason = Field(description="Why you read it; kept with the action")
 
 
 def blueprint() -> APIBlueprint:
@@ -99,7 +94,7 @@ def blueprint() -> APIBlueprint:
         Actions(services().database).note(
             acting(body.why),
             "unmask",
-            detail="number and text were shown",
+            detail="numbers and texts shown",
             event_id=found.event.id,
         )
         return _whole(found)
@@ -116,6 +111,21 @@ def blueprint() -> APIBlueprint:
             _customer(store, path.number), limit=query.limit, before=query.before
         )
         items = [masking.shown(spoken_json(each)) for each in found.items]
+        return answer(items, None if found.next is None else cursor_at(found.next))
+
+    @made.post(
+        "/conversations/<number>/unmask",
+        summary="List what is hidden of a conversation; the audit log has it",
+        responses=pages(SpokenJson) | documented(409),
+    )
+    @needs(Scope.READ)
+    def unmask_conversation(path: NumberPath, query: Paged, body: Unmask) -> Answer:
+        store = Pages(services().database)
+        customer = _customer(store, path.number)
+        found = store.conversation(customer, limit=query.limit, before=query.before)
+        detail = f"the conversation with {text.masked(customer)} shown"
+        Actions(services().database).note(acting(body.why), "unmask", detail=detail)
+        items = [spoken_json(each) for each in found.items]
         return answer(items, None if found.next is None else cursor_at(found.next))
 
     return made

@@ -185,6 +185,12 @@ class Why(Body):
     why: Reason | None = Field(None, description="Why you do this; kept with the action")
 
 
+class Unmask(Body):
+    """Why a text is read that is hidden."""
+
+    why: Reason = Field(description="Why you read it; kept with the action")
+
+
 class Span(Asked):
     """From when until when."""
 

@@ -17,10 +17,10 @@ from relay.api import masking
 from relay.api.acts import Started, started
 from relay.api.answers import answers
 from relay.api.filters import Listing, RequestStanding
-from relay.api.identity import needs, person
+from relay.api.identity import acting, needs, person
 from relay.api.paging import Answer, Paged, answer, cursor_at, pages
 from relay.api.problem import Fault, documented
-from relay.api.reading import Asked, Body, Flag, Rate, Span, Text, Why
+from relay.api.reading import Asked, Body, Flag, Rate, Span, Text, Unmask, Why
 from relay.api.services import services
 from relay.intake import Examined
 from relay.rules.access import Scope
@@ -29,9 +29,11 @@ from relay.shapes.bulk import BulkActJson
 from relay.shapes.diagnosis import DiagnosisJson, diagnosis_json
 from relay.shapes.requests import AdmittedJson, RequestJson, request_json
 from relay.shapes.times import full_time
+from relay.store.actions import Actions
 from relay.store.pages import Pages, RequestsPlace
 from relay.store.recover import BATCH
 from relay.store.refused import Refused
+from relay.store.values import Request
 
 #: Characters of a secret that is tried.
 LONGEST_SECRET = 1000
@@ -108,10 +110,21 @@ def blueprint() -> APIBlueprint:
     )
     @needs(Scope.READ)
     def get_request(path: RequestPath) -> RequestJson:
-        found = services().queries.request(path.id)
-        if found is None:
-            raise Fault(404, f"no request {path.id}")
-        return masking.shown(request_json(found))
+        return masking.shown(request_json(_named(path.id)))
+
+    @made.post(
+        "/requests/<id>/unmask",
+        summary="Show a request whose body is hidden; the audit log has it",
+        responses=answers(RequestJson),
+    )
+    @needs(Scope.READ)
+    def unmask_request(path: RequestPath, body: Unmask) -> RequestJson:
+        found = _named(path.id)
+        detail = f"what the request {found.id} says shown"
+        Actions(services().database).note(
+            acting(body.why), "unmask", detail=detail, event_id=found.event_id
+        )
+        return request_json(found)
 
     @made.post(
         "/requests/<id>/diagnose",
@@ -149,6 +162,14 @@ def blueprint() -> APIBlueprint:
         return _admission(list(admitted), who, dry_run=body.dry_run, total=len(examined))
 
     return made
+
+
+def _named(id_: str) -> Request:
+    """Return a request. Raises :class:`Fault`."""
+    found = services().queries.request(id_)
+    if found is None:
+        raise Fault(404, f"no request {id_}")
+    return found
 
 
 def _place(query: RequestsQuery) -> RequestsPlace | None:

@@ -16,6 +16,7 @@ from relay.api import (
     problems,
     requests,
     routes,
+    search,
     settings,
 )
 
@@ -30,6 +31,7 @@ def blueprints() -> Sequence[APIBlueprint]:
         destinations.blueprint(),
         problems.blueprint(),
         routes.blueprint(),
+        search.blueprint(),
         settings.blueprint(),
         people.blueprint(),
         customers.blueprint(),

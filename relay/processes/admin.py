@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -88,5 +88,10 @@ def _load_app(
     services = Services(config, database)
     app = create_admin_app(admin, services, scrape=exposition.text)
     drain = Drain(app, listener, lambda: None)
-    signal.signal(RETIRE, drain.begin)
+
+    def retire(*_: Any) -> None:
+        services.runner.close(within=0)
+        drain.begin()
+
+    signal.signal(RETIRE, retire)
     return drain

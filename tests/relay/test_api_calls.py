@@ -361,6 +361,29 @@ class TestProblems:
         assert api.reader.get("/problems/resolved").items == []
 
 
+class TestSearch:
+    def test_one_box_finds_whatever_is_typed(self, still: Api) -> None:
+        def found(typed: str) -> dict[str, Any]:
+            answer = still.reader.get("/search", q=typed)
+            assert answer.status == 200
+            return {kind: items for kind, items in answer.json.items() if items}
+
+        assert [each["customer"] for each in found("000124")["customers"]] == [consoles.BEN]
+        assert [each["id"] for each in found("m-dead")["events"]] == [still.filled.dead]
+        assert {each["reference"] for each in found("1013")["records"]} == {"ticket 1013"}
+        assert found("nothing of the kind") == {}
+        assert still.reader.get("/search").fields == ["q"]
+
+    def test_what_came_is_counted_over_time(self, still: Api) -> None:
+        hours = still.reader.get("/traffic", since="2h").items
+        minutes = still.reader.get("/traffic", since="2h", each="1m").items
+
+        assert sum(each["came"] for each in hours) == sum(each["came"] for each in minutes)
+        assert len(minutes) > 100
+        assert still.reader.get("/traffic", since="30d", each="1m").status == 422
+        assert still.reader.get("/traffic", each="90s").status == 422
+
+
 class TestSettings:
     def test_they_show_no_secret(self, still: Api) -> None:
         answer = still.reader.get("/settings")

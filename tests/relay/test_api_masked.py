@@ -10,6 +10,7 @@ import consoles
 import pytest
 from apis import Api, Program
 
+from relay.rules.access import Scope
 from relay.store import Database
 
 WHO = [consoles.ANN, consoles.BEN, consoles.CAT, consoles.DAN, consoles.EVE]
@@ -32,6 +33,7 @@ def looks(api: Api, program: Program) -> Iterator[str]:
     ]
     paths += [f"/deliveries/{each['id']}" for each in program.get("/deliveries").items]
     paths += [f"/conversations/{each}" for each in WHO]
+    paths += [f"/search?q={each}" for each in ("000124", "4711", "m-dead", "order", "1013")]
     for path in paths:
         answer = program.get(path)
         assert answer.status == 200, path
@@ -47,8 +49,9 @@ def test_no_answer_to_a_reader_has_a_number_or_a_text(api: Api) -> None:
         assert [each for each in [*WHO, *SAID] if each.removeprefix("+61") in text] == []
 
 
-def test_who_may_act_sees_them(api: Api) -> None:
-    seen = " ".join(looks(api, api.operator))
+@pytest.mark.parametrize("scope", [Scope.OPERATE, Scope.ADMIN])
+def test_who_may_do_more_than_look_sees_them(api: Api, scope: Scope) -> None:
+    seen = " ".join(looks(api, api.program(scope)))
 
     assert [each for each in [*WHO, *SAID] if each not in seen] == []
 
@@ -74,3 +77,14 @@ def test_one_is_read_after_all_and_the_audit_log_says_why(api: Api) -> None:
     assert (entry["what"], entry["event_id"]) == ("unmask", api.filled.dead)
     assert (entry["who"], entry["why"]) == ("token read", "the customer is on the phone")
     assert api.reader.get(f"/events/{api.filled.dead}").json["body"] == "…"
+
+
+def test_a_request_and_a_conversation_are_read_after_all(api: Api) -> None:
+    request = api.reader.post(f"/requests/{api.filled.signed}/unmask", why="odd").json
+    talk = api.reader.post(f"/conversations/{consoles.BEN}/unmask", why="on the phone")
+
+    assert "let me in" in request["body"]
+    assert [each["body"] for each in talk.items] == ["URGENT call me", "My order 4711 is broken"]
+    entries = api.admin.get("/audit", what="unmask").items
+    assert [each["why"] for each in entries] == ["on the phone", "odd"]
+    assert consoles.BEN not in str(entries)
