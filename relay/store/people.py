@@ -97,7 +97,8 @@ class Users:
         row = {"name": name, "role": role, "epoch": 1, "failures": 0, "created_at": act.at}
         with self._database.writing() as db:
             insert = self._database.insert(_users).values(row).on_conflict_do_nothing()
-            if not db.execute(insert).rowcount:
+            # PostgreSQL's driver gives no count of an insert that is not done.
+            if db.scalar(insert.returning(_u.name)) is None:
                 return None
             note(db, act, "add user", [{"detail": f"{name} is {role}"}])
         return self.named(name)
@@ -204,7 +205,7 @@ class Tokens:
         }
         with self._database.writing() as db:
             insert = self._database.insert(_tokens).values(row).on_conflict_do_nothing()
-            if not db.execute(insert).rowcount:
+            if db.scalar(insert.returning(_t.id)) is None:
                 return None
             note(db, act, "add token", [{"detail": f"{name}: {row['scopes']}"}])
         return _token(row), shown
