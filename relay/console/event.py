@@ -70,10 +70,12 @@ def add(console: Blueprint) -> None:
     @console.post("/events/<id_>/replay")
     @needs(Scope.OPERATE)
     def replay(id_: str) -> ResponseReturnValue:
-        found = services()
+        found, is_again = services(), _is_again()
 
         def act(*, dry_run: bool) -> Sequence[acting.Effect]:
-            made = recovering.replay(found.config, found.recovery, [id_], person, dry_run=dry_run)
+            made = recovering.replay(
+                found.config, found.recovery, [id_], person, again=is_again, dry_run=dry_run
+            )
             return acting.of_replays(made)
 
         person = acting.person()

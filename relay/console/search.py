@@ -11,6 +11,7 @@ from relay.console.pages import is_masked, needs
 from relay.rules.access import Scope
 from relay.rules.typed import LONGEST
 from relay.store.find import Customer, Finder, Found
+from relay.store.pages import Pages
 
 
 def add(console: Blueprint) -> None:
@@ -37,11 +38,10 @@ def add(console: Blueprint) -> None:
 
 def customer_url(customer: Customer) -> str:
     """Return where a customer's messages are, without the number if that is hidden."""
-    if is_masked():
-        return url_for("console.events", customer=customer.customer[-4:])
-    if not conversation.is_sayable(customer.customer):
-        return url_for("console.events", customer=customer.customer)
-    return url_for("console.conversation", number=customer.customer)
+    if conversation.is_sayable(customer.customer) and not is_masked():
+        return url_for("console.conversation", number=customer.customer)
+    page = Pages(services().database).conversation(customer.customer, limit=1)
+    return conversation.url_of(page.items[0].event) if page.items else url_for("console.events")
 
 
 def _only(found: Found) -> str | None:

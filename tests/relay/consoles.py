@@ -38,6 +38,7 @@ from relay.store.values import Request
 OURS, THEIRS = "hush" * 3, "shush" * 3
 CONFIG = f"""\
 time_zone: Australia/Brisbane
+dedupe_horizon: 400d
 admin: {{listen: "127.0.0.1:8081", mask: %s}}
 endpoints:
   - {{path: /webhooks/gofax, signing_secrets: [{OURS}]}}

@@ -143,6 +143,20 @@ def test_a_replay_adds_what_todays_routes_miss(console: Console, filled: Filled)
     assert not look.has_button("Replay")
 
 
+def test_a_stale_event_is_delivered_when_a_person_says_so(console: Console) -> None:
+    id_ = console.sms("m-old", "from long ago", eventTimestamp="2020-01-01T00:00:00Z")
+    operator = console.visitor("operator")
+    page = operator.get(f"/console/events/{id_}")
+    assert "so old that it may have been delivered long ago" in page.text
+
+    look = operator.press(page, "Deliver it anyway")
+    assert "crm: will be sent, beside the order of its conversation" in look.text
+    after = operator.follow(operator.press(look, "Replay"))
+
+    assert "Added: crm, helpdesk." in after.text and after.has_button("Undo")
+    assert set(console.states(id_)) == {"crm", "helpdesk"}
+
+
 def test_what_changed_meanwhile_is_said(console: Console, filled: Filled) -> None:
     operator = console.visitor("operator")
     look = operator.press(operator.get(f"/console/events/{filled.dead}"), "Resend")
@@ -262,6 +276,14 @@ class TestMasked:
             assert page.status == 200, path
             found = [each for each in (*texts, "6140000", "6170000") if each in page.html]
             assert found == [], path
+
+    def test_the_search_leads_to_a_conversation_without_its_number(
+        self, console: Console, filled: Filled, viewer: Visitor
+    ) -> None:
+        page = viewer.get("/console/search?q=000124")
+
+        assert page.location == f"/console/conversations/{filled.held}"
+        assert "in Zendesk ticket 1013" in viewer.follow(page).text
 
     def test_an_event_is_shown_to_who_says_why(
         self, console: Console, filled: Filled, viewer: Visitor

@@ -1,4 +1,4 @@
-"""The well-filled store of the console's tests has what it says."""
+"""The well-filled store of the console's tests has what it says, and every page shows it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from consoles import Console
 
 from relay.rules.access import Role
 from relay.store import Database
+
+ON_BOTH = True
 
 
 @pytest.fixture
@@ -42,3 +44,21 @@ def test_a_visitor_has_signed_in(console: Console, role: Role) -> None:
 
     assert (page.status, f"{role} <b>" in page.text) == (200, True)
     assert console.nobody.get("/console/").location.startswith("/console/sign-in")
+
+
+def test_every_page_answers(console: Console) -> None:
+    filled = consoles.fill(console)
+    names = ("arrived", "dead", "held", "pending", "waiting", "in_flight", "hostile", "unrouted",
+             "test", "conflict", "outbound")  # fmt: skip
+    paths = [
+        *(f"events/{getattr(filled, name)}" for name in names),
+        *(f"requests/{id_}" for id_ in (filled.signed, filled.unsigned, filled.elsewhere)),
+        *(f"conversations/{each}" for each in (consoles.ANN, consoles.BEN, consoles.EVE)),
+        "events", "events?text=urgent&state=held&tests=hide", "events/export.csv", "requests",
+        "requests?standing=refused&customer=0126", "requests/export.csv", "stopped",
+        "stopped/list", "stopped/export.csv", "search?q=urgent", "search?q=ticket+1013",
+    ]  # fmt: skip
+
+    found = {path: console.visitor("operator").get(f"/console/{path}").status for path in paths}
+
+    assert found == dict.fromkeys(paths, 200)
