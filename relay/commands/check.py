@@ -10,7 +10,13 @@ import click
 from relay import destinations
 from relay.clock import wall
 from relay.commands import sample as samples
-from relay.commands.options import FAILED, USAGE, existing, loaded_option
+from relay.commands.options import (
+    FAILED,
+    USAGE,
+    existing,
+    loaded_option,
+    require_certificate,
+)
 from relay.commands.output import all_say, print_json
 from relay.commands.running import changes
 from relay.commands.tables import print_lines
@@ -89,6 +95,11 @@ def check(
     if diff:
         print_lines(changes(config, Nodes(existing(config)).nodes()))
         return
+    try:
+        require_certificate(config, document)
+    except ConfigError as error:
+        click.echo(error, err=True)
+        sys.exit(USAGE)
     if config.alerts:
         _require_channels(config, document)
     print_lines(plan(config).splitlines())
@@ -125,7 +136,8 @@ def _require_channels(config: Config, document: Document) -> None:
 
 def plan(config: Config) -> str:
     """Return what the config does, endpoint by endpoint and route by route."""
-    lines = [f"store {config.store_name}", f"listens on {config.server.listen}"]
+    encrypted = f" with TLS, and shows {config.tls.cert}" if config.tls else ""
+    lines = [f"store {config.store_name}", f"listens on {config.server.listen}{encrypted}"]
     if config.engine.celery:
         broker = config.engine.celery.broker.get_secret_value()
         lines.insert(1, f"engine celery, told by {without_password(broker)}")

@@ -16,6 +16,8 @@ import click
 from relay import destinations, migrations
 from relay.clock import wall
 from relay.commands.tables import ZONE, shown_time, zone
+from relay.config import certificates
+from relay.config.certificates import Unfit
 from relay.config.document import FILE, VARIABLE, ConfigError, Document
 from relay.config.load import Need, load_document
 from relay.config.model import LONGEST_AGE, Config
@@ -194,6 +196,17 @@ def confirm(question: str, *, look: str = "", err: bool = False) -> None:
         first = f", or {look} to look first" if look else ""
         raise click.UsageError(f"{question} Add --yes to continue without being asked{first}.")
     click.confirm(question, abort=True, err=err)
+
+
+def require_certificate(config: Config, document: Document) -> None:
+    """Make sure that the certificate can be served. Raises :class:`ConfigError`."""
+    if config.tls is None:
+        return
+    try:
+        certificates.read(config.tls, now=wall()).close()
+    except Unfit as error:
+        fault = document.at(("tls", error.key), str(error))
+        raise ConfigError(document.path, [fault]) from error
 
 
 def opened(config: Config) -> Database:

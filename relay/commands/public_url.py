@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from relay.commands.tables import shown_time
+from relay.config.certificates import Certificate, certificate_of
 from relay.config.endpoints import Endpoint
 from relay.config.model import Config
 from relay.rules import probe
@@ -26,7 +27,7 @@ from relay.store.ids import new_id
 from relay.store.search import Filter
 from relay.store.values import Request
 from relay.telling import public
-from relay.telling.public import Answer, Certificate, Obstacle, Place
+from relay.telling.public import Answer, Obstacle, Place
 
 #: Seconds after an answer within which a request is in the store, and newest ones to look among.
 NOTED_WITHIN, AMONG = 2.0, 1000
@@ -90,7 +91,7 @@ def _tls(place: Place, connection: socket.socket, *, now: datetime) -> Finding:
         said = "public_url is http, and GoFax calls https addresses only"
         return Finding(check="tls", severity="notice", said=said)
     with public.encrypt(place, connection) as encrypted:
-        shown = public.certificate_of(encrypted)
+        shown = certificate_of(encrypted)
     return Finding(check="tls", severity=_severity(shown, now=now), said=_said(shown, now=now))
 
 

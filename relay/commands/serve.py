@@ -12,7 +12,15 @@ import click
 
 from connectors import sandbox as stand_ins
 from relay import destinations, logs, migrations, processes
-from relay.commands.options import FAILED, config_path_option, loaded_option, opened
+from relay.commands.options import (
+    FAILED,
+    USAGE,
+    config_path_option,
+    loaded_option,
+    opened,
+    require_certificate,
+)
+from relay.config.certificates import Unfit
 from relay.config.document import ConfigError, Document
 from relay.config.load import load_document
 from relay.config.model import Config
@@ -126,6 +134,12 @@ def sandbox(port: int, host: str) -> None:
 
 def _run(command: str, loaded: tuple[Config, Document], *, trial: bool) -> NoReturn:
     config, document = loaded
+    if command != "work":
+        try:
+            require_certificate(config, document)
+        except ConfigError as error:
+            click.echo(error, err=True)
+            sys.exit(USAGE)
     if trial:
         opened(config).close()
         sys.exit()
@@ -134,18 +148,20 @@ def _run(command: str, loaded: tuple[Config, Document], *, trial: bool) -> NoRet
             command,
             document.path,
             config,
-            reread=partial(_reread, document.path),
+            reread=partial(_reread, document.path, command),
             prepare=_prepare,
         )
-    except PortTaken as error:
+    except (PortTaken, Unfit) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(code)
 
 
-def _reread(path: Path, running: Config) -> Config:
+def _reread(path: Path, command: str, running: Config) -> Config:
     """Read the file again. Raises :class:`~relay.processes.NotTaken`."""
     try:
-        config, _ = load_document(path, find_connector=destinations.find)
+        config, document = load_document(path, find_connector=destinations.find)
+        if command != "work":
+            require_certificate(config, document)
         if config.store != running.store:
             migrations.opened(config).close()
     except (ConfigError, Unusable, StoreUnavailable) as error:

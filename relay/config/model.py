@@ -95,6 +95,22 @@ class Server(Address):
     )
 
 
+def _beside(value: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / value
+
+
+class Tls(Section):
+    """What the web server shows who calls it by https."""
+
+    cert: Annotated[Path, AfterValidator(_beside)] = Field(
+        description="PEM file with its certificate and, after that, the rest of the chain"
+    )
+    key: Annotated[Path, AfterValidator(_beside)] = Field(
+        description="PEM file with the certificate's private key"
+    )
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -390,6 +406,9 @@ class Config(Section):
     """The whole file."""
 
     server: Server = Server()
+    tls: Tls | None = Field(
+        None, description="Serve https without a proxy; renewed files are taken by themselves"
+    )
     admin: Admin | None = Field(
         Admin(), json_schema_extra=_or_off, description="The inner listener, or off"
     )

@@ -84,6 +84,9 @@ def _of_readers(config: Config, document: Document) -> Iterator[tuple[Where, str
     for where, file in document.references.items():
         if file is not None and where in places and _is_public(file):
             yield where, f"every user of this machine can read {file}: chmod 640 it"
+    if config.tls is not None and config.tls.key.exists() and _is_public(config.tls.key):
+        said = f"every user of this machine can read {config.tls.key}: chmod 640 it"
+        yield ("tls", "key"), said
     own = places - document.references.keys()
     has_password = without_password(config.store) != config.store
     if _is_public(document.path) and (

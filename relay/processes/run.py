@@ -18,6 +18,7 @@ from relay.processes.control import Control, open_control
 from relay.processes.handover import Handover
 from relay.processes.listening import Listener
 from relay.processes.process import CLOSE, close_store, write_no_core_files
+from relay.processes.renewal import Renewal
 from relay.processes.supervisor import ROLES, Setup, Supervisor
 from relay.store import connect
 from relay.telling.counts import Counts
@@ -36,7 +37,8 @@ def run(
     """Run the processes of *command* with the *config* that *path* holds; return the exit code.
 
     *prepare* is called when the port is known to be free. Raises
-    :class:`~relay.processes.listening.PortTaken`.
+    :class:`~relay.processes.listening.PortTaken`, and
+    :class:`~relay.config.certificates.Unfit` if the certificate cannot be served.
     """
     write_no_core_files()
     # Remembered as long as it is the one that was imported.
@@ -44,6 +46,8 @@ def run(
     before = handover.taken()
     listener = _listener(before, config) if "web" in ROLES[command] else None
     prepare(config)
+    renewal = Renewal()
+    identity = renewal.identity(config.tls if listener else None)
     door = Door()
     inner = _inner(before, config, door) if "admin" in ROLES[command] else None
     counts = Counts(before.counts if before else None)
@@ -55,11 +59,12 @@ def run(
     database = connect(config.store)
     supervisor = Supervisor(
         command,
-        Setup(config, listener, counts, inner),
+        Setup(config, listener, counts, inner, identity),
         reread=reread,
         control=control,
         before=before,
         door=door,
+        renewal=renewal,
     )
     code = supervisor.run()
     # One that was killed left the log as it was. Nothing holds up our own end, though.

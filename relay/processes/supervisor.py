@@ -8,7 +8,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,7 @@ from types import FrameType
 import structlog
 
 from relay import logs
+from relay.config.certificates import Identity, Unfit
 from relay.config.effective import version_of
 from relay.config.model import Config
 from relay.node import version
@@ -27,6 +28,7 @@ from relay.processes.control import Caller, Control, Reloaded
 from relay.processes.handover import Handover
 from relay.processes.listening import Listener, PortTaken, listen
 from relay.processes.process import ENDING, KILL_AFTER, RESTART_AFTER, RETIRE, Ready
+from relay.processes.renewal import Renewal
 from relay.telling.counts import Counts
 
 log = structlog.get_logger()
@@ -54,16 +56,20 @@ class Setup:
     counts: Counts
     #: Of the inner listener; None while there is none.
     inner: Listener | None = None
+    #: What the receiver shows; None: it serves plain HTTP.
+    identity: Identity | None = None
 
     @property
     def listeners(self) -> Sequence[Listener]:
         return [each for each in (self.listener, self.inner) if each is not None]
 
     def close(self, *, but: Setup | None = None) -> None:
-        """Close the sockets here, except those that another setup has, too."""
+        """Close here what no other setup has, too."""
         for each in self.listeners:
             if but is None or each not in but.listeners:
                 each.socket.close()
+        if self.identity and (but is None or but.identity is not self.identity):
+            self.identity.close()
 
     def run(self, role: str, ready: Ready) -> None:
         """Do the work of *role* in this process."""
@@ -72,8 +78,10 @@ class Setup:
         for each in self.listeners:
             if each is not wanted:
                 each.socket.close()
+        if self.identity and role != "web":
+            self.identity.close()
         if role == "web" and self.listener is not None:
-            web.run_web(self.config, self.listener, self.counts, ready)
+            web.run_web(self.config, self.listener, self.identity, self.counts, ready)
         if role == "worker":
             worker.run_worker(self.config, self.counts, ready)
         if role == "admin" and self.inner is not None:
@@ -98,11 +106,12 @@ class Supervisor:
         control: Control | None,
         before: Handover | None = None,
         door: Door,
+        renewal: Renewal,
     ) -> None:
         """*reread* reads the config again, given the one that runs, and raises :class:`NotTaken`.
 
         *before*: what this process was before it executed itself anew. *door*: where the socket
-        of the inner listener comes from.
+        of the inner listener comes from. *renewal*: what read the certificate of *setup*.
         """
         self._command = command
         self._setup = setup
@@ -110,6 +119,7 @@ class Supervisor:
         self._control = control
         self._before = before
         self._door = door
+        self._renewal = renewal
         self._installed = handover.installed()
         self._children: dict[str, Child] = {}
         #: Children that end, each with the time at which it is killed.
@@ -137,6 +147,7 @@ class Supervisor:
             code = self._look_after_children()
             self._open_inside()
             self._reload_if_asked()
+            self._renew_if_changed()
         self._stop_children()
         return code
 
@@ -170,9 +181,10 @@ class Supervisor:
         with suppress(BlockingIOError):
             os.read(self._woken, 4096)
 
-    def _started(self, setup: Setup) -> dict[str, Child]:
+    def _started(self, setup: Setup, only: Collection[str] | None = None) -> dict[str, Child]:
         roles = [each for each in ROLES[self._command] if each != "admin" or setup.inner]
-        return {role: self._fork(role, setup) for role in roles}
+        wanted = [each for each in roles if only is None or each in only]
+        return {role: self._fork(role, setup) for role in wanted}
 
     def _fork(self, role: str, setup: Setup) -> Child:
         return fork(role, partial(setup.run, role), forget=partial(self._forget, setup))
@@ -244,10 +256,28 @@ class Supervisor:
     def _setup_for(self, config: Config) -> Setup:
         setup = replace(self._setup, config=config, listener=self._listener_for(config))
         try:
-            return replace(setup, inner=self._inner_for(config))
-        except PortTaken as error:
+            setup = replace(setup, inner=self._inner_for(config))
+            tls = config.tls if setup.listener else None
+            return replace(setup, identity=self._renewal.identity(tls))
+        except (PortTaken, Unfit) as error:
             setup.close(but=self._setup)
             raise NotTaken(str(error)) from error
+
+    def _renew_if_changed(self) -> None:
+        """Let another receiver take over when the certificate was renewed."""
+        setup = self._setup
+        if self._is_stopping or not (setup.listener and self._renewal.is_due(setup.config.tls)):
+            return
+        try:
+            identity = self._renewal.identity(setup.config.tls)
+            self._swap(replace(setup, identity=identity), only=("web",))
+        except Unfit as error:
+            log.error("tls.not_renewed", reason=str(error))
+        except NotTaken as error:
+            self._renewal.try_again()
+            log.error("tls.not_renewed", reason=str(error))
+        else:
+            log.info("tls.renewed")
 
     def _inner_for(self, config: Config) -> Listener | None:
         have, wanted = self._setup.inner, config.admin
@@ -266,24 +296,30 @@ class Supervisor:
         except PortTaken as error:
             raise NotTaken(str(error)) from error
 
-    def _swap(self, setup: Setup) -> None:
+    def _swap(self, setup: Setup, *, only: Collection[str] | None = None) -> None:
         """Start children with *setup*, and let those that run end when the new ones work.
 
-        Raises :class:`NotTaken` if the new ones do not come to work; the others are untouched.
+        *only*: the roles of those; default: all. Raises :class:`NotTaken` if the new ones do not
+        come to work; the others are untouched.
         """
-        new = self._started(setup)
+        new = self._started(setup, only)
         try:
             self._await_ready(new, setup)
         except NotTaken:
             _end(list(new.values()))
             setup.close(but=self._setup)
             raise
+        kept: dict[str, Child] = {}
         for role, child in self._children.items():
+            if only is not None and role not in only:
+                kept[role] = child
+                continue
             child.tell(RETIRE)
             ends_at = time.monotonic() + self._setup.retired_within(role)
             self._retired.append((child, ends_at))
         self._setup.close(but=setup)
-        self._children, self._setup, self._due = new, setup, {}
+        self._children, self._setup = {**kept, **new}, setup
+        self._due = {role: due for role, due in self._due.items() if role in kept}
 
     def _await_ready(self, new: Mapping[str, Child], setup: Setup) -> None:
         ends_at = time.monotonic() + LONGEST_START
@@ -297,7 +333,7 @@ class Supervisor:
                 raise NotTaken(f"the new {waited_for[0].role} does not work: its log says why")
             if setup.listener is not None:
                 # A receiver is ready when it answers; which one a call comes to is chance.
-                web.answers(setup.listener.address)
+                web.answers(setup.listener.address, is_encrypted=bool(setup.identity))
             self._wait(LOOK_AT_START)
 
     def _become_new(self, caller: Caller | None) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
+import http.client
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import requests
 import structlog
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
@@ -20,6 +21,7 @@ from granian.server.mp import MPServer
 
 from relay import destinations
 from relay.app import create_app
+from relay.config.certificates import Identity
 from relay.config.model import Config
 from relay.every import Every
 from relay.node import Heartbeat, leave
@@ -61,7 +63,9 @@ HURRY, RETIRED_WITHIN = 1.0, float(LONGEST_HEAD)
 LOOK_AT_RECEIVER, LONGEST_ANSWER, SILENT_AFTER, LONGEST_START = 1.0, 2.0, 7.0, 30.0
 
 
-def run_web(config: Config, listener: Listener, counts: Counts, ready: Ready) -> None:
+def run_web(
+    config: Config, listener: Listener, identity: Identity | None, counts: Counts, ready: Ready
+) -> None:
     """Serve HTTP in this process and one child.
 
     SIGTERM and SIGINT end it soon; SIGUSR1 ends it when every connection has been served, while
@@ -70,22 +74,29 @@ def run_web(config: Config, listener: Listener, counts: Counts, ready: Ready) ->
     write_no_core_files()
     allow_connections()
     log.info("web.started", listen=listener.address)
+    scheme = "https" if identity else "http"
+    if identity is not None:
+        until = identity.shown.ends_at.isoformat()
+        log.info("tls.served", names=list(identity.shown.names), until=until)
     for each in config.endpoints:
-        log.info("endpoint.served", url=f"http://{listener.address}{each.path}", guard=each.guard)
+        url = f"{scheme}://{listener.address}{each.path}"
+        log.info("endpoint.served", url=url, guard=each.guard)
     # Not connected to before the fork.
     database = connect(config.store)
     node = node_name(database, "web")
     # What is imported lives as long as we do: frozen before the fork, its memory stays shared.
     gc.freeze()
-    server = GranianServer(listener, threads=config.server.threads)
+    server = GranianServer(listener, threads=config.server.threads, identity=identity)
     # Its process keeps the list up to date, and is gone by then.
     server.on_shutdown(partial(_leave, database, node))
-    watch = ReceiverWatch(listener, lambda: [_pid(worker) for worker in server.wrks])
+    watch = ReceiverWatch(
+        listener, lambda: [_pid(worker) for worker in server.wrks], is_encrypted=bool(identity)
+    )
     server.on_startup(watch.start)
     server.on_shutdown(watch.close)
     try:
         # Granian's default loader imports a module; ours builds the app from the config.
-        load = partial(_load_app, config, listener, counts, node, os.getpid(), ready)
+        load = partial(_load_app, config, listener, identity, counts, node, os.getpid(), ready)
         server.serve(target_loader=load, wrap_loader=False)
     except SystemExit as error:
         if error.code:
@@ -97,7 +108,9 @@ def run_web(config: Config, listener: Listener, counts: Counts, ready: Ready) ->
 class GranianServer(MPServer):
     """Granian's server, at a socket that was there before it and stays when it ends."""
 
-    def __init__(self, listener: Listener, *, threads: int) -> None:
+    def __init__(
+        self, listener: Listener, *, threads: int, identity: Identity | None = None
+    ) -> None:
         super().__init__(
             "relay",
             address=listener.host,
@@ -119,6 +132,10 @@ class GranianServer(MPServer):
             respawn_interval=RESTART_AFTER,
         )
         self._listener = listener
+        if identity is not None:
+            # Granian itself would want files, which may be changed before its process starts.
+            ours: Any = (True, identity.cert, identity.key, None, "tls1.2", None, [], False)
+            self.ssl_ctx = ours
 
     def startup(self, *given: Any) -> None:
         super().startup(*given)  # type: ignore[no-untyped-call]
@@ -175,7 +192,13 @@ def _pid(worker: Any) -> int | None:
 
 
 def _load_app(
-    config: Config, listener: Listener, counts: Counts, node: str, parent: int, ready: Ready
+    config: Config,
+    listener: Listener,
+    identity: Identity | None,
+    counts: Counts,
+    node: str,
+    parent: int,
+    ready: Ready,
 ) -> WSGIApplication:
     """Build the application in Granian's worker process."""
     end_with(parent)
@@ -193,7 +216,7 @@ def _load_app(
     refusals = Refusals(inbox.refuse)
     Heartbeat(database, name=node, role="web", config=config).start()
     old_secrets = OldSecrets()
-    Watch(config, database, node=node, old_secrets=old_secrets).start()
+    Watch(config, database, node=node, old_secrets=old_secrets, identity=identity).start()
     app = create_app(
         config,
         database=database,
@@ -213,10 +236,17 @@ class ReceiverWatch:
     *processes* returns the ids of the processes that receive now.
     """
 
-    def __init__(self, listener: Listener, processes: Callable[[], Sequence[int | None]]) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        processes: Callable[[], Sequence[int | None]],
+        *,
+        is_encrypted: bool = False,
+    ) -> None:
         # At the end the socket is closed before the watch is.
         self._address = listener.address
         self._processes = processes
+        self._is_encrypted = is_encrypted
         self._answered_at = time.monotonic()
         self._has_answered = False
         self._loop = Every("receiver watch", LOOK_AT_RECEIVER, self._look)
@@ -228,7 +258,7 @@ class ReceiverWatch:
         self._loop.close(0)
 
     def _look(self) -> None:
-        if answers(self._address):
+        if answers(self._address, is_encrypted=self._is_encrypted):
             self._answered_at, self._has_answered = time.monotonic(), True
             return
         silent = time.monotonic() - self._answered_at
@@ -240,13 +270,21 @@ class ReceiverWatch:
             self._answered_at, self._has_answered = time.monotonic(), False
 
 
-def answers(address: str) -> bool:
+def answers(address: str, *, is_encrypted: bool = False) -> bool:
     """Return whether a receiver answers at *address*."""
+    connection: http.client.HTTPConnection
+    if is_encrypted:
+        # Our own port, by an address that is not in the certificate.
+        anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        anything.check_hostname = False
+        anything.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(address, timeout=LONGEST_ANSWER, context=anything)
+    else:
+        connection = http.client.HTTPConnection(address, timeout=LONGEST_ANSWER)
     try:
-        # Past any proxy of the environment: this is our own port.
-        with requests.Session() as session:
-            session.trust_env = False
-            url = f"http://{address}/livez"
-            return session.get(url, timeout=LONGEST_ANSWER).status_code == 200
-    except requests.RequestException:
+        connection.request("GET", "/livez")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()

@@ -180,9 +180,9 @@ class Calls:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Certificate:
-    """That of the public address, as a node saw it last."""
+    """That of the public address, as a node saw it last, or one that a receiver shows."""
 
-    #: The address.
+    #: The address; or the file, and the host that it is on.
     url: str
     #: When it ends; None: it could not be looked at.
     ends_at: datetime | None = None
@@ -227,6 +227,8 @@ class Facts:
     #: By channel: why alerts could not be sent there.
     unsent: Mapping[str, str] = field(default_factory=dict)
     certificate: Certificate | None = None
+    #: Those that receivers show by themselves.
+    served: Sequence[Certificate] = ()
     #: By endpoint.
     old_secrets: Mapping[str, Sequence[OldSecret]] = field(default_factory=dict)
     #: When the newest event came; None: none ever did.
@@ -378,18 +380,21 @@ def _store(facts: Facts) -> Iterator[Finding]:
 
 def _public(facts: Facts, *, now: datetime) -> Iterator[Finding]:
     """Yield what is wrong between GoFax and us, apart from requests that were refused."""
-    shown = facts.certificate
-    if shown is not None and shown.fault:
-        yield Finding(kind=Kind.CERTIFICATE, subject=shown.url, said=shown.fault)
-    elif shown is not None and shown.ends_at is not None and shown.ends_at - now < ENDS_SOON:
-        is_near = shown.ends_at - now < ENDS_VERY_SOON
-        yield Finding(
-            kind=Kind.CERTIFICATE,
-            subject=shown.url,
-            level="error" if is_near else "warning",
-            said=f"the certificate of {shown.url} ends at {_time(shown.ends_at)}, and GoFax "
-            "cannot post then: renew it, and find out why that does not happen by itself",
-        )
+    known = {facts.certificate.ends_at} if facts.certificate else set()
+    public = [facts.certificate] if facts.certificate else []
+    # The same one is told of once.
+    for shown in (*public, *(each for each in facts.served if each.ends_at not in known)):
+        if shown.fault:
+            yield Finding(kind=Kind.CERTIFICATE, subject=shown.url, said=shown.fault)
+        elif shown.ends_at is not None and shown.ends_at - now < ENDS_SOON:
+            is_near = shown.ends_at - now < ENDS_VERY_SOON
+            yield Finding(
+                kind=Kind.CERTIFICATE,
+                subject=shown.url,
+                level="error" if is_near else "warning",
+                said=f"the certificate of {shown.url} ends at {_time(shown.ends_at)}, and GoFax "
+                "cannot post then: renew it, and find out why that does not happen by itself",
+            )
 
     for endpoint, used in sorted(facts.old_secrets.items()):
         late = [each for each in used if now - each.used_at <= SECRET_MATTERS_FOR]

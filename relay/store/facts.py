@@ -54,6 +54,7 @@ def gather(
             nodes=_nodes(database),
             no_room=_no_room(database),
             certificate=seen.certificate(db, public_url) if public_url else None,
+            served=seen.served(db, now=now),
             old_secrets=seen.old_secrets(db, keys or {}),
             newest_event_at=db.scalar(_NEWEST_EVENT),
         )

@@ -19,7 +19,10 @@ from relay.store.database import Database
 #: what time a look that did not end is lost.
 LOOK, LOOK_IF_WRONG, LOST = timedelta(hours=1), timedelta(minutes=5), timedelta(minutes=2)
 
-_CERTIFICATE, _SECRET = "certificate", "secret used "
+#: For how long a certificate counts as served that was not noted again.
+SERVED = timedelta(hours=1)
+
+_CERTIFICATE, _SECRET, _SERVED = "certificate", "secret used ", "certificate served "
 _marks = schema.marks
 
 
@@ -93,6 +96,16 @@ class Seen:
             ended = replace(last, ended_at=self._clock(), ends_at=ends_at, fault=fault)
             self._put(db, _CERTIFICATE, ended.dumped())
 
+    def note_served(self, name: str, *, ends_at: datetime) -> None:
+        """Note that a receiver shows the certificate *name*."""
+        now = self._clock()
+        value = json.dumps([now.isoformat(), ends_at.isoformat()]).encode()
+        with self._database.writing_unsynced() as db:
+            for each, noted_at, _ in _served(db):
+                if now - noted_at > SERVED:
+                    db.execute(sa.delete(_marks).where(_marks.c.name == _SERVED + each))
+            self._put(db, _SERVED + name, value)
+
     def note_secrets(self, used: Collection[tuple[str, bytes]]) -> None:
         """Note that these secrets of these endpoints are in use."""
         now = self._clock()
@@ -114,6 +127,15 @@ def certificate(db: sa.Connection, url: str) -> Certificate | None:
     if look is None or look.url != url:
         return None
     return Certificate(url=url, ends_at=look.ends_at, fault=look.fault)
+
+
+def served(db: sa.Connection, *, now: datetime) -> Sequence[Certificate]:
+    """Return the certificates that receivers show."""
+    return [
+        Certificate(url=name, ends_at=ends_at)
+        for name, noted_at, ends_at in sorted(_served(db))
+        if now - noted_at <= SERVED
+    ]
 
 
 def old_secrets(
@@ -146,6 +168,18 @@ def _is_due(last: _Look | None, url: str, now: datetime) -> bool:
 def _look(db: sa.Connection) -> _Look | None:
     value = db.scalar(sa.select(_marks.c.value).where(_marks.c.name == _CERTIFICATE))
     return None if value is None else _Look.loaded(bytes(value))
+
+
+def _served(db: sa.Connection) -> Sequence[tuple[str, datetime, datetime]]:
+    """Return each name with the time of its note, and its end."""
+    # A name has no more characters than there are, so that the index of names serves.
+    named = sa.between(_marks.c.name, _SERVED, _SERVED + "\U0010ffff")
+    rows = db.execute(sa.select(_marks).where(named)).all()
+    read = [(row.name.removeprefix(_SERVED), json.loads(row.value)) for row in rows]
+    return [
+        (name, datetime.fromisoformat(noted_at), datetime.fromisoformat(ends_at))
+        for name, (noted_at, ends_at) in read
+    ]
 
 
 def _secret(db: sa.Connection) -> bytes:

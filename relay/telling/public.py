@@ -15,11 +15,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import datetime
+from typing import Literal
 from urllib.parse import urlsplit
 
 from requests import certs
+
+from relay.config.certificates import Certificate, certificate_of, trusting_only
 
 #: Seconds that each step may take.
 PATIENCE = 8.0
@@ -28,8 +30,6 @@ LONGEST_ANSWER = 4096
 
 #: What OpenSSL calls what is wrong with a certificate.
 _EXPIRED, _NOT_YET, _WRONG_NAME, _OWN_ISSUER = 10, 9, (62, 64), (18, 19)
-#: Its flag for checking everything but the time, which Python has no name for.
-_ANY_TIME = 0x200000
 
 Step = Literal["dns", "tcp", "tls", "certificate", "http"]
 
@@ -69,16 +69,6 @@ class Place:
         host = f"[{self.host}]" if ":" in self.host else self.host
         usual = 443 if self.is_encrypted else 80
         return host if self.port == usual else f"{host}:{self.port}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Certificate:
-    """What a server shows of itself."""
-
-    names: Sequence[str]
-    issuer: str
-    begins_at: datetime
-    ends_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,32 +176,15 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
-def certificate_of(connection: ssl.SSLSocket) -> Certificate:
-    """Return the certificate of a connection that was verified."""
-    found: Any = connection.getpeercert() or {}
-    issuer = {name: value for each in found.get("issuer", ()) for name, value in each}
-    return Certificate(
-        names=tuple(name for _, name in found.get("subjectAltName", ())),
-        issuer=issuer.get("organizationName") or issuer.get("commonName") or "an unnamed issuer",
-        begins_at=_time(found.get("notBefore")),
-        ends_at=_time(found.get("notAfter")),
-    )
-
-
 def shown_by(place: Place, address: str) -> Certificate | None:
     """Return the certificate at an *address*, whether or not it can be trusted."""
     anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anything.check_hostname = False
     anything.verify_mode = ssl.CERT_NONE
     try:
-        # Python only reads what was verified: so let it be trusted for itself, at any time.
         with _encrypted(place, address, anything) as first:
             shown = first.getpeercert(binary_form=True) or b""
-        itself = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        itself.check_hostname = False
-        itself.load_verify_locations(cadata=shown)
-        itself.verify_flags |= ssl.VerifyFlags(_ANY_TIME) | ssl.VERIFY_X509_PARTIAL_CHAIN
-        with _encrypted(place, address, itself) as second:
+        with _encrypted(place, address, trusting_only(shown)) as second:
             return certificate_of(second)
     except (OSError, ValueError):
         return None
@@ -314,11 +287,6 @@ def _distrusted(
         f"({error.verify_message}): take a public one, and let the proxy send the whole chain "
         "(fullchain.pem)"
     )
-
-
-def _time(written: str | None) -> datetime:
-    seconds = ssl.cert_time_to_seconds(written) if written else 0
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _reason(error: Exception) -> str:

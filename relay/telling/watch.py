@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
 
 import structlog
 
+from relay.config.certificates import Identity
 from relay.config.model import Config
 from relay.every import Every
 from relay.rules import problems as rules
 from relay.rules.problems import Change, Facts, Kind, Problem, Step
-from relay.store import Database, StoreUnavailable
+from relay.store import Database, StoreUnavailable, seen
 from relay.store.facts import gather
 from relay.store.nodes import Nodes
 from relay.store.problems import Problems
@@ -27,6 +29,8 @@ log = structlog.get_logger()
 LOOK, FIRST, HEARTBEAT = 5.0, 10.0, 60.0
 #: Seconds in which the use of an old secret is noted once.
 SECRETS = 60.0
+#: Seconds between two notes of what the receiver shows.
+SERVED = seen.SERVED.total_seconds() / 4
 
 
 def facts_of(config: Config, database: Database) -> Facts:
@@ -74,8 +78,9 @@ class Watch:
         *,
         node: str,
         old_secrets: OldSecrets | None = None,
+        identity: Identity | None = None,
     ) -> None:
-        """*old_secrets*: those that this process sees."""
+        """*old_secrets*: those that this process sees. *identity*: what it shows callers."""
         self._config, self._database, self._node = config, database, node
         self._old_secrets = old_secrets or OldSecrets()
         self._problems, self._seen = Problems(database), Seen(database)
@@ -85,6 +90,8 @@ class Watch:
         self._sending = every("alerts", LOOK, self._send, first=FIRST)
         self._beating = every("call", HEARTBEAT, self.call)
         self._looking = every("certificate", HEARTBEAT, self.look, first=FIRST)
+        self._identity = identity
+        self._showing = every("served certificate", SERVED, self.note_served, first=FIRST)
 
     def start(self) -> None:
         self._judging.start()
@@ -94,10 +101,13 @@ class Watch:
             self._beating.start()
         if (self._config.public_url or "").startswith("https:"):
             self._looking.start()
+        if self._identity is not None:
+            self._showing.start()
 
     def close(self) -> None:
         """Stop; what is being sent is sent again by another, which says so."""
-        for loop in (self._judging, self._sending, self._beating, self._looking):
+        loops = (self._judging, self._sending, self._beating, self._looking, self._showing)
+        for loop in loops:
             loop.close(0.0)
 
     def _judge(self) -> None:
@@ -147,6 +157,12 @@ class Watch:
             return
         ends_at, fault = public.certificate_at(url)
         self._seen.end_look(url, ends_at=ends_at, fault=fault)
+
+    def note_served(self) -> None:
+        """Tell the other nodes when the certificate ends that this one shows."""
+        if self._identity is not None:
+            name = f"{self._identity.file} on {socket.gethostname()}"
+            self._seen.note_served(name, ends_at=self._identity.shown.ends_at)
 
     def _is_first(self) -> bool:
         """Return whether it is for this node to call, and for no other that is alive."""

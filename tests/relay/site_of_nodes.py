@@ -53,6 +53,8 @@ class Site:
         #: Runs the commands; a test may put that of another version here.
         self.python = sys.executable
         self.store(store)
+        #: The authority that vouches for it, if it serves https.
+        self.ca: Path | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def store(self, url: str) -> None:
@@ -102,9 +104,17 @@ class Site:
     def said(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.ca else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def _verify(self) -> bool | str:
+        return str(self.ca) if self.ca else True
+
     def answers(self) -> bool:
         try:
-            return requests.get(f"http://127.0.0.1:{self.port}/livez", timeout=5).ok
+            return requests.get(f"{self.url}/livez", timeout=5, verify=self._verify).ok
         except requests.RequestException:
             return False
 
@@ -113,7 +123,7 @@ class Site:
         said = {"messageId": name, "eventType": "SMS_REPLY", "from": customer, "to": "+617"}
         said |= {"messageBody": text} if text else {}
         try:
-            answer = requests.post(f"http://127.0.0.1:{self.port}/open", json=said, timeout=10)
+            answer = requests.post(f"{self.url}/open", json=said, timeout=10, verify=self._verify)
         except requests.RequestException as error:
             return type(error).__name__
         return str(answer.json()["status"]) if answer.ok else str(answer.status_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -18,12 +19,19 @@ LONGEST_CALL = 30.0
 class Stream:
     """Posts messages ``m0``, ``m1``, … of eight conversations; a context manager.
 
-    *prefix* is what their names begin with.
+    *prefix* is what their names begin with. *trust*: for https.
     """
 
     def __init__(
-        self, port: int, *, per_second: float, path: str = "/open", prefix: str = "m"
+        self,
+        port: int,
+        *,
+        per_second: float,
+        path: str = "/open",
+        prefix: str = "m",
+        trust: ssl.SSLContext | None = None,
     ) -> None:
+        self._trust = trust
         self._prefix = prefix
         self._port, self._path = port, path
         self._interval = 1 / per_second
@@ -79,7 +87,7 @@ class Stream:
             "from": f"+6140000000{number % 8}",
             "to": "+617",
         }
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=LONGEST_CALL)
+        connection = self._connection()
         try:
             head = {"Content-Type": "application/json"}
             connection.request("POST", self._path, json.dumps(said), head)
@@ -90,3 +98,10 @@ class Stream:
             return type(error).__name__
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._trust is None:
+            return http.client.HTTPConnection("127.0.0.1", self._port, timeout=LONGEST_CALL)
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self._port, timeout=LONGEST_CALL, context=self._trust
+        )
