@@ -110,6 +110,11 @@ def rate() -> RateLimit | None:
     return read_rate(given) if given else None
 
 
+def tell(said: str, category: str) -> None:
+    """Say something on the next page; it travels in a cookie, which browsers keep short."""
+    flash(said if len(said) <= LONGEST_WHY else f"{said[:LONGEST_WHY]}…", category)
+
+
 def of_changes(made: Sequence[Changed], *, by_message: bool = False) -> Sequence[Effect]:
     """Say what changes to deliveries do, or did; each is called by its destination or message."""
     return [
@@ -145,9 +150,9 @@ def finish(effects: Sequence[Effect], *, verb: str, back: str, act: str) -> Resp
     did = [each.what for each in effects if each.does]
     if not did:
         left = "; ".join(dict.fromkeys(each.says for each in effects)) or "there was nothing to do"
-        flash(f"Nothing was changed: {left}", "bad")
+        tell(f"Nothing was changed: {left}", "bad")
         return redirect(back)
-    flash(f"{verb}: {', '.join(did)}.", "good")
+    tell(f"{verb}: {', '.join(did)}.", "good")
     return redirect(with_act(back, act))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flask import Blueprint, abort, flash, redirect, render_template, url_for
+from flask import Blueprint, abort, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from relay.acts import bulk, recovering
@@ -53,7 +53,7 @@ def add(console: Blueprint) -> None:
     @needs(Scope.OPERATE)
     def stop(act: str) -> ResponseReturnValue:
         if services().runner.stop(act):
-            flash("It stops after those that it is at.", "good")
+            acting.tell("It stops after those that it is at.", "good")
         return redirect(url_for("console.act", act=act))
 
     @console.post("/acts/<act>/undo")
@@ -76,7 +76,7 @@ def add(console: Blueprint) -> None:
         if acting.is_confirmed():
             recovering.serve_again(found.recovery, acts, act, person)
             for name in resumed:
-                flash(f"{name} is served again.", "good")
+                acting.tell(f"{name} is served again.", "good")
             if resumed and not look.progress.total:
                 found.shared.forget()
                 return redirect(back)
@@ -136,7 +136,7 @@ def start(act: BulkAct, *, back: str) -> ResponseReturnValue:
     try:
         services().runner.start(act)
     except TooMany as error:
-        flash(str(error), "bad")
+        acting.tell(str(error), "bad")
         return redirect(back)
     return redirect(url_for("console.act", act=act.id))
 
@@ -147,9 +147,9 @@ def _told(act: BulkAct, *, back: str) -> ResponseReturnValue:
         f"{number:,} left: {acting.plainly(says)}" for says, number in done.left.items()
     )
     if not done.done:
-        flash(f"Nothing was changed. {left}", "bad")
+        acting.tell(f"Nothing was changed. {left}", "bad")
         return redirect(back)
-    flash(f"{number_of(act, done.done)} {act.verb}.{f' {left}.' if left else ''}", "good")
+    acting.tell(f"{number_of(act, done.done)} {act.verb}.{f' {left}.' if left else ''}", "good")
     return redirect(acting.with_act(back, act.id) if is_undoable(act) else back)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, abort, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from relay.acts import admitting, bulk
@@ -251,8 +251,8 @@ def _effect(looked: Examined) -> acting.Effect:
 def _let_in(done: Admitted, here: str) -> ResponseReturnValue:
     services().shared.forget()
     if done.event_id is None:
-        flash(f"It stays out: {done.became or done.examined.reason}", "bad")
+        acting.tell(f"It stays out: {done.became or done.examined.reason}", "bad")
         return redirect(here)
     said = {"accepted": "It is in.", "duplicate": "It had come in before: nothing more happens."}
-    flash(said.get(done.became, f"It is in, as a {done.became}."), "good")
+    acting.tell(said.get(done.became, f"It is in, as a {done.became}."), "good")
     return redirect(url_for("console.event", id_=done.event_id))

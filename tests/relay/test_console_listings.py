@@ -308,5 +308,15 @@ def test_a_large_group_has_a_page_that_shows_how_far_it_is(console: Console) -> 
     eventually(lambda: console.services.recovery.count(Filter(states=STOPPED)) == 120)
 
 
+def test_what_is_said_after_an_act_fits_into_a_cookie(console: Console) -> None:
+    id_ = console.refuse(path=f"/{'x' * 5000}")
+    operator = console.visitor("operator")
+
+    after = operator.post(f"/console/requests/{id_}/admit", confirmed="1")
+
+    assert len(after.headers["Set-Cookie"]) < 2000
+    assert "It stays out: there is no endpoint /xxx" in operator.follow(after).text
+
+
 def test_an_act_that_nobody_did_has_no_page(console: Console) -> None:
     assert console.visitor("viewer").get("/console/acts/act_never").status == 404
