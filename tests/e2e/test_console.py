@@ -243,3 +243,22 @@ def test_without_script_one_searches_reads_resends_and_pauses(
     page.goto(f"{console}/console/destinations/crm")
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("main")).to_contain_text("crm is paused")
+
+
+def test_an_event_is_watched_until_it_has_arrived(
+    browser: Browser, relay: Relay, sandbox: Sandbox, console: str
+) -> None:
+    relay.start()
+    assert relay.command("pause", "helpdesk").returncode == 0
+    assert _say(relay, "m1", "hello") == 200
+    page = _sign_in(browser, relay, "operator")
+    _search(page, "m1")
+    expect(page.locator("main .state", has_text="arrived")).to_have_count(2, timeout=30_000)
+    details = page.locator("main details", has_text="Payload").first
+    details.locator("summary").click()
+
+    assert relay.command("resume", "helpdesk").returncode == 0
+
+    # Nobody presses reload, and what somebody has opened stays open.
+    expect(page.locator("main .state", has_text="arrived")).to_have_count(3, timeout=30_000)
+    expect(details).to_have_attribute("open", "")

@@ -8,7 +8,8 @@ let renewed = new Date();
 // What the page shows, without the parts that differ each time.
 function content(element) {
   const copy = element.cloneNode(true);
-  for (const each of copy.querySelectorAll("input[name=csrf_token]")) each.value = "";
+  for (const each of copy.querySelectorAll("input[name=csrf_token]")) each.setAttribute("value", "");
+  for (const each of copy.querySelectorAll("details")) each.removeAttribute("open");
   return copy.innerHTML;
 }
 
@@ -22,10 +23,26 @@ function isFilledIn() {
 
 // Somebody is in the middle of something: nothing is put in their way.
 function isBusy() {
+  const isTyping = document.activeElement?.matches("main input, main textarea, main select");
+  return Boolean(isTyping || isFilledIn() || String(getSelection()));
+}
+
+// What somebody has opened or closed stays so.
+function keepOpen(other) {
+  const before = [...main.querySelectorAll("details")];
+  for (const each of other.querySelectorAll("details")) {
+    const said = each.querySelector("summary").textContent;
+    const same = before.find((one) => one.querySelector("summary").textContent === said);
+    if (same) each.open = same.open;
+    before.splice(before.indexOf(same), same ? 1 : 0);
+  }
+}
+
+// Which of the elements of its kind has the keyboard.
+function focused() {
   const active = document.activeElement;
-  const isTyping = active && main.contains(active) && active !== main;
-  const isOpen = main.querySelector("details[open]");
-  return Boolean(isTyping || isOpen || isFilledIn() || String(getSelection()));
+  if (!active || active === main || !main.contains(active)) return { tag: "a", index: -1 };
+  return { tag: active.tagName, index: [...main.querySelectorAll(active.tagName)].indexOf(active) };
 }
 
 async function renew() {
@@ -35,7 +52,12 @@ async function renew() {
     if (!answer.ok) throw new Error(String(answer.status));
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const other = page.getElementById("main");
-    if (content(other) !== content(main)) main.replaceChildren(...other.childNodes);
+    if (content(other) !== content(main)) {
+      const like = focused();
+      keepOpen(other);
+      main.replaceChildren(...other.childNodes);
+      main.querySelectorAll(like.tag)[like.index]?.focus({ preventScroll: true });
+    }
     renewed = new Date();
     stale.hidden = true;
     if (!other.dataset.live) clearInterval(timer);
