@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import click
+import click.shell_completion
 
 #: The command and the file in relay/commands/ that has it, in the order of the help.
 COMMANDS = {
@@ -39,6 +40,17 @@ class _Commands(click.Group):
         module = import_module(f"relay.commands.{COMMANDS[name]}")
         command: click.Command = getattr(module, name.replace("-", "_"))
         return command
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Propose commands by their names: to import them all for their help takes seconds."""
+        items = [
+            click.shell_completion.CompletionItem(name)
+            for name in COMMANDS
+            if name.startswith(incomplete)
+        ]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; a store that is away is one line, not a stack trace."""

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -154,6 +153,14 @@ def test_the_service_runs_a_command_that_there_is_as_a_user_of_its_own() -> None
         in (ROOT / "docs" / "hosting.md").read_text()
     )
     assert Path(config).parent == Path(service["EnvironmentFile"].lstrip("-")).parent
+
+
+def test_the_service_gets_the_credential_that_the_page_speaks_of() -> None:
+    name = _unit()["Service"]["LoadCredential"]
+    page = (ROOT / "docs/hosting.md").read_text()
+
+    assert f"/etc/credstore/{name}" in page
+    assert f'signing_secrets: ["credential:{name}"]' in page
 
 
 def test_the_service_gives_the_relay_the_time_that_it_needs_to_end() -> None:
@@ -488,14 +495,9 @@ def test_the_image_holds_what_it_needs_and_is_not_root() -> None:
     allowed = re.findall(
         r"^!(.*)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE
     )
-    extras = re.search(r"\[([a-z,]+)\]", text)
 
     assert sorted(copied) == sorted(allowed)
     assert all((ROOT / name).exists() for name in copied)
-    assert extras is not None
-    assert set(extras[1].split(",")) <= set(
-        metadata("gofax-relay").get_all("Provides-Extra") or ()
-    )
     assert re.findall(r"^USER (\w+)$", text, re.MULTILINE) == ["relay"]
 
 
