@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flask import flash, redirect, render_template, request
+from flask import redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from relay.acts.person import Person
 from relay.acts.recovering import Changed, Replayed
 from relay.api import identity
 from relay.api.services import services
-from relay.console import sign_in
+from relay.console import pages, sign_in
 from relay.console.pages import number_shown
 from relay.console.wording import STATES
 from relay.rules.recovery import ChangeKind, FoundDelivery
@@ -110,11 +110,6 @@ def rate() -> RateLimit | None:
     return read_rate(given) if given else None
 
 
-def tell(said: str, category: str) -> None:
-    """Say something on the next page; it travels in a cookie, which browsers keep short."""
-    flash(said if len(said) <= LONGEST_WHY else f"{said[:LONGEST_WHY]}…", category)
-
-
 def of_changes(made: Sequence[Changed], *, by_message: bool = False) -> Sequence[Effect]:
     """Say what changes to deliveries do, or did; each is called by its destination or message."""
     return [
@@ -150,9 +145,9 @@ def finish(effects: Sequence[Effect], *, verb: str, back: str, act: str) -> Resp
     did = [each.what for each in effects if each.does]
     if not did:
         left = "; ".join(dict.fromkeys(each.says for each in effects)) or "there was nothing to do"
-        tell(f"Nothing was changed: {left}", "bad")
+        pages.tell(f"Nothing was changed: {left}", "bad")
         return redirect(back)
-    tell(f"{verb}: {', '.join(did)}.", "good")
+    pages.tell(f"{verb}: {', '.join(did)}.", "good")
     return redirect(with_act(back, act))
 
 

@@ -12,7 +12,7 @@ from relay.acts.bulk import BulkAct, TooMany
 from relay.acts.recovering import Changed
 from relay.api.services import services
 from relay.console import acting
-from relay.console.pages import needs
+from relay.console.pages import needs, tell
 from relay.console.wording import count
 from relay.rules.access import Scope
 from relay.store.recover import BATCH
@@ -53,7 +53,7 @@ def add(console: Blueprint) -> None:
     @needs(Scope.OPERATE)
     def stop(act: str) -> ResponseReturnValue:
         if services().runner.stop(act):
-            acting.tell("It stops after those that it is at.", "good")
+            tell("It stops after those that it is at.", "good")
         return redirect(url_for("console.act", act=act))
 
     @console.post("/acts/<act>/undo")
@@ -76,7 +76,7 @@ def add(console: Blueprint) -> None:
         if acting.is_confirmed():
             recovering.serve_again(found.recovery, acts, act, person)
             for name in resumed:
-                acting.tell(f"{name} is served again.", "good")
+                tell(f"{name} is served again.", "good")
             if resumed and not look.progress.total:
                 found.shared.forget()
                 return redirect(back)
@@ -136,7 +136,7 @@ def start(act: BulkAct, *, back: str) -> ResponseReturnValue:
     try:
         services().runner.start(act)
     except TooMany as error:
-        acting.tell(str(error), "bad")
+        tell(str(error), "bad")
         return redirect(back)
     return redirect(url_for("console.act", act=act.id))
 
@@ -147,9 +147,9 @@ def _told(act: BulkAct, *, back: str) -> ResponseReturnValue:
         f"{number:,} left: {acting.plainly(says)}" for says, number in done.left.items()
     )
     if not done.done:
-        acting.tell(f"Nothing was changed. {left}", "bad")
+        tell(f"Nothing was changed. {left}", "bad")
         return redirect(back)
-    acting.tell(f"{number_of(act, done.done)} {act.verb}.{f' {left}.' if left else ''}", "good")
+    tell(f"{number_of(act, done.done)} {act.verb}.{f' {left}.' if left else ''}", "good")
     return redirect(acting.with_act(back, act.id) if is_undoable(act) else back)
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from relay.api.identity import acting
 from relay.api.services import services
 from relay.console.chart import Chart, chart
 from relay.console.destinations import views
-from relay.console.pages import needs
+from relay.console.pages import needs, tell
 from relay.console.wording import count
 from relay.rules.access import Scope
 from relay.rules.advice import ADVICE, title
@@ -60,7 +60,7 @@ def add(console: Blueprint) -> None:
             abort(404, "This problem is resolved.")
         services().problems.acknowledge(found, acting())
         services().shared.forget()
-        flash("The others can see that you know. You are not told again.", "good")
+        tell("The others can see that you know. You are not told again.", "good")
         return redirect(url_for("console.attention"))
 
 

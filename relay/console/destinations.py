@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from relay.acts import trying
@@ -14,7 +14,7 @@ from relay.acts.trying import SentTest
 from relay.api.identity import acting, asking
 from relay.api.services import services
 from relay.config.model import LONGEST_AGE
-from relay.console.pages import needs
+from relay.console.pages import needs, tell
 from relay.rules import units
 from relay.rules.access import Scope
 from relay.shapes.destinations import why
@@ -49,7 +49,7 @@ def add(console: Blueprint) -> None:
         act = acting(said)
         done = services().recovery.pause(name, act, until=act.at + length if length else None)
         services().shared.forget()
-        flash(f"{name} is paused" if done else f"{name} was paused so already", "good")
+        tell(f"{name} is paused" if done else f"{name} was paused so already", "good")
         return redirect(url_for("console.destination", name=name))
 
     @console.post("/destinations/<name>/resume")
@@ -58,7 +58,7 @@ def add(console: Blueprint) -> None:
         _view(name)
         cause = services().recovery.resume(name, acting(request.form.get("why", "").strip()))
         services().shared.forget()
-        flash(f"{name} is served again" if cause else f"{name} was not paused", "good")
+        tell(f"{name} is served again" if cause else f"{name} was not paused", "good")
         return redirect(url_for("console.destination", name=name))
 
     @console.post("/destinations/<name>/check")
@@ -66,7 +66,7 @@ def add(console: Blueprint) -> None:
     def check(name: str) -> ResponseReturnValue:
         _configured(name)
         answer = trying.check(services().config, name)
-        flash(f"{name}: {answer.said}", "good" if answer.is_good else "bad")
+        tell(f"{name}: {answer.said}", "good" if answer.is_good else "bad")
         return redirect(url_for("console.destination", name=name))
 
     @console.post("/destinations/<name>/test")
@@ -77,7 +77,7 @@ def add(console: Blueprint) -> None:
         services().actions.note(
             acting(), "send-test", destination=name, detail=f"{sent.outcome.kind}"
         )
-        flash(f"{name}: {_ended(sent)}", "good" if sent.is_good else "bad")
+        tell(f"{name}: {_ended(sent)}", "good" if sent.is_good else "bad")
         return redirect(url_for("console.destination", name=name))
 
 

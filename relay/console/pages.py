@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 from urllib.parse import urlsplit
 
-from flask import Blueprint, abort, current_app, g, redirect, request, url_for
+from flask import Blueprint, abort, current_app, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from relay.api.identity import asking
@@ -22,6 +22,8 @@ P = ParamSpec("P")
 
 HERE = Path(__file__).parent
 PREFIX = "/console"
+#: Characters of what is said on the next page, which travels in a cookie of 4 KiB.
+LONGEST_SAID = 500
 #: What may be of a customer in a note: a number of six digits or more, and what is quoted.
 _PERSONAL = re.compile(r"\+?\d(?:[ -]?\d){5,}|\".*?\"|'.*?'", re.DOTALL)
 #: Names of pages that need no sign-in.
@@ -80,6 +82,11 @@ def needs_password(view: Callable[P, Any]) -> Callable[P, Any]:
         return redirect(url_for("console.confirm", next=back))
 
     return confirmed
+
+
+def tell(said: str, category: str) -> None:
+    """Say something on the next page; it travels in a cookie, which browsers keep short."""
+    flash(said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}…", category)
 
 
 def is_masked() -> bool:

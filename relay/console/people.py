@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
 from relay.acts import links
@@ -14,7 +14,7 @@ from relay.api.identity import acting, asking
 from relay.api.services import services
 from relay.config.model import LONGEST_AGE
 from relay.console import sign_in
-from relay.console.pages import needs, needs_password
+from relay.console.pages import needs, needs_password, tell
 from relay.rules import payload, units
 from relay.rules.access import Role, Scope, scopes_of
 
@@ -55,7 +55,7 @@ def add(console: Blueprint) -> None:
         if not services().users.change_role(name, Role(role), acting(_why())):
             abort(404, f"There is no user {name}.")
         _keep_me(name)
-        flash(f"{name} is now {role}", "good")
+        tell(f"{name} is now {role}", "good")
         return redirect(url_for("console.people"))
 
     @console.post("/settings/users/<name>/link")
@@ -74,7 +74,7 @@ def add(console: Blueprint) -> None:
             return _people(fault_of_user="another admin has to remove you"), 422
         if not services().users.remove(name, acting(_why())):
             abort(404, f"There is no user {name}.")
-        flash(f"{name} is removed; all sessions of that name are over", "good")
+        tell(f"{name} is removed; all sessions of that name are over", "good")
         return redirect(url_for("console.people"))
 
     @console.post("/settings/tokens")
@@ -107,7 +107,7 @@ def add(console: Blueprint) -> None:
     def remove_token(name: str) -> ResponseReturnValue:
         if not services().tokens.remove(name, acting(_why())):
             abort(404, f"There is no token {name}.")
-        flash(f"{name} is revoked", "good")
+        tell(f"{name} is revoked", "good")
         return redirect(url_for("console.people"))
 
 

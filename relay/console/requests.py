@@ -14,7 +14,7 @@ from relay.acts.admitting import Admitted
 from relay.api.services import services
 from relay.console import acting, acts, filters, pages, sheets
 from relay.console.filters import Asked
-from relay.console.pages import needs, noted
+from relay.console.pages import needs, noted, tell
 from relay.console.places import number_of
 from relay.intake import Examined
 from relay.rules.access import Scope
@@ -251,8 +251,8 @@ def _effect(looked: Examined) -> acting.Effect:
 def _let_in(done: Admitted, here: str) -> ResponseReturnValue:
     services().shared.forget()
     if done.event_id is None:
-        acting.tell(f"It stays out: {done.became or done.examined.reason}", "bad")
+        tell(f"It stays out: {done.became or done.examined.reason}", "bad")
         return redirect(here)
     said = {"accepted": "It is in.", "duplicate": "It had come in before: nothing more happens."}
-    acting.tell(said.get(done.became, f"It is in, as a {done.became}."), "good")
+    tell(said.get(done.became, f"It is in, as a {done.became}."), "good")
     return redirect(url_for("console.event", id_=done.event_id))

@@ -3,6 +3,7 @@
 
 const main = document.getElementById("main");
 const stale = document.getElementById("stale");
+const loaded = Date.now();
 let renewed = new Date();
 
 // What the page shows, without the parts that differ each time.
@@ -27,6 +28,11 @@ function isBusy() {
   return Boolean(isTyping || isFilledIn() || String(getSelection()));
 }
 
+// What was said after a press of a button is to be read first.
+function isJustSaid() {
+  return Date.now() - loaded < 20_000 && main.querySelector("p.note[role=status]") !== null;
+}
+
 // What somebody has opened or closed stays so.
 function keepOpen(other) {
   const before = [...main.querySelectorAll("details")];
@@ -46,7 +52,7 @@ function focused() {
 }
 
 async function renew() {
-  if (document.hidden || isBusy()) return;
+  if (document.hidden || isBusy() || isJustSaid()) return;
   try {
     const answer = await fetch(location.href, { headers: { "X-Renews": "1" }, redirect: "error" });
     if (!answer.ok) throw new Error(String(answer.status));
