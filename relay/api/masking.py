@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, TypeVar, cast
 
 from relay.api.identity import asking
 from relay.api.services import services
-from relay.rules.access import Scope, masked_number
+from relay.rules.access import masked_number, masked_sentence
 
 T = TypeVar("T")
 
@@ -21,14 +20,12 @@ _TEXTS = {"body", "keyword", "text", "conversation"}
 _WHOLE = {"payload", "content"}
 _SENTENCES = {"error", "detail", "reason", "said", "says", "next", "why", "fault", "thread"}
 _SENTENCES |= {"saw", "why_no_deliveries", "reference", "message_id", "waits_for_message"}
-#: A phone number within a sentence.
-_IN_SENTENCE = re.compile(r"(?<![\w.:-])\+?\d(?:[ ()-]?\d){6,18}(?![\w:-])")
 
 
 def is_masked() -> bool:
     """Return whether numbers and texts are hidden from who asks."""
     admin = services().config.admin
-    return bool(admin and admin.mask) and asking().scopes == {Scope.READ}
+    return bool(admin and admin.mask) and asking().only_looks
 
 
 def shown(value: T) -> T:
@@ -55,5 +52,5 @@ def _masked(key: str, value: Any) -> Any:
     if key in _TEXTS:
         return HIDDEN
     if key in _SENTENCES:
-        return _IN_SENTENCE.sub(lambda found: masked_number(found[0]) or HIDDEN, value)
+        return masked_sentence(value)
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -15,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from relay.api.identity import asking
 from relay.api.services import services
 from relay.console import sign_in, wording
-from relay.rules.access import Scope, masked_number
+from relay.rules.access import Scope, masked_number, masked_sentence
 from relay.store import StoreUnavailable
 
 P = ParamSpec("P")
@@ -24,8 +23,6 @@ HERE = Path(__file__).parent
 PREFIX = "/console"
 #: Characters of what is said on the next page, which travels in a cookie of 4 KiB.
 LONGEST_SAID = 500
-#: What may be of a customer in a note: a number of six digits or more, and what is quoted.
-_PERSONAL = re.compile(r"\+?\d(?:[ -]?\d){5,}|\".*?\"|'.*?'", re.DOTALL)
 #: Names of pages that need no sign-in.
 OPEN = {"console.sign_in", "console.welcome", "console.static"}
 
@@ -92,8 +89,7 @@ def tell(said: str, category: str) -> None:
 def is_masked() -> bool:
     """Return whether numbers and texts are hidden from who looks."""
     admin = services().config.admin
-    is_asked = bool(admin and admin.mask)
-    return is_asked and not asking().may(Scope.OPERATE) and not getattr(g, "unmasked", False)
+    return bool(admin and admin.mask) and asking().only_looks and not getattr(g, "unmasked", False)
 
 
 def number_shown(number: str | None) -> str:
@@ -108,7 +104,7 @@ def text_shown(text: str | None) -> str | None:
 
 def noted(text: str | None) -> str | None:
     """Return what was noted, without numbers and quotes if those are hidden from who looks."""
-    return _PERSONAL.sub("…", text) if text and is_masked() else text
+    return masked_sentence(text) if text and is_masked() else text
 
 
 def _require_sign_in() -> ResponseReturnValue | None:

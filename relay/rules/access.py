@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +25,8 @@ IDLE, LONGEST_SESSION, CONFIRMED_FOR = (
 LINK_LIVES = timedelta(days=3)
 #: What the name of a user or a token may be made of, so that it is one word in the audit log.
 NAME = r"[\w.@+-]{1,100}"
+#: What may be of a customer in a sentence: a number of six digits or more, and what is quoted.
+_PERSONAL = re.compile(r"\+?\d(?:[ ()-]?\d){5,}|\".*?\"|'.*?'", re.DOTALL)
 #: The last digits of a number that a masked one shows.
 SHOWN_DIGITS = 3
 
@@ -68,6 +71,11 @@ class Identity:
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether numbers and texts are hidden from them, if the config says so."""
+        return self.scopes <= {Scope.READ}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tries:
@@ -105,6 +113,11 @@ def masked_number(number: str | None) -> str | None:
     if number is None:
         return None
     return f"…{number[-SHOWN_DIGITS:]}" if len(number) > SHOWN_DIGITS else "…"
+
+
+def masked_sentence(text: str) -> str:
+    """Return *text* without what may be of a customer: numbers, and what is quoted."""
+    return _PERSONAL.sub("…", text)
 
 
 def scopes_of(names: Collection[str]) -> frozenset[Scope]:
