@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from relay import every, receive
-from relay.callers import Callers
+from relay.callers import Callers, Rates
 from relay.config.model import Config
 from relay.refused import Refusals
 from relay.store import Database, Inbox, StoreUnavailable
@@ -37,19 +37,21 @@ def create_app(
             app.wsgi_app, x_for=0, x_proto=hops, x_host=hops
         )
     callers = Callers(threads=config.server.threads)
+    rates = Rates()
     metrics = metrics or Metrics()
     made = receive.blueprint(
         config,
         inbox=inbox,
         refusals=refusals,
         callers=callers,
+        rates=rates,
         clock=database.clock,
         metrics=metrics,
         old_secrets=old_secrets or OldSecrets(),
     )
     app.register_blueprint(made)
     strays = receive.Strays(
-        config=config, refusals=refusals, callers=callers, clock=database.clock
+        config=config, refusals=refusals, callers=callers, rates=rates, clock=database.clock
     )
 
     @app.get("/livez")
@@ -58,6 +60,9 @@ def create_app(
 
     @app.get("/readyz")
     def ready() -> ResponseReturnValue:
+        # It takes the store's lock. A proxy that asks beside its callers' requests is not one.
+        if over := strays.over(kind="/readyz "):
+            return over.response(close=True)
         try:
             inbox.probe()
         except StoreUnavailable:
@@ -68,6 +73,9 @@ def create_app(
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
+        if error.code in (404, 405) and (over := strays.over()):
+            metrics.answered(NO_ENDPOINT, over.status, "refused")
+            return over.response(close=True)
         metrics.answered(NO_ENDPOINT, error.code or 500, "refused")
         if error.code in (404, 405):
             strays.note(error.code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -16,12 +15,9 @@ from typing import Any
 
 import structlog
 from flask import Blueprint, Response, request
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from structlog.typing import FilteringBoundLogger
 
-from relay.callers import Callers, TooMany
+from relay.callers import Callers, Rates, TooMany
 from relay.config.endpoints import DEFAULT_SCHEME, Endpoint
 from relay.config.model import Config
 from relay.intake import Intake, NotGenuine, SeenProbes, charset_of
@@ -40,6 +36,7 @@ from relay.telling.watch import OldSecrets
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 #: Labels that say JSON too.
 JSON_LIKE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json|text/json")
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 #: How much of a refused body is kept.
 REFUSED_BODY = 4096
 #: Seconds after which a sender may try again when the store is away.
@@ -93,11 +90,14 @@ class Refusal(Exception):
         reason: str,
         *,
         headers: Mapping[str, str] | None = None,
+        is_early: bool = False,
     ) -> None:
+        """*is_early*: who calls is refused, whatever it brings: nothing of that is looked at."""
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.headers = headers or {}
+        self.is_early = is_early
 
     @property
     def logged(self) -> dict[str, str]:
@@ -116,6 +116,7 @@ class Refusal(Exception):
 TOLD = {
     400: "the body is not what this endpoint takes",
     401: "not authorized",
+    403: "not from this address",
     408: "the body did not arrive whole",
     411: "send a Content-Length",
     413: "the body is too long",
@@ -131,13 +132,13 @@ def blueprint(
     inbox: Inbox,
     refusals: Refusals,
     callers: Callers,
+    rates: Rates,
     clock: Callable[[], datetime],
     metrics: Metrics,
     old_secrets: OldSecrets,
 ) -> Blueprint:
     """Make a view for each endpoint of *config*."""
     made = Blueprint("receive", __name__)
-    rates = _Rates()
     probes = SeenProbes()
     judge = sentiment.vader() if config.sentiment else None
     for endpoint in config.endpoints:
@@ -178,7 +179,7 @@ class Receiver:
     rate_per_address: RateLimit | None
     inbox: Inbox
     refusals: Refusals
-    rates: _Rates
+    rates: Rates
     probes: SeenProbes
     callers: Callers
     clock: Callable[[], datetime]
@@ -200,10 +201,12 @@ class Receiver:
             endpoint=self.endpoint.name,
             method="POST",
             remote=call.remote,
-            headers=call.headers,
+            headers={},
         )
         try:
-            self._check_rate(call)
+            self._check_caller(call)
+            noted = replace(noted, headers=call.headers)
+            self._check_rate()
             self._check_head(call)
             raw = self._read_body(call)
             answer: Accepted | Probed | Refusal
@@ -222,7 +225,7 @@ class Receiver:
                 status=refusal.status,
                 outcome="refused",
                 reason=refusal.reason,
-                **self._kept(call, refusal),
+                **({} if refusal.is_early else self._kept(call, refusal)),
             )
             self.refusals.note(noted)
             answer = refusal
@@ -240,15 +243,20 @@ class Receiver:
             )
         return answer.response(close=not call.is_read)
 
-    def _check_rate(self, call: Call) -> None:
-        for limit, who in (
-            (self.rate_per_address, f"address {addresses.holder(call.remote)}"),
-            (self.endpoint.rate, f"endpoint {self.endpoint.name}"),
-        ):
-            wait = self.rates.over(limit, who) if limit else 0
-            if wait:
-                retry = {"Retry-After": str(wait)}
-                raise Refusal(429, f"{who}: more than {limit}", headers=retry)
+    def _check_caller(self, call: Call) -> None:
+        """Refuse who may not call, or calls too often, before anything else is looked at."""
+        if refusal := too_often(self.rates, self.rate_per_address, call.remote):
+            raise refusal
+        networks = self.endpoint.allow_from
+        if networks is not None and not addresses.is_within(call.remote, networks):
+            reason = f"{call.remote or 'no address'} is in none of the networks of allow_from"
+            raise Refusal(403, reason, is_early=True)
+
+    def _check_rate(self) -> None:
+        who, limit = f"endpoint {self.endpoint.name}", self.endpoint.rate
+        if limit and (wait := self.rates.over(limit, who)):
+            retry = {"Retry-After": str(wait)}
+            raise Refusal(429, f"{who}: more than {limit}", headers=retry)
 
     def _check_head(self, call: Call) -> None:
         """Refuse what can be refused without reading the body."""
@@ -384,7 +392,21 @@ class Strays:
     config: Config
     refusals: Refusals
     callers: Callers
+    rates: Rates
     clock: Callable[[], datetime]
+
+    def over(self, *, kind: str = "") -> Refusal | None:
+        """Return why the current request is not looked at; None: it is.
+
+        *kind*: counted apart, and not if it comes from this machine.
+        """
+        server = self.config.server
+        if server.rate_per_address is None:
+            return None
+        remote = Call(request.environ, signature_header="", proxies=server.trusted_proxies).remote
+        if kind and addresses.is_within(remote, LOOPBACK):
+            return None
+        return too_often(self.rates, server.rate_per_address, remote, kind=kind)
 
     def note(self, status: int) -> None:
         """Note the current request, which was answered *status*: 404 or 405."""
@@ -421,6 +443,18 @@ class Strays:
         meant = paths.meant(path, known)
         probably = f"; {meant} was probably meant" if meant else f", only {', '.join(known)}"
         return f"no endpoint has the path {path}{probably}"
+
+
+def too_often(
+    rates: Rates, limit: RateLimit | None, remote: str, *, kind: str = ""
+) -> Refusal | None:
+    """Count a request of *remote*; return a refusal if it is one too many."""
+    who = f"address {addresses.holder(remote)}"
+    wait = rates.over(limit, kind + who) if limit else 0
+    if not wait:
+        return None
+    retry = {"Retry-After": str(wait)}
+    return Refusal(429, f"{who}: more than {limit}", headers=retry, is_early=True)
 
 
 class Call:
@@ -506,37 +540,6 @@ def kept(call: Call, *, status: int) -> dict[str, Any]:
         "body": body if call.has_body else None,
         "query": call.query[:REFUSED_BODY],
     }
-
-
-class _Rates:
-    """Moving windows over requests, in memory: a restart forgives."""
-
-    def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-
-    def over(self, limit: RateLimit, who: str) -> int:
-        """Count one request of *who*; return the seconds to wait if it is one too many."""
-        item = _Window(limit)
-        if self._limiter.hit(item, who):
-            return 0
-        reset_time = self._limiter.get_window_stats(item, who).reset_time
-        return max(1, math.ceil(reset_time - time.time()))
-
-
-class _Window(RateLimitItemPerSecond):
-    """So many requests in any span so long, which may be less than a second."""
-
-    __slots__ = ("_seconds",)
-
-    def __init__(self, limit: RateLimit) -> None:
-        super().__init__(limit.count)
-        self._seconds = limit.period.total_seconds()
-
-    def get_expiry(self) -> int:
-        return self._seconds  # type: ignore[return-value]  # the storage compares times with it
-
-    def key_for(self, *identifiers: bytes | str | int | float) -> str:
-        return f"{super().key_for(*identifiers)}/{self._seconds}"
 
 
 def _same(given: str | None, wanted: str) -> bool:

@@ -16,6 +16,7 @@ from relay.commands.tables import shown_time
 from relay.config.certificates import Certificate, certificate_of
 from relay.config.endpoints import Endpoint
 from relay.config.model import Config
+from relay.receive import TOLD
 from relay.rules import probe
 from relay.rules.probe import Probe, Signed
 from relay.rules.problems import ENDS_SOON, ENDS_VERY_SOON
@@ -166,6 +167,11 @@ def _judged(tried: _Tried, *, listen: str) -> tuple[Severity, str]:
     if tried.arrived is not None:
         said = _refused(tried, tried.arrived)
         return "broken", f"the relay answered {answer.status} in {took}: {said}"
+    if answer.status == 403 and _json_of(answer).get("error") == TOLD[403]:
+        return "notice", (
+            f"a relay answered 403 in {took}: allow_from does not list the address of this "
+            "machine; what GoFax's calls meet after that cannot be tried from here"
+        )
     lead = f"let the proxy pass POST {path} to {listen}"
     said = _before_us(tried, lead)
     return "broken", f"{answer.status}{tried.whose} in {took}, not from this relay: {said}"

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from relay.config.section import Date, Positive, Secret, Section
+from relay.config.section import Date, Network, Positive, Secret, Section
 from relay.rules import scheme
 from relay.rules.payload import DedupeField, Format
 from relay.rules.scheme import Scheme, SecretEncoding, Signs
@@ -130,6 +130,12 @@ class Endpoint(Section):
         None, description="Requests in any span of time; more are answered 429"
     )
 
+    allow_from: tuple[Network, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Networks that may call; others are answered 403. Default: all",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _named(cls, values: Any) -> Any:
@@ -158,8 +164,10 @@ class Endpoint(Section):
         signed = (
             "signed with its secret" if number == 1 else f"signed with any of {number} secrets"
         )
+        nearby = [f"from {', '.join(self.allow_from)}"] if self.allow_from else []
         guards = [*([signed] if number else []), *(["Basic auth"] if self.basic_auth else [])]
-        return f"{self.format}, {' and '.join(guards) or 'UNSIGNED: anybody may post'}"
+        anybody = f"UNSIGNED: anybody {'there ' if nearby else ''}may post"
+        return ", ".join([self.format, *nearby, " and ".join(guards) or anybody])
 
     @property
     def secrets(self) -> tuple[DatedSecret, ...]:

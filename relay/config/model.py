@@ -29,7 +29,7 @@ from pydantic_core import CoreSchema
 
 from relay.config.business_hours import BusinessHours, TimeZone, zone
 from relay.config.endpoints import Endpoint
-from relay.config.section import Positive, Secret, Section
+from relay.config.section import Network, Positive, Secret, Section
 from relay.config.store_urls import store_url, without_password
 from relay.rules import sentiment
 from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
@@ -54,14 +54,6 @@ def _listen(text: str) -> str:
     return text
 
 
-def _network(text: str) -> str:
-    try:
-        ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"not a network such as 127.0.0.0/8: {error}") from None
-    return text
-
-
 class Address(Section):
     """Where something of ours listens."""
 
@@ -74,6 +66,11 @@ class Address(Section):
     @property
     def port(self) -> int:
         return int(self.listen.rpartition(":")[2])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return _is_loopback(self.host)
 
 
 class Server(Address):
@@ -168,7 +165,7 @@ class Admin(Address):
 
     @model_validator(mode="after")
     def _guarded(self) -> Admin:
-        if self.metrics_token is None and not _is_loopback(self.host):
+        if self.metrics_token is None and not self.is_local:
             raise ValueError(
                 "metrics_token is needed: other machines reach this address; "
                 "or listen on 127.0.0.1:8081"
@@ -312,7 +309,7 @@ class Requests(Section):
 class Outbound(Section):
     """Which addresses connectors may reach."""
 
-    allow: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+    allow: tuple[Network, ...] = Field(
         (), description="Private networks that connectors may reach, over http too"
     )
 

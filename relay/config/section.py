@@ -8,6 +8,7 @@ from typing import Annotated
 from annotated_types import Gt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
+from relay.rules import addresses
 from relay.rules.units import Duration
 
 
@@ -34,6 +35,15 @@ def _date(given: object) -> date:
         raise ValueError("write a date such as 2026-12-25") from None
 
 
+def _network(text: str) -> str:
+    try:
+        addresses.network(text)
+    except ValueError as error:
+        raise ValueError(f"not a network such as 127.0.0.0/8: {error}") from None
+    return text
+
+
 Date = Annotated[date, BeforeValidator(_date)]
+Network = Annotated[str, AfterValidator(_network)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Positive = Annotated[Duration, Gt(timedelta())]

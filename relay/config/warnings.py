@@ -31,6 +31,7 @@ def warnings(config: Config, document: Document, *, now: datetime) -> Sequence[F
         *_of_ends(config, now=now),
         *_of_signatures(config),
         *_of_public_url(config),
+        *_of_callers(config),
         *_of_routes(config),
         *_of_readers(config, document),
     ]
@@ -76,6 +77,17 @@ def _of_public_url(config: Config) -> Iterator[tuple[Where, str]]:
             ("public_url",),
             "GoFax calls https addresses only: put TLS in front, and write https",
         )
+
+
+def _of_callers(config: Config) -> Iterator[tuple[Where, str]]:
+    """Yield the endpoints that would take a proxy's address for everybody's."""
+    is_behind = config.server.is_local or (config.public_url or "").startswith("https:")
+    if config.server.trusted_proxies or config.tls is not None or not is_behind:
+        return
+    for number, endpoint in enumerate(config.endpoints):
+        if endpoint.allow_from is not None:
+            words = "every caller has the proxy's address here: set server.trusted_proxies"
+            yield ("endpoints", number, "allow_from"), words
 
 
 def _of_readers(config: Config, document: Document) -> Iterator[tuple[Where, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+from collections.abc import Sequence
 
 #: Bits of an IPv6 address that tell its holder; the others are the holder's to choose.
 HOLDER_BITS = 64
@@ -43,6 +44,25 @@ def caller(remote: str, forwarded: str, *, proxies: int) -> str:
     if not 0 < proxies <= len(entries):
         return remote
     return address(entries[-proxies]) or remote
+
+
+def is_within(text: str, networks: Sequence[str]) -> bool:
+    """Return whether the address *text* is in one of *networks*.
+
+    >>> is_within("::ffff:198.51.100.7", ["198.51.100.0/24"]), is_within("anything", ["::/0"])
+    (True, False)
+    """
+    found = address(text)
+    if found is None:
+        return False
+    each = ipaddress.ip_address(found)
+    return any(each in network(name) for name in networks)
+
+
+@functools.lru_cache(maxsize=1024)
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Read a network. Raises ValueError."""
+    return ipaddress.ip_network(text)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -120,6 +120,27 @@ def test_an_address_that_gofax_cannot_call(warned: Warned) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rest", "warns"),
+    [
+        ("", True),
+        ("server: {listen: 0.0.0.0:8080}\npublic_url: https://sms.example.com\n", True),
+        ("server: {listen: 0.0.0.0:8080}\n", False),
+        ("server: {trusted_proxies: 1}\npublic_url: https://sms.example.com\n", False),
+        ("tls: {cert: a.pem, key: b.pem}\npublic_url: https://sms.example.com\n", False),
+    ],
+)
+def test_networks_where_everybody_has_the_address_of_the_proxy(
+    warned: Warned, rest: str, warns: bool
+) -> None:
+    endpoint = "endpoints: [{path: /a, allow_unsigned: true, allow_from: [192.0.2.0/24]}]\n"
+
+    assert warned(endpoint + rest) == warns * [
+        "1: endpoints[0].allow_from: every caller has the proxy's address here: "
+        "set server.trusted_proxies"
+    ]
+
+
 def test_files_that_everybody_can_read(warned: Warned, file: Path) -> None:
     secret = file.parent / "secret"
     secret.write_text("abc")

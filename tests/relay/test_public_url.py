@@ -373,6 +373,15 @@ def test_a_front_that_changes_the_path_or_drops_a_header(site: Site) -> None:
     assert found["/open"][0] == "good"
 
 
+def test_an_endpoint_that_is_not_for_this_machine(site: Site) -> None:
+    site.serve(changes={"path: /open, ": "path: /open, allow_from: [192.0.2.0/24], "})
+
+    verdict, said = site.looked()["/open"]
+
+    assert verdict == "notice"
+    assert "allow_from does not list the address of this machine" in said
+
+
 def test_another_secret_in_front(site: Site, queries: Queries) -> None:
     site.serve()
     site.write(site.public, new="newer")

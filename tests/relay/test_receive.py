@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +19,9 @@ from fakes import eventually, locked
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from relay import every, receive
+from relay import every
 from relay.app import create_app
+from relay.callers import Rates
 from relay.config.load import load
 from relay.every import Every
 from relay.refused import Refusals
@@ -36,6 +38,7 @@ endpoints:
   - {path: /signed-form, format: form, signing_secrets: [new]}
   - {path: /both, signing_secrets: [new], basic_auth: {username: gofax, password: pass}}
   - {path: /open, allow_unsigned: true}
+  - {path: /near, allow_unsigned: true, allow_from: [198.51.100.0/24, "2001:db8::/32"]}
   - {path: /slow, allow_unsigned: true, rate: 2/60s}
 """
 BODY = json.dumps({"messageId": "m1", "eventType": "SMS_REPLY"}).encode()
@@ -423,7 +426,131 @@ def test_unknown_paths_and_methods_are_answered_in_json(client: FlaskClient) -> 
 
 
 def test_a_rate_may_span_less_than_a_second() -> None:
-    rates, limit = receive._Rates(), units.rate("3/300ms")
+    now = 0.0
+    rates, limit = Rates(clock=lambda: now), units.rate("3/300ms")
 
-    assert [rates.over(limit, "a") > 0 for _ in range(5)] == [False, False, False, True, True]
-    eventually(lambda: rates.over(limit, "a") == 0, seconds=0.9)
+    assert [rates.over(limit, "a") for _ in range(5)] == [0, 0, 0, 1, 1]
+    now = 0.29
+    assert rates.over(limit, "a") == 1
+    now = 0.3
+    assert [rates.over(limit, "a") for _ in range(4)] == [0, 0, 0, 1]
+
+
+def test_who_called_longest_ago_is_forgiven_where_memory_ends() -> None:
+    rates, limit = Rates(room=4, clock=lambda: 0.0), units.rate("2/1m")
+    for who in ("a", "a", "b", "b", "a"):
+        rates.over(limit, who)
+
+    # Whoever goes on calling is remembered, though what it called is refused.
+    rates.over(limit, "c")
+    assert [rates.over(limit, who) > 0 for who in ("a", "b")] == [True, False]
+    assert len(rates._times) <= 4
+    many = Rates(room=1, clock=lambda: 0.0)
+    assert [many.over(limit, "a") > 0 for _ in range(3)] == [False, False, True]
+
+
+class _Unread(io.BytesIO):
+    """A body that nobody may look at."""
+
+    def read(self, *_: Any) -> bytes:
+        pytest.fail("a body was read")
+
+
+@pytest.fixture
+def flood(new_client: NewClient) -> Callable[..., list[int]]:
+    """Send three requests of one address, of which only the first may be read."""
+
+    def flood(server: str, url: str, method: str = "POST", **environ: str) -> list[int]:
+        client = new_client(server)
+        headers = {"X-GoFax-Signature": sign(), "Content-Type": "application/json"}
+        given = {"CONTENT_LENGTH": str(len(BODY)), "REMOTE_ADDR": "192.0.2.1", **environ}
+        bodies = (io.BytesIO(BODY), _Unread(), _Unread())
+        return [
+            client.open(
+                url,
+                method=method,
+                headers=headers,
+                environ_overrides={**given, "wsgi.input": body},
+            ).status_code
+            for body in bodies
+        ]
+
+    return flood
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "first"),
+    [
+        ("POST", "/signed", 200),
+        ("POST", "/nowhere", 404),
+        ("GET", "/nowhere", 404),
+        ("PUT", "/signed", 405),
+        ("GET", "/readyz", 200),
+    ],
+)
+def test_a_rate_of_an_address_holds_before_anything_is_looked_at(
+    flood: Callable[..., list[int]], database: Database, method: str, url: str, first: int
+) -> None:
+    assert flood("rate_per_address: 1/60s", url, method) == [first, 429, 429]
+    if first == 200 and method == "POST":
+        eventually(lambda: last_request(database).status == 429)
+        noted = last_request(database)
+        assert (noted.headers, noted.body) == ({}, None)
+        assert noted.reason == "address 192.0.2.1: more than 1/60s"
+
+
+def test_whether_the_receiver_lives_may_be_asked_at_any_rate(
+    flood: Callable[..., list[int]],
+) -> None:
+    assert flood("rate_per_address: 1/60s", "/livez", "GET") == [200] * 3
+
+
+def test_this_machine_may_ask_whether_the_store_is_well_as_often_as_it_likes(
+    flood: Callable[..., list[int]],
+) -> None:
+    given = {"REMOTE_ADDR": "127.0.0.1"}
+
+    assert flood("rate_per_address: 1/60s", "/readyz", "GET", **given) == [200] * 3
+
+
+@pytest.mark.parametrize(
+    ("server", "remote", "forwarded", "status"),
+    [
+        ("", "198.51.100.7", "", 200),
+        ("", "::ffff:198.51.100.7", "", 200),
+        ("", "2001:db8::1", "", 200),
+        ("", "192.0.2.1", "", 403),
+        ("", "192.0.2.1", "198.51.100.7", 403),
+        ("", "", "", 403),
+        ("trusted_proxies: 1", "10.0.0.1", "198.51.100.7", 200),
+        ("trusted_proxies: 1", "10.0.0.1", "198.51.100.7, 192.0.2.1", 403),
+        # The proxy itself, which health checks come from.
+        ("trusted_proxies: 1", "10.0.0.1", "", 403),
+    ],
+)
+def test_only_some_networks_may_call(
+    new_client: NewClient,
+    database: Database,
+    server: str,
+    remote: str,
+    forwarded: str,
+    status: int,
+) -> None:
+    client = new_client(server)
+    body = io.BytesIO(BODY) if status == 200 else _Unread()
+    answer = client.post(
+        "/near",
+        headers={"X-Forwarded-For": forwarded, "Content-Type": "application/json"},
+        environ_overrides={
+            "REMOTE_ADDR": remote, "wsgi.input": body, "CONTENT_LENGTH": str(len(BODY)),
+        },
+    )  # fmt: skip
+
+    assert answer.status_code == status
+    noted = last_request(database)
+    assert noted.status == status
+    if status == 403:
+        assert answer.json == {"error": "not from this address"}
+        assert answer.headers["Connection"] == "close"
+        assert (noted.outcome, noted.body, noted.headers) == ("refused", None, {})
+        assert "in none of the networks of allow_from" in noted.reason
