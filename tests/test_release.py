@@ -208,6 +208,17 @@ def test_what_an_extra_would_bring_is_missed_in_one_line(
 
 
 @pytest.mark.slow
+def test_the_checks_of_connectors_miss_their_extra_too(bare: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [bare / "gofax-relay", "connectors", "test", "webhook"],
+        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+    )  # fmt: skip
+
+    needs = 'the checks need pytest: pip install "gofax-relay[kit]"'
+    assert (done.returncode, done.stderr) == (1, f"Error: {needs}\n")
+
+
+@pytest.mark.slow
 def test_the_sender_and_a_relay_without_extras_run(bare: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
 

@@ -130,6 +130,8 @@ def setup(name: str, config: Config) -> None:
 
 def _suite_file(name: str) -> str:
     """Return the place of the suite of connector *name*: ``FILE`` or ``FILE::CLASS``."""
+    if find_spec("pytest") is None:
+        raise click.ClickException('the checks need pytest: pip install "gofax-relay[kit]"')
     try:
         destinations.find(name)
     except LookupError as error:

@@ -81,7 +81,7 @@ def list_(config: Config, which: Filter, format: Format, limit: int | None, foll
     "--secret-from",
     "references",
     multiple=True,
-    metavar="ENV|file:PATH",
+    metavar="ENV|file:PATH|credential:NAME",
     help="Try this secret, too; repeatable.",
 )
 @json_option
