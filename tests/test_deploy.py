@@ -189,7 +189,7 @@ def test_systemd_takes_the_service_and_finds_it_well_shut_in(tmp_path: Path) -> 
     copy.write_text(UNIT.read_text().replace(service["ExecStart"].split()[0], sys.executable))
 
     verified = run("systemd-analyze", "verify", "--man=no", str(copy))
-    rated = run("systemd-analyze", "security", "--offline=true", "--threshold=25", str(copy))
+    rated = run("systemd-analyze", "security", "--offline=true", "--threshold=20", str(copy))
 
     assert (verified.returncode, verified.stderr) == (0, "")
     assert rated.returncode == 0, rated.stdout[-300:]
