@@ -37,6 +37,7 @@ def add(console: Blueprint) -> None:
             nodes=found.shared.get("nodes", Nodes(found.database).nodes),
             connectors=sorted(each.name for each in entry_points(group="gofax_relay.connectors")),
             store=found.config.store_name,
+            endpoints=found.config.endpoints,
         )
 
     @console.get("/settings/audit")

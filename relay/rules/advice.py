@@ -119,9 +119,9 @@ ADVICE: Mapping[Kind, Advice] = {
         "Renew it, and find out why that does not happen by itself.",
     ),
     Kind.OLD_SECRET: Advice(
-        "{} is still signed with an old secret",
-        "All works, until the old secret is removed from the config.",
-        "Set the new one in GoFax, and remove the old one a day later.",
+        "{} is signed with an old secret, or one that ends",
+        "All works, until that secret ends or is removed from the config.",
+        "Set another one in GoFax, and remove the old one a day later.",
     ),
     Kind.SILENCE: Advice(
         "No message came for long",

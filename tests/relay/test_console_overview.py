@@ -15,6 +15,7 @@ from relay.rules.access import Role
 from relay.rules.advice import ADVICE
 from relay.rules.delivery import Outcome, OutcomeKind
 from relay.rules.problems import Finding, Kind
+from relay.rules.signature import fingerprint
 from relay.store import Database
 from relay.store.traffic import Traffic
 
@@ -204,6 +205,7 @@ def test_settings_show_the_config_without_secrets(console: Console) -> None:
     page = console.visitor(Role.VIEWER).get("/console/settings")
 
     assert consoles.OURS not in page.html
+    assert f"fingerprint {fingerprint(consoles.OURS)}" in page.text
     assert "**********" in page.text
     assert '"time_zone": "Australia/Brisbane"' in page.text
     assert "zendesk" in page.text
