@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -159,16 +159,21 @@ class Pruner:
         pruning: Pruning,
         *,
         retention: timedelta,
+        by_type: Mapping[str, timedelta] | None = None,
         backups: timedelta,
         horizon: timedelta | None,
         refused: timedelta | None = None,
         clock: Callable[[], datetime],
         first: float = FIRST,
     ) -> None:
-        """*refused*: how long refused requests are kept, if that is less than *retention*."""
+        """*by_type*: how long events of these types are kept, instead of *retention*.
+
+        *refused*: how long refused requests are kept, if that is less than *retention*.
+        """
         self._pruning = pruning
         self._refused = refused
         self._retention = retention
+        self._by_type = by_type or {}
         self._backups = backups
         self._horizon = horizon
         self._clock = clock
@@ -203,7 +208,10 @@ class Pruner:
         keys_before = None if self._horizon is None else now - self._horizon
         refused_before = None if self._refused is None else now - self._refused
         for step in self._pruning.prune(
-            before=now - self._retention, refused_before=refused_before, keys_before=keys_before
+            before=now - self._retention,
+            types_before={name: now - age for name, age in self._by_type.items()},
+            refused_before=refused_before,
+            keys_before=keys_before,
         ):
             total += step
             if self._loop.pause(REST):

@@ -24,7 +24,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from relay.api.problem import Fault, FieldFault
 from relay.api.services import services
-from relay.config.model import LONGEST_AGE
+from relay.config.retention import LONGEST_AGE
 from relay.rules import jsontext, payload, text, units
 from relay.rules.units import RateLimit
 from relay.rules.wording import Wording

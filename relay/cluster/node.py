@@ -73,7 +73,8 @@ class Deliveries(bootsteps.StartStopStep):
         _here[:] = [self._worker]
         self._pruner = Pruner(
             Pruning(self._database),
-            retention=config.retention,
+            retention=config.kept.default,
+            by_type=config.kept.types,
             backups=config.backups.for_,
             horizon=config.dedupe_horizon,
             refused=config.requests.for_,

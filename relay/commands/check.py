@@ -141,6 +141,7 @@ def plan(config: Config) -> str:
     if config.engine.celery:
         broker = config.engine.celery.broker.get_secret_value()
         lines.insert(1, f"engine celery, told by {without_password(broker)}")
+    lines.append(f"keeps events for {config.kept}")
     for each in config.endpoints:
         lines.append(f"endpoint {each.path}: {each.guard}")
         lines += [f"  {said}" for said in each.fingerprints]

@@ -50,9 +50,13 @@ dry_run_option = click.option(
 @store_option
 @dry_run_option
 @json_option
-@click.option("--older-than", type=Age(), help="Age to use instead of the config's retention.")
+@click.option(
+    "--older-than",
+    type=Age(),
+    help="Age to use instead of the config's retention, for all types.",
+)
 def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | None) -> None:
-    """Remove events and requests that are older than the retention.
+    """Remove events and requests that are older than the retention of their type.
 
     The worker does the same every hour. Events with unfinished deliveries stay. The key of a
     removed event stays, too, so that it has no second effect when it is sent again.
@@ -64,7 +68,8 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
     database = existing(config)
     now, horizon = database.clock(), config.dedupe_horizon
     steps = Pruning(database, dry_run=dry_run).prune(
-        before=now - (older_than or config.retention),
+        before=now - (older_than or config.kept.default),
+        types_before={} if older_than else {n: now - age for n, age in config.kept.types.items()},
         refused_before=now - min(older_than or config.requests.for_, config.requests.for_),
         keys_before=now - horizon if horizon else None,
     )

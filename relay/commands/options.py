@@ -20,7 +20,8 @@ from relay.config import certificates
 from relay.config.certificates import Unfit
 from relay.config.document import FILE, VARIABLE, ConfigError, Document
 from relay.config.load import Need, load_document
-from relay.config.model import LONGEST_AGE, Config
+from relay.config.model import Config
+from relay.config.retention import LONGEST_AGE
 from relay.migrations import Unusable
 from relay.rules import payload, units
 from relay.rules.units import RateLimit

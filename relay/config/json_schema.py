@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, PydanticSerializationError, core_schema
 
 from connectors.base import Connector
 from relay.config.model import Config
-from relay.rules.units import RateLimit
+from relay.rules.units import RateLimit, written
 
 Json = dict[str, Any]
 
@@ -20,7 +20,6 @@ Json = dict[str, Any]
 REFERENCE: Json = {"type": "string", "pattern": r"\$\{[A-Za-z_]|^(file|credential):"}
 #: Keywords that a text with a reference does not satisfy.
 _NARROW = {"pattern", "enum", "const", "minLength", "maxLength", "format"}
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def schema(connectors: Mapping[str, type[Connector[Any]] | None]) -> Json:
@@ -75,9 +74,7 @@ class _Generator(GenerateJsonSchema):
 def _as_written(default: Any) -> Any:
     """Write *default* as people would: ``25s`` for a time."""
     if isinstance(default, timedelta):
-        seconds = default.total_seconds()
-        fits = [(unit, size) for unit, size in _UNITS if seconds and seconds % size == 0]
-        return f"{seconds / fits[0][1]:.0f}{fits[0][0]}" if fits else f"{seconds * 1000:.0f}ms"
+        return written(default)
     if isinstance(default, RateLimit):
         return str(default)
     if isinstance(default, BaseModel):

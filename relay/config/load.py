@@ -14,6 +14,7 @@ from connectors.base import Connector, Options
 from relay.config.document import ConfigError, Document, Where, read
 from relay.config.endpoints import DATED, PLAIN
 from relay.config.model import Config, DestinationConfig, Origin
+from relay.config.retention import BY_TYPE, ONE_AGE
 from relay.rules.hours import is_always_open
 
 #: Bytes of a destination's name that fit into the name of a queue.
@@ -295,7 +296,7 @@ def _checked(
 
 
 #: What pydantic puts into a place: a fault of a key, as opposed to its value; the kind of a value.
-_MARKS = ("[key]", PLAIN, DATED)
+_MARKS = ("[key]", PLAIN, DATED, ONE_AGE, BY_TYPE)
 
 #: Plain words for what pydantic says in Python's terms.
 _WORDS = {

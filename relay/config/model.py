@@ -29,6 +29,7 @@ from pydantic_core import CoreSchema
 
 from relay.config.business_hours import BusinessHours, TimeZone, zone
 from relay.config.endpoints import Endpoint
+from relay.config.retention import LONGEST_AGE, AgeOrRetention, Retention
 from relay.config.section import Network, Positive, Secret, Section
 from relay.config.store_urls import store_url, without_password
 from relay.rules import sentiment
@@ -39,8 +40,6 @@ from relay.rules.routing import Route
 from relay.rules.tests import SENDER, EventPattern
 from relay.rules.units import Duration, Rate, RateLimit, Size
 
-#: A longer age would lie before the first date that Python knows.
-LONGEST_AGE = timedelta(days=36_500)
 #: Keys must outlive whatever the sender can still resend.
 SHORTEST_HORIZON = timedelta(days=1)
 #: Schemes of brokers, and the packages that each needs beside Celery.
@@ -414,8 +413,9 @@ class Config(Section):
         description="URL of the database: sqlite:///relay.db or postgresql://user@host/db",
         repr=False,
     )
-    retention: Annotated[Positive, Le(LONGEST_AGE)] = Field(
-        timedelta(days=90), description="How long the contents of events are kept"
+    retention: AgeOrRetention = Field(
+        timedelta(days=90),
+        description="How long the contents of events are kept: a time, or one for each event type",
     )
     dedupe_horizon: Annotated[Duration, Ge(SHORTEST_HORIZON), Le(LONGEST_AGE)] | None = Field(
         None,
@@ -496,6 +496,12 @@ class Config(Section):
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two channels are named {twice[0]}")
         return tuple(named)
+
+    @property
+    def kept(self) -> Retention:
+        """How long the contents of events are kept, by type."""
+        given = self.retention
+        return given if isinstance(given, Retention) else Retention(default=given)
 
     @property
     def zone(self) -> tzinfo:

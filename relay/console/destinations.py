@@ -13,7 +13,7 @@ from relay.acts import trying
 from relay.acts.trying import SentTest
 from relay.api.identity import acting, asking
 from relay.api.services import services
-from relay.config.model import LONGEST_AGE
+from relay.config.retention import LONGEST_AGE
 from relay.console.pages import needs, tell
 from relay.rules import units
 from relay.rules.access import Scope

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from relay.acts import links
 from relay.api.identity import acting, asking
 from relay.api.services import services
-from relay.config.model import LONGEST_AGE
+from relay.config.retention import LONGEST_AGE
 from relay.console import sign_in
 from relay.console.pages import needs, needs_password, tell
 from relay.rules import payload, units

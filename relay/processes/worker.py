@@ -93,7 +93,8 @@ def run_worker(config: Config, counts: Counts, ready: Ready) -> None:
         signal.signal(number, stop)
     pruner = Pruner(
         Pruning(database),
-        retention=config.retention,
+        retention=config.kept.default,
+        by_type=config.kept.types,
         backups=config.backups.for_,
         horizon=config.dedupe_horizon,
         refused=config.requests.for_,

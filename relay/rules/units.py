@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PositiveInt
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
@@ -78,6 +79,13 @@ def duration(value: object) -> timedelta:
         return timedelta(seconds=sum(float(count) * _SECONDS[unit] for count, unit in parts))
     except OverflowError:
         raise ValueError("too long") from None
+
+
+def written(length: timedelta) -> str:
+    """Write a time as people do: ``25s``, ``90d``."""
+    seconds = length.total_seconds()
+    fits = [(unit, size) for unit, size in _UNITS if seconds and seconds % size == 0]
+    return f"{seconds / fits[0][1]:.0f}{fits[0][0]}" if fits else f"{seconds * 1000:.0f}ms"
 
 
 def size(value: object) -> int:

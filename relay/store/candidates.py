@@ -185,14 +185,14 @@ def pages(
 
 def listed(db: sa.Connection) -> Iterator[tuple[str, State]]:
     """Yield each destination with each state in which it has deliveries."""
-    for each in _distinct(db, _LISTED, schema.deliveries):
+    for each in distinct(db, _LISTED, schema.deliveries):
         name, _, state = each.rpartition("/")
         yield name, State(state)
 
 
 def attempted(db: sa.Connection) -> Iterator[str]:
     """Yield each destination that was ever tried, as far as its attempts are kept."""
-    return _distinct(db, schema.attempts.c.destination, schema.attempts)
+    return distinct(db, schema.attempts.c.destination, schema.attempts)
 
 
 def is_listed(name: str, state: State) -> sa.ColumnElement[bool]:
@@ -238,7 +238,7 @@ def _by_kind(db: sa.Connection, wanted: Filter) -> _Way | None:
     asked = partial(
         is_of_kind, standings=wanted.standings, endpoint=wanted.endpoint, type=wanted.type
     )
-    kinds = filter(asked, _distinct(db, _e.kind, schema.events))
+    kinds = filter(asked, distinct(db, _e.kind, schema.events))
     return [_Range(columns=(_e.seq,), where=(_e.kind == each,)) for each in kinds], False
 
 
@@ -254,7 +254,7 @@ def _by_time(wanted: Filter) -> _Way | None:
 _ALL: _Way = [_Range(columns=(_e.seq,), where=())], False
 
 
-def _distinct(db: sa.Connection, column: sa.ColumnElement[str], table: sa.Table) -> Iterator[str]:
+def distinct(db: sa.Connection, column: sa.ColumnElement[str], table: sa.Table) -> Iterator[str]:
     """Yield the different values of an index's first column, which are few, without the rest."""
     least = sa.select(sa.func.min(column)).select_from(table)
     value = db.scalar(least)

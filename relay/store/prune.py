@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,10 +13,12 @@ import sqlalchemy as sa
 from relay.rules.delivery import State
 from relay.rules.mentions import Mentions
 from relay.store import backup, refused, schema, traces
+from relay.store.candidates import distinct
 from relay.store.database import Database, OutOfRoom
 from relay.store.lanes import forget_empty, lock_lanes, promote
 from relay.store.texts import MERGE_EVERY, Texts
 from relay.store.traces import Elsewhere
+from relay.store.values import type_cut, type_of
 
 #: Rows that one transaction looks at.
 STEP = 200
@@ -71,15 +73,20 @@ class Pruning:
         self,
         *,
         before: datetime,
+        types_before: Mapping[str, datetime] | None = None,
         refused_before: datetime | None = None,
         keys_before: datetime | None = None,
     ) -> Iterator[Removed]:
         """Remove what is older than *before*, yielding after each step.
 
-        Events with unfinished deliveries stay. Refused requests go when they are older than
-        *refused_before*, too. Keys stay for ever, or until *keys_before*.
+        Events of a type in *types_before* go when they are older than that instead. Events with
+        unfinished deliveries stay. Refused requests go when they are older than *refused_before*,
+        too. Keys stay for ever, or until *keys_before*.
         """
-        yield from self._prune_events(before)
+        if types_before:
+            yield from self._prune_by_type(before, types_before)
+        else:
+            yield from self._prune_events(before)
         yield from self._prune_requests(before)
         if refused_before is not None:
             yield from self._prune_refused(refused_before)
@@ -188,12 +195,25 @@ class Pruning:
             return False
         return True
 
-    def _prune_events(self, before: datetime) -> Iterator[Removed]:
+    def _prune_by_type(
+        self, before: datetime, types_before: Mapping[str, datetime]
+    ) -> Iterator[Removed]:
+        # Kind by kind: what is kept longer would otherwise be walked over every hour.
+        folded = {type_cut(name).casefold(): moment for name, moment in types_before.items()}
+        with self._database.reading() as db:
+            kinds = list(distinct(db, _events.c.kind, _events))
+        for kind in kinds:
+            yield from self._prune_events(
+                folded.get(type_of(kind).casefold(), before), _events.c.kind == kind
+            )
+
+    def _prune_events(self, before: datetime, *where: sa.ColumnElement[bool]) -> Iterator[Removed]:
         c = _events.c
         after = 0
         while True:
             # In the order of arrival, so that the first young one ends the search.
-            wanted = sa.select(c.seq, c.id, c.received_at).where(c.seq > after).order_by(c.seq)
+            wanted = sa.select(c.seq, c.id, c.received_at).where(*where, c.seq > after)
+            wanted = wanted.order_by(c.seq)
             with self._step() as db:
                 found = db.execute(wanted.limit(self._size)).all()
                 old = [row.id for row in found if row.received_at < before]

@@ -313,6 +313,16 @@ def kind_of(standing: str, endpoint: str, type: str) -> str:
     return _UNIT.join((standing, endpoint[:_ENDPOINT], type[:_TYPE]))
 
 
+def type_cut(type: str) -> str:
+    """Return as much of a *type* as its kind holds."""
+    return type[:_TYPE]
+
+
+def type_of(kind: str) -> str:
+    """Return the type of events of a *kind*, cut as there."""
+    return kind.split(_UNIT, 2)[2]
+
+
 def is_of_kind(
     kind: str, *, standings: Sequence[str], endpoint: str | None, type: str | None
 ) -> bool:

@@ -119,7 +119,7 @@ class Watch:
         found = rules.findings(facts, now=now, silence=config.longest_silence)
         for step in self._problems.judge(found, channels=self._channels):
             _log(step)
-        self._problems.forget(before=now - config.retention)
+        self._problems.forget(before=now - config.kept.default)
 
     def _channels(self, problem: Problem, change: Change) -> Sequence[str]:
         """Return the channels to tell; one that fails is not told of its own failure."""

@@ -51,6 +51,7 @@ def test_the_example_is_good(validator: Draft202012Validator) -> None:
         {"endpoints": [{**ENDPOINT, "allow_unsigned": "${OPEN:-true}", "rate": "file:rate"}],
          "server": {"threads": "${THREADS}", "max_body": "${MAX}KiB", "listen": "${LISTEN}"},
          "retention": "${DAYS}d"},
+        {"endpoints": [ENDPOINT], "retention": {"default": "90d", "SMS_STATUS": "${DAYS}d"}},
         {"endpoints": [ENDPOINT], "store": "postgresql://host/db",
          "engine": {"celery": {"broker": "${BROKER}"}}},
         # As people write them.
@@ -89,6 +90,7 @@ def _at(*path: str | int, value: Any) -> Callable[[Any], None]:
         (_at("sever", value={}), "$", "'sever' was unexpected"),
         (_at("server", "threads", value=2), "$.server.threads", "not valid"),
         (_at("retention", value="90 days"), "$.retention", "not valid"),
+        (_at("retention", value={"SMS_STATUS": 7}), "$.retention", "not valid"),
         (_at("endpoints", value=[]), "$.endpoints", "non-empty"),
         (_at("endpoints", 0, "format", value="xml"), "$.endpoints[0].format", "not valid"),
         (_at("destinations", "crm", value={}), "$.destinations.crm", "'connector' is a required"),

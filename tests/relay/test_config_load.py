@@ -43,6 +43,14 @@ class TestDefaults:
         assert (config.retention, config.engine) == (timedelta(days=90), THREADS)
         assert (config.outbound.allow, config.destinations, config.routes) == ((), {}, ())
 
+    def test_a_type_can_be_kept_for_another_time(self, read: Read) -> None:
+        config = read(f"{ENDPOINT}retention: {{sms_status: 7d, default: 30d}}")
+
+        assert config.kept.default == timedelta(days=30)
+        assert config.kept.types == {"SMS_STATUS": timedelta(days=7)}
+        assert "keeps events for 30d, SMS_STATUS 7d" in plan(config).splitlines()
+        assert "keeps events for 90d" in plan(read(ENDPOINT)).splitlines()
+
     def test_of_an_endpoint(self, read: Read) -> None:
         [endpoint] = read(ENDPOINT).endpoints
 
@@ -262,6 +270,10 @@ ONE_FAULT = [
     ("xyzzy: 1", "2: xyzzy: unknown key"),
     ("retention: 90", "2: retention: write a time such as 30s, 5m, 1h30m or 90d"),
     ("retention: 9999999999w", "2: retention: too long"),
+    ("retention: {SMS_STATUS: 7}",
+     "2: retention.SMS_STATUS: write a time such as 30s, 5m, 1h30m or 90d"),
+    ("retention: {SMS_A: 7d, sms_a: 8d}",
+     "2: retention: the type SMS_A is given twice; case makes no difference"),
     ("engine: celery",
      "2: engine: write threads, or {celery: {broker: amqp://user@host}}"),
     ("engine: {celery: }",

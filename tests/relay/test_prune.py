@@ -124,6 +124,29 @@ def test_keys_go_only_when_a_horizon_is_given(
     assert _rows(database)["keys"] == 0
 
 
+def test_events_of_a_type_are_kept_for_another_time(
+    inbox: Inbox, queue: Queue, database: Database, queries: Queries
+) -> None:
+    long = "SMS_" + "X" * 90
+    for number, type in enumerate(["SMS_STATUS", "SMS_REPLY", long] * 3):
+        accept(inbox, f"m{number}", type=type, customer=customer(number))
+    _deliver_all(queue)
+    ages = {"sms_status": NOON + DAY, long: NOON + DAY}
+
+    dry = sum(Pruning(database, dry_run=True).prune(before=NOON, types_before=ages), Removed())
+    steps = list(Pruning(database, step=2).prune(before=NOON, types_before=ages))
+
+    assert dry == sum(steps, Removed()) == Removed(events=6, deliveries=6)
+    assert [step.events for step in steps] == [2, 1, 2, 1]
+    assert {view.event.type for view in queries.events()} == {"SMS_REPLY"}
+
+    kept = sum(
+        Pruning(database).prune(before=NOON + DAY, types_before={"SMS_REPLY": NOON}), Removed()
+    )
+
+    assert kept == Removed()
+
+
 def test_more_than_one_step_is_done_one_after_the_other(
     inbox: Inbox, queue: Queue, database: Database
 ) -> None:
