@@ -36,7 +36,7 @@ DOCS = {
     "standbys": "hosting.md#the-store",
     "server clock": "hosting.md#the-store",
     "clock": "watching.md#doctor",
-    "proxy": "hosting.md#behind-a-proxy",
+    "proxy": "hosting.md#in-front-of-it",
     "dns": "hosting.md#the-public-address",
     "tcp": "hosting.md#the-public-address",
     "tls": "hosting.md#the-public-address",
