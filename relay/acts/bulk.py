@@ -333,7 +333,21 @@ class Runner:
         self._most, self._remembered = most, remembered
         self._acts: dict[str, BulkAct] = {}
         self._threads: dict[str, threading.Thread] = {}
+        self._forms: dict[str, str] = {}
         self._lock = threading.Lock()
+
+    def first_of(self, form: str, act: BulkAct) -> str:
+        """Return the id of the act that *form* began: of *act*, if it was not sent before."""
+        with self._lock:
+            first = self._forms.setdefault(form, act.id)
+            if len(self._forms) > self._remembered:
+                del self._forms[next(iter(self._forms))]
+        return first
+
+    def release(self, form: str) -> None:
+        """Let *form* be sent again: what it was to begin did not begin."""
+        with self._lock:
+            self._forms.pop(form, None)
 
     def start(self, act: BulkAct) -> BulkAct:
         """Run *act*. Raises :class:`TooMany`."""

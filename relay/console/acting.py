@@ -24,7 +24,7 @@ from relay.shapes.recovery import CHANGED
 #: The longest reason that a person may give.
 LONGEST_WHY = 500
 #: Fields of a form that are not handed on to its second showing.
-_OWN = ("csrf_token", "confirmed", "why")
+_OWN = ("csrf_token", "confirmed", "why", "once")
 _SAID = {
     ChangeKind.HURRY: "will be tried now",
     ChangeKind.COPY: "will be sent a second time, although it has arrived",
@@ -100,6 +100,7 @@ def preview(
         "act.html", title=title, lead=lead, effects=effects, button=button, back=back,
         fault=fault, needs_why=needs_why, has_rate=has_rate, hidden=hidden, why=why(),
         is_empty=is_empty, longest=LONGEST_WHY, rate=request.form.get("rate", ""),
+        once=person().act_id,
     )  # fmt: skip
     return page, 422 if fault else 200
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flask import Blueprint, abort, redirect, render_template, url_for
+from flask import Blueprint, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from relay.acts import bulk, recovering
@@ -15,6 +15,7 @@ from relay.console import acting
 from relay.console.pages import needs, tell
 from relay.console.wording import count
 from relay.rules.access import Scope
+from relay.store import StoreUnavailable
 from relay.store.recover import BATCH
 from relay.store.search import Unknown
 from relay.store.undo import Acts
@@ -128,16 +129,29 @@ def in_short(look: BulkAct) -> Sequence[acting.Effect]:
 
 def start(act: BulkAct, *, back: str) -> ResponseReturnValue:
     """Do a small act now, and begin a large one, whose page shows how far it has come."""
+    runner, form = services().runner, request.form.get("once", "")
+    # Pressed twice, or sent again by the browser: what died in between would be sent once more.
+    if form and (first := runner.first_of(form, act)) != act.id:
+        tell("That was sent twice, and is done once.", "good")
+        return redirect(url_for("console.act", act=first) if runner.get(first) else back)
     services().shared.forget()
+    try:
+        return _begun(act, back=back)
+    except TooMany as error:
+        runner.release(form)
+        tell(str(error), "bad")
+        return redirect(back)
+    except StoreUnavailable:
+        runner.release(form)
+        raise
+
+
+def _begun(act: BulkAct, *, back: str) -> ResponseReturnValue:
     if act.progress.total <= BATCH and not act.is_paced:
         act.run()
         services().shared.forget()
         return _told(act, back=back)
-    try:
-        services().runner.start(act)
-    except TooMany as error:
-        tell(str(error), "bad")
-        return redirect(back)
+    services().runner.start(act)
     return redirect(url_for("console.act", act=act.id))
 
 

@@ -66,7 +66,8 @@ def next_of(delivery: DeliveryView, around: Circumstances) -> str:
 def read_out(view: EventView, around: Circumstances) -> str:
     """Return a sentence to read out to a customer whose message did not arrive everywhere."""
     event = view.event
-    left = [each for each in newest(view) if each.state is not State.DELIVERED]
+    arrived = {each.destination for each in view.deliveries if each.state is State.DELIVERED}
+    left = [each for each in newest(view) if each.destination not in arrived]
     is_theirs = event.customer is not None and event.customer == event.sender
     if not is_theirs or view.standing != "accepted" or event.test:
         return ""

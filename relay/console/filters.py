@@ -45,7 +45,9 @@ class Asked:
 
     def url(self, path: str) -> str:
         """Return the address of *path* that asks for the same."""
-        return f"{path}?{urlencode(self.given)}"
+        if not self.given:
+            return path
+        return f"{path}{'&' if '?' in path else '?'}{urlencode(self.given)}"
 
     @property
     def is_any(self) -> bool:

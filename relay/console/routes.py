@@ -69,5 +69,6 @@ def _page(**values: Any) -> str:
         "routes.html",
         routes=[(route, words(route)) for route in config.routes],
         endpoints=config.endpoints,
+        connectors={name: each.connector for name, each in config.destinations.items()},
         **values,
     )

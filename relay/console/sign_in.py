@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flask import Flask, Request, g, redirect, render_template, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -154,7 +154,7 @@ def local_target(given: str) -> str:
     """Return *given* if it is a page of the console, otherwise its start page."""
     parts = urlsplit(given.replace("\\", "/"))
     is_ours = not parts.scheme and not parts.netloc and parts.path.startswith("/console/")
-    is_plain = given.isascii() and given.isprintable()
+    is_plain = given.isascii() and given.isprintable() and ".." not in unquote(parts.path)
     return given if is_ours and is_plain else url_for("console.attention")
 
 

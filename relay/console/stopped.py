@@ -27,6 +27,8 @@ from relay.store.search import STOPPED, Filter
 LIMIT = 50
 #: Seconds for which the groups are good enough: they are counted over all that stopped.
 COUNTED_FOR = 10.0
+#: The longest reason that a group may have; SQLite compares with no pattern of 50,000 bytes.
+LONGEST = 10_000
 _ENDS: Mapping[str, End] = {"delivered": State.DELIVERED, "dead": State.DEAD}
 
 
@@ -124,7 +126,11 @@ def _groups(*states: State) -> Sequence[ReasonGroup]:
 def _asked() -> dict[str, str]:
     """Return which group the address or the form names."""
     given = ((name, request.values.get(name)) for name in ("destination", "reason"))
-    return {name: value for name, value in given if value is not None}
+    asked = {name: value for name, value in given if value is not None}
+    for name, value in asked.items():
+        if len(value) > LONGEST:
+            abort(422, f"{name}: at most {LONGEST:,} characters")
+    return asked
 
 
 def _wanted() -> Filter:

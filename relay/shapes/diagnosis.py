@@ -90,7 +90,7 @@ def _recommended(request: Request, best: Match) -> Iterator[str]:
         yield "Write at this endpoint:"
         yield f"    {best.yaml}"
     if not (best.amend or best.yaml):
-        yield "The config of now accepts it, if that secret is one of its endpoint."
+        yield "Put that secret under `signing_secrets` of this endpoint, if it is not there yet."
     yield "Then let the relay take it, and let in what was refused:"
     yield "    gofax-relay reload"
     yield f"    gofax-relay requests admit --id {request.id}"
@@ -114,10 +114,10 @@ def _unexplained(request: Request, found: Diagnosis) -> Iterator[str]:
         yield "Set a Signing Secret in GoFax's portal, at the profile of this webhook."
         return
     secrets = count(found.secrets, "secret", "secrets")
-    yield f"No signature of it is explained: {', '.join(found.places)}."
-    yield f"Tried {secrets} over {count(found.contents, 'content', 'contents')}. What may be:"
+    yield f"No secret explains the signature in {', '.join(found.places)}."
+    yield f"Tried {secrets} over {count(found.contents, 'content', 'contents')}. Possible causes:"
     yield "- another secret: look in GoFax's portal, and try it with --secret-from ENV"
     if not request.whole:
-        yield "- the body is not here whole, so that nothing can match"
+        yield "- the body was not kept whole, so that nothing can match"
     else:
         yield "- something between GoFax and here that rewrites bodies: a proxy, a filter"

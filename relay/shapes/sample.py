@@ -206,8 +206,11 @@ def _endpoint(config: Config, raw: bytes, name: str | None, *, of: str) -> Endpo
         if each.format == looks if name is None else name in (each.name, each.path):
             return each
     have = ", ".join(f"{each.name} ({each.format})" for each in config.endpoints)
-    wanted = f"takes {looks}" if name is None else f'is named "{name}"'
-    raise NoSample(f"{of}: no endpoint {wanted} (have: {have})")
+    is_json = "" if looks == "json" else "this is not JSON, and "
+    wanted = f"{is_json}no endpoint takes {looks}"
+    if name is not None:
+        wanted = f'no endpoint is named "{name}"'
+    raise NoSample(f"{of}: {wanted} (have: {have})")
 
 
 def _of_request(config: Config, database: Database, name: str) -> Sample:

@@ -356,7 +356,7 @@ class TestDiagnose:
         assert "made with file:" in by_file.output
         assert "made with GOFAX_NEW_SECRET" in by_name.output
         assert (unset.exit_code, "GOFAX_NO_SECRET is not set" in unset.output) == (2, True)
-        assert "No signature of it is explained" in none.output
+        assert "No secret explains the signature in" in none.output
 
     def test_never_recommends_what_leaves_the_message_open(self, relay: Relay) -> None:
         relay.configure(signed())

@@ -172,6 +172,18 @@ def test_signing_in_leads_nowhere_else(console: Console, ann: User, target: str)
     assert page.location.startswith("/console/")
 
 
+@pytest.mark.parametrize("target", ["/console/../metrics", "/console/%2e%2e/x", "/console/..//x"])
+def test_signing_in_leads_out_of_the_console_by_no_detour(
+    console: Console, ann: User, target: str
+) -> None:
+    visitor = console.nobody
+    form = visitor.get("/console/sign-in")
+
+    page = visitor.press(form, "Sign in", name="ann", password=GOOD, next=target)
+
+    assert page.location == "/console/"
+
+
 def test_nobody_learns_whether_there_is_such_a_user(console: Console, ann: User) -> None:
     wrong, unknown = (
         _sign_in(console.nobody, name, OTHER) for name in ("ann", "nobody-of-this-name")

@@ -66,6 +66,14 @@ def test_what_arrived_has_none(console: Console, filled: Filled) -> None:
     assert "To read out" not in said(console, ANN)
 
 
+def test_a_second_copy_on_its_way_takes_back_nothing(console: Console, filled: Filled) -> None:
+    operator = console.visitor("operator")
+    page = operator.get(f"/console/events/{filled.arrived}")
+    operator.press(operator.press(page, "Send a second time"), "Send a second time")
+
+    assert "To read out" not in operator.get(f"/console/events/{filled.arrived}").text
+
+
 def test_tests_are_marked_and_can_be_hidden(console: Console, filled: Filled) -> None:
     assert "This is a test" in said(console, ANN)
 

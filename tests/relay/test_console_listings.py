@@ -46,6 +46,7 @@ def events(console: Console, **asked: str) -> Page:
         ({"destination": "front-desk"}, "URGENT", "My order 4711"),
         ({"state": "dead"}, "My order 4711", "URGENT"),
         ({"standing": "conflict"}, "Something else", "URGENT"),
+        ({"endpoint": "/webhooks/gofax"}, "URGENT", "nothing"),
         ({"since": "1h"}, "URGENT", "I need a quote"),
         ({"until": "1d12h"}, "I need a quote", "URGENT"),
         ({"tests": "hide"}, "URGENT", "This is a test"),
@@ -170,7 +171,7 @@ def test_another_secret_is_tried_and_never_kept(
 ) -> None:
     operator = console.visitor("operator")
     page = operator.get(f"/console/requests/{filled.signed}")
-    assert "No signature of it is explained" in page.text
+    assert "No secret explains the signature in" in page.text
     assert '"messageBody": "let me in"' in page.text
 
     assert operator.press(page, "Try it", secret="").status == 422
@@ -306,6 +307,55 @@ def test_a_large_group_has_a_page_that_shows_how_far_it_is(console: Console) -> 
     undo = operator.press(over, "Undo")
     operator.press(undo, "Undo")
     eventually(lambda: console.services.recovery.count(Filter(states=STOPPED)) == 120)
+
+
+def test_a_form_that_is_sent_twice_acts_once(console: Console) -> None:
+    stop_many(console, 120)
+    operator = console.visitor("operator")
+    look = operator.press(operator.get("/console/stopped"), "Resend")
+
+    begun = operator.press(look, "Resend", rate="50/1h")
+    again = operator.press(look, "Resend", rate="50/1h")
+
+    assert again.location == begun.location
+    assert "That was sent twice, and is done once." in operator.follow(again).text
+    assert len(console.services.runner.all()) == 1
+    operator.press(operator.get(begun.location), "Stop")
+
+
+def test_a_small_group_is_resent_once_by_a_form_that_is_sent_twice(console: Console) -> None:
+    stop_many(console, 2)
+    operator = console.visitor("operator")
+    look = operator.press(operator.get("/console/stopped"), "Resend")
+
+    operator.press(look, "Resend")
+    again = operator.press(look, "Resend")
+
+    assert "That was sent twice, and is done once." in operator.follow(again).text
+    assert len(console.event("m0").actions) == 1
+
+
+def test_a_form_can_be_sent_again_if_it_could_not_begin(console: Console) -> None:
+    stop_many(console, 220)
+    operator = console.visitor("operator")
+    looks = [operator.press(operator.get("/console/stopped"), "Resend") for _ in range(5)]
+    begun = [operator.press(look, "Resend", rate="1/1h") for look in looks[:4]]
+    many = operator.press(looks[4], "Resend", rate="1/1h")
+    assert "acts run already" in operator.follow(many).text
+
+    operator.press(operator.get(begun[0].location), "Stop")
+    eventually(lambda: "Stopped: " in operator.get(begun[0].location).text)
+    again = operator.press(looks[4], "Resend", rate="1/1h")
+
+    assert again.location.startswith("/console/acts/")
+    for act in [*begun[1:], again]:
+        operator.press(operator.get(act.location), "Stop")
+
+
+def test_a_reason_that_no_group_can_have_is_a_fault(console: Console) -> None:
+    page = console.visitor("operator").post("/console/stopped/resend", reason="x" * 60_000)
+
+    assert (page.status, "reason: at most 10,000 characters" in page.text) == (422, True)
 
 
 def test_what_is_said_after_an_act_fits_into_a_cookie(console: Console) -> None:
