@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from relay.acts.person import Person
 from relay.rules import text
 from relay.rules.mentions import Mentions
+from relay.shapes.receipt import ReceiptJson, receipt
 from relay.shapes.words import count
 from relay.store import Database, Queries, StoreUnavailable, backup
+from relay.store.accept import store_secret
 from relay.store.actions import Actions
 from relay.store.backup import Backup
 from relay.store.prune import Pruning, Removed
+from relay.store.recover import Act
 from relay.store.traces import ERASED
 
 #: How often a write-ahead log that others read is tried, and seconds in between.
@@ -32,6 +35,8 @@ class Removal:
     kept: str = ""
     #: Backups that hold what was erased.
     backups: Sequence[Backup] = ()
+    #: What proves it; None: nothing was removed.
+    receipt: ReceiptJson | None = None
 
     @property
     def is_nothing(self) -> bool:
@@ -46,9 +51,11 @@ def erase(database: Database, number: str, person: Person, *, dry_run: bool = Fa
     removal = carry_out(
         database, Pruning(database, dry_run=dry_run).erase(number), dry_run=dry_run
     )
-    if not (dry_run or removal.is_nothing):
-        _note(database, number, person, removal)
-    return replace(removal, backups=made)
+    removal = replace(removal, backups=made)
+    if dry_run or removal.is_nothing:
+        return removal
+    act = _note(database, number, person, removal)
+    return replace(removal, receipt=_receipt(database, number, act, removal))
 
 
 def carry_out(database: Database, steps: Iterable[Removed], *, dry_run: bool) -> Removal:
@@ -63,7 +70,7 @@ def carry_out(database: Database, steps: Iterable[Removed], *, dry_run: bool) ->
     return Removal(removed=total, dry_run=dry_run, interrupted=interrupted, kept=kept)
 
 
-def _note(database: Database, number: str, person: Person, removal: Removal) -> None:
+def _note(database: Database, number: str, person: Person, removal: Removal) -> Act:
     removed = removal.removed
     events = count(removed.events, "event", "events")
     requests = count(removed.requests, "refused request", "refused requests")
@@ -73,6 +80,20 @@ def _note(database: Database, number: str, person: Person, removal: Removal) -> 
     if act.why and Mentions(number).in_text(act.why):
         act = replace(act, why=ERASED)
     Actions(database).note(act, "erase", detail=detail)
+    return act
+
+
+def _receipt(database: Database, number: str, act: Act, removal: Removal) -> ReceiptJson:
+    # What was being delivered stays, and is to be erased again.
+    complete = not removal.interrupted and Queries(database).first_event_of(number) is None
+    return receipt(
+        removal.removed,
+        act,
+        number=number,
+        complete=complete,
+        backups=removal.backups,
+        secret=store_secret(database),
+    )
 
 
 def _clear_files(database: Database) -> str:

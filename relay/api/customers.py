@@ -52,7 +52,8 @@ def blueprint() -> APIBlueprint:
     @made.post(
         "/erase",
         summary="Remove every event of a customer",
-        description="This cannot be taken back. What destinations received stays there.",
+        description="This cannot be taken back. What destinations received stays there. The "
+        "answer holds a signed receipt, which `gofax-relay erase --verify FILE` checks.",
         responses=answers(RemovalJson),
     )
     @needs(Scope.ADMIN)

@@ -30,9 +30,11 @@ from relay.commands.tables import failure, print_lines
 from relay.config.model import Config
 from relay.migrations import NodesAtWork, Unusable, walk
 from relay.rules import jsontext
+from relay.shapes.receipt import is_of, is_ours, read_receipt, written_receipt
 from relay.shapes.removal import removal_json
 from relay.shapes.words import count
 from relay.store import Database, backup, connect, dump
+from relay.store.accept import store_secret
 from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of
 from relay.store.prune import Pruning
@@ -77,18 +79,31 @@ def prune(config: Config, dry_run: bool, as_json: bool, older_than: timedelta | 
 
 
 @click.command()
-@click.argument("number", type=Number())
+@click.argument("number", type=Number(), required=False)
 @store_option
 @dry_run_option
 @json_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--receipt",
+    "proof",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a signed receipt to this new file, which only you can read.",
+)
+@click.option(
+    "--verify",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Say whether this store signed the receipt in a file, and if it is NUMBER's.",
+)
 @with_options(*PERSON)
 def erase(
-    number: str,
+    number: str | None,
     config: Config,
     dry_run: bool,
     as_json: bool,
     yes: bool,
+    proof: Path | None,
+    verify: Path | None,
     who: str,
     why: str | None,
 ) -> None:
@@ -101,15 +116,53 @@ def erase(
 
     \b
     Examples: gofax-relay erase +61400000000 --dry-run
-              gofax-relay erase 0400000000 --yes
+              gofax-relay erase 0400000000 --yes --receipt erased.json
+              gofax-relay erase 0400000000 --verify erased.json
     """
+    if verify is not None:
+        if proof is not None or dry_run or yes:
+            raise click.UsageError("--verify goes with neither --receipt nor --dry-run nor --yes")
+        _verify(config, verify, number)
+        return
+    if number is None:
+        raise click.UsageError("say whose events: gofax-relay erase NUMBER")
+    if proof is not None and dry_run:
+        raise click.UsageError("--receipt does not go with --dry-run, which erases nothing")
     if not (yes or dry_run):
         confirm(f"Remove all events of {number}?", look="--dry-run")
     database = existing(config)
-    removal = erasing.erase(database, number, Person(who=who, why=why), dry_run=dry_run)
+    # The file comes first: what it is to prove cannot be done twice.
+    with _new_file(proof) as file:
+        removal = erasing.erase(database, number, Person(who=who, why=why), dry_run=dry_run)
+        if file is not None and removal.receipt is not None:
+            file.write(written_receipt(removal.receipt))
+    if proof is not None and removal.receipt is None:
+        proof.unlink()
     _show(removal, as_json=as_json)
     if removal.is_nothing:
         raise click.ClickException(f"no finished event of {number} is here")
+
+
+def _verify(config: Config, file: Path, number: str | None) -> None:
+    """Say what a receipt proves, or end with 1."""
+    try:
+        given = read_receipt(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{file}: {error}") from error
+    secret = store_secret(existing(config))
+    if not is_ours(given, secret):
+        raise click.ClickException(f"{file}: another store signed it, or it was changed since")
+    if number is not None and not is_of(given, number, secret):
+        raise click.ClickException(f"{file}: it is of another customer, {given['customer']}")
+    events = count(given["removed"]["events"], "event", "events")
+    requests = count(given["removed"]["requests"], "refused request", "refused requests")
+    left = "" if given["complete"] else "; not all of it: erase again"
+    print_lines(
+        [
+            f"this store signed it: on {given['at']} {given['by']} erased {events} and {requests} "
+            f"of {given['customer']}{left}"
+        ]
+    )
 
 
 @click.command()
@@ -157,7 +210,11 @@ def _new_file(file: Path | None) -> Iterator[TextIO | None]:
     except OSError as error:
         raise failure(f"{file} cannot be made: {error.strerror}") from error
     with os.fdopen(made, "w", encoding="utf-8") as opened:
-        yield opened
+        try:
+            yield opened
+        except BaseException:
+            file.unlink()
+            raise
 
 
 @click.command()

@@ -16,6 +16,8 @@ from relay.console.pages import needs, needs_password
 from relay.node import version
 from relay.rules import payload
 from relay.rules.access import Scope
+from relay.shapes.receipt import is_ours, read_receipt, written_receipt
+from relay.store.accept import store_secret
 from relay.store.nodes import Nodes
 
 #: Entries of the audit log on one page.
@@ -78,7 +80,25 @@ def add(console: Blueprint) -> None:
         confirmed = request.form.get("confirmed") == "1"
         removal = erasing.erase(services().database, number, person(_why()), dry_run=not confirmed)
         services().shared.forget()
-        return render_template("privacy.html", number=number, removal=removal)
+        proof = removal.receipt and written_receipt(removal.receipt)
+        return render_template("privacy.html", number=number, removal=removal, receipt=proof)
+
+    @console.post("/settings/receipt")
+    @needs(Scope.ADMIN)
+    @needs_password
+    def receipt() -> ResponseReturnValue:
+        try:
+            given = read_receipt(request.form.get("receipt", ""))
+        except ValueError as error:
+            return render_template("privacy.html", fault=str(error)), 422
+        if not is_ours(given, store_secret(services().database)):
+            fault = "another store signed this receipt, or it was changed since"
+            return render_template("privacy.html", fault=fault), 422
+        headers = {
+            "Content-Disposition": 'attachment; filename="receipt.json"',
+            "Content-Type": "application/json",
+        }
+        return written_receipt(given), 200, headers
 
     @console.post("/settings/export")
     @needs(Scope.ADMIN)

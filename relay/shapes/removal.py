@@ -5,23 +5,13 @@ from __future__ import annotations
 from typing_extensions import TypedDict
 
 from relay.acts.erasing import Removal
-from relay.shapes.times import iso
-from relay.store.backup import Backup
-
-
-class ElsewhereJson(TypedDict):
-    """What a destination holds of a customer."""
-
-    destination: str
-    where: str | None
-
-
-class BackupJson(TypedDict):
-    """A backup that still holds what was erased."""
-
-    at: str
-    host: str
-    file: str
+from relay.shapes.receipt import (
+    BackupJson,
+    ElsewhereJson,
+    ReceiptJson,
+    backup_json,
+    elsewhere_json,
+)
 
 
 class RemovalJson(TypedDict):
@@ -36,6 +26,7 @@ class RemovalJson(TypedDict):
     dry_run: bool
     kept: str | None
     backups: list[BackupJson]
+    receipt: ReceiptJson | None
 
 
 def removal_json(removal: Removal) -> RemovalJson:
@@ -47,14 +38,9 @@ def removal_json(removal: Removal) -> RemovalJson:
         "requests": removed.requests,
         "keys": removed.keys,
         "words": removed.words,
-        "elsewhere": [
-            {"destination": each.destination, "where": each.where} for each in removed.elsewhere
-        ],
+        "elsewhere": elsewhere_json(removed),
         "dry_run": removal.dry_run,
         "kept": removal.kept or None,
         "backups": [backup_json(each) for each in removal.backups],
+        "receipt": removal.receipt,
     }
-
-
-def backup_json(each: Backup) -> BackupJson:
-    return {"at": iso(each.at), "host": each.host, "file": each.file}

@@ -455,6 +455,10 @@ class TestCustomers:
         gone = admin.post("/erase", number=consoles.BEN, dry_run=False, why="asked for").json
 
         assert look["events"] == gone["events"] > 0
+        assert look["receipt"] is None
+        assert gone["receipt"]["removed"]["events"] == gone["events"]
+        assert gone["receipt"]["why"] == "asked for" and gone["receipt"]["complete"]
+        assert gone["receipt"]["elsewhere"] == gone["elsewhere"]
         assert admin.get(f"/export/{consoles.BEN}").status == 404
         assert admin.post("/erase", number=consoles.BEN).fields == ["dry_run"]
 

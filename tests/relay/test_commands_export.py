@@ -116,3 +116,78 @@ def test_what_is_only_looked_at_is_not_kept(run: Run, database: Database) -> Non
     run("erase", HERS, "--dry-run")
 
     assert not Actions(database).newest(limit=2)
+
+
+def test_an_erasure_gives_a_receipt_that_its_store_alone_confirms(
+    run: Run, database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "erased.json"
+
+    run("erase", HERS, "--yes", "--who", "ben", "--why", f"{HERS} asked", "--receipt", str(file))
+
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    written = file.read_text()
+    receipt = json.loads(written)
+    (noted,) = Actions(database).newest(limit=2)
+    assert receipt["at"] == noted.action.at.isoformat()
+    assert (receipt["by"], receipt["why"]) == ("ben", "(erased)")
+    assert receipt["customer"] == masked(HERS) and HERS not in written
+    assert receipt["removed"] == {"events": 1, "deliveries": 1, "requests": 0, "words": 0}
+    assert receipt["elsewhere"] == [{"destination": "crm", "where": "https://example.com/r1"}]
+    assert receipt["complete"]
+    good = run("erase", HERS, "--verify", str(file))
+    assert good.exit_code == run("erase", "--verify", str(file)).exit_code == 0
+    assert f"ben erased 1 event and 0 refused requests of {masked(HERS)}" in good.stdout
+    other = run("erase", customer(2), "--verify", str(file))
+    assert (other.exit_code, "of another customer" in other.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace('"ben"', '"eve"'), "changed since"),
+        (lambda text: text.replace('"events": 1', '"events": 9'), "changed since"),
+        (lambda text: text.replace("/r1", "/r2"), "changed since"),
+        (lambda text: text.replace('"by"', '"bye"'), "no receipt"),
+        (lambda text: text.replace("{", '{"more": 1,', 1), "changed since"),
+        (lambda text: "", "no receipt"),
+    ],
+)
+def test_a_receipt_that_was_changed_is_not_confirmed(
+    run: Run, tmp_path: Path, change: Callable[[str], str], said: str
+) -> None:
+    file = tmp_path / "erased.json"
+    run("erase", HERS, "--yes", "--who", "ben", "--receipt", str(file))
+
+    file.write_text(change(file.read_text()))
+
+    told = run("erase", "--verify", str(file))
+    assert (told.exit_code, said in told.stderr) == (1, True), told.output
+
+
+def test_nothing_erased_gives_no_receipt_and_no_file_no_erasure(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "erased.json"
+
+    assert run("erase", "+61400999999", "--yes", "--receipt", str(file)).exit_code == 1
+    assert not file.exists()
+    assert run("erase", HERS, "--yes", "--receipt", str(tmp_path)).exit_code == 2
+    file.write_text("mine")
+    assert run("erase", HERS, "--yes", "--receipt", str(file)).exit_code == 1
+    assert file.read_text() == "mine"
+    for wrong in (["--dry-run", "--receipt", "x"], ["--verify", str(file), "--yes"]):
+        assert run("erase", HERS, *wrong).exit_code == 2
+    assert run("erase", "--yes").exit_code == 2
+    assert run("export", HERS).exit_code == 0
+
+
+def test_a_receipt_of_what_is_being_delivered_says_that_it_is_not_all(
+    run: Run, inbox: Inbox, queue: Queue, tmp_path: Path
+) -> None:
+    inbox.accept(arrival("under way", customer=HERS))
+    take(queue)
+    file = tmp_path / "erased.json"
+
+    run("erase", HERS, "--yes", "--receipt", str(file))
+
+    assert json.loads(file.read_text())["complete"] is False
+    assert "not all of it: erase again" in run("erase", HERS, "--verify", str(file)).stdout

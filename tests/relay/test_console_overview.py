@@ -16,7 +16,9 @@ from relay.rules.advice import ADVICE
 from relay.rules.delivery import Outcome, OutcomeKind
 from relay.rules.problems import Finding, Kind
 from relay.rules.signature import fingerprint
+from relay.shapes.receipt import is_ours, read_receipt
 from relay.store import Database
+from relay.store.accept import store_secret
 from relay.store.traffic import Traffic
 
 
@@ -249,6 +251,13 @@ def test_a_customer_is_erased_after_a_look_and_exported(console: Console, filled
     assert "Removed" in erased.text
     assert "https://acme.zendesk.com/agent/tickets/1013" in erased.text
     assert console.services.queries.event(filled.arrived) is None
+    saved = admin.press(erased, "Save the receipt")
+    receipt = read_receipt(saved.html)
+    assert is_ours(receipt, store_secret(console.services.database))
+    assert receipt["why"] == "asked by mail" and ANN not in saved.html
+    forged = saved.html.replace("asked by mail", "nobody asked")
+    assert admin.press(erased, "Save the receipt", receipt=forged).status == 422
+    assert admin.press(erased, "Save the receipt", receipt="{}").status == 422
     assert admin.press(page, "Export", number=ANN).status == 422
     audit = admin.get("/console/settings/audit").text
     assert "erase" in audit and ANN not in audit
