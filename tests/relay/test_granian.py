@@ -5,11 +5,20 @@ from __future__ import annotations
 import inspect
 import socket
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
+from fakes import NOON
 from granian._granian import SocketHolder
+from granian.constants import SSLProtocols
 from granian.server.common import AbstractServer, AbstractWorker
 from granian.server.mp import MPServer, WorkerProcess
+
+from relay.config.certificates import Certificate, Identity
+from relay.processes.listening import Listener
+from relay.processes.web import GranianServer
 
 
 def test_it_makes_its_socket_where_we_give_ours() -> None:
@@ -37,3 +46,20 @@ def test_its_child_can_be_told_that_its_end_is_meant() -> None:
     assert "self.interrupt_signal = True" in inspect.getsource(
         AbstractServer.signal_handler_interrupt
     )
+
+
+def test_a_certificate_is_given_to_its_child_as_we_give_it(tmp_path: Path) -> None:
+    made = trustme.CA().issue_cert("localhost")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made.cert_chain_pems[0].write_to_path(str(cert))
+    made.private_key_pem.write_to_path(str(key))
+    itself: Any = MPServer(
+        "relay", ssl_cert=cert, ssl_key=key, ssl_protocol_min=SSLProtocols.tls12
+    )
+    shown = Certificate(names=(), issuer="", begins_at=NOON, ends_at=NOON)
+    identity = Identity(file=cert, shown=shown, cert=str(cert), key=str(key))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours: Any = GranianServer(Listener("", listening), threads=4, identity=identity)
+
+    assert ours.ssl_ctx == itself.ssl_ctx

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -274,14 +275,24 @@ def test_renewals_refuse_nobody_and_a_broken_one_changes_nothing(
         assert shown_at(site.port) == first
         [worker] = [each for each in psutil.Process(process.pid).children() if not each.children()]
 
-        with Stream(site.port, per_second=100, trust=trust) as stream:
+        held = psutil.Process(process.pid).num_fds()
+
+        with ExitStack() as strangers, Stream(site.port, per_second=100, trust=trust) as stream:
+            for number in range(600):
+                # Half of them say nothing at all, the others no more than who they are.
+                plain = socket.create_connection(("127.0.0.1", site.port))
+                strangers.enter_context(
+                    trust.wrap_socket(plain, server_hostname="127.0.0.1") if number % 2 else plain
+                )
             eventually(lambda: len(stream.answers) > 50, seconds=PATIENCE)
             for number in (1, 2):
                 renewed = issue()
                 eventually(partial(renewals, site, number), seconds=PATIENCE)
                 eventually(partial(shows, site, renewed), seconds=PATIENCE)
         assert set(stream.kinds) == {"accepted"}
+        assert stream.slowest < 5
         assert worker.is_running()
+        eventually(lambda: psutil.Process(process.pid).num_fds() == held, seconds=PATIENCE)
 
         tls.key.write_text("half a key")
         eventually(lambda: "tls.not_renewed" in site.said(), seconds=PATIENCE)
