@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import fields
@@ -25,6 +26,8 @@ from connectors.testing.hooks import Hooks
 from relay import scaffold
 from relay.config.load import load
 from relay.destinations import find
+from relay.rules.pages import REPOSITORY, mending_page
+from relay.rules.problems import Kind
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -152,6 +155,25 @@ def test_every_page_is_linked_from_the_readme() -> None:
     linked = set(re.findall(r"\(docs/([\w-]+\.md)", (ROOT / "README.md").read_text()))
 
     assert linked == {each.name for each in DOCS.glob("*.md")}
+
+
+def test_every_kind_of_problem_has_its_section_with_a_command() -> None:
+    page = (DOCS / "mending.md").read_text(encoding="utf-8")
+    part = page.split("## By problem\n")[1].split("\n## ")[0]
+    sections = dict(re.findall(r"^### (.+)\n\n((?:(?!### ).*\n?)*)", part, re.MULTILINE))
+
+    assert list(sections) == list(Kind)
+    assert [kind for kind, text in sections.items() if "gofax-relay " not in text] == []
+    assert [kind for kind, text in sections.items() if not text.startswith("**")] == []
+
+
+def test_links_from_the_relay_lead_to_the_repository_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert project["urls"]["Repository"] + "/blob/main" == REPOSITORY
+    for kind in Kind:
+        page, _, section = mending_page(kind).partition("#")
+        assert section in _anchors((ROOT / page).read_text(encoding="utf-8"))
 
 
 class TestConnectors:

@@ -68,6 +68,8 @@ PROBLEMS = (
 )
 #: Those of them that keep no delivery from its destination.
 ADVICE = (Kind.UNKNOWN_PATH, Kind.ALERTS, Kind.OLD_SECRET)
+#: The kinds that causes of pauses are; every other is a pause that somebody asked for.
+_PAUSED_BY = {"unauthorized": Kind.UNAUTHORIZED, "failing": Kind.FAILING}
 
 
 @click.command()
@@ -224,10 +226,10 @@ def _overdue(
             yield Finding(check="work", severity="notice", said=said)
         elif checkup.is_served(name, since=now - DUE_GRACE):
             said = f"{late}: it is slower than events arrive"
-            yield Finding(check="work", severity="notice", said=said)
+            yield Finding(check="work", severity="notice", said=said, kind=Kind.BACKLOG)
         else:
             said = f"{late}: is a worker running?"
-            yield Finding(check="work", severity="degraded", said=said)
+            yield Finding(check="work", severity="degraded", said=said, kind=Kind.BACKLOG)
     if not overdue:
         yield Finding(check="work", severity="good", said="nothing is overdue")
 
@@ -239,13 +241,16 @@ def _waiting(number: int) -> str:
 def _stopped(config: Config, queries: Queries) -> Iterator[Finding]:
     for name, pause in sorted(queries.pauses().items()):
         said = f"{name} is paused since {shown_time(pause.since)}: {pause.cause}"
-        yield Finding(check="destinations", severity="degraded", said=f"{said}: {pause.reason}")
+        said = f"{said}: {pause.reason}"
+        kind = _PAUSED_BY.get(pause.cause, Kind.PAUSED)
+        yield Finding(check="destinations", severity="degraded", said=said, kind=kind)
     for name, counts in sorted(queries.backlog().items()):
         for state in (State.HELD, State.DEAD):
             if number := counts.get(state, 0):
                 one, many = f"delivery to {name} is {state}", f"deliveries to {name} are {state}"
                 said = f"{count(number, one, many)}: gofax-relay dead lists them"
-                yield Finding(check="destinations", severity="notice", said=said)
+                kind = Kind(state.value)
+                yield Finding(check="destinations", severity="notice", said=said, kind=kind)
 
 
 def _problems(config: Config, database: Database, *, now: datetime) -> Iterator[Finding]:
@@ -254,7 +259,8 @@ def _problems(config: Config, database: Database, *, now: datetime) -> Iterator[
         if each.kind in PROBLEMS:
             is_advice = each.kind in ADVICE or each.level == "warning"
             severity: Severity = "notice" if is_advice else "degraded"
-            yield Finding(check=CHECKS[each.kind], severity=severity, said=each.said)
+            check = CHECKS[each.kind]
+            yield Finding(check=check, severity=severity, said=each.said, kind=each.kind)
 
 
 def _texts(database: Database, *, now: datetime) -> Finding:
@@ -281,7 +287,7 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
             f"{view.name} was last heard of at {table_time(view.beat_at)} and holds"
             f" {count(view.leases, 'lease', 'leases')}: others take over when they run out"
         )
-        yield Finding(check="nodes", severity="notice", said=said)
+        yield Finding(check="nodes", severity="notice", said=said, kind=Kind.SILENT_NODE)
     if not holding:
         counts = Counter(view.node.role for view in views if view.node and view.state == "alive")
         said = " and ".join(

@@ -17,7 +17,7 @@ from relay.console.pages import needs, tell
 from relay.console.wording import count
 from relay.rules.access import Scope
 from relay.rules.advice import ADVICE, title
-from relay.rules.pages import problem_page
+from relay.rules.pages import REPOSITORY, mending_page, problem_page
 from relay.rules.problems import Kind, Problem
 from relay.store.traffic import Traffic
 from relay.store.waiting import Waiting, waiting
@@ -84,6 +84,7 @@ def _shown(problem: Problem, lanes: Mapping[str, Waiting]) -> dict[str, Any]:
         "advice": advice,
         "button": advice.button.format(problem.subject),
         "target": problem_page(problem.kind, problem.subject) if advice.page else None,
+        "help": f"{REPOSITORY}/{mending_page(problem.kind)}",
         "waiting": _customers(problem, lanes.get(problem.subject)),
     }
 

@@ -1,4 +1,4 @@
-"""The console's pages as others link to them: tickets, cards, mails, alerts. Pure."""
+"""Pages as others link to them: the console's, and those that say how to mend things. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from relay.rules.problems import Kind
 
 #: Where the console begins, below its address.
 CONSOLE = "/console"
+#: Where people read the pages of documentation that files of the repository are.
+REPOSITORY = "https://github.com/gofax-relay/gofax-relay/blob/main"
 
 
 def event_page(id: str) -> str:
@@ -28,3 +30,8 @@ def problem_page(kind: Kind, subject: str) -> str:
         case "settings":
             return f"{CONSOLE}/settings"
     return f"{CONSOLE}/"
+
+
+def mending_page(kind: Kind) -> str:
+    """Return the section of the documentation that says how a kind of problem is mended."""
+    return f"docs/mending.md#{kind}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from relay.rules.pages import mending_page
 from relay.rules.problems import Kind
 
 SIGNS = {"good": "✓", "notice": "!", "degraded": "!!", "broken": "✗"}
@@ -46,7 +47,7 @@ DOCS = {
     "secrets": "configuration.md#endpoints",
 }
 
-#: The check that says more of a problem, by its kind.
+#: The check that finds a problem, by its kind.
 CHECKS = {
     Kind.UNAUTHORIZED: "destinations",
     Kind.FAILING: "destinations",
@@ -75,8 +76,10 @@ class Finding:
     severity: Severity
     #: The observation, and what to do about it.
     said: str
+    #: The kind of problem that it is, if it is one.
+    kind: Kind | None = None
 
     @property
     def docs(self) -> str:
         """Return the section of the documentation that says more."""
-        return f"docs/{DOCS[self.check]}"
+        return mending_page(self.kind) if self.kind else f"docs/{DOCS[self.check]}"

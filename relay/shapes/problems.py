@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict
 
+from relay.rules.pages import mending_page
 from relay.rules.problems import Problem
-from relay.shapes.findings import CHECKS, DOCS
 from relay.shapes.times import iso
 
 
@@ -42,13 +42,8 @@ def problem_json(problem: Problem) -> ProblemJson:
         "acknowledged_at": iso(problem.acknowledged_at),
         "acknowledged_by": problem.acknowledged_by,
         "resolved_at": iso(problem.resolved_at),
-        "docs": docs_of(problem),
+        "docs": mending_page(problem.kind),
     }
-
-
-def docs_of(problem: Problem) -> str:
-    """Return the section of the documentation that says more."""
-    return f"docs/{DOCS[CHECKS[problem.kind]]}"
 
 
 def state_of(problem: Problem) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from relay.config.model import AlertChannel, Config
-from relay.rules.pages import problem_page
+from relay.rules.pages import REPOSITORY, mending_page, problem_page
 from relay.store.problems import Alert
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def message_of(alert: Alert, *, console: str | None = None) -> Message:
         lines.append("This may be a repetition: nobody knows whether it was sent before.")
     if alert.change == "resolved":
         lines[0] = f"This is over: {alert.said}"
+    if alert.change != "resolved":
+        lines.append(f"How to mend it: {REPOSITORY}/{mending_page(alert.kind)}")
     if console is not None:
         lines.append(f"{console}{problem_page(alert.kind, alert.subject)}")
     return {

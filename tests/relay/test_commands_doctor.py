@@ -21,6 +21,7 @@ from relay.config.model import Config, DestinationConfig
 from relay.every import Every
 from relay.node import Heartbeat
 from relay.rules.delivery import OutcomeKind
+from relay.rules.pages import mending_page
 from relay.rules.problems import Kind
 from relay.rules.routing import Check, Match, RouteCheck
 from relay.shapes.findings import CHECKS, DOCS, Finding
@@ -204,7 +205,7 @@ def test_the_worst_finding_decides_the_exit_code(severities: list[Any], code: in
 def test_every_check_names_a_section_that_there_is() -> None:
     assert set(CHECKS) == set(Kind)
     assert set(CHECKS.values()) <= set(DOCS)
-    for where in DOCS.values():
+    for where in (*DOCS.values(), *(mending_page(kind).removeprefix("docs/") for kind in Kind)):
         page, _, section = where.partition("#")
         text = (Path(__file__).parents[2] / "docs" / page).read_text()
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
@@ -229,7 +230,7 @@ def test_refused_signatures_degrade(inbox: Inbox, database: Database, findings: 
     found = findings()["signatures"]
 
     assert (found.severity, found.docs) == (
-        "degraded", "docs/mending.md#requests-that-were-refused",
+        "degraded", "docs/mending.md#signatures",
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def test_open_problems_are_listed(config: Path, problems: Problems) -> None:
 
     assert json.loads(listed)["kind"] == "failing"
     assert json.loads(listed)["state"] == "open"
-    assert json.loads(listed)["docs"] == "docs/mending.md#what-stops-a-delivery"
+    assert json.loads(listed)["docs"] == "docs/mending.md#failing"
     assert "crm fails again and again" in shown
 
 

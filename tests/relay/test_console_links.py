@@ -22,7 +22,7 @@ from relay.config.load import load
 from relay.config.model import Config
 from relay.rules.access import Role
 from relay.rules.advice import ADVICE
-from relay.rules.pages import event_page, problem_page
+from relay.rules.pages import REPOSITORY, event_page, problem_page
 from relay.rules.problems import Kind
 from relay.shapes import sample as samples
 from relay.store import Database, Inbox, Queue
@@ -138,8 +138,15 @@ def test_an_alert_ends_with_the_page_that_mends_it() -> None:
     assert last == f"{ADDRESS}/console/destinations/the%20crm"
 
 
-def test_an_alert_without_an_address_has_no_link() -> None:
-    assert "http" not in channels.message_of(ALERT)["body"]
+def test_an_alert_without_an_address_has_no_link_to_the_console() -> None:
+    assert "/console" not in channels.message_of(ALERT)["body"]
+
+
+def test_an_alert_leads_to_the_section_that_says_how_to_mend_it_until_it_is_over() -> None:
+    section = f"{REPOSITORY}/docs/mending.md#unauthorized"
+
+    assert section in channels.message_of(ALERT)["body"]
+    assert section not in channels.message_of(replace(ALERT, change="resolved"))["body"]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from consoles import ANN, HOSTILE, Console, Filled
 from relay.rules.access import Role
 from relay.rules.advice import ADVICE
 from relay.rules.delivery import Outcome, OutcomeKind
+from relay.rules.pages import REPOSITORY
 from relay.rules.problems import Finding, Kind
 from relay.rules.signature import fingerprint
 from relay.shapes.receipt import is_ours, read_receipt
@@ -61,6 +62,7 @@ def test_a_problem_says_what_it_means_who_waits_and_what_to_do(
     # Cat waits for a try, Dan's message is on its way.
     assert "2 customers" in page.text
     assert 'href="/console/destinations/helpdesk"' in page.html
+    assert f'href="{REPOSITORY}/docs/mending.md#failing"' in page.html
     assert "All is well" not in page.text
 
 
