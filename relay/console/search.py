@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from relay.api.services import services
 from relay.console import conversation, deliveries
 from relay.console.pages import is_masked, needs
+from relay.rules import text
 from relay.rules.access import Scope
 from relay.rules.typed import LONGEST
 from relay.store.find import Customer, Finder, Found
@@ -33,6 +34,7 @@ def add(console: Blueprint) -> None:
             notes=notes,
             newest=deliveries.newest,
             customer_url=customer_url,
+            refused_url=_refused_url(typed),
         )
 
 
@@ -42,6 +44,13 @@ def customer_url(customer: Customer) -> str:
         return url_for("console.conversation", number=customer.customer)
     page = Pages(services().database).conversation(customer.customer, limit=1)
     return conversation.url_of(page.items[0].event) if page.items else url_for("console.events")
+
+
+def _refused_url(typed: str) -> str:
+    """Return where refused requests are: those that say a number, if it is one."""
+    end = text.ending(typed)
+    customer = typed if end.isdigit() and len(end) >= text.FEWEST_DIGITS else None
+    return url_for("console.requests", standing="refused", customer=customer)
 
 
 def _only(found: Found) -> str | None:

@@ -47,6 +47,9 @@ def now() -> datetime:
 def ago(time: datetime, at: datetime) -> str:
     """Say how long before (or after) *at* a time is: ``2 h ago``, ``in 5 min``."""
     span = abs(at - time)
+    if time > at and span > timedelta(minutes=1):
+        # In two hours, said a moment after it was asked for, is no "in 1 h".
+        span = -(-span // timedelta(minutes=1)) * timedelta(minutes=1)
     for length, name in _SPANS:
         if span >= length:
             number = span // length

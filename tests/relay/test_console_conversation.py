@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import consoles
 import pytest
 from consoles import ANN, BEN, CAT, EVE, HEBREW, LONG, Console, Filled
 
+from relay.console import wording
 from relay.store import Database
 
 
@@ -167,6 +169,34 @@ def test_several_hits_are_listed_by_kind(console: Console, filled: Filled) -> No
     assert "I need a quote, urgent please" in words and "URGENT call me" in words
     assert "Tickets and records" in ticket and "ticket 1013 at helpdesk" in ticket
     assert "Nothing was found" in digits
+
+
+def test_a_customer_whose_message_was_refused_is_a_click_away(console: Console) -> None:
+    id_ = console.refuse()
+    viewer = console.visitor("viewer")
+
+    page = viewer.get("/console/search?q=000126")
+    refused = viewer.get(page.link("look at those"))
+
+    assert f"/console/requests/{id_}" in refused.html
+    other = viewer.get(viewer.get("/console/search?q=999999").link("look at those"))
+    assert f"/console/requests/{id_}" not in other.html
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [
+        (timedelta(seconds=20), "in a moment"),
+        (timedelta(hours=2, seconds=-1), "in 2 h"),
+        (timedelta(hours=-2, seconds=1), "1 h ago"),
+        (timedelta(minutes=5, seconds=-1), "in 5 min"),
+        (timedelta(days=3, seconds=-1), "in 3 days"),
+    ],
+)
+def test_what_comes_is_not_said_to_come_too_early(ahead: timedelta, words: str) -> None:
+    now = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+    assert wording.ago(now + ahead, now) == words
 
 
 def test_nothing_found_says_what_was_tried(console: Console, filled: Filled) -> None:
