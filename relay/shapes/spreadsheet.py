@@ -13,8 +13,9 @@ from relay.rules import jsontext
 from relay.rules.recovery import FoundDelivery
 from relay.store.values import EventView, Request
 
-#: Cells that a spreadsheet would evaluate as a formula; a phone number is not one.
-_FORMULA = re.compile(r"[=@\t\r]|[+-](?![0-9 ]*$)")
+#: Cells that a spreadsheet would evaluate as a formula, behind blanks and in full width too; a
+#: phone number is not one.
+_FORMULA = re.compile(r"\s*(?:[=@\uff1d\uff20\uff0b\uff0d]|[+-](?![0-9 ]*$))")
 
 
 def lines(rows: Iterable[Mapping[str, Any]], *, header: bool = True) -> Iterator[str]:
