@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from connectors import base
-from connectors.base import Connector, DeliveryError
+from connectors.base import Connector, ContractError, DeliveryError
 from relay.destinations import Destination
 from relay.rules.delivery import Outcome, OutcomeKind, bug, decide, delivered, outcome_of
 from relay.store.values import Claim, Record
@@ -53,7 +53,7 @@ def _failed(destination: Destination, claim: Claim, error: BaseException) -> Out
         "connector.failed",
         **claim.names,
         where=where,
-        exc_info=broken,
+        exception=_trace(broken),
     )
     return bug(broken, where=where)
 
@@ -69,6 +69,22 @@ def _where(error: BaseException, connector: Connector[Any]) -> str:
             place = frame.f_code.co_filename, line
     file, line = place
     return f"{'/'.join(Path(file).parts[-2:])}:{line}"
+
+
+def _trace(error: BaseException) -> str:
+    """Return where *error* and its causes came from, without what they say.
+
+    That was not written for people, and may hold a text or a secret.
+    """
+    parts: list[str] = []
+    seen: list[BaseException] = []
+    next_: BaseException | None = error
+    while next_ is not None and next_ not in seen:
+        seen.append(next_)
+        said = f": {next_}" if isinstance(next_, ContractError) else ""
+        parts[:0] = [*traceback.format_tb(next_.__traceback__), f"{type(next_).__name__}{said}\n"]
+        next_ = next_.__cause__ or (None if next_.__suppress_context__ else next_.__context__)
+    return "".join(parts).rstrip()
 
 
 def conclude(

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from relay.rules import jsontext
+from relay.rules import jsontext, text
 
 #: Foreign loggers whose DEBUG and INFO lines hold bodies and addresses.
 NOISY = ("urllib3", "hubspot", "zenpy", "alembic", "werkzeug")
@@ -46,6 +46,8 @@ LEADING = {
     "request.received": ("endpoint", "status", "outcome", "reason", "event_id"),
     "delivery.attempted": ("destination", "outcome", "detail", "event_id"),
 }
+#: Fields that quote what senders, destinations and libraries said, who may name a number.
+WORDED = frozenset({"detail", "reason", "error", "exception", "said"})
 #: What only machines need.
 _FOR_MACHINES = frozenset(
     {"event", "level", "exception", "request_id", "delivery_id", "attempt_id"}
@@ -209,23 +211,23 @@ class _Writer(QueueListener):
         if dropped:
             said = {"event": "log.dropped", "count": dropped, "level": "warning"}
             lines.append(self._render(time.time(), said))
-        text = "".join(lines).encode()
-        written = self._write(text)
-        lost = len(lines) - text[:written].count(b"\n")
+        joined = "".join(lines).encode()
+        written = self._write(joined)
+        lost = len(lines) - joined[:written].count(b"\n")
         if lost > 0:
             # The last line is the report, if there is one.
             self._source.dropped += dropped + lost - bool(dropped)
 
-    def _write(self, text: bytes) -> int:
-        """Return how many bytes of *text* were written, on a line of their own."""
+    def _write(self, lines: bytes) -> int:
+        """Return how many bytes of *lines* were written, on a line of their own."""
         if self._is_torn and _write(self._stream, b"\n") == 0:
             return 0
-        written = _write(self._stream, text)
-        self._is_torn = written > 0 and text[written - 1] != ord("\n")
+        written = _write(self._stream, lines)
+        self._is_torn = written > 0 and lines[written - 1] != ord("\n")
         return written
 
 
-def _write(stream: TextIO, text: bytes) -> int:
+def _write(stream: TextIO, lines: bytes) -> int:
     """Write past the stream's buffer, which keeps what could not be written for ever.
 
     Returns how many bytes were written before the first error.
@@ -233,14 +235,14 @@ def _write(stream: TextIO, text: bytes) -> int:
     try:
         file = stream.fileno()
     except io.UnsupportedOperation:
-        stream.write(text.decode())
+        stream.write(lines.decode())
         stream.flush()
-        return len(text)
-    left = memoryview(text)
+        return len(lines)
+    left = memoryview(lines)
     with suppress(OSError):
         while left:
             left = left[os.write(file, left) :]
-    return len(text) - len(left)
+    return len(lines) - len(left)
 
 
 def _hand_over(_: object, __: str, fields: Fields) -> tuple[tuple[Fields], dict[str, Any]]:
@@ -249,6 +251,7 @@ def _hand_over(_: object, __: str, fields: Fields) -> tuple[tuple[Fields], dict[
 
 def in_json(at: float, fields: Fields) -> str:
     """Write a line for machines."""
+    fields = _masked(fields)
     moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     line = jsontext.printable({"timestamp": moment, **fields})
     if len(line) > LONGEST_LINE:
@@ -262,6 +265,7 @@ def in_words(at: float, fields: Fields) -> str:
 
     A stack trace follows on lines of its own.
     """
+    fields = _masked(fields)
     now = datetime.fromtimestamp(at, UTC)
     name, level = str(fields.get("event")), fields.get("level", "info")
     words = [f"{now:%H:%M:%SZ}", *([] if level == "info" else [level.upper()]), name]
@@ -278,6 +282,14 @@ def in_words(at: float, fields: Fields) -> str:
     return "".join(f"{jsontext.plain(line)}\n" for line in ["  ".join(words), *trace])
 
 
+def _masked(fields: Fields) -> Fields:
+    """Mask phone numbers in what others worded."""
+    return {
+        name: text.without_numbers(value) if name in WORDED and isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+
+
 def _said(value: Any, now: datetime) -> str:
     """Write a value; a time as short as it is clear on *now*'s day."""
     try:
@@ -288,5 +300,5 @@ def _said(value: Any, now: datetime) -> str:
 
 
 def _shortened(value: Any) -> Any:
-    text = value if isinstance(value, str) else jsontext.dumps(value)
-    return value if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+    written = value if isinstance(value, str) else jsontext.dumps(value)
+    return value if len(written) <= LONGEST_VALUE else f"{written[:LONGEST_VALUE]}…"

@@ -68,6 +68,13 @@ _NO_ASCII_WORDS = str.maketrans("", "", string.punctuation)
 _DASHES = re2.compile(r"[\p{Pd}\x{2212}]")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _PHONE_SHAPE = re.compile(r"[+(]?[0-9][0-9 ().\-/]{4,30}")
+#: A number as people and programs write it in a sentence: with a plus, with a nought, or as a
+#: run of digits that is no part of an id, an address or a time.
+_NUMBER_IN_TEXT = re.compile(
+    r"(?:\+|%2[Bb])[1-9](?:[ ().-]{0,2}[0-9]){6,14}"
+    r"|(?<![\w.:/-])\(?0[0-9](?:[ ()-]{0,2}[0-9]){7,13}(?![\w-])"
+    r"|(?<![\w.:/-])[1-9][0-9]{9,14}(?![\w-])"
+)
 _NO_DIGITS = re.compile(r"[^0-9]")
 
 
@@ -132,6 +139,15 @@ def masked(customer: str) -> str:
     ('…678', '…')
     """
     return f"…{customer[-3:]}" if _E164.fullmatch(customer) else "…"
+
+
+def without_numbers(text: str) -> str:
+    """Return *text* with what looks like phone numbers masked; ids, dates and addresses stay.
+
+    >>> without_numbers("no contact has +61 412 345 678 (GET /contacts/20412345678)")
+    'no contact has …678 (GET /contacts/20412345678)'
+    """
+    return _NUMBER_IN_TEXT.sub(lambda found: f"…{found[0][-3:]}", text)
 
 
 def ending(text: str) -> str:

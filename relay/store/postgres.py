@@ -296,6 +296,8 @@ def _engine(url: str, clock: Clock) -> sa.Engine:
         pool_timeout=PATIENCE,
         # A restarted server has cut every connection in the pool.
         pool_pre_ping=True,
+        # Errors are logged, and parameters are numbers and texts.
+        hide_parameters=True,
         pool_recycle=LONGEST_LIFE,
     )
     sa.event.listen(made, "connect", lambda connection, _: _settle(connection, clock))

@@ -133,7 +133,13 @@ class _NoListener:
 def _engine(url: str, original: Original) -> sa.Engine:
     """Make an engine whose writers begin at once, and sync unless told otherwise."""
     made = sa.create_engine(
-        url, creator=original.connect, pool_size=5, max_overflow=20, pool_pre_ping=False
+        url,
+        creator=original.connect,
+        pool_size=5,
+        max_overflow=20,
+        pool_pre_ping=False,
+        # Errors are logged, and parameters are numbers and texts.
+        hide_parameters=True,
     )
     sa.event.listen(made, "connect", _prepare)
     sa.event.listen(made, "begin", _begin)

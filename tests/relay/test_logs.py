@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from relay import logs
 
 NINE = datetime(2026, 11, 28, 9, tzinfo=UTC).timestamp()
@@ -255,3 +257,25 @@ def test_what_becomes_of_lines_can_be_said() -> None:
     _, err = process.communicate(timeout=60)
 
     assert err.endswith("Z  a.b  text=c\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("no contact has +61412345678", "no contact has …678"),
+        ('"+61 412 345 678" is no number', '"…678" is no number'),
+        ("GET /search?phone=%2B61412345678", "GET /search?phone=…678"),
+        ("61412345678 wrote STOP", "…678 wrote STOP"),
+        ("(04) 1234 5678, or 0412 345 678", "…678, or …678"),
+        # What is none.
+        ("at 2026-11-29 12:30:00+00:00", "at 2026-11-29 12:30:00+00:00"),
+        ("evt_0193a1b2c3d4567890123456 at 127.0.0.1:41234", None),
+        ("GET /crm/v3/objects/contacts/151123456789: 404", None),
+        ("ticket 1013, HTTP 429, 1234567 bytes", None),
+    ],
+)
+def test_numbers_in_what_others_worded_are_masked(said: str, written: str | None) -> None:
+    line = json.loads(logs.in_json(NINE, {"event": "delivery.attempted", "detail": said}))
+
+    assert line["detail"] == (written or said)
+    assert (written or said) in logs.in_words(NINE, {"event": "a.b", "exception": said})

@@ -312,6 +312,7 @@ def test_an_error_outside_of_the_contract_is_doubt_and_its_text_is_not_stored(
     )
     assert hidden.encode() not in _everything_in(path)
     assert logs[0]["event"] == "connector.failed"
+    assert logs[0]["exception"].endswith("KeyError") and hidden not in str(logs)
     assert logs[0]["log_level"] == logging.getLevelName(logging.ERROR).lower()
 
 
