@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 
 from relay.shapes.events import event_json
 from relay.shapes.requests import request_json
@@ -174,10 +175,28 @@ class Relay:
         self.folder, self._stack = folder, stack
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        #: What vouches for it, if it serves https.
+        self.ca: Path | None = None
         self.config = folder / "config.yaml"
         self.config.write_text(
             CONFIG.format(port=self.port, secret=SECRET, sandbox=sandbox, common=COMMON)
         )
+
+    def encrypt(self) -> None:
+        """Let it serve https from now on."""
+        ca = trustme.CA()
+        self.ca = self.folder / "ca.pem"
+        ca.cert_pem.write_to_path(str(self.ca))
+        made = ca.issue_cert("127.0.0.1")
+        made.cert_chain_pems[0].write_to_path(str(self.folder / "cert.pem"))
+        made.private_key_pem.write_to_path(str(self.folder / "key.pem"))
+        tls = "tls: {cert: cert.pem, key: key.pem}\n"
+        self.config.write_text(tls + self.config.read_text())
+        self.url = f"https://127.0.0.1:{self.port}"
+
+    @property
+    def _verify(self) -> bool | str:
+        return str(self.ca) if self.ca else True
 
     def start(self, command: str = "serve") -> Process:
         process = self.run(command)
@@ -198,7 +217,7 @@ class Relay:
 
     def answers(self) -> bool:
         try:
-            return requests.get(self.url + "/readyz", timeout=5).ok
+            return requests.get(self.url + "/readyz", timeout=5, verify=self._verify).ok
         except (requests.ConnectionError, requests.Timeout):
             return False
 
@@ -212,7 +231,13 @@ class Relay:
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         sent = {"Content-Type": "application/json", "X-GoFax-Signature": sign(body, secret)}
         sent |= headers or {}
-        return requests.post(self.url + "/webhooks/gofax", data=body, headers=sent, timeout=20)
+        return requests.post(
+            self.url + "/webhooks/gofax",
+            data=body,
+            headers=sent,
+            timeout=20,
+            verify=self._verify,
+        )
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

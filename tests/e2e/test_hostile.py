@@ -8,6 +8,7 @@ import random
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -29,6 +30,9 @@ def _connect(
 ) -> socket.socket:
     address = ("127.0.0.1", relay.port)
     made = stack.enter_context(socket.create_connection(address, 10, (source, 0)))
+    if relay.ca is not None and sent:
+        trust = ssl.create_default_context(cafile=str(relay.ca))
+        made = stack.enter_context(trust.wrap_socket(made, server_hostname="127.0.0.1"))
     made.sendall(sent)
     return made
 
@@ -62,7 +66,12 @@ def test_more_connections_than_threads_hold_nobody_up(
 
 
 @pytest.mark.slow
-def test_slow_bodies_from_fifty_addresses_hold_nobody_up(relay: Relay, stack: ExitStack) -> None:
+@pytest.mark.parametrize("scheme", ["http", pytest.param("https", marks=pytest.mark.long)])
+def test_slow_bodies_from_fifty_addresses_hold_nobody_up(
+    relay: Relay, stack: ExitStack, scheme: str
+) -> None:
+    if scheme == "https":
+        relay.encrypt()
     relay.start()
     _post_takes(relay, "before")
     body = b"X-GoFax-Signature: " + b"0" * 64 + b"\r\nContent-Length: 500\r\n\r\n{"
@@ -85,8 +94,9 @@ def _is_open(made: socket.socket) -> bool:
     """Return whether nothing came of a connection yet, neither an answer nor its end."""
     made.setblocking(False)
     try:
-        made.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
+        # TLS has no look ahead.
+        made.recv(1, 0 if isinstance(made, ssl.SSLSocket) else socket.MSG_PEEK)
+    except (BlockingIOError, ssl.SSLWantReadError):
         return True
     except OSError:
         return False
