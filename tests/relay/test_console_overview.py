@@ -164,14 +164,15 @@ def test_a_pasted_message_shows_what_it_would_make(console: Console, filled: Fil
 
     payload = {"messageId": "try", "eventType": "SMS_REPLY", "from": ANN, "to": "+61700000000",
                "messageBody": HOSTILE + " urgent"}  # fmt: skip
+    before = len(list(console.services.queries.events()))
     tried = visitor.press(page, "Try it", payload=json.dumps(payload))
 
     assert tried.status == 200
+    assert "These routes send it to" in tried.text and "front-desk (teams)" in tried.text
     assert "replies become tickets" in tried.text
     assert "<script>alert" not in tried.html
     assert tried.html.count("What would be sent") >= 3
-    before = len(list(console.services.queries.events()))
-    assert before == len(list(console.services.queries.events()))
+    assert len(list(console.services.queries.events())) == before
 
 
 @pytest.mark.parametrize(
