@@ -82,7 +82,13 @@ def read_out(view: EventView, around: Circumstances) -> str:
         return f"{begins} it is not in {where}. I can see it here, and will pass it on."
     if State.HELD in states:
         return f"{begins} I am not sure that it is in {where}. I can see it, and will find out."
-    dues = [each.due_at for each in left if each.due_at and each.due_at > around.now]
+    pauses = [
+        around.pauses[each.destination] for each in left if each.destination in around.pauses
+    ]
+    if any(each.until is None for each in pauses):
+        return f"{begins} it is not in {where} yet: nothing goes there now. I can see it here."
+    moments = [each.due_at for each in left] + [each.until for each in pauses]
+    dues = [each for each in moments if each and each > around.now]
     again = f", and will be tried again at about {_brief(min(dues), around)}" if dues else ""
     return f"{begins} it is not in {where} yet. It is on its way{again}."
 

@@ -68,6 +68,22 @@ def test_what_arrived_has_none(console: Console, filled: Filled) -> None:
     assert "To read out" not in said(console, ANN)
 
 
+def test_what_is_held_back_is_not_said_to_be_on_its_way(console: Console, filled: Filled) -> None:
+    console.pause("helpdesk")
+
+    assert "nothing goes there now. I can see it here." in said(console, CAT)
+    assert "It is on its way" not in said(console, CAT)
+
+
+def test_the_end_of_a_pause_is_read_out(console: Console, filled: Filled) -> None:
+    operator = console.visitor("operator")
+    page = operator.get("/console/destinations/crm")
+    operator.press(page, "Pause", **{"for": "2h"})
+    console.sms("m-paused", "still there?", customer=EVE)
+
+    assert "It is on its way, and will be tried again at about" in said(console, EVE)
+
+
 def test_a_second_copy_on_its_way_takes_back_nothing(console: Console, filled: Filled) -> None:
     operator = console.visitor("operator")
     page = operator.get(f"/console/events/{filled.arrived}")
