@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from relay.acts import trying
 from relay.acts.trying import CUSTOMER, OURS, UnknownDestination
 from relay.api import blueprint as parts
+from relay.api import masking
 from relay.api.answers import answers
 from relay.api.identity import acting, needs, person
 from relay.api.paging import Answer, answer, pages
@@ -61,7 +62,7 @@ def blueprint() -> APIBlueprint:
     )
     @needs(Scope.READ)
     def list_destinations() -> Answer:
-        return answer([destination_json(each) for each in _all()])
+        return answer([masking.shown(destination_json(each)) for each in _all()])
 
     @made.get(
         "/destinations/<name>",
@@ -70,7 +71,7 @@ def blueprint() -> APIBlueprint:
     )
     @needs(Scope.READ)
     def get_destination(path: DestinationPath) -> DestinationJson:
-        return destination_json(_named(path.name))
+        return masking.shown(destination_json(_named(path.name)))
 
     @made.post(
         "/destinations/<name>/pause",

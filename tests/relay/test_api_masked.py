@@ -9,8 +9,10 @@ import apis
 import consoles
 import pytest
 from apis import Api, Program
+from fakes import failed
 
 from relay.rules.access import Scope
+from relay.rules.delivery import OutcomeKind
 from relay.store import Database
 
 WHO = [consoles.ANN, consoles.BEN, consoles.CAT, consoles.DAN, consoles.EVE]
@@ -27,6 +29,7 @@ def looks(api: Api, program: Program) -> Iterator[str]:
     """Yield the text of everything that a reader can look at."""
     ids = [each["id"] for each in program.get("/events").items]
     paths = ["/events", "/requests", "/deliveries", "/deliveries/groups", "/problems"]
+    paths += ["/destinations", "/destinations/crm"]
     paths += [f"/events/{each}" for each in ids]
     paths += [
         f"/requests/{each['id']}" for each in program.get("/requests", standing="refused").items
@@ -54,6 +57,19 @@ def test_who_may_do_more_than_look_sees_them(api: Api, scope: Scope) -> None:
     seen = " ".join(looks(api, api.program(scope)))
 
     assert [each for each in [*WHO, *SAID] if each not in seen] == []
+
+
+def test_what_a_destination_said_last_is_masked(api: Api) -> None:
+    said = f"crm.example/contacts/%2B{consoles.ANN[1:]}: not reached"
+    api.console.sms("m-refused-there", customer=consoles.ANN, type="SMS_RECEIVED")
+    api.console.attempt("crm", failed(OutcomeKind.REFUSED, said))
+    viewer = api.console.visitor("viewer")
+
+    answers = [str(api.reader.get(each).json) for each in ("/destinations", "/destinations/crm")]
+    pages = [viewer.get(f"/console/destinations{each}").html for each in ("", "/crm")]
+
+    for each in [*answers, *pages]:
+        assert "contacts/" in each and consoles.ANN[1:] not in each
 
 
 def test_several_customers_are_named_by_their_last_digits(api: Api) -> None:
