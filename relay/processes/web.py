@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import http.client
+import multiprocessing
 import os
 import signal
 import ssl
@@ -131,6 +132,8 @@ class GranianServer(MPServer):
             respawn_failed_workers=True,
             respawn_interval=RESTART_AFTER,
         )
+        # Its process has our socket and modules; Python 3.14 would start an empty one.
+        multiprocessing.set_start_method("fork", force=True)
         self._listener = listener
         if identity is not None:
             # Granian itself would want files, which may be changed before its process starts.

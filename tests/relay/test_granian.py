@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import multiprocessing
 import socket
 import sys
 from pathlib import Path
@@ -63,3 +64,16 @@ def test_a_certificate_is_given_to_its_child_as_we_give_it(tmp_path: Path) -> No
         ours: Any = GranianServer(Listener("", listening), threads=4, identity=identity)
 
     assert ours.ssl_ctx == itself.ssl_ctx
+
+
+def test_its_child_is_a_fork_whatever_python_does_by_default() -> None:
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            ours: Any = GranianServer(Listener("", listening), threads=4)
+        child: Any = WorkerProcess(ours, 0, print, ())
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+    assert type(child.inner).__name__ == "ForkProcess"

@@ -56,7 +56,7 @@ class Scrape(dict[str, float]):
     """Samples by name and label values, such as ``backlog flow``."""
 
     def __init__(self, site: Site) -> None:
-        url = re.findall(r'"url":"(http://[^"]*/metrics)"', site.said())[-1]
+        url = re.findall(r'"metrics":"(http://[^"]*/metrics)"', site.said())[-1]
         answer = requests.get(url, timeout=PATIENCE)
         assert answer.status_code == 200
         for family in text_string_to_metric_families(answer.text):
