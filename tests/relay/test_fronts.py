@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 import trustme
 from fakes import eventually
 from site_of_nodes import PATIENCE, Site
@@ -106,6 +107,7 @@ def behind(folder: Path) -> Iterator[Behind]:
     text = CONFIG.format(port=site.port, inner=made.inner)
     (site.folder / "config.yaml").write_text(text)
     made.start()
+    assert site.run("users", "add", "mary", "--role", "admin").returncode == 0
     yield made
     made.stop()
     made.listening.close()
@@ -150,7 +152,7 @@ class Front:
             "POST /webhooks/open HTTP/1.1\r\nContent-Type: application/json\r\nConnection: close"
         )
         said = f"{head}\r\nHost: {PUBLIC}\r\nContent-Length: {length}\r\n\r\n"
-        return self.says(PUBLIC, said.encode() + b"x" * sent).split(b" ", 2)[1]
+        return self.says(PUBLIC, said.encode() + b"x" * sent, patience=2).split(b" ", 2)[1]
 
     def get(self, path: str, host: str) -> int:
         return self.status("GET", path, host, {}, b"")
@@ -308,17 +310,23 @@ def test_events_come_through_and_nothing_else(front: Front, behind: Behind) -> N
 INSIDE = ("/", "/metrics", "/livez", "/readyz", "/console/", "/console", "/api/v1/openapi.json")
 
 
-def test_the_console_has_a_site_of_its_own(front: Front) -> None:
+def test_the_console_has_a_site_of_its_own(front: Front, folder: Path) -> None:
     assert front.get("/console/", CONSOLE) == 302
     assert front.get("/", CONSOLE) == 302
     assert front.get("/api/v1/openapi.json", CONSOLE) == 200
     assert [front.get(path, CONSOLE) for path in ("/metrics", "/consoles", "/x")] == [404] * 3
     assert front.post(body_of("x"), host=CONSOLE) == 404
-    answer = front.says(
-        CONSOLE, b"GET /console/sign-in HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )
-    assert b"200" in answer.split(b"\r\n")[0]
-    assert b"strict-transport-security: max-age=31536000" in answer.lower()
+    with requests.Session() as browser:
+        browser.trust_env, browser.verify = False, str(folder / "ca.pem")
+        url = f"https://{CONSOLE}:{front.port}/console/sign-in"
+        page = browser.get(url, timeout=PATIENCE)
+        token = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page.text)
+        assert token is not None
+        form = {"csrf_token": token[1], "name": "mary", "password": "wrong"}
+        answer = browser.post(url, data=form, headers={"Referer": url}, timeout=PATIENCE)
+    assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
+    # The form was taken, and the password was not.
+    assert answer.status_code == 403
 
 
 def test_what_dribbles_in_stays_outside(front: Front, behind: Behind) -> None:
