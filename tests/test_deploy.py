@@ -250,6 +250,13 @@ def test_the_caddyfile_is_valid(caddy: dict[str, str], tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_caddy_cuts_no_body_off_while_anybody_waits_for_the_answer() -> None:
+    # It answers 200 then, because the call counts as given up by its sender.
+    [minutes] = re.findall(r"read_body (\d+)m$", (DEPLOY / "Caddyfile").read_text(), re.MULTILINE)
+
+    assert int(minutes) >= 10
+
+
 class _Backend(BaseHTTPRequestHandler):
     """Stands where the relay is, and keeps the headers of what is posted."""
 
