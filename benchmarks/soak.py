@@ -143,6 +143,17 @@ class Site:
                 )
         for port in (self.port, self.inner, self.tls):
             _await(lambda port=port: _listens(port))
+        # Caddy has to find out that the relay is there.
+        _await(lambda: self.status() == 401)
+
+    def status(self) -> int:
+        """Return what an unsigned event is answered through Caddy."""
+        connection = http.client.HTTPSConnection("localhost", self.tls, context=self.trust)
+        try:
+            connection.request("POST", "/webhooks/gofax", b"{}", {"Content-Type": "text/json"})
+            return connection.getresponse().status
+        finally:
+            connection.close()
 
     def run(self, *arguments: str) -> str:
         ended = subprocess.run(
