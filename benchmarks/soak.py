@@ -196,6 +196,8 @@ class Sender:
         self.answers: dict[str, str] = {}
         self.sent: dict[str, int] = {}
         self.taken: list[float] = []
+        #: When and how calls were refused.
+        self.refused: list[str] = []
         self.certificates: set[int] = set()
         self._stop, self._guard, self._next = threading.Event(), threading.Lock(), 0
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(SENDERS)]
@@ -219,8 +221,10 @@ class Sender:
             if self._stop.wait(max(0.0, due - time.monotonic())):
                 return
             began = time.monotonic()
-            self.answers[f"m{number}"] = self._post(number)
+            answer = self.answers[f"m{number}"] = self._post(number)
             self.taken.append(time.monotonic() - began)
+            if answer != "accepted":
+                self.refused.append(f"{began - self._began:.1f} s: {answer}")
 
     def _post(self, number: int) -> str:
         said = {
@@ -344,6 +348,7 @@ def told(
     return {
         "sent": len(sender.answers),
         "answers": dict(Counter(sender.answers.values())),
+        "refused": sender.refused[:20],
         "lost": len(accepted - set(arrived)),
         "doubled": sum(number > 1 for number in arrived.values()),
         "late": late,
