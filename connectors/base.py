@@ -96,6 +96,16 @@ class Preview:
     when: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Disclosure:
+    """What a destination is told of customers, for who answers for their data."""
+
+    #: Hosts, addresses or folders that get it; never a credential.
+    to: tuple[str, ...]
+    #: What of an event, in words for people: ``customer's number``, ``text``, …
+    what: tuple[str, ...]
+
+
 class ContractError(TypeError):
     """A connector handed over what the contract has no place for: a bug of the connector.
 
@@ -303,6 +313,14 @@ class Connector(ABC, Generic[OptionsT]):
         there. None: this connector has no preview.
 
         Raises :class:`Refused` where ``deliver`` would before it asks anybody.
+        """
+        return None
+
+    @classmethod
+    def discloses(cls, options: OptionsT) -> Disclosure | None:
+        """Return what a destination with *options* is told, and where that is; ask nobody.
+
+        None: this connector does not say.
         """
         return None
 

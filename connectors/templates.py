@@ -39,6 +39,21 @@ LARGEST_NUMBER = 2**63
 #: Names that every template may use.
 NAMES = (*(field.name for field in fields(Event)), "text", "title", "parties", "time")
 
+#: What a person is told that a template with these names gives away, in the order of telling.
+GIVES_AWAY: Mapping[str, tuple[str, ...]] = {
+    "customer's number": ("customer", "sender", "recipient", "parties", "title", "conversation"),
+    "text": ("body", "text"),
+    "keyword": ("keyword",),
+    "sentiment": ("sentiment",),
+    "our number": ("ours", "sender", "recipient", "parties", "conversation"),
+    "time": ("time", "occurred_at", "received_at"),
+    "everything that GoFax sent": ("payload",),
+    "metadata": ("metadata", "account_id"),
+    "link to the console": ("url",),
+}
+#: All of it, for what sends events whole.
+WHOLE = ("customer's number", "text", "our number", "time", "everything that GoFax sent")
+
 Escape = Callable[[str], str]
 
 # Blanks keep them out of reach: no template can write these names.
@@ -90,6 +105,11 @@ class Template:
         """Raises ValueError that names the fault and its line."""
         self.source = source
         self._compiled = _compiled(source, names=(*NAMES, *self.extra))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that the template uses."""
+        return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(self.source)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source!r})"
@@ -147,6 +167,14 @@ def render(
         fault = _said(error)
     # Without its cause, which may quote the customer's text.
     raise Refused(f"{field}: the template does not work for event {event.id}: {fault}")
+
+
+def given_away(*templates: Template, also: Iterable[str] = ()) -> tuple[str, ...]:
+    """Say what *templates* give away, and *also* what is given away beside them."""
+    names = {name for each in templates for name in each.names}
+    beside = tuple(also)
+    said = [what for what, by in GIVES_AWAY.items() if what in beside or not names.isdisjoint(by)]
+    return tuple(dict.fromkeys((*said, *beside)))
 
 
 def variables(event: Event) -> dict[str, Any]:

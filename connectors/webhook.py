@@ -22,10 +22,19 @@ import requests
 from pydantic import AfterValidator, Field, SecretStr
 
 from connectors import plain
-from connectors.base import Connector, Event, Options, Preview, Receipt, Refused, Unauthorized
+from connectors.base import (
+    Connector,
+    Disclosure,
+    Event,
+    Options,
+    Preview,
+    Receipt,
+    Refused,
+    Unauthorized,
+)
 from connectors.filters import in_json
 from connectors.http import Http, error_for
-from connectors.templates import Escape, Template, render
+from connectors.templates import WHOLE, Escape, Template, given_away, render
 
 #: Bytes of a secret by the standard.
 SHORTEST, LONGEST = 24, 64
@@ -138,6 +147,11 @@ class Webhook(Connector[WebhookOptions]):
         if error := error_for(status, headers=response.headers):
             raise error
         return Receipt(reference=id)
+
+    @classmethod
+    def discloses(cls, options: WebhookOptions) -> Disclosure:
+        host = urlsplit(options.url.get_secret_value()).hostname or ""
+        return Disclosure(to=(host,), what=given_away(options.body) if options.body else WHOLE)
 
     def preview(self, event: Event, *, key: str) -> list[Preview]:
         return [Preview(kind="body", content=self._body(event).decode())]

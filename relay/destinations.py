@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from connectors.base import Connector, Event
+from connectors.base import Connector, Disclosure, Event
 from connectors.http import Http
 from relay.config.model import Config, DestinationConfig
 from relay.rules.pages import event_page
@@ -108,6 +108,14 @@ def package_of(name: str) -> str | None:
     # Looked up again each time: it may have been installed since we started.
     modules = (entry.module for entry in entry_points(group=GROUP, name=name))
     return next((module.partition(".")[0] for module in modules), None)
+
+
+def disclosures(config: Config) -> Mapping[str, Disclosure | None]:
+    """Return what the connector of each destination says that it gives away."""
+    return {
+        name: find(each.connector).discloses(each.options)
+        for name, each in config.destinations.items()
+    }
 
 
 def build(config: Config, metrics: Metrics | None = None) -> Mapping[str, Destination]:

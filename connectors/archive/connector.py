@@ -23,8 +23,18 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 
 from connectors import plain
 from connectors.archive.folder import Folder
-from connectors.base import Connector, Event, Options, Preview, Receipt, Refused, Unauthorized
+from connectors.base import (
+    Connector,
+    Disclosure,
+    Event,
+    Options,
+    Preview,
+    Receipt,
+    Refused,
+    Unauthorized,
+)
 from connectors.http import Http
+from connectors.templates import WHOLE
 
 EXTRA = 'pip install "gofax-relay[archive]"'
 #: Seconds that rolling a day waits for writers.
@@ -115,6 +125,13 @@ class Archive(Connector[ArchiveOptions]):
             deadline=deadline,
         )
         return Receipt(reference=where)
+
+    @classmethod
+    def discloses(cls, options: ArchiveOptions) -> Disclosure:
+        # A URL may carry who signs in.
+        scheme, found, rest = options.url.partition("://")
+        to = f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if found else options.url
+        return Disclosure(to=(to,), what=WHOLE)
 
     def preview(self, event: Event, *, key: str) -> list[Preview]:
         return [Preview(kind="row", content=_row(event, key).decode())]

@@ -18,11 +18,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from connectors.base import Connector, Event, Options, Preview, Receipt
+from connectors.base import Connector, Disclosure, Event, Options, Preview, Receipt
 from connectors.email.smtp import Login, Security, Server
 from connectors.http import Http
 from connectors.oauth import AccessToken, ClientCredentials
-from connectors.templates import Template, render
+from connectors.templates import Template, given_away, render
 
 PORTS: dict[Security, int] = {"starttls": 587, "tls": 465, "none": 25}
 
@@ -164,6 +164,13 @@ class Email(Connector[EmailOptions]):
 
         own = str(message["Message-ID"])
         return Receipt(reference=own, thread=f"{before[0] if before else own} {own}")
+
+    @classmethod
+    def discloses(cls, options: EmailOptions) -> Disclosure:
+        return Disclosure(
+            to=(options.host, *options.to, *options.cc),
+            what=given_away(options.subject, options.body),
+        )
 
     def preview(self, event: Event, *, key: str) -> list[Preview]:
         message = self._message(event, id=self._id(key), before=[])

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import requests
@@ -14,6 +15,7 @@ import requests
 from connectors.base import (
     Connector,
     DeliveryError,
+    Disclosure,
     Event,
     Preview,
     Receipt,
@@ -35,7 +37,7 @@ from connectors.hubspot.tasks import Tasks
 from connectors.hubspot.tickets import Tickets
 from connectors.hubspot.timeline import Timeline
 from connectors.oauth import AccessToken
-from connectors.templates import render
+from connectors.templates import given_away, render
 
 ACCOUNT = "/account-info/2026-09/details"
 TOKENS = "/oauth/2026-03/token"
@@ -94,6 +96,16 @@ class HubSpot(Connector[HubSpotOptions]):
                 if receipt is not None:
                     return receipt
             return self._bring_to_found(sms)
+
+    @classmethod
+    def discloses(cls, options: HubSpotOptions) -> Disclosure:
+        made = [options.text, options.contact.firstname, *options.contact.properties.values()]
+        for each in (options.ticket, options.task):
+            made += [each.subject, *each.properties.values()] if each else []
+        # By the number contacts are found, and the customer's wish is kept with them.
+        also = ["customer's number", *(["keyword"] if options.opt_out_property else [])]
+        host = urlsplit(options.base_url).hostname or ""
+        return Disclosure(to=(host,), what=given_away(*made, also=also))
 
     def preview(self, event: Event, *, key: str) -> list[Preview]:
         """Return what the event makes where nobody knows its conversation."""

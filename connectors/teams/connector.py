@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from connectors.base import Connector, Event, Preview, Receipt
+from urllib.parse import urlsplit
+
+from connectors.base import Connector, Disclosure, Event, Preview, Receipt
 from connectors.http import Http
 from connectors.teams.bot import Bot
 from connectors.teams.options import TeamsOptions
 from connectors.teams.workflow import Workflow
+from connectors.templates import given_away
 
 #: Seconds that a check may take.
 CHECK = 20.0
@@ -38,6 +41,13 @@ class Teams(Connector[TeamsOptions]):
     ) -> Receipt:
         with self.http.within(deadline):
             return self._poster.post(event, thread=thread, repeat=repeat)
+
+    @classmethod
+    def discloses(cls, options: TeamsOptions) -> Disclosure:
+        url = options.url.get_secret_value() if options.url else options.service_url
+        host = urlsplit(url).hostname or ""
+        what = given_away(options.title, options.text, *options.facts.values())
+        return Disclosure(to=(host,), what=what)
 
     def preview(self, event: Event, *, key: str) -> list[Preview]:
         return [Preview(kind="card", content=self._poster.message(event))]

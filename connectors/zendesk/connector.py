@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from connectors.base import (
     Connector,
+    Disclosure,
     Event,
     Preview,
     Receipt,
@@ -21,6 +23,7 @@ from connectors.base import (
 )
 from connectors.http import Http
 from connectors.oauth import AccessToken
+from connectors.templates import Template, given_away
 from connectors.zendesk.client import Client
 from connectors.zendesk.conversation import Conversation
 from connectors.zendesk.limits import UpdateLimits
@@ -65,6 +68,15 @@ class Zendesk(Connector[ZendeskOptions]):
                 conversation = Conversation(client, message, options=self.options, repeat=repeat)
                 written = conversation.write(thread)
             return written or self._tagged(person, thread=thread)
+
+    @classmethod
+    def discloses(cls, options: ZendeskOptions) -> Disclosure:
+        filled = [each for each in options.custom_fields.values() if isinstance(each, Template)]
+        # By the number end users are found, and the customer's wish is kept with them.
+        also = ["customer's number", *(["keyword"] if options.opt_out_tag else [])]
+        host = urlsplit(options.address).hostname or ""
+        what = given_away(options.subject, options.comment, *filled, also=also)
+        return Disclosure(to=(host,), what=what)
 
     def preview(self, event: Event, *, key: str) -> list[Preview]:
         return list(previews(compose(event, key=key, options=self.options), self.options))

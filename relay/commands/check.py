@@ -25,6 +25,8 @@ from relay.config.document import ConfigError, Document
 from relay.config.model import Config
 from relay.config.store_urls import without_password
 from relay.config.warnings import warnings
+from relay.shapes.privacy import markdown
+from relay.shapes.privacy import privacy as privacy_of
 from relay.shapes.sample import sample_json, shown
 from relay.shapes.words import count
 from relay.store.nodes import Nodes
@@ -62,13 +64,21 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> No
     "nothing is sent.",
 )
 @click.option("--endpoint", help="With --sample FILE: the endpoint that it came to.")
-@click.option("--json", "as_json", is_flag=True, help="With --sample: print one JSON object.")
+@click.option(
+    "--privacy",
+    is_flag=True,
+    help="Print, as Markdown, what is kept of customers for how long, and what goes to whom.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="With --sample or --privacy: print one JSON object."
+)
 def check(
     loaded: tuple[Config, Document],
     live: bool,
     diff: bool,
     sample: str | None,
     endpoint: str | None,
+    privacy: bool,
     as_json: bool,
 ) -> None:
     """Validate the config and print what each route would do.
@@ -82,11 +92,23 @@ def check(
               gofax-relay check --diff
               gofax-relay check --sample message.json
               gofax-relay check --sample evt_0193a1b2
+              gofax-relay check --privacy > privacy.md
               gofax-relay check --schema > config.schema.json
     """
     config, document = loaded
-    if sample is None and (endpoint is not None or as_json):
-        raise click.UsageError("--endpoint and --json go with --sample")
+    if sample is None and endpoint is not None:
+        raise click.UsageError("--endpoint goes with --sample")
+    if sample is None and not privacy and as_json:
+        raise click.UsageError("--json goes with --sample or --privacy")
+    if privacy:
+        if live or diff or sample is not None:
+            raise click.UsageError("--privacy goes with none of --live, --diff and --sample")
+        found = privacy_of(config, destinations.disclosures(config))
+        if as_json:
+            print_json(found)
+        else:
+            print_lines(markdown(found).splitlines())
+        return
     if sample is not None:
         if live or diff:
             raise click.UsageError("--sample goes with neither --live nor --diff")
