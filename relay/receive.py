@@ -25,6 +25,7 @@ from relay.refused import Refusals
 from relay.rules import addresses, headers, paths, payload, scheme, sentiment
 from relay.rules.payload import Unreadable
 from relay.rules.probe import Probe
+from relay.rules.told import TOLD
 from relay.rules.units import RateLimit
 from relay.store import Inbox, RowRefused, StoreUnavailable
 from relay.store.ids import new_id
@@ -110,20 +111,6 @@ class Refusal(Exception):
         if close:
             answer.headers["Connection"] = "close"
         return answer
-
-
-#: What the caller is told; why exactly is in the request log.
-TOLD = {
-    400: "the body is not what this endpoint takes",
-    401: "not authorized",
-    403: "not from this address",
-    408: "the body did not arrive whole",
-    411: "send a Content-Length",
-    413: "the body is too long",
-    415: "this content type or encoding is not taken here",
-    429: "too many requests",
-    503: "cannot be stored now; send it again",
-}
 
 
 def blueprint(

@@ -16,10 +16,10 @@ from relay.commands.tables import shown_time
 from relay.config.certificates import Certificate, certificate_of
 from relay.config.endpoints import Endpoint
 from relay.config.model import Config
-from relay.receive import TOLD
 from relay.rules import probe
 from relay.rules.probe import Probe, Signed
 from relay.rules.problems import ENDS_SOON, ENDS_VERY_SOON
+from relay.rules.told import TOLD
 from relay.shapes.findings import Finding, Severity
 from relay.shapes.words import count
 from relay.store import Database, Queries

@@ -90,7 +90,17 @@ def test_it_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(LIGHT_TEST)
 
     # Other plugins import what they like.
-    done = _pytest(tmp_path, "-p", "no:randomly", "-p", "no:cov", "-p", "no:hypothesispytest")
+    done = _pytest(
+        tmp_path,
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cov",
+        "-p",
+        "no:hypothesispytest",
+        "-p",
+        "no:schemathesis",
+    )
 
     assert done.returncode == 0, done.stdout
 
