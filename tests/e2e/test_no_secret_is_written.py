@@ -7,6 +7,7 @@ import html
 import json
 import os
 import re
+import resource
 import secrets
 import signal
 import threading
@@ -154,6 +155,10 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
                 port=relay.port, inner=inner, closed=closed, sandbox=sandbox.url, common=COMMON
             )
         )
+        # As on a host that keeps core files; the relay inherits it.
+        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_CORE, (soft, hard))
         process = relay.start()
         _receive(life)
         _look_by_commands(life)
