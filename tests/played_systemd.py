@@ -6,7 +6,6 @@ python played_systemd.py systemd-run --property=… COMMAND …
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import select
@@ -14,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,24 +70,13 @@ def stop(name: str) -> None:
         os.close(descriptor)
 
 
-def run(given: Sequence[str]) -> None:
-    options = list(itertools.takewhile(lambda each: each.startswith("--"), given))
-    command = given[len(options) :]
-    text = "\n".join(each.removeprefix("--property=") for each in options)
-    said = [each.removeprefix("--setenv=") for each in options if each.startswith("--setenv=")]
-    # As for a service: of the caller's variables only what is needed to find programs.
-    environ = {"PATH": os.environ["PATH"], **variables(text), **CREDENTIALS}
-    os.execvpe(command[0], command, environ | dict(each.split("=", 1) for each in said))
-
-
-def main(program: str, asked: Sequence[str]) -> None:
-    if program == "systemd-run":
-        run(asked)
-    verb, *rest = asked
-    for name in (each for each in rest if not each.startswith("--")):
-        if verb in ("start", "restart") or (verb == "enable" and not name.endswith(".timer")):
+def main(verb: str, *given: str) -> None:
+    for name in (each for each in given if not each.startswith("--")):
+        # A socket of systemd's is not played: the relay opens its own.
+        is_service = not name.endswith((".timer", ".socket"))
+        if is_service and verb in ("start", "restart", "enable"):
             start(name.removesuffix(".service"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(*sys.argv[1:])
