@@ -127,7 +127,9 @@ def test_the_sdist_has_what_packagers_need_and_no_rubbish(release: Mapping[str, 
     assert not [name for name in names if rubbish.search(name)]
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(
+    params=[VERSIONS[0], *(pytest.param(v, marks=pytest.mark.long) for v in VERSIONS[1:])]
+)
 def version(request: pytest.FixtureRequest) -> str:
     version: str = request.param
     if python(version) is None:

@@ -133,6 +133,7 @@ def test_the_hooks_run_what_ci_runs() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_hooks_pass(tmp_path: Path) -> None:
     git = ["git", "-C", str(ROOT)]
     if subprocess.run([*git, "rev-parse"], capture_output=True, check=False).returncode:

@@ -161,6 +161,7 @@ def test_no_call_fails_or_answers_what_is_not_described(api: Api, described: Any
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_many_calls_neither_fail_nor_answer_what_is_not_described(
     api: Api, described: Any
 ) -> None:
