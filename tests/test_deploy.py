@@ -417,6 +417,7 @@ def _answers(site: _Site) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_people_reach_the_console_by_its_own_site_and_are_known_by_their_address(
     fronted: _Site,
 ) -> None:
@@ -440,6 +441,7 @@ def test_people_reach_the_console_by_its_own_site_and_are_known_by_their_address
     assert "203.0.113.9" not in log
 
 
+@pytest.mark.slow
 def test_nothing_of_the_console_answers_where_gofax_posts(fronted: _Site) -> None:
     inner = ("/", "/console/", "/console/sign-in", "/api/v1/openapi.json", "/metrics")
 

@@ -63,6 +63,7 @@ def test_links_to_files_of_the_repository_lead_to_the_web() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_reference_is_what_the_code_says() -> None:
     done = subprocess.run(
         [sys.executable, str(SITE / "reference.py"), "--check"],

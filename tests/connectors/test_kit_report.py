@@ -45,6 +45,7 @@ def checked(package: Path, *options: str) -> subprocess.CompletedProcess[str]:
 _ROOT = Path(str(importlib.util.find_spec("connectors").origin)).parents[1]  # type: ignore[union-attr]  # it is there
 
 
+@pytest.mark.slow
 def test_each_cause_is_told_once_with_what_mends_it(package: Path) -> None:
     done = checked(package, "-k", "C01_secrets_are_not_shown or C03_same or C09_odd or C13 or C15")
 
@@ -69,6 +70,7 @@ def test_each_cause_is_told_once_with_what_mends_it(package: Path) -> None:
 
 
 @pytest.mark.parametrize("asked", ["C19", "C03 or C99", "C03_no_such_check"])
+@pytest.mark.slow
 def test_unknown_check_is_an_error(package: Path, asked: str) -> None:
     done = checked(package, "-k", asked)
 

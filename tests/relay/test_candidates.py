@@ -83,6 +83,7 @@ CONDITIONS: Sequence[dict[str, Any]] = (
 
 
 @pytest.mark.usefixtures("filled")
+@pytest.mark.slow
 def test_every_filter_and_every_two_find_what_a_look_at_all_events_finds(
     queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_doctor_names_a_channel_that_fails(config: Path, problems: Problems) -> 
     assert "! alerts: alerts to chat cannot be sent: no route to host" in said
 
 
+@pytest.mark.slow
 def test_check_names_a_channel_that_apprise_cannot_use_without_its_secret(config: Path) -> None:
     config.write_text(CONFIG % "slack://hush-hush")
 
@@ -100,6 +101,7 @@ def test_check_names_a_channel_that_apprise_cannot_use_without_its_secret(config
     assert "hush" not in done.output
 
 
+@pytest.mark.slow
 def test_check_lists_the_channels(config: Path) -> None:
     done = run(config, "check")
 

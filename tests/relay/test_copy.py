@@ -132,6 +132,7 @@ def _assert_same(copy: Copy, *, rows: int = 1) -> None:
     assert found["events"].source >= rows
 
 
+@pytest.mark.slow
 def test_a_copy_is_what_the_store_is_whatever_goes_on_meanwhile(
     life: Life, new_copy: NewCopy
 ) -> None:

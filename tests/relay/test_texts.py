@@ -74,6 +74,7 @@ def test_events_are_found_by_their_words_indexed_or_not(
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.slow
 def test_any_search_finds_the_newest_that_a_look_at_every_text_finds(
     inbox: Inbox,
     queries: Queries,
