@@ -39,7 +39,7 @@ LARGEST_NUMBER = 2**63
 #: Names that every template may use.
 NAMES = (*(field.name for field in fields(Event)), "text", "title", "parties", "time")
 
-#: What a person is told that a template with these names gives away, in the order of telling.
+#: The personal data that a template discloses, by the names it uses, in the order listed.
 GIVES_AWAY: Mapping[str, tuple[str, ...]] = {
     "customer's number": ("customer", "sender", "recipient", "parties", "title", "conversation"),
     "text": ("body", "text"),

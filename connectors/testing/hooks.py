@@ -59,7 +59,10 @@ class Hooks:
         raise NotImplementedError("say which options reach a system at url")
 
     def stand_in(self) -> AbstractContextManager[StandIn]:
-        """Start what plays the system, fresh and empty, and stop it at the end."""
+        """Start what plays the system, fresh and empty, and stop it at the end.
+
+        Every suite has its own, for the reason given at :meth:`options`.
+        """
         raise NotImplementedError("start what plays the system")
 
     def docs(self) -> str:

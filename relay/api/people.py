@@ -40,7 +40,7 @@ class NewUser(NewRole):
 
 
 class NewToken(Why):
-    """What a program is to show."""
+    """The token that a program will send."""
 
     name: Name = Field(description="What the token is called in the audit log")
     scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), description="What it may do")

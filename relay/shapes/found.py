@@ -36,7 +36,7 @@ class RecordJson(TypedDict):
 
 
 class FoundJson(TypedDict):
-    """What may be meant, by kind; `more` names the kinds of which there is more than is listed."""
+    """What the search may mean, by kind; `more` names the kinds with further matches."""
 
     events: list[EventJson]
     deliveries: list[RecordJson]
