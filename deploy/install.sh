@@ -19,6 +19,20 @@ user=gofax-relay
 environment=/opt/gofax-relay/.venv
 program=$environment/bin/gofax-relay
 
+# ProtectHome of the unit hides homes, and so a Python that lives in one (of pyenv, uv, conda).
+for python in python3 "$environment/bin/python"; do
+  command -v "$python" >/dev/null || continue
+  home=$("$python" -c 'import os, sys
+homes = ("/root/", "/home/", "/run/user/")
+found = [os.path.realpath(each) + "/" for each in (sys.executable, sys.base_prefix)]
+print(*[each for each in found if each.startswith(homes)][:1])')
+  [ -n "$home" ] || continue
+  echo "$0: $python is in $home, which the service may not see." >&2
+  echo "Take a Python of the system: PATH=/usr/bin:\$PATH $0 $1" >&2
+  [ "$python" = python3 ] || echo "Remove this one first: rm -r $environment" >&2
+  exit 1
+done
+
 id "$user" >/dev/null 2>&1 ||
   useradd --system --user-group --no-create-home --home-dir /var/lib/gofax-relay \
     --shell /usr/sbin/nologin "$user"
@@ -39,8 +53,9 @@ install -m 644 "$from/config.example.yaml" /etc/gofax-relay/config.example.yaml
 install -d -m 700 -o "$user" -g "$user" /var/lib/gofax-relay /var/backups/gofax-relay
 [ -d /etc/credstore ] || install -d -m 700 /etc/credstore
 for name in gofax-signing-secret gofax-metrics-token; do
-  [ -e "/etc/credstore/$name" ] ||
-    (umask 077 && "$program" secrets generate >"/etc/credstore/$name")
+  [ ! -e "/etc/credstore/$name" ] || continue
+  printf 'made /etc/credstore/%s: ' "$name"
+  (umask 077 && "$program" secrets generate >"/etc/credstore/$name") 2>&1
 done
 
 install -m 644 "$from/deploy/gofax-relay.service" "$from/deploy/gofax-relay.socket" \

@@ -46,7 +46,7 @@ mount --bind "$SOURCE" source
 mount -o remount,ro,bind source
 case "$PYTHON" in
   /usr | /usr/*) ;;
-  *) mkdir -p ".$PYTHON"; mount --bind "$PYTHON" ".$PYTHON"; mount -o remount,ro,bind ".$PYTHON" ;;
+  *) mkdir -p opt/python; mount --bind "$PYTHON" opt/python; mount -o remount,ro,bind opt/python ;;
 esac
 chmod 1777 tmp var/tmp
 cd /etc
@@ -54,6 +54,9 @@ for each in passwd group shadow gshadow login.defs pam.d hosts nsswitch.conf ssl
   [ ! -e "$each" ] || cp -a "$each" "$OLDPWD/etc/"
 done
 cp -a ld.so* "$OLDPWD/etc/"
+cd "$OLDPWD"
+# A Python with a shared library looks for that where it was built.
+[ ! -d opt/python/lib ] || { echo /opt/python/lib >etc/ld.so.conf.d/python.conf; chroot . ldconfig; }
 echo ready
 exec sleep infinity
 """
@@ -65,11 +68,13 @@ class Machine:
     def __init__(self, root: Path, stack: ExitStack) -> None:
         self.root = root
         self._stack = stack
-        self._python = Path(sys.base_prefix)
+        given = Path(sys.base_prefix)
+        #: One of a home, where install.sh takes none, is in /opt there.
+        self.python = given if given.is_relative_to("/usr") else Path("/opt/python")
         boot = stack.enter_context(subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", BOOT],
             cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHON": str(self._python), "SOURCE": str(ROOT)},
+            env={**os.environ, "PYTHON": sys.base_prefix, "SOURCE": str(ROOT)},
         ))  # fmt: skip
         stack.callback(boot.kill)
         assert boot.stdout is not None
@@ -110,7 +115,7 @@ class Machine:
 
     def _environ(self) -> dict[str, str]:
         system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        return {"PATH": os.pathsep.join([f"{self._python}/bin", *system]), "LANG": "C.UTF-8"}
+        return {"PATH": os.pathsep.join([f"{self.python}/bin", *system]), "LANG": "C.UTF-8"}
 
 
 @pytest.fixture
@@ -142,6 +147,12 @@ def prepared(machine: Machine, wheel: Path) -> Machine:
         "pip", "install", "--python", environment / "bin/python", "--link-mode", "copy",
         "--require-hashes", "-r", ROOT / "constraints.txt",
     )  # fmt: skip
+    home = f"{machine.python}/bin"
+    python = environment / "bin/python"
+    python.unlink()
+    python.symlink_to(f"{home}/python3")
+    settings = environment / "pyvenv.cfg"
+    settings.write_text(re.sub(r"^home = .*$", f"home = {home}", settings.read_text(), flags=re.M))
     return machine
 
 
@@ -247,6 +258,12 @@ def test_it_is_installed_twice_serves_as_its_user_and_is_updated_while_it_runs(
     prepared.does("gofax-relay", "reload")
     assert post(f"http://{public}/webhooks/gofax", secret).json()["status"] == "duplicate"
     assert prepared.does("gofax-relay", "users", "add", "mary", "--role", "admin")
+    variables = """# of the service\nDAYS=7d\n  \nBAD NAME=1\nNAME='a & b'"""
+    (prepared.root / "etc/gofax-relay/secrets.env").write_text(variables)
+    config_file = prepared.root / "etc/gofax-relay/config.yaml"
+    config_file.write_text(config + "retention: ${DAYS}\n")
+    assert "keeps events for 7d" in prepared.does("gofax-relay", "check")
+    config_file.write_text(config)
     prepared.does("gofax-relay", "backup", "/var/backups/gofax-relay/relay.db")
     assert prepared.owned("/var/backups/gofax-relay/relay.db")[0] == "gofax-relay"
 
@@ -283,6 +300,34 @@ def test_only_root_installs_and_only_a_wheel(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "usage: " in done.stderr
+
+
+#: A whole Python where somebody's home is.
+AT_HOME = """
+mkdir -p /root/python && mount --bind "$1" /root/python && shift
+PATH=/root/python/bin:$PATH exec "$@"
+"""
+
+
+def test_a_python_that_the_service_may_not_see_is_refused(machine: Machine) -> None:
+    (machine.root / "tmp/any.whl").touch()
+    environment = machine.root / "opt/gofax-relay/.venv/bin"
+    environment.mkdir(parents=True)
+    installing = ("/source/deploy/install.sh", "/tmp/any.whl")
+    at_home = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", AT_HOME, "-")
+    python = str(machine.python)
+
+    of_user = machine.run(*at_home, python, *installing)
+    (environment / "python").symlink_to("/root/python/bin/python3")
+    of_environment = machine.run(
+        *at_home, python, "sh", "-c", f"PATH={python}/bin:$PATH exec $0 $1", *installing
+    )
+
+    assert of_user.returncode == of_environment.returncode == 1
+    assert "python3 is in /root/python/bin/python3" in of_user.stderr
+    assert "Take a Python of the system: PATH=/usr/bin:$PATH " in of_user.stderr
+    assert "Remove this one first: rm -r /opt/gofax-relay/.venv" in of_environment.stderr
+    assert machine.run("id", "gofax-relay").returncode != 0
 
 
 def test_the_socket_is_where_the_config_listens() -> None:
