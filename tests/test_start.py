@@ -31,17 +31,19 @@ PLAYED = {
     "chown": "exit 0",
     "useradd": "exit 0",
     "id": "echo 0",
-    "git": 'mkdir -p "$5" && cp -r "$REPOSITORY/deploy" "$REPOSITORY/config.example.yaml" "$5/"'
-    ' && cd "$5/deploy" && sed -i -E -f "$HERE/played/moved" *.s* C*',
+    "git": 'for to; do :; done; mkdir -p "$to"'
+    ' && cp -r "$REPOSITORY/deploy" "$REPOSITORY/config.example.yaml" "$to/"'
+    ' && cd "$to/deploy" && sed -i -E -f "$HERE/played/moved" *.s* C*',
     "setpriv": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
     "systemctl": 'exec "$PYTHON" "$SYSTEMD" "$@"',
 }
 #: How the files of deploy/ change: folders of the test's own, its user, and what is installed is
-#: what the tests run with. (tests/test_release.py installs for real.)
+#: what the tests run with, wherever that is. (tests/test_install.py installs for real.)
 MOVED = r"""
 s#(^|[ "=(-])/(etc|opt|var|run|usr/local)/#\1HERE/\2/#g
 s/ -o (root|"\$user")//; s/ -g "\$user"//
 /-m pip install/,/[^\\]$/d
+/^for python in /,/^done$/d
 """
 
 
@@ -140,7 +142,7 @@ def machine(tmp_path: Path, missing: Callable[[str, str], None]) -> Iterator[Mac
 @pytest.mark.slow
 def test_from_nothing_to_a_signed_200(machine: Machine) -> None:
     shell = [text for _, text in blocks(PAGE, "sh")]
-    install, config, start, front, play, look, user, alerts, backup, doctor = shell
+    install, config, start, front, play, look, user, alerts, backup, teams, doctor = shell
 
     for block in (install, config, start, front):
         machine.does(block)
@@ -153,6 +155,8 @@ def test_from_nothing_to_a_signed_200(machine: Machine) -> None:
     machine.does(alerts)
     machine.waits(lambda: machine.get(f"{site}/webhooks/gofax").status_code == 405)
     backed = machine.does(backup)
+    destined = machine.does(teams)
+    machine.waits(lambda: machine.get(f"{site}/webhooks/gofax").status_code == 405)
     again = machine.does(play)
     found = machine.does(doctor)
 
@@ -160,5 +164,6 @@ def test_from_nothing_to_a_signed_200(machine: Machine) -> None:
     assert "accepted" in looked
     assert link is not None and machine.get(link[0]).status_code == 200
     assert re.search(r"^-rw-------.*relay-\w+\.db$", backed, re.MULTILINE), backed
+    assert "route everything: every event → front-desk" in destined
     faults = [line for line in found.splitlines() if line.startswith(("✗", "!! "))]
     assert [line for line in faults if "certificate" not in line] == [], found

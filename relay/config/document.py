@@ -28,6 +28,8 @@ VARIABLE, FILE = "GOFAX_RELAY_CONFIG", "config.yaml"
 
 #: The variable in which systemd names the folder of a service's credentials.
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
+#: What most often lacks where a credential does.
+_UNIT = "a unit of systemd needs LoadCredential={}, and then a restart, not a reload"
 
 
 def config_path() -> Path:
@@ -185,6 +187,9 @@ def _read(what: str, path: Path) -> str:
     """Return what a file says. Raises ValueError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except FileNotFoundError as error:
+        hint = f"; {_UNIT.format(path.name)}" if what == "credential" else ""
+        raise ValueError(f"{what} {path} cannot be read: {_reason(error)}{hint}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{what} {path} cannot be read: {_reason(error)}") from error
 

@@ -108,7 +108,8 @@ class TestCredentials:
             (
                 "gofax",
                 {"CREDENTIALS_DIRECTORY": "/absent"},
-                "credential /absent/gofax cannot be read: No such file or directory",
+                "credential /absent/gofax cannot be read: No such file or directory; a unit "
+                "of systemd needs LoadCredential=gofax, and then a restart, not a reload",
             ),
             *(
                 (
