@@ -56,7 +56,10 @@ done
 cp -a ld.so* "$OLDPWD/etc/"
 cd "$OLDPWD"
 # A Python with a shared library looks for that where it was built.
-[ ! -d opt/python/lib ] || { echo /opt/python/lib >etc/ld.so.conf.d/python.conf; chroot . ldconfig; }
+if [ -d opt/python/lib ]; then
+  echo /opt/python/lib >etc/ld.so.conf.d/python.conf
+  chroot . ldconfig
+fi
 echo ready
 exec sleep infinity
 """
