@@ -422,6 +422,15 @@ class Strays:
             **kept(call, status=status),
         )
         self.refusals.note(noted)
+        if self.refusals.is_logged(noted):
+            structlog.get_logger().info(
+                "request.received",
+                request_id=noted.id,
+                remote=noted.remote,
+                status=status,
+                outcome="refused",
+                reason=noted.reason,
+            )
 
     def _reason(self, status: int, method: str, path: str) -> str:
         if status == 405:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from fakes import eventually, locked
 from flask.testing import FlaskClient
+from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from relay import every
@@ -24,7 +25,7 @@ from relay.app import create_app
 from relay.callers import Rates
 from relay.config.load import load
 from relay.every import Every
-from relay.refused import Refusals
+from relay.refused import LOGGED_EACH, Refusals
 from relay.rules import units
 from relay.store import Database, Inbox, Queries
 from relay.store.values import Request
@@ -554,3 +555,37 @@ def test_only_some_networks_may_call(
         assert answer.headers["Connection"] == "close"
         assert (noted.outcome, noted.body, noted.headers) == ("refused", None, {})
         assert "in none of the networks of allow_from" in noted.reason
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("POST", "/near", 403, "192.0.2.1 is in none of the networks of allow_from"),
+        ("POST", "/neer", 404, "no endpoint has the path /neer; /near was probably meant"),
+        ("GET", "/near", 405, "method GET, not POST"),
+    ],
+)
+def test_whoever_locked_gofax_out_finds_it_in_the_log(
+    new_client: NewClient, method: str, path: str, status: int, reason: str
+) -> None:
+    client = new_client("")
+    with capture_logs() as logs:
+        for _ in range(3 * LOGGED_EACH):
+            client.open(path, method=method, environ_overrides={"REMOTE_ADDR": "192.0.2.1"})
+        eventually(lambda: logs[-1]["event"] == "requests.not_logged")
+
+    lines = [each for each in logs if each["event"] == "request.received"]
+    assert {(each["status"], each["remote"], each["reason"]) for each in lines} == {
+        (status, "192.0.2.1", reason)
+    }
+    counted = sum(each["count"] for each in logs if each["event"] == "requests.not_logged")
+    assert len(lines) + counted == 3 * LOGGED_EACH
+    # The calls may lie in two seconds.
+    assert LOGGED_EACH <= len(lines) <= 2 * LOGGED_EACH
+
+
+def test_whoever_looks_around_fills_no_log(client: FlaskClient) -> None:
+    with capture_logs() as logs:
+        assert client.get("/wp-login.php").status_code == 404
+
+    assert logs == []
