@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
+from email import message_from_bytes
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +25,9 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: Mapping[str, list[str]] = PROJECT["optional-dependencies"]
-CONSTRAINTS = (ROOT / "constraints.txt").read_text()
+CONSTRAINTS, BUILD = (
+    (ROOT / each).read_text() for each in ("constraints.txt", "deploy/build.txt")
+)
 PACKAGES = ("relay", "connectors", "sender")
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 #: Where a variable that no test sets would lead a fresh environment astray.
@@ -95,6 +99,26 @@ def test_the_sdist_of_itself_builds_the_same_bytes(
 @pytest.mark.slow
 def test_the_index_would_take_it(release: Mapping[str, Path]) -> None:
     run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *release.values())
+
+
+@pytest.mark.slow
+def test_each_link_on_the_index_leads_to_a_file_of_this_version(
+    release: Mapping[str, Path],
+) -> None:
+    with zipfile.ZipFile(release[".whl"]) as wheel:
+        [name] = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
+        shown = message_from_bytes(wheel.read(name)).get_payload()
+    readme = (ROOT / "README.md").read_text()
+    of_files = r"\]\((?!https?:|#)([^)#]+)"
+    repository, version = (
+        re.escape(each) for each in (PROJECT["urls"]["Repository"], PROJECT["version"])
+    )
+
+    assert re.findall(of_files, shown) == []
+    led_to = re.findall(rf"\]\({repository}/(?:blob|raw)/v{version}/([^)#]+)", shown)
+    assert led_to == re.findall(of_files, readme) != []
+    assert [each for each in led_to if not (ROOT / each).exists()] == []
+    assert re.findall(r"!\[[^]]*\]\((?!https://[^)]+/raw/)", shown) == []
 
 
 @pytest.mark.slow
@@ -238,9 +262,9 @@ def test_the_sender_and_a_relay_without_extras_run(bare: Path, tmp_path: Path) -
 # --- constraints.txt
 
 
-def pins() -> dict[str, list[Requirement]]:
+def pins(text: str = CONSTRAINTS) -> dict[str, list[Requirement]]:
     found: dict[str, list[Requirement]] = {}
-    for line in re.findall(r"^([a-z0-9].*?) *\\?$", CONSTRAINTS, re.MULTILINE):
+    for line in re.findall(r"^([a-z0-9].*?) *\\?$", text, re.MULTILINE):
         pin = Requirement(line)
         found.setdefault(canonicalize_name(pin.name), []).append(pin)
     return found
@@ -275,11 +299,12 @@ def test_each_requirement_is_pinned_within_its_bounds() -> None:
             assert exact.version in each.specifier, f"{pin} is not {each}"
 
 
-def test_each_pin_has_hashes_and_no_index_is_named() -> None:
-    for block in re.split(r"\n(?=[a-z0-9])", CONSTRAINTS.partition("\n")[2]):
+@pytest.mark.parametrize("text", [CONSTRAINTS, BUILD], ids=["constraints", "build"])
+def test_each_pin_has_hashes_and_no_index_is_named(text: str) -> None:
+    for block in re.split(r"\n(?=[a-z0-9])", text.partition("\n")[2]):
         if re.match(r"[a-z0-9]", block):
             assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block
-    assert not re.search(r"https?:|--index|--find-links|file:", CONSTRAINTS)
+    assert not re.search(r"https?:|--index|--find-links|file:", text)
 
 
 def test_each_floor_has_its_reason() -> None:
@@ -293,21 +318,37 @@ def test_each_floor_has_its_reason() -> None:
 def test_images_install_the_pins_and_nothing_else() -> None:
     text = (ROOT / "deploy/Dockerfile").read_text()
 
-    assert "--require-hashes --only-binary :all: -r constraints.txt" in text
-    assert "--no-deps" in text
-    assert "!constraints.txt" in (ROOT / "deploy/Dockerfile.dockerignore").read_text()
+    for pinned in ("constraints.txt", "build.txt"):
+        assert f"--require-hashes --only-binary :all: -r {pinned}" in text
+    assert "--no-build-isolation --no-deps" in text
+    assert "--no-index --no-deps" in text
+    passed = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
+    assert {"!constraints.txt", "!deploy/build.txt"} <= set(passed)
+
+
+def test_what_builds_is_named_exactly_and_everywhere_the_same() -> None:
+    text = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    required = text["build-system"]["requires"]
+
+    assert required == text["dependency-groups"]["build"]
+    assert set(required) <= set(EXTRAS["test"])
+    assert set(required) <= {str(each) for found in pins(BUILD).values() for each in found}
 
 
 @pytest.mark.slow
 def test_the_documented_command_finds_nothing_to_change(tmp_path: Path) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text()
-    [command] = re.findall(r"^(?:\.venv/bin/)?uv (pip compile .*) --upgrade$", page, re.MULTILINE)
-    for name in ("pyproject.toml", "README.md", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
+    commands = re.findall(r"^(?:\.venv/bin/)?uv (pip compile .*) --upgrade$", page, re.MULTILINE)
+    (tmp_path / "deploy").mkdir()
+    for name in ("pyproject.toml", "README.md", "constraints.txt", "deploy/build.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
 
-    uv(*(each.strip("'\"") for each in re.findall(r"\"[^\"]*\"|\S+", command)), cwd=tmp_path)
+    for command in commands:
+        uv(*shlex.split(command), cwd=tmp_path)
 
+    assert len(commands) == 2
     assert (tmp_path / "constraints.txt").read_text() == CONSTRAINTS
+    assert (tmp_path / "deploy/build.txt").read_text() == BUILD
 
 
 # --- floors
