@@ -1,10 +1,13 @@
 """Measure how fast deliveries are, beside a bare loop of ``requests`` on as many threads.
 
-Fills a store, starts the real ``gofax-relay work`` and counts what a stand-in receives, at 0 and
-at 50 ms latency; the bare loop posts the same bodies to the same stand-in, in turn with the relay,
-so that other load hits both alike. Senders are on one core, the stand-in on the other.
+Fills a store, starts the real ``gofax-relay work`` and counts what a stand-in receives; the bare
+loop posts the same bodies to the same stand-in, in turn with the relay, so that other load hits
+both alike. Senders are on one core, the stand-in on the other. For each connector and latency of
+the stand-in it gives the speed and the CPU time of a delivery, of the whole tree of processes, in
+pairs, and the medians; ``cpu_ratio`` is the bare loop's CPU time by the relay's.
 
-    python benchmarks/deliver.py [--events 4000] [--rounds 3] [--threads 32] [--json]
+    python benchmarks/deliver.py [--events 4000] [--rounds 5] [--threads 32] [--json]
+                                 [--connectors webhook,teams] [--latencies 0,50]
     python benchmarks/deliver.py --receipt   time from 2xx to receipt at a steady rate
     python benchmarks/deliver.py --drain     a backlog of 100,000 while others keep writing
     python benchmarks/deliver.py --hang      beside a destination whose calls hang for 25 s
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import hashlib
 import hmac
 import json
@@ -28,6 +32,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +41,10 @@ import psutil
 import requests
 import rig
 
-from relay import migrations
+from connectors import plain
+from connectors.base import Event
+from relay import destinations, migrations
+from relay.config.load import load
 from relay.rules import payload, routing
 from relay.rules.routing import Route, When
 from relay.store import Inbox, connect
@@ -55,15 +63,17 @@ store: sqlite:///relay.db
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]
 destinations:
-  fast: {{connector: webhook, url: "{stand_in}/fast", rate: null, concurrency: {threads}}}
+  webhook: {{connector: webhook, url: "{stand_in}/webhook", rate: null, concurrency: {threads}}}
+  teams: {{connector: teams, url: "{stand_in}/teams", rate: null, concurrency: {threads}}}
   slow: {{connector: webhook, url: "{stand_in}/slow", rate: null, concurrency: {threads}}}
 routes:
-  - {{name: fast, when: {{account: fast}}, to: [fast]}}
+  - {{name: webhook, when: {{account: webhook}}, to: [webhook]}}
+  - {{name: teams, when: {{account: teams}}, to: [teams]}}
   - {{name: slow, when: {{account: slow}}, to: [slow]}}
 """
 ROUTES = [
     Route(name=name, when=When(account=name), to=(name,))  # type: ignore[arg-type]
-    for name in ("fast", "slow")
+    for name in ("webhook", "teams", "slow")
 ]
 
 
@@ -71,7 +81,7 @@ class StandIn:
     """Answers 200 after a latency, and remembers when each event came."""
 
     def __init__(self, port: int, control: Any) -> None:
-        self.latency = {"/fast": 0.0, "/slow": 0.0}
+        self.latency = {"/webhook": 0.0, "/teams": 0.0, "/slow": 0.0}
         self.received: dict[str, float] = {}
         asyncio.run(self._serve(port, control))
 
@@ -135,7 +145,7 @@ class Bench:
         self._process.terminate()
         self._process.join()
 
-    def latency(self, seconds: float, *, path: str = "/fast") -> None:
+    def latency(self, seconds: float, *, path: str = "/webhook") -> None:
         """Set the stand-in's latency and make it forget its events."""
         self._control.send(("latency", path, seconds))
         self._control.recv()
@@ -149,7 +159,7 @@ class Bench:
         self._control.send("received")
         return self._control.recv()
 
-    def fill(self, count: int, *, conversations: int, account: str = "fast") -> None:
+    def fill(self, count: int, *, conversations: int, account: str = "webhook") -> None:
         """Accept *count* events while no worker runs."""
         inbox = Inbox(self.database)
         with ThreadPoolExecutor(128) as pool:
@@ -186,45 +196,87 @@ class Bench:
 
 
 def throughput(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
-    """Compare the worker's deliveries per second with those of a bare loop."""
+    """Compare the worker's deliveries with those of a bare loop, connector by connector."""
     report: dict[str, Any] = {}
-    for milliseconds in (0, 50):
-        rounds: dict[str, list[float]] = {"bare": [], "relay": []}
-        for _ in range(options.rounds):
-            bench.latency(milliseconds / 1000)
-            rounds["bare"].append(_bare(bench, options.events))
-            bench.latency(milliseconds / 1000)
-            rounds["relay"].append(_relayed(bench, options.events))
-        middle = {name: statistics.median(each) for name, each in rounds.items()}
-        report[f"{milliseconds} ms"] = {
-            "bare_per_second": round(middle["bare"]),
-            "relay_per_second": round(middle["relay"]),
-            "ratio": round(middle["relay"] / middle["bare"], 2),
-            "rounds": {name: [round(x) for x in each] for name, each in rounds.items()},
-        }
+    for connector in options.connectors.split(","):
+        for milliseconds in map(float, options.latencies.split(",")):
+            pairs = []
+            for _ in range(options.rounds):
+                bench.latency(milliseconds / 1000, path=f"/{connector}")
+                bare = _bare(bench, options.events, connector)
+                bench.latency(milliseconds / 1000, path=f"/{connector}")
+                pairs.append((bare, _relayed(bench, options.events, connector)))
+            report[f"{connector}, {milliseconds:g} ms"] = compared(pairs)
     return report
 
 
-def _relayed(bench: Bench, count: int) -> float:
-    """Return deliveries per second, from the first receipt to the last."""
-    bench.fill(count, conversations=count)
-    with bench.command("work"):
-        bench.until(count, seconds=120)
-    return _rate(bench.received().values())
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What deliveries took."""
+
+    per_second: float
+    #: Microseconds of CPU time of one.
+    cpu: float
 
 
-def _bare(bench: Bench, count: int) -> float:
-    bodies = [_body(number, number, "fast") for number in range(count)]
-    process = multiprocessing.get_context("fork").Process(
-        target=_post_all, args=(bench.stand_in + "/fast", bodies, bench.threads)
-    )
+def compared(pairs: Sequence[tuple[Spent, Spent]]) -> dict[str, Any]:
+    """Return the medians of pairs of a bare loop and the relay, and the pairs."""
+    names = ("bare", "relay")
+    middle = {
+        (name, what): statistics.median(getattr(pair[at], what) for pair in pairs)
+        for at, name in enumerate(names)
+        for what in ("per_second", "cpu")
+    }
+    ratios = [bare.cpu / relay.cpu for bare, relay in pairs]
+    speeds = [relay.per_second / bare.per_second for bare, relay in pairs]
+    return {
+        **{f"{name}_per_second": round(middle[name, "per_second"]) for name in names},
+        **{f"{name}_cpu_us": round(middle[name, "cpu"]) for name in names},
+        "ratio": round(statistics.median(speeds), 2),
+        "cpu_ratio": round(statistics.median(ratios), 2),
+        "pairs": {
+            "ratio": [round(each, 2) for each in speeds],
+            "cpu_ratio": [round(each, 2) for each in ratios],
+        },
+    }
+
+
+def _relayed(bench: Bench, count: int, connector: str = "webhook") -> Spent:
+    bench.fill(count, conversations=count, account=connector)
+    with bench.command("work") as process:
+        return _spent(bench, count, process)
+
+
+def _bare(bench: Bench, count: int, connector: str) -> Spent:
+    make = _destinations(bench.config)[connector].connector.preview
+    events = (_event(_body(number, number, connector)) for number in range(count))
+    bodies = [_encoded(make(event, key="")[0].content) for event in events]
+    context = multiprocessing.get_context("fork")
+    done = context.Event()
+    address = f"{bench.stand_in}/{connector}"
+    process = context.Process(target=_post_all, args=(address, bodies, bench.threads, done))
     process.start()
-    process.join()
-    return _rate(bench.received().values())
+    try:
+        return _spent(bench, count, psutil.Process(process.pid))
+    finally:
+        done.set()
+        process.join()
 
 
-def _post_all(url: str, bodies: Sequence[bytes], threads: int) -> None:
+def _spent(bench: Bench, count: int, process: psutil.Process) -> Spent:
+    """Wait for *count* deliveries of *process*, and return what all but the first tenth took."""
+    bench.until(count // 10, seconds=120)
+    begun, before = bench.count(), rig.cpu_seconds(process)
+    bench.until(count, seconds=120)
+    # What was delivered is recorded a little later.
+    time.sleep(0.1)
+    spent = rig.cpu_seconds(process) - before
+    return Spent(_rate(bench.received().values()), spent / (count - begun) * 1e6)
+
+
+def _post_all(url: str, bodies: Sequence[bytes], threads: int, done: Any) -> None:
     os.sched_setaffinity(0, SENDER_CORE)
+    gc.freeze()
     local = threading.local()
 
     def post(body: bytes) -> None:
@@ -236,6 +288,16 @@ def _post_all(url: str, bodies: Sequence[bytes], threads: int) -> None:
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(post, bodies))
+    done.wait()
+
+
+def _encoded(content: Any) -> bytes:
+    return content.encode() if isinstance(content, str) else plain.encode(content)
+
+
+def _destinations(config: Path) -> Mapping[str, destinations.Destination]:
+    """Return the destinations of a config."""
+    return destinations.build(load(config, find_connector=destinations.find))
 
 
 def _rate(times: Any) -> float:
@@ -293,9 +355,9 @@ def hang(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     bench.fill(options.events, conversations=options.events, account="slow")
     beside = _relayed(bench, options.events)
     return {
-        "alone_per_second": round(alone),
-        "beside_a_hanging_one_per_second": round(beside),
-        "ratio": round(beside / alone, 2),
+        "alone_per_second": round(alone.per_second),
+        "beside_a_hanging_one_per_second": round(beside.per_second),
+        "ratio": round(beside.per_second / alone.per_second, 2),
     }
 
 
@@ -315,7 +377,7 @@ def _send(
         if stop is not None and stop.is_set():
             break
         time.sleep(max(0.0, begin + number / rate - time.monotonic()))
-        body = _body(number, first_customer + number, "fast")
+        body = _body(number, first_customer + number, "webhook")
         signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
         headers = {"Content-Type": "application/json", "X-GoFax-Signature": signature}
         session.post(url, data=body, headers=headers, timeout=30).raise_for_status()
@@ -338,7 +400,7 @@ def _arrival(number: int, customer: int, account: str) -> Arrival:
     raw = _body(number, customer, account)
     now = datetime.now(UTC)
     read = payload.read_json(raw)
-    event = read.event(id=new_id("evt"), endpoint="bench", received_at=now)
+    event = _event(raw)
     return Arrival(
         event=event,
         request=Request(
@@ -352,6 +414,11 @@ def _arrival(number: int, customer: int, account: str) -> Arrival:
         meaning=payload.meaning(read),
         match=routing.match(event, ROUTES),
     )  # fmt: skip
+
+
+def _event(raw: bytes) -> Event:
+    read = payload.read_json(raw)
+    return read.event(id=new_id("evt"), endpoint="bench", received_at=datetime.now(UTC))
 
 
 def _body(number: int, customer: int, account: str) -> bytes:
@@ -399,7 +466,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5, help="pairs to compare")
+    parser.add_argument("--connectors", default="webhook,teams")
+    parser.add_argument("--latencies", default="0,50", help="of the stand-in, ms")
     parser.add_argument("--threads", type=int, default=32)
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=15)
