@@ -127,20 +127,22 @@ class Session(requests.Session):
         call.sent, call.target, call.status = False, request.path_url, None
         safe = call.repeatable or request.method in SAFE_METHODS
         outer = sys.exception()
-        response = requests.Response()
+        response = None
         try:
-            remaining = call.remaining()
-            options |= {
-                "timeout": (min(self.guard.connect_timeout, remaining), remaining),
-                "allow_redirects": False,
-                "stream": True,
-            }
-            response = super().send(request, **options)
+            remaining, how = call.remaining(), {"verify": self.verify, "cert": self.cert} | options
+            # Not by way of requests' own send, which looks for cookies, hooks and redirects.
+            response = self.get_adapter(request.url or "").send(
+                request,
+                stream=True,
+                timeout=(min(self.guard.connect_timeout, remaining), remaining),
+                verify=how["verify"],
+                cert=how["cert"],
+            )
             _read_body(response, limit=self.guard.max_answer)
             return response
         except (*FOREIGN_ERRORS, OSError, ValueError) as error:
             if call.status is not None and not (safe and 200 <= call.status < 300):
-                return _as_far_as_read(response, request, status=call.status)
+                return _nothing_read(request, status=call.status) if response is None else response
             # No local name may hold the cause: its frames would keep the socket open in a cycle.
             raise _outcome(
                 _innermost(error, outer=outer),
@@ -257,7 +259,7 @@ def _read_body(response: requests.Response, *, limit: int) -> None:
     """Read the body up to *limit*, and drop the rest with the connection."""
     body = bytearray()
     try:
-        for chunk in response.iter_content(65536):
+        for chunk in response.raw.stream(65536, decode_content=True):
             body += chunk
             if len(body) > limit:
                 response.close()
@@ -269,12 +271,9 @@ def _read_body(response: requests.Response, *, limit: int) -> None:
         response._content = bytes(body[:limit])
 
 
-def _as_far_as_read(
-    response: requests.Response, request: requests.PreparedRequest, *, status: int
-) -> requests.Response:
-    """Return the answer, which is an empty *response* if even its headers could not be read."""
-    if response.raw is not None:
-        return response
+def _nothing_read(request: requests.PreparedRequest, *, status: int) -> requests.Response:
+    """Return an answer of which not even the headers could be read."""
+    response = requests.Response()
     response.status_code, response.request = status, request
     response.url = request.url or ""
     response._content = b""

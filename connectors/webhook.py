@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 from pydantic import AfterValidator, Field, SecretStr
+from requests.structures import CaseInsensitiveDict
 
 from connectors import plain
 from connectors.base import (
@@ -168,9 +169,12 @@ class Webhook(Connector[WebhookOptions]):
         self._session.close()
 
     def _request(self, body: bytes, *, id: str) -> requests.PreparedRequest:
-        request = self._same_for_all.copy()
-        request.prepare_body(body, None)
-        request.headers.update(self._signed(body, id=id))
+        same = self._same_for_all
+        request = requests.PreparedRequest()
+        request.method, request.url = same.method, same.url
+        own = {"Content-Length": str(len(body)), **self._signed(body, id=id)}
+        request.headers = CaseInsensitiveDict({**same.headers, **own})
+        request.body = body
         return request
 
     @cached_property

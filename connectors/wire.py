@@ -16,14 +16,20 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
 from urllib3.util import connection as sockets
+
+#: Seconds by which a wait may miss the time left for a call.
+EXACT = 0.05
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -151,6 +157,16 @@ def _patience(allowed: float) -> float:
     return min(allowed, call.remaining()) if call else allowed
 
 
+def _bound(sock: socket.socket, call: Call) -> None:
+    """Let *sock* wait no longer than for the time left, exactly enough.
+
+    To set it is a call of the system, at which other threads take the interpreter.
+    """
+    remaining, now = call.remaining(), sock.gettimeout()
+    if now is None or abs(now - remaining) > EXACT:
+        sock.settimeout(remaining)
+
+
 class DeadlineReader(io.RawIOBase):
     """Reads a socket; each wait is bounded by the time left for the whole call."""
 
@@ -164,7 +180,7 @@ class DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         call = current.get()
         if call is not None:
-            self._sock.settimeout(call.remaining())
+            _bound(self._sock, call)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -172,11 +188,19 @@ class DeadlineReader(io.RawIOBase):
         super().close()
 
 
+class _Readable:
+    """What an answer needs of its socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(DeadlineReader(self._sock))
+
+
 class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(DeadlineReader(sock))
+        super().__init__(_Readable(sock), *args, **kwargs)  # type: ignore[arg-type]
 
     def begin(self) -> None:
         super().begin()
@@ -201,18 +225,31 @@ class _GuardedConnection(HTTPConnection):
     addresses: Addresses
     tls: ClassVar[bool] = False
     response_class = _DeadlineResponse
+    #: The body, until the head is sent.
+    _body = b""
 
     def _new_conn(self) -> socket.socket:
         return _open(self, self.addresses, tls=self.tls)
+
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
+        """Send a body with its head: each is a write for which other threads wait."""
+        self._body = body if isinstance(body, bytes) else b""
+        super().request(method, url, None if self._body else body, *args, **options)
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         call = current.get()
         if call is not None:
-            self.sock.settimeout(call.remaining())
+            _bound(self.sock, call)
             call.sent = True
+        if self._body:
+            data, self._body = data + self._body, b""
         super().send(data)
+
+    def putheader(self, header: Any, *values: Any) -> None:
+        # urllib3 compares each value with a mark that only its own callers pass.
+        http.client.HTTPConnection.putheader(self, header, *values)
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         call = current.get()
@@ -254,8 +291,39 @@ class GuardedAdapter(HTTPAdapter):
 
     def __init__(self, addresses: Addresses, *, pool_size: int) -> None:
         self.addresses = addresses
+        #: By scheme, host and how it is verified; the pool manager keeps them.
+        self._pools: WeakValueDictionary[tuple[Any, ...], HTTPConnectionPool]
+        self._pools = WeakValueDictionary()
         retry = urllib3.Retry(total=0, read=False)
         super().__init__(pool_maxsize=pool_size, max_retries=retry)
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,
+        proxies: Any = None,
+        cert: Any = None,
+    ) -> HTTPConnectionPool:
+        """Return the pool of the request's host, without the pool manager's work for each."""
+        key = (*(request.url or "").split("/", 3)[:3], verify, cert)
+        pool = self._pools.get(key)
+        if pool is None:
+            found = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            assert isinstance(found, HTTPConnectionPool)
+            pool = self._pools[key] = found
+        return pool
+
+    def build_response(
+        self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse
+    ) -> requests.Response:
+        """Make the answer as ``requests`` does, without looking for cookies: none is kept."""
+        response = requests.Response()
+        response.status_code, response.reason = resp.status, resp.reason or ""
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw, response.url, response.request = resp, req.url or "", req
+        response.connection = self
+        return response
 
     def request_url(self, request: requests.PreparedRequest, proxies: object) -> str:
         # urllib3 writes this into its log and its errors, and normalises it; but the target may

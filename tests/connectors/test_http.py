@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -488,6 +489,38 @@ class TestTheEnvironment:
                 session.post(server.url, data=b"{}")
 
         assert (server.connections, len(server.requests)) == (1, 5)
+
+    def test_head_and_body_are_one_write(self, session: Session) -> None:
+        received: list[bytes] = []
+
+        def read_once(server: socket.socket) -> None:
+            sock, _ = server.accept()
+            with sock:
+                received.append(sock.recv(65536))
+                sock.sendall(answer(200))
+
+        with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(read_once, server)
+            session.post(f"http://127.0.0.1:{server.getsockname()[1]}", data=b'{"some": "body"}')
+            reading.result()
+
+        assert received[0].endswith(b'\r\n\r\n{"some": "body"}')
+
+    def test_a_closed_session_connects_anew(self, session: Session) -> None:
+        with RawServer(answer(200)) as server:
+            session.post(server.url, data=b"{}")
+            session.close()
+            session.post(server.url, data=b"{}")
+
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+    def test_more_hosts_than_are_kept_are_all_reached(self, session: Session) -> None:
+        with ExitStack() as running:
+            servers = [running.enter_context(RawServer(answer(200))) for _ in range(12)]
+            for server in (*servers, *servers):
+                assert session.post(server.url, data=b"{}").status_code == 200
+
+        assert [len(server.requests) for server in servers] == [2] * 12
 
     def test_fifty_threads_share_one_session(self, http: Http, session: Session) -> None:
         def echo(connection: Connection) -> bool:
