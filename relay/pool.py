@@ -19,6 +19,8 @@ from relay.store.values import Claim
 
 #: Seconds by which claims from a backlog are further apart while every thread has something to do.
 WHILE_BUSY = 0.03
+#: How many claims, at the most, wait for each thread: what a claim costs, many deliveries share.
+AHEAD = 2
 
 
 class Pool:
@@ -56,7 +58,7 @@ class Pool:
         self._ended = 0
         # A rate counts claims, and what was claimed by a worker that dies may have happened.
         ahead_is_safe = settings.rate is None and settings.policy.on_ambiguous == "retry"
-        self._longest_ahead = self._size // 2 if ahead_is_safe else 0
+        self._longest_ahead = AHEAD * self._size if ahead_is_safe else 0
         #: How many may be claimed although no thread is free for them yet.
         self._ahead = 0
         self._rest_until = 0.0
@@ -102,7 +104,7 @@ class Pool:
             self.claimed_at = time.monotonic()
         for claim in claims:
             # Those before it may take as long as they are allowed to; if they hang, it is lost.
-            self._leases.hold(claim, until=self._overdue_at(attempts=2))
+            self._leases.hold(claim, until=self._overdue_at(attempts=1 + AHEAD))
             with self._lock:
                 self._busy += 1
             self._threads.submit(self._run, claim)

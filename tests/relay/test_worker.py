@@ -433,7 +433,7 @@ def test_a_destination_has_no_more_attempts_at_a_time_than_its_concurrency(
 
 
 @pytest.mark.parametrize(
-    ("settings", "ahead"), [({}, 2), ({"rate": "100/1s"}, 0), ({"on_ambiguous": "hold"}, 0)]
+    ("settings", "ahead"), [({}, 4), ({"rate": "100/1s"}, 0), ({"on_ambiguous": "hold"}, 0)]
 )
 def test_while_calls_are_quick_some_are_claimed_before_a_thread_is_free(
     inbox: Inbox,
@@ -500,7 +500,7 @@ def test_what_was_claimed_ahead_is_given_back_when_the_worker_stops(
     assert _step(worker) == 4
     hangs = [Hang() for _ in range(4)]
     crm.script = list(hangs)
-    assert worker.fill() == 6
+    assert worker.fill() == 8
     eventually(lambda: len(crm.calls) == 8)
 
     worker.stop()
@@ -512,7 +512,7 @@ def test_what_was_claimed_ahead_is_given_back_when_the_worker_stops(
     listed = [each for view in queries.events() for each in view.deliveries]
     whole = [view.deliveries[0] for each in listed if (view := queries.event(each.id))]
     back = [each for each in whole if each.history and each.state is State.PENDING]
-    assert [each.attempts for each in back] == [0, 0]
+    assert [each.attempts for each in back] == [0, 0, 0, 0]
     details = {attempt.detail for each in back for attempt in each.history}
     assert details == {"not begun: the worker was stopping"}
     worker.close()
