@@ -351,7 +351,7 @@ def test_the_documented_command_finds_nothing_to_change(tmp_path: Path) -> None:
     assert (tmp_path / "deploy/build.txt").read_text() == BUILD
 
 
-# --- floors
+# --- floors and newest
 
 #: What the core is tried by: rules, config, store, receiver, and what stands at a library's door.
 CORE = (
@@ -407,14 +407,30 @@ def test_the_core_runs_on_the_floors(tmp_path: Path) -> None:
     uv("pip", "install", "--python", programs / "python", "-c", floors, "-e",
        f"{ROOT}[all,archive,watch,load,kit]", *tools)  # fmt: skip
 
-    files = [str(ROOT / "tests" / each) for each in CORE if (ROOT / "tests" / each).exists()]
     # anyio's plugin comes with a library of ours, and old ones of it warn of newer pytests.
-    out = run(programs / "python", "-m", "pytest", "-q", "-n", "2", "-p", "no:anyio",
-              "-p", "no:cacheprovider", *files, timeout=1500)  # fmt: skip
+    core_passes(programs, "-p", "no:anyio")
 
-    assert re.search(r"\d+ passed", out)
     for each in requirements():
         assert Version(lowest[canonicalize_name(each.name)]) in each.specifier
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_core_runs_on_the_newest(tmp_path: Path) -> None:
+    """Whatever the index has today, on the newest Python here."""
+    [version] = [each for each in VERSIONS if python(each) is not None][-1:]
+    programs = environment(tmp_path / "venv", version)
+    uv("pip", "install", "--python", programs / "python", "--refresh", "-e", f"{ROOT}[test]")
+
+    core_passes(programs)
+
+
+def core_passes(programs: Path, *options: str) -> None:
+    files = [str(ROOT / "tests" / each) for each in CORE if (ROOT / "tests" / each).exists()]
+    command = ["pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *options, *files]
+    out = run(programs / "python", "-m", *command, timeout=1500)
+
+    assert re.search(r"\d+ passed", out)
 
 
 #: These ask for newer libraries than our floors, and the core's tests do without them.

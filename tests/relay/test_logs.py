@@ -37,7 +37,8 @@ def flood(count):
 
 def _run(code: str, *, stderr: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM + code],
+        # Python 3.12 warns of forks beside threads, such as the one that writes the log.
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", PROGRAM + code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
