@@ -61,8 +61,6 @@ def create_admin_app(admin: Admin, services: Services, *, scrape: Callable[[], b
         static_folder=None,
     )
     app.config.update(
-        SESSION_COOKIE_NAME=sign_in.COOKIE,
-        SESSION_COOKIE_PATH="/console",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=IDLE,

@@ -32,20 +32,32 @@ from relay.store import StoreUnavailable
 from relay.store.people import User
 from relay.store.recover import Act
 
-COOKIE = "gofax_console"
+COOKIE, PATH = "gofax_console", "/console"
 #: What is said of every sign-in that failed: nobody learns whether there is such a user.
 NOT_KNOWN = "That name and password do not go together, or the account is locked for 15 minutes."
 
 
 class Sessions(SecureCookieSessionInterface):
-    """Flask's sessions, with cookies that go over TLS alone, except on loopback."""
+    """Flask's sessions, of the console alone, with cookies that go over TLS, except on loopback.
+
+    Over TLS the name has the prefix ``__Host-``: browsers take no such cookie from another host of
+    the domain, which could otherwise plant a session. It asks for the path /.
+    """
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return not is_local(request.host)
 
+    def get_cookie_name(self, app: Flask) -> str:
+        return f"__Host-{COOKIE}" if self.get_cookie_secure(app) else COOKIE
+
+    def get_cookie_path(self, app: Flask) -> str:
+        return "/" if self.get_cookie_secure(app) else PATH
+
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Open the session; None while the secret that signs it cannot be read."""
-        if app.secret_key is None and request.path.startswith("/console"):
+        if not request.path.startswith(PATH):
+            return None
+        if app.secret_key is None:
             with suppress(StoreUnavailable):
                 app.secret_key = services().users.secret()
         return super().open_session(app, request)

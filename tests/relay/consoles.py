@@ -39,7 +39,7 @@ OURS, THEIRS = "hush" * 3, "shush" * 3
 CONFIG = f"""\
 time_zone: Australia/Brisbane
 dedupe_horizon: 400d
-admin: {{listen: "127.0.0.1:8081", mask: %s}}
+admin: %s
 endpoints:
   - {{path: /webhooks/gofax, signing_secrets: [{OURS}]}}
 destinations:
@@ -337,26 +337,29 @@ class Console:
         assert user is not None
         visitor = Visitor(self.app, name=name, role=role)
         at = now.timestamp()
-        with visitor.client.session_transaction() as session:
+        with visitor.client.session_transaction("/console/") as session:
             session.permanent = True
             session.update(user=name, epoch=user.epoch, began=at, seen=at, confirmed=at)
         return visitor
 
 
 #: Applications of this process that nobody uses now, by whether they mask.
-_FREE: dict[bool, list[Flask]] = {}
+_FREE: dict[str, list[Flask]] = {}
 
 
 @contextmanager
-def console(folder: Path, database: Database, *, mask: bool = False) -> Iterator[Console]:
+def console(
+    folder: Path, database: Database, *, mask: bool = False, url: str | None = None
+) -> Iterator[Console]:
     """Make the application on the store *database*; *mask*: viewers see no number and no text."""
     file = folder / "config.yaml"
-    file.write_text(CONFIG % str(mask).lower(), encoding="utf-8")
+    admin = json.dumps({"listen": "127.0.0.1:8081", "mask": mask} | ({"url": url} if url else {}))
+    file.write_text(CONFIG % admin, encoding="utf-8")
     config = load(file, find_connector=destinations.find)
     assert config.admin is not None
     services = Services(config, database)
     # To describe the API takes most of the time, so an application is used again.
-    free = _FREE.setdefault(mask, [])
+    free = _FREE.setdefault(admin, [])
     app = free.pop() if free else create_admin_app(config.admin, services, scrape=lambda: b"")
     install(app, services)
     with suppress(StoreUnavailable):

@@ -32,6 +32,13 @@ def console(tmp_path: Path, database: Database) -> Iterator[Console]:
 
 
 @pytest.fixture
+def named(tmp_path: Path, database: Database) -> Iterator[Console]:
+    """A console that has a name of its own, too."""
+    with consoles.console(tmp_path, database, url="https://relay.example.com") as made:
+        yield made
+
+
+@pytest.fixture
 def ann(console: Console) -> User:
     return _user(console, "ann", Role.OPERATOR)
 
@@ -267,29 +274,69 @@ def test_a_session_and_its_copies_end_when_the_user_changes(
 def test_signing_in_begins_a_session_of_its_own(console: Console, ann: User) -> None:
     visitor = console.nobody
     before = visitor.get("/console/sign-in")
-    with visitor.client.session_transaction() as session:
+    with visitor.client.session_transaction("/console/") as session:
         session["planted"] = "by somebody else"
         session["user"] = "ann"
     visitor.press(before, "Sign in", name="ann", password=GOOD)
 
-    with visitor.client.session_transaction() as session:
+    with visitor.client.session_transaction("/console/") as session:
         assert "planted" not in session
 
 
 @pytest.mark.parametrize(
-    ("host", "is_secure"),
-    [("127.0.0.1:8081", False), ("localhost:9999", False), ("relay.example.com", True)],
+    ("address", "name", "limits"),
+    [
+        ("http://127.0.0.1:8081", "gofax_console", {"Path=/console"}),
+        ("http://localhost:9999", "gofax_console", {"Path=/console"}),
+        # What browsers demand of this prefix: Secure, the path /, and no Domain.
+        ("https://relay.example.com", "__Host-gofax_console", {"Path=/", "Secure"}),
+    ],
 )
 def test_the_cookie_is_for_tls_alone_except_on_loopback(
-    console: Console, ann: User, host: str, is_secure: bool
+    named: Console, address: str, name: str, limits: set[str]
 ) -> None:
-    visitor = console.nobody
-    with console.app.test_request_context("/console/", base_url=f"http://{host}"):
-        assert console.app.session_interface.get_cookie_secure(console.app) is is_secure
-    page = _sign_in(visitor, "ann", GOOD)
-    assert {"HttpOnly", "SameSite=Lax", "Path=/console"} <= set(
-        re.split("; ?", page.headers["Set-Cookie"])
+    _user(named, "ann", Role.OPERATOR)
+    client = named.nobody.client
+
+    form = Page(client.get("/console/sign-in", base_url=address)).form("Sign in")
+    data = {**form.fields, "name": "ann", "password": GOOD}
+    answer = client.post(
+        "/console/sign-in", base_url=address, data=data, headers={"Referer": f"{address}/"}
     )
+
+    cookie, *said = re.split("; ?", answer.headers["Set-Cookie"])
+    assert answer.status_code == 302
+    assert cookie.startswith(f"{name}=")
+    assert {each for each in said if not each.startswith("Expires=")} == {
+        "HttpOnly", "SameSite=Lax", *limits
+    }  # fmt: skip
+    assert client.get("/console/", base_url=address).status_code == 200
+
+
+def test_a_session_that_another_host_of_the_domain_planted_is_none(named: Console) -> None:
+    address = "https://relay.example.com"
+    _user(named, "ann", Role.OPERATOR)
+    visitor = named.nobody
+    visitor.press(visitor.get("/console/sign-in"), "Sign in", name="ann", password=GOOD)
+    planted = visitor.client.get_cookie("gofax_console", path="/console")
+    assert planted is not None
+    victim = named.nobody.client
+    victim.set_cookie("gofax_console", planted.value, domain="example.com", path="/console")
+
+    assert victim.get("/console/", base_url=address).status_code == 302
+
+
+def test_the_api_has_no_session(console: Console, ann: User) -> None:
+    visitor = console.nobody
+    _sign_in(visitor, "ann", GOOD)
+    cookie = visitor.client.get_cookie("gofax_console", path="/console")
+    assert cookie is not None
+    visitor.client.set_cookie("gofax_console", cookie.value, path="/")
+
+    answer = visitor.client.get("/api/v1/problems")
+
+    assert answer.status_code == 401
+    assert "Set-Cookie" not in answer.headers
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "relay.db", "[::2]"])
