@@ -38,6 +38,7 @@ FORMS = {
 LEVELS = ("debug", "info", "warning", "error")
 #: What each line of the log says.
 MEANING = {
+    "access.refused": "somebody who is signed in, or a program with a token, may not do that",
     "admin.not_served": "the inner listener has no port; console, API and metrics are away",
     "admin.served": "where console and metrics answer",
     "alert.failed": "an alert was not sent; it is tried again for a day",
@@ -72,6 +73,7 @@ MEANING = {
     "requests.evicted": "refused requests were removed, because the disk is short",
     "requests.not_kept": "refused requests were not kept",
     "requests.not_logged": "how many lines of a flood were left out",
+    "sign_in.failed": "a name and a password did not go together",
     "store.gone": "the file of the store was removed or moved",
     "store.log_kept": "the write-ahead log could not be made shorter",
     "store.pruned": "what was older than the config's times was removed",

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import structlog
 from flask import current_app, g, request
 
 from relay.acts.person import Person
@@ -13,6 +14,8 @@ from relay.api.problem import Fault
 from relay.api.services import services
 from relay.rules.access import Identity, Scope
 from relay.store.recover import Act
+
+log = structlog.get_logger()
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -41,8 +44,20 @@ def authenticate() -> None:
     g.identity = spoken_for if isinstance(spoken_for, Identity) else _bearer()
     view = current_app.view_functions[request.endpoint or ""]
     scope: Scope | None = getattr(view, "needed_scope", None)
-    if scope is None or not asking().may(scope):
+    if scope is None or not is_allowed(scope):
         raise Fault(403, f"this needs the scope {scope}")
+
+
+def is_allowed(scope: Scope) -> bool:
+    """Return whether who asks may do what needs *scope*; a log line says who may not."""
+    who = asking()
+    if who.may(scope):
+        return True
+    # Its name, and not the path, which may hold a customer's number.
+    log.warning(
+        "access.refused", who=who.name, remote=who.origin, scope=scope, asked=request.endpoint
+    )
+    return False
 
 
 def asking() -> Identity:

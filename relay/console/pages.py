@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, abort, current_app, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from relay.api.identity import asking
+from relay.api.identity import asking, is_allowed
 from relay.api.services import services
 from relay.console import sign_in, wording
 from relay.rules.access import Scope, masked_number, masked_sentence
@@ -57,7 +57,7 @@ def needs(scope: Scope) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     def decorate(view: Callable[P, Any]) -> Callable[P, Any]:
         @wraps(view)
         def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
-            if not asking().may(scope):
+            if not is_allowed(scope):
                 abort(403)
             return view(*args, **kwargs)
 

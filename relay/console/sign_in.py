@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
+import structlog
 from flask import Flask, Request, g, redirect, render_template, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
@@ -31,6 +32,8 @@ from relay.rules.access import (
 from relay.store import StoreUnavailable
 from relay.store.people import User
 from relay.store.recover import Act
+
+log = structlog.get_logger()
 
 COOKIE, PATH = "gofax_console", "/console"
 #: What is said of every sign-in that failed: nobody learns whether there is such a user.
@@ -170,6 +173,13 @@ def local_target(given: str) -> str:
     return given if is_ours and is_plain else url_for("console.attention")
 
 
+def _count_guess() -> None:
+    """Count and log a sign-in that failed: no more of them than an address may try."""
+    services().guesses.add(origin())
+    # Not the name: people write their password there.
+    log.warning("sign_in.failed", remote=origin())
+
+
 def _checked(name: str, password: str) -> User | None:
     """Return the user if the password is right; slow down who guesses, lock what is guessed."""
     users, guesses, now = services().users, services().guesses, services().now()
@@ -178,12 +188,12 @@ def _checked(name: str, password: str) -> User | None:
     user = users.named(name)
     is_right = passwords.matches(password, user.password if user else None)
     if user is None:
-        guesses.add(origin())
+        _count_guess()
         return None
     if user.tries.is_locked(now):
         return None
     if not is_right:
-        guesses.add(origin())
+        _count_guess()
         users.failed(user, after_failure(user.tries, now=now), _act(name))
         return None
     assert user.password is not None

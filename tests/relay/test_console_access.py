@@ -11,6 +11,7 @@ import consoles
 import pytest
 from consoles import Console, Page, Visitor
 from itsdangerous import timed
+from structlog.testing import capture_logs
 
 from relay.acts.links import link_for
 from relay.console import passwords
@@ -337,6 +338,40 @@ def test_the_api_has_no_session(console: Console, ann: User) -> None:
 
     assert answer.status_code == 401
     assert "Set-Cookie" not in answer.headers
+
+
+def test_who_may_not_do_something_stands_in_the_log(console: Console) -> None:
+    viewer = console.visitor(Role.VIEWER, name="viewer")
+    services, act = console.services, Act(who="test", why=None, at=console.now)
+    made = services.tokens.add("reader", frozenset({Scope.READ}), act, expires_at=None)
+    assert made is not None
+    number = consoles.ANN
+
+    with capture_logs() as logs:
+        assert viewer.post("/console/settings/export", number=number).status == 403
+        bearer = {"Authorization": f"Bearer {made[1]}"}
+        client = console.nobody.client
+        assert client.get(f"/api/v1/export/{number}", headers=bearer).status_code == 403
+
+    assert [(each["event"], each["who"], each["remote"]) for each in logs] == [
+        ("access.refused", "viewer", "127.0.0.1"),
+        ("access.refused", "token reader", "127.0.0.1"),
+    ]
+    assert number[1:] not in repr(logs)
+
+
+def test_a_sign_in_that_failed_stands_in_the_log_without_what_was_typed(
+    console: Console, ann: User
+) -> None:
+    with capture_logs() as logs:
+        for name in ("ann", OTHER):
+            _sign_in(console.nobody, name, OTHER)
+        for _ in range(20):
+            _sign_in(console.nobody, "nobody", OTHER)
+
+    failed = {"event": "sign_in.failed", "remote": "127.0.0.1", "log_level": "warning"}
+    # An address that guesses on is not asked, and fills no log.
+    assert logs == [failed] * 10
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "relay.db", "[::2]"])
