@@ -80,7 +80,9 @@ class Intake:
         if not any_age:
             self._check_age(header, now)
         position = self.keys.index(holding[found.secret])
-        return replace(found, secret=position, reason=f"signature matches secret {position + 1}")
+        return Verification(
+            good=True, secret=position, reason=f"signature matches secret {position + 1}"
+        )
 
     def probe(
         self, header: Header, raw: bytes, *, now: datetime, otherwise: Callable[[], bytes]
@@ -109,14 +111,13 @@ class Intake:
         request: Request,
         raw: bytes,
         *,
-        reason: str,
         query: str = "",
         charset: str | None,
         admission: Admission | None = None,
     ) -> Arrival:
-        """Return what the store has to write for a genuine *request*.
+        """Return what the store has to write for a genuine *request*, which says why it is that.
 
-        *reason*: why it is genuine; *query*: the query string, if its fields count. Raises
+        *query*: the query string, if its fields count. Raises
         :class:`~relay.rules.payload.Unreadable`.
         """
         endpoint = self.endpoint
@@ -129,12 +130,9 @@ class Intake:
         key = payload.key(
             read, raw, endpoint=endpoint.name, dedupe_by=endpoint.dedupe_by, query=query
         )
-        noted = replace(
-            request, endpoint=endpoint.name, status=200, reason=reason, message_id=read.message_id
-        )
         return Arrival(
             event=event,
-            request=noted,
+            request=request,
             raw=raw,
             query=query,
             format=endpoint.format,
@@ -282,9 +280,8 @@ def _examined(request: Request, intake: Intake, admission: Admission, *, reason:
     said = f"{reason}; let in later by {admission.who}"
     unsigned = not intake.keys and intake.endpoint.format == "form"
     arrival = intake.arrival(
-        request,
+        replace(request, endpoint=intake.endpoint.name, status=200, reason=said),
         request.body or b"",
-        reason=said,
         query=request.query if unsigned else "",
         charset=charset_of(request.headers.get("content-type", "")),
         admission=admission,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hmac
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -22,7 +21,7 @@ from relay.config.endpoints import DEFAULT_SCHEME, Endpoint
 from relay.config.model import Config
 from relay.intake import Intake, NotGenuine, SeenProbes, charset_of
 from relay.refused import Refusals
-from relay.rules import addresses, headers, paths, payload, scheme, sentiment
+from relay.rules import addresses, headers, jsontext, paths, payload, scheme, sentiment
 from relay.rules.payload import Unreadable
 from relay.rules.probe import Probe
 from relay.rules.told import TOLD
@@ -148,7 +147,7 @@ def blueprint(
         made.add_url_rule(
             endpoint.path,
             endpoint=endpoint.path.replace(".", "_") or "root",
-            view_func=metrics.serving()(receiver.receive),
+            view_func=receiver.receive,
             methods=["POST"],
             provide_automatic_options=False,
         )
@@ -176,59 +175,65 @@ class Receiver:
 
     def receive(self) -> Response:
         """Answer one request; 200 means that the event is on disk."""
-        started = time.monotonic()
-        call = Call(
-            request.environ,
-            signature_header=self.intake.scheme.header or "",
-            proxies=self.trusted_proxies,
-        )
-        noted = Request(
-            id=new_id("req"),
-            at=self.clock(),
+        with self.metrics.serving:
+            started = time.monotonic()
+            call = Call(
+                request.environ,
+                signature_header=self.intake.scheme.header or "",
+                proxies=self.trusted_proxies,
+                at=self.clock(),
+            )
+            answer: Accepted | Probed | Refusal
+            is_logged = True
+            try:
+                answer = self._take(call)
+            except Refusal as refusal:
+                answer, is_logged = refusal, self._note(call, refusal)
+            seconds = time.monotonic() - started
+            self.metrics.answered(self.endpoint.name, answer.status, answer.outcome, seconds)
+            if is_logged:
+                self.log.info(
+                    "request.received",
+                    request_id=call.id,
+                    remote=call.remote,
+                    status=answer.status,
+                    outcome=answer.outcome,
+                    ms=round(seconds * 1000, 1),
+                    **answer.logged,
+                )
+            return answer.response(close=not call.is_read)
+
+    def _take(self, call: Call) -> Accepted | Probed:
+        """Take what *call* brings, one step after the other. Raises :class:`Refusal`."""
+        self._check_caller(call)
+        self._check_rate()
+        self._check_head(call)
+        raw = self._read_body(call)
+        if found := self._probe(call, raw):
+            return self._take_probe(call, *found)
+        reason = self._check_genuine(call, raw)
+        return self._accept(self._arrival(call, raw, reason=reason))
+
+    def _note(self, call: Call, refusal: Refusal) -> bool:
+        """Have a refused request kept; return whether it gets a log line of its own."""
+        what = {} if refusal.is_early else self._kept(call, refusal)
+        headers = {} if refusal.is_early else call.headers
+        noted = self._noted(
+            call, status=refusal.status, outcome="refused", reason=refusal.reason,
+            headers=headers, **what,
+        )  # fmt: skip
+        self.refusals.note(noted)
+        return self.refusals.is_logged(noted)
+
+    def _noted(self, call: Call, **what: Any) -> Request:
+        return Request(
+            id=call.id,
+            at=call.at,
             endpoint=self.endpoint.name,
             method="POST",
             remote=call.remote,
-            headers={},
+            **what,
         )
-        try:
-            self._check_caller(call)
-            noted = replace(noted, headers=call.headers)
-            self._check_rate()
-            self._check_head(call)
-            raw = self._read_body(call)
-            answer: Accepted | Probed | Refusal
-            if found := self._probe(call, raw, now=noted.at):
-                probe, reason = found
-                noted = replace(noted, id=probe.id, status=200, outcome="probe", reason=reason)
-                answer = self._take_probe(noted)
-            else:
-                reason = self._check_genuine(call, raw, now=noted.at)
-                arrival = self._arrival(noted, call, raw, reason=reason)
-                noted = arrival.request
-                answer = self._accept(arrival)
-        except Refusal as refusal:
-            noted = replace(
-                noted,
-                status=refusal.status,
-                outcome="refused",
-                reason=refusal.reason,
-                **({} if refusal.is_early else self._kept(call, refusal)),
-            )
-            self.refusals.note(noted)
-            answer = refusal
-        seconds = time.monotonic() - started
-        self.metrics.answered(self.endpoint.name, answer.status, answer.outcome, seconds)
-        if answer.outcome != "refused" or self.refusals.is_logged(noted):
-            self.log.info(
-                "request.received",
-                request_id=noted.id,
-                remote=noted.remote,
-                status=answer.status,
-                outcome=answer.outcome,
-                ms=round(seconds * 1000, 1),
-                **answer.logged,
-            )
-        return answer.response(close=not call.is_read)
 
     def _check_caller(self, call: Call) -> None:
         """Refuse who may not call, or calls too often, before anything else is looked at."""
@@ -301,52 +306,55 @@ class Receiver:
             raise Refusal(408, f"{len(body)} of {announced} bytes came")
         return body
 
-    def _check_genuine(self, call: Call, raw: bytes, *, now: datetime) -> str:
+    def _check_genuine(self, call: Call, raw: bytes) -> str:
         """Return why *raw* is genuine."""
         if not self.intake.keys:
             return "Basic authentication" if self.endpoint.basic_auth else "unsigned, as allowed"
         try:
-            found = self.intake.verify(call.header, raw, now=now)
+            found = self.intake.verify(call.header, raw, now=call.at)
         except NotGenuine as error:
             raise Refusal(401, str(error)) from error
         used = self.intake.keys[found.secret or 0]
-        if found.secret or used.ends_soon(now):
+        if found.secret or used.ends_soon(call.at):
             self.old_secrets.note(self.endpoint.name, used.key)
         return found.reason
 
-    def _probe(self, call: Call, raw: bytes, *, now: datetime) -> tuple[Probe, str] | None:
+    def _probe(self, call: Call, raw: bytes) -> tuple[Probe, str] | None:
         """Return the probe of ours that *raw* is, with the reason; None if it is none."""
         try:
             found = self.intake.probe(
-                call.header, raw, now=now, otherwise=lambda: self.inbox.secret
+                call.header, raw, now=call.at, otherwise=lambda: self.inbox.secret
             )
             if found is not None:
-                self.probes.take(found[0], now=now)
+                self.probes.take(found[0], now=call.at)
         except NotGenuine as error:
             raise Refusal(401, str(error)) from error
         except StoreUnavailable as error:
             raise _unavailable(error) from error
         return found
 
-    def _take_probe(self, noted: Request) -> Probed:
-        """Note a probe; an event that came in its place could have been written."""
+    def _take_probe(self, call: Call, probe: Probe, reason: str) -> Probed:
+        """Note a probe, by its own id; an event that came in its place could have been written."""
         try:
             self.inbox.probe()
         except StoreUnavailable as error:
             raise _unavailable(error) from error
-        self.refusals.note(noted)
-        return Probed(request_id=noted.id)
+        call.id = probe.id
+        headers = call.headers
+        self.refusals.note(
+            self._noted(call, status=200, outcome="probe", reason=reason, headers=headers)
+        )
+        return Probed(request_id=call.id)
 
     def _fields_in_url(self, call: Call) -> bool:
         """Return whether fields in the URL count: a signature would not cover them."""
         return self.endpoint.format == "form" and not self.intake.keys and bool(call.query)
 
-    def _arrival(self, noted: Request, call: Call, raw: bytes, *, reason: str) -> Arrival:
+    def _arrival(self, call: Call, raw: bytes, *, reason: str) -> Arrival:
+        noted = self._noted(call, status=200, reason=reason, headers=call.headers)
         query = call.query if self._fields_in_url(call) else ""
         try:
-            return self.intake.arrival(
-                noted, raw, reason=reason, query=query, charset=call.charset
-            )
+            return self.intake.arrival(noted, raw, query=query, charset=call.charset)
         except Unreadable as error:
             raise Refusal(400, str(error)) from error
 
@@ -368,7 +376,7 @@ class Receiver:
         return Accepted(
             outcome=acceptance.standing,
             event_id=acceptance.event_id,
-            message_id=arrival.request.message_id,
+            message_id=arrival.event.message_id,
         )
 
 
@@ -390,7 +398,7 @@ class Strays:
         server = self.config.server
         if server.rate_per_address is None:
             return None
-        remote = Call(request.environ, signature_header="", proxies=server.trusted_proxies).remote
+        remote = remote_of(request.environ, proxies=server.trusted_proxies)
         if kind and addresses.is_within(remote, LOOPBACK):
             return None
         return too_often(self.rates, server.rate_per_address, remote, kind=kind)
@@ -404,14 +412,15 @@ class Strays:
             request.environ,
             signature_header=DEFAULT_SCHEME.header or "",
             proxies=self.config.server.trusted_proxies,
+            at=self.clock(),
         )
         most = self.config.server.max_body
         if status == 404 and call.may_be_signed and (call.content_length or 0) <= most:
             with suppress(TooMany), self.callers.reading(addresses.holder(call.remote)):
                 call.read(most + 1)
         noted = Request(
-            id=new_id("req"),
-            at=self.clock(),
+            id=call.id,
+            at=call.at,
             endpoint=path,
             method=method,
             remote=call.remote,
@@ -456,7 +465,17 @@ def too_often(
 class Call:
     """A request as its WSGI environment has it: only what an endpoint needs."""
 
-    def __init__(self, environ: Mapping[str, Any], *, signature_header: str, proxies: int) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, Any],
+        *,
+        signature_header: str,
+        proxies: int,
+        at: datetime,
+    ) -> None:
+        """*at*: when it came."""
+        self.id = new_id("req")
+        self.at = at
         self._environ = environ
         self._signature_header = signature_header
         #: What was read of the body.
@@ -464,11 +483,7 @@ class Call:
         #: Whether it was read, and whether to its end.
         self.has_body = False
         self.is_read = False
-        self.remote = addresses.caller(
-            environ.get("REMOTE_ADDR", ""),
-            environ.get("HTTP_X_FORWARDED_FOR", ""),
-            proxies=proxies,
-        )
+        self.remote = remote_of(environ, proxies=proxies)
         self.query: str = environ.get("QUERY_STRING", "")
         label = environ.get("CONTENT_TYPE", "")
         self.content_type: str = label.partition(";")[0].strip().lower()
@@ -520,6 +535,13 @@ class Call:
         return kept | {"content-type": self._environ.get("CONTENT_TYPE", "")[:256]}
 
 
+def remote_of(environ: Mapping[str, Any], *, proxies: int) -> str:
+    """Return the address of who calls, as the last of our *proxies* saw it."""
+    return addresses.caller(
+        environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""), proxies=proxies
+    )
+
+
 def is_json(content_type: str) -> bool:
     return bool(JSON_LIKE.fullmatch(content_type))
 
@@ -547,4 +569,5 @@ def _unavailable(error: Exception) -> Refusal:
 
 
 def _json(status: int, answer: dict[str, Any]) -> Response:
-    return Response(json.dumps(answer) + "\n", status, content_type="application/json")
+    body = jsontext.dumps(answer) + "\n"
+    return Response(body, status, content_type="application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -25,6 +26,9 @@ from relay.rules.sentiment import Sentiment
 from relay.rules.text import Keyword, folded, keyword_of, plain, plain_pattern
 
 T = TypeVar("T")
+
+#: A beginning in which every character stands for itself.
+_LITERAL = re.compile(r"\^([A-Za-z0-9 _-]*)")
 
 _RE2 = re2.Options()
 _RE2.log_errors = False
@@ -49,6 +53,23 @@ def compiled(pattern: str) -> Any:
     # RE2 runs in time linear in the text. A customer's text could keep Python's own engine busy
     # for years while the receiver waits. Its own cache takes 30 µs to find what is compiled.
     return re2.compile(plain_pattern(pattern), _RE2)
+
+
+def finds(pattern: str, text: str) -> bool:
+    """Return whether *pattern* is found in *text*, which is plain."""
+    # To call RE2 takes longer than most texts take it.
+    return text.startswith(_beginning(pattern)) and compiled(pattern).search(text) is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def _beginning(pattern: str) -> str:
+    """Return with what every text begins in which *pattern* is found."""
+    written = plain_pattern(pattern)
+    found = _LITERAL.match(written)
+    if found is None or "|" in written:
+        return ""
+    may_lack_last = written[found.end() :].startswith(("?", "*", "{"))
+    return found[1][:-1] if may_lack_last else found[1]
 
 
 def _visible(name: str) -> str:
@@ -90,8 +111,46 @@ def _finds_nothing(patterns: Sequence[str]) -> bool:
 
 
 _METADATA = "metadata."
+#: Conditions on a word, and the attribute of an event that they look at.
+_ATTRIBUTES = {
+    "event": "type",
+    "direction": "direction",
+    "from_": "sender",
+    "to": "recipient",
+    "account": "account_id",
+    "endpoint": "endpoint",
+    "keyword": "keyword",
+    "sentiment": "sentiment",
+}
 #: Conditions that compare exactly: what they compare are identifiers.
 _EXACT = ("account", "endpoint")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One condition, the value it saw, and whether it held."""
+
+    condition: str
+    wanted: str
+    saw: str | None
+    held: bool
+
+
+class _Words:
+    """A condition that wants one of some words; made ready once, because every event meets it."""
+
+    def __init__(
+        self, condition: str, words: Sequence[str], *, attribute: str = "", exactly: bool = False
+    ) -> None:
+        self.attribute = attribute
+        self._condition = condition
+        self._wanted = " or ".join(words)
+        self._exactly = exactly
+        self._accepted = frozenset(words if exactly else map(folded, words))
+
+    def check(self, saw: str | None) -> Check:
+        held = saw is not None and (saw if self._exactly else folded(saw)) in self._accepted
+        return Check(condition=self._condition, wanted=self._wanted, saw=saw, held=held)
 
 
 class When(BaseModel):
@@ -158,6 +217,26 @@ class When(BaseModel):
             raise ValueError("never holds: a keyword has no sentiment")
         return self
 
+    @functools.cached_property
+    def words(self) -> Sequence[_Words]:
+        """The conditions on words that an event has as attributes."""
+        given = {name: getattr(self, name) for name in _ATTRIBUTES}
+        return tuple(
+            _Words(
+                name.removesuffix("_"), words, attribute=_ATTRIBUTES[name], exactly=name in _EXACT
+            )
+            for name, words in given.items()
+            if words is not None
+        )
+
+    @functools.cached_property
+    def words_of_metadata(self) -> Sequence[tuple[str, _Words]]:
+        """The conditions on metadata, by its keys."""
+        return tuple(
+            (name, _Words(f"{_METADATA}{name}", words or ()))
+            for name, words in (self.metadata or {}).items()
+        )
+
 
 class Route(BaseModel):
     """A rule: events that meet these conditions go to these destinations."""
@@ -168,16 +247,6 @@ class Route(BaseModel):
     when: When = Field(When(), description="Conditions; none: every event")
     to: tuple[str, ...] = Field(min_length=1, description="Names of destinations")
     stop: bool = Field(False, description="Look at no further routes if this one matches")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One condition, the value it saw, and whether it held."""
-
-    condition: str
-    wanted: str
-    saw: str | None
-    held: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,30 +323,17 @@ def _of_tests(event: Event, when: When) -> Iterator[Check]:
 def _checks(seen: _Seen, when: When) -> Iterator[Check]:
     """Check an event against every condition of *when*."""
     event = seen.event
-    for condition, saw in _values(event).items():
-        wanted: tuple[str, ...] | None = getattr(when, condition)
-        if wanted is not None:
-            yield Check(
-                condition=condition.removesuffix("_"),
-                wanted=" or ".join(wanted),
-                saw=saw,
-                held=saw is not None and _equals_any(saw, wanted, exactly=condition in _EXACT),
-            )
-    for name, values in (when.metadata or {}).items():
-        said = _scalar(event.metadata.get(name))
-        yield Check(
-            condition=f"{_METADATA}{name}",
-            wanted=" or ".join(values or ()),
-            saw=said,
-            held=said is not None and _equals_any(said, values or (), exactly=False),
-        )
+    for words in when.words:
+        yield words.check(getattr(event, words.attribute))
+    for name, words in when.words_of_metadata:
+        yield words.check(_scalar(event.metadata.get(name)))
     if when.body is not None:
         yield Check(
             condition="body",
             wanted=" or ".join(when.body),
             # More people see reasons than texts.
             saw=None if event.body is None else "the text",
-            held=any(compiled(each).search(event.body or "") for each in when.body),
+            held=any(finds(each, event.body or "") for each in when.body),
         )
     if when.has_body is not None:
         has_body = event.body is not None
@@ -300,12 +356,6 @@ def _scalar(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int | float) else None
 
 
-def _equals_any(saw: str, wanted: Sequence[str], *, exactly: bool) -> bool:
-    if exactly:
-        return saw in wanted
-    return folded(saw) in map(folded, wanted)
-
-
 def describe(routes: Sequence[RouteCheck]) -> list[dict[str, Any]]:
     """Return *routes* as plain values for the store."""
     return [
@@ -320,19 +370,6 @@ def describe(routes: Sequence[RouteCheck]) -> list[dict[str, Any]]:
         }
         for each in routes
     ]
-
-
-def _values(event: Event) -> Mapping[str, str | None]:
-    return {
-        "event": event.type,
-        "direction": event.direction,
-        "from_": event.sender,
-        "to": event.recipient,
-        "account": event.account_id,
-        "endpoint": event.endpoint,
-        "keyword": event.keyword,
-        "sentiment": event.sentiment,
-    }
 
 
 def _combined(seen: _Seen, when: When) -> Iterator[Check]:

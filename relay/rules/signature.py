@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,15 @@ FINGERPRINT = 8
 #: How long before its end a secret should no longer be in use.
 ENDS_SOON = timedelta(days=7)
 
-_HMAC_SHA256 = HMACAlgorithm(hashlib.sha256)
+
+class _HmacSha256(HMACAlgorithm):
+    """itsdangerous's algorithm in one call of OpenSSL, which takes a third of the time."""
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return hmac.digest(key, value, "sha256")
+
+
+_HMAC_SHA256 = _HmacSha256()
 _PREFIX = r"(?:(?:sha256|v[01])=)?"
 # 64 hex digits are also valid base64, but of 48 bytes: the length tells the two apart.
 _HEX = re.compile(_PREFIX + r"([0-9a-fA-F]{64})")

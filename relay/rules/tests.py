@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectors.base import Event
 from relay.rules.payload import UNREADABLE
-from relay.rules.routing import Pattern, compiled
+from relay.rules.routing import Pattern, compiled, finds
 from relay.rules.text import plain
 
 #: Characters of a text that a proposed pattern holds.
@@ -46,7 +46,7 @@ class EventPattern(BaseModel):
     def finds(self, event: Event) -> bool:
         """Return whether *event* is one of these."""
         return all(
-            saw is not None and compiled(pattern).search(saw) is not None
+            saw is not None and finds(pattern, saw)
             for pattern, saw in (
                 (self.message_id, event.message_id),
                 # As the condition of a route searches it.

@@ -145,7 +145,7 @@ def of_bytes(
         headers={},
     )
     try:
-        return _sample(intake.arrival(request, raw, reason="a sample", charset=None))
+        return _sample(intake.arrival(request, raw, charset=None))
     except Unreadable as error:
         raise NoSample(f"{of}: {intake.endpoint.name} could not read it: {error}") from error
 

@@ -213,7 +213,12 @@ class Inbox:
     ) -> None:
         """Keep the first duplicates of each event; a request that brought one is kept with it."""
         known = [
-            replace(arrival.request, outcome=acceptance.standing, event_id=acceptance.event_id)
+            replace(
+                arrival.request,
+                message_id=arrival.event.message_id,
+                outcome=acceptance.standing,
+                event_id=acceptance.event_id,
+            )
             for arrival, acceptance in zip(arrivals, acceptances, strict=True)
             if 0 < acceptance.duplicate <= DUPLICATES_KEPT
         ]

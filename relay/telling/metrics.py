@@ -183,7 +183,8 @@ class Metrics:
         self._page = page or alone()
         self._requests: dict[tuple[str, int, str], Series] = {}
         self._accepts: dict[str, _Histogram] = {}
-        self._serving = self._series(THREADS_USED, "web", "")
+        #: Counts the threads with a request: a context.
+        self.serving = _InUse(self._series(THREADS_USED, "web", ""))
 
     def answered(self, endpoint: str, status: int, outcome: str, seconds: float = 0.0) -> None:
         """Count a request; *seconds*: what it took."""
@@ -198,15 +199,6 @@ class Metrics:
             if accepts is None:
                 accepts = self._accepts[endpoint] = self._histogram(ACCEPT_SECONDS, endpoint)
             accepts.observe(seconds)
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Count this thread as one with a request."""
-        self._serving.add(1)
-        try:
-            yield
-        finally:
-            self._serving.add(-1)
 
     def paused(self, destination: str, cause: str) -> None:
         """Count a pause of a destination that an attempt caused."""
@@ -248,17 +240,16 @@ class DestinationMetrics:
         self._name = name
         self._find = find
         self._seconds = seconds
-        self._busy = busy
+        self._busy = _InUse(busy)
 
     @contextmanager
     def attempting(self) -> Iterator[None]:
         """Count this thread as one in the connector, and how long it was there."""
         started = time.monotonic()
-        self._busy.add(1)
         try:
-            yield
+            with self._busy:
+                yield
         finally:
-            self._busy.add(-1)
             self._seconds.observe(time.monotonic() - started)
 
     def attempted(self, outcome: str, state: str) -> None:
@@ -266,6 +257,19 @@ class DestinationMetrics:
         self._find(ATTEMPTS, self._name, outcome).add()
         if state in ENDS:
             self._find(DELIVERIES, self._name, state).add()
+
+
+@dataclass(frozen=True, slots=True)
+class _InUse:
+    """Counts threads while they are in a block."""
+
+    series: Series
+
+    def __enter__(self) -> None:
+        self.series.add(1)
+
+    def __exit__(self, *error: object) -> None:
+        self.series.add(-1)
 
 
 @dataclass(frozen=True, slots=True)

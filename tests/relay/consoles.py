@@ -265,9 +265,10 @@ class Console:
             remote="198.51.100.7",
             headers={"content-type": "application/json", "user-agent": "GoFax"},
             status=200,
+            reason="signature good",
         )
         intake = Intake.of(self.config, self.config.endpoints[0], judge=None)
-        arrival = intake.arrival(request, raw, reason="signature good", charset=None)
+        arrival = intake.arrival(request, raw, charset=None)
         return self.inbox.accept(arrival).event_id
 
     def refuse(

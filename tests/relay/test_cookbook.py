@@ -105,6 +105,6 @@ def test_a_message_goes_where_the_page_says(case: Case, folder: Path) -> None:
     request = Request(
         id="req_1", at=at, endpoint=name, method="POST", remote=None, headers={},
     )  # fmt: skip
-    arrival = intake.arrival(request, raw, reason="genuine", charset=None)
+    arrival = intake.arrival(request, raw, charset=None)
 
     assert list(arrival.match.destinations) == case.goes_to

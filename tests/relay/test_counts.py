@@ -86,7 +86,7 @@ def test_what_a_killed_process_was_at_is_not_going_on(children: Children) -> Non
     held = []
 
     def serve() -> None:
-        held.append(Metrics(counts.page()).serving())
+        held.append(Metrics(counts.page()).serving)
         held[0].__enter__()
 
     pid = children.start(serve)
