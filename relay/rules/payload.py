@@ -17,7 +17,6 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from connectors.base import Event
-from relay.rules import jsontext
 from relay.rules.sentiment import Judge, Sentiment
 from relay.rules.text import Keyword, e164, folded, keyword_of
 
@@ -201,7 +200,7 @@ def key(
 def meaning(payload: Payload) -> bytes:
     """Return what an event and its duplicate must have in common, except the text."""
     parts = payload.type, payload.direction, payload.sender, payload.recipient
-    return jsontext.dumps([(part or "").lower() for part in parts]).encode()
+    return json.dumps([(part or "").lower() for part in parts]).encode()
 
 
 def number(value: object) -> str | None:
@@ -304,4 +303,4 @@ def _identifier(value: object) -> str | None:
 
 def _digest(*parts: str) -> bytes:
     """Hash *parts* so that no two different lists give the same bytes to hash."""
-    return hashlib.sha256(jsontext.dumps(parts).encode()).digest()
+    return hashlib.sha256(json.dumps(parts).encode()).digest()

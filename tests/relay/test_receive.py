@@ -152,6 +152,17 @@ def test_a_body_that_is_too_long_is_refused_by_its_length_or_by_reading(
     assert last_request(database).reason == f"{len(long)} bytes, more than 2048"
 
 
+@pytest.mark.parametrize("host", ["sms.example.com", "[::1]:8080", "bücher.example", "a b", ""])
+def test_whatever_name_leads_here_it_is_the_same_relay(client: FlaskClient, host: str) -> None:
+    asked = {"HTTP_HOST": host}
+    answer = client.post(
+        "/open", data=BODY, content_type="application/json", environ_overrides=asked
+    )
+
+    assert answer.status_code == 200
+    assert client.get("/livez", environ_overrides=asked).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("given", "status"),
     [

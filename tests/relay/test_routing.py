@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from connectors.base import Event
 from relay.rules.hours import Hours, span
 from relay.rules.payload import UNREADABLE
-from relay.rules.routing import Check, Route, RouteCheck, When, describe, match
+from relay.rules.routing import Check, Route, RouteCheck, When, compiled, describe, finds, match
 
 TEXT = "Please cancel order 4711"
 EVENT = Event(
@@ -566,3 +567,41 @@ def test_a_reason_says_whether_it_was_open() -> None:
     [asked] = match(event, [route({"hours": "open"})], hours=OFFICE).routes
 
     assert asked.checks == (Check(condition="hours", wanted="open", saw="closed", held=False),)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("^test-[0-9]", "test-1"),
+        ("^ab?c", "ac"),
+        ("^ab*", "a"),
+        ("^ab{0}c", "ac"),
+        ("^ab|c", "c"),
+        ("^a|^b", "b"),
+        ("^(?i)ab", "AB"),
+        ("^Cafe\u0301", "Café au lait"),
+        ("^ab+", "abb"),
+        ("ab", "cab"),
+        ("^", ""),
+    ],
+)
+def test_what_is_found_does_not_depend_on_the_look_at_the_beginning(
+    pattern: str, text: str
+) -> None:
+    assert finds(pattern, text)
+
+
+@given(
+    st.text("^ab?*+{}|()[].0", max_size=8).filter(lambda text: _is_pattern(text)),
+    st.text("ab0", max_size=5),
+)
+def test_a_pattern_is_found_where_re2_finds_it(pattern: str, text: str) -> None:
+    assert finds(pattern, text) == (compiled(pattern).search(text) is not None)
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        compiled(text)
+    except re2.error:
+        return False
+    return True
