@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import click
@@ -10,7 +13,8 @@ import click.shell_completion
 #: The command and the file in relay/commands/ that has it, in the order of the help.
 COMMANDS = {
     "demo": "demo",
-    "serve": "serve", "web": "serve", "work": "serve", "reload": "serve", "sandbox": "serve",
+    "serve": "serve", "web": "serve", "work": "serve", "reload": "serve",
+    "sandbox": "sandbox",
     "check": "check",
     "secrets": "secrets",
     "connectors": "connectors",
@@ -37,7 +41,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = import_module(f"relay.commands.{COMMANDS[name]}")
+        with _for_good():
+            module = import_module(f"relay.commands.{COMMANDS[name]}")
         command: click.Command = getattr(module, name.replace("-", "_"))
         return command
 
@@ -54,11 +59,26 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; a store that is away is one line, not a stack trace."""
-        store = import_module("relay.store.database")
+        with _for_good():
+            store = import_module("relay.store.database")
         try:
             return super().invoke(ctx)
         except store.StoreUnavailable as error:
             raise click.ClickException(f"the store cannot be used: {error}") from error
+
+
+@contextmanager
+def _for_good() -> Iterator[None]:
+    """Let the collector pass over what is imported inside, now and when the process ends.
+
+    It finds nothing there, and took a fifth of the time of a short command.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @click.group(

@@ -214,7 +214,7 @@ def test_the_relay_knows_connectors_by_entry_point_only() -> None:
         "connectors.base": set(relay()),
         "connectors.http": {"relay.destinations", "relay.telling.heartbeat"},
         "connectors.wire": {"relay.telling.sender"},
-        SANDBOX: {"relay.commands.serve"},
+        SANDBOX: {"relay.commands.sandbox"},
     }
     wrong = [
         f"{module} imports {name}"

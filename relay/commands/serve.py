@@ -1,4 +1,4 @@
-"""The commands that run the relay, together or in parts, and the stand-ins."""
+"""The commands that run the relay, together or in parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import click
 
-from connectors import sandbox as stand_ins
 from relay import destinations, logs, migrations, processes
 from relay.commands.options import (
     FAILED,
@@ -105,33 +104,6 @@ def reload(path: Path) -> None:
     sys.exit(FAILED if any(each.faults for each in answers) else 0)
 
 
-@click.command()
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8090,
-    show_default=True,
-    help="Port; 0: any free one.",
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-def sandbox(port: int, host: str) -> None:
-    """Run local stand-ins of HubSpot, Zendesk and Teams.
-
-    GET /records lists what they were given; GET / shows it as a page.
-
-    \b
-    Example: gofax-relay sandbox --port 8090
-    """
-    logs.configure()
-    try:
-        server = stand_ins.serve(host=host, port=port)
-    except OSError as error:
-        raise click.ClickException(f"{host}:{port}: {error.strerror}") from error
-    click.echo(f"sandbox on http://{host}:{server.port}/")
-    processes.run_until_stopped(server.serve_forever, server.shutdown)
-    server.server_close()
-
-
 def _run(command: str, loaded: tuple[Config, Document], *, trial: bool) -> NoReturn:
     config, document = loaded
     if command != "work":
@@ -181,4 +153,14 @@ def _watcher() -> Any:
 def _prepare(config: Config) -> None:
     # Of the parent, which a reload may tell to say more or less.
     logs.configure(level=config.logs.threshold, as_text=config.logs.as_text, is_final=False)
-    opened(config).close()
+    # What moves a store to a new schema takes 8 MiB, which every process would hold for ever.
+    if code := processes.run_apart(partial(_open_store, config)):
+        sys.exit(code)
+
+
+def _open_store(config: Config) -> None:
+    try:
+        opened(config).close()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -12,8 +13,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 #: One at a time: each takes that memory.
 _turn = threading.Lock()
-#: Checked where there is no such user, so that it takes as long as a wrong password.
-_NOBODY = _hasher.hash("nobody")
 
 
 def hashed(password: str) -> str:
@@ -26,7 +25,9 @@ def matches(password: str, kept: str | None) -> bool:
     """Return whether *password* is the one of the hash *kept*; None takes as long, and is not."""
     try:
         with _turn:
-            return _hasher.verify(kept or _NOBODY, password) and kept is not None
+            # Made for whoever comes first, so that this tells nothing about the name either.
+            nobodys = _nobodys()
+            return _hasher.verify(kept or nobodys, password) and kept is not None
     except (VerificationError, InvalidHashError):
         return False
 
@@ -34,3 +35,9 @@ def matches(password: str, kept: str | None) -> bool:
 def renewed(password: str, kept: str) -> str | None:
     """Return a new hash if *kept* was made with parameters of another day."""
     return _hasher.hash(password) if _hasher.check_needs_rehash(kept) else None
+
+
+@cache
+def _nobodys() -> str:
+    """Return what is checked where there is no such user: it takes as long as a wrong password."""
+    return _hasher.hash("nobody")

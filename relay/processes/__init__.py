@@ -1,5 +1,6 @@
 """The processes of the relay: started together, watched, replaced, stopped together."""
 
+from relay.processes.child import run_apart
 from relay.processes.control import Reloaded, ask_for_reload
 from relay.processes.handover import TRIAL
 from relay.processes.listening import PortTaken
@@ -14,5 +15,6 @@ __all__ = [
     "Reloaded",
     "ask_for_reload",
     "run",
+    "run_apart",
     "run_until_stopped",
 ]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import signal
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +14,7 @@ from relay.admin_app import create_admin_app
 from relay.api.services import Services
 from relay.config.model import Admin, Config
 from relay.processes.drain import Drain
-from relay.processes.listening import Listener, PortTaken, listen_inside
+from relay.processes.listening import Listener
 from relay.processes.process import RETIRE, Ready, end_with, write_no_core_files
 from relay.processes.web import GranianServer
 from relay.rules.pages import CONSOLE
@@ -32,35 +29,6 @@ log = structlog.get_logger()
 
 #: Requests that are answered at the same time.
 THREADS = 8
-#: Seconds between tries to listen while somebody else has the port.
-AGAIN = 10.0
-
-
-class Door:
-    """Gets the socket of the inner listener, now or as soon as its port is free."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._again_at = -math.inf
-        self._has_told = False
-
-    def opened(self, admin: Admin | None) -> Listener | None:
-        """Listen; None if the default port is taken, or the last try was just now.
-
-        Raises :class:`PortTaken` if the config says where to listen.
-        """
-        if admin is None or self._clock() < self._again_at:
-            return None
-        try:
-            return listen_inside(admin)
-        except PortTaken as error:
-            if admin.is_chosen:
-                raise
-            self._again_at = self._clock() + AGAIN
-            if not self._has_told:
-                self._has_told = True
-                log.warning("admin.not_served", reason=str(error), again_in=f"{AGAIN:.0f} s")
-        return None
 
 
 def run_admin(config: Config, listener: Listener, counts: Counts, ready: Ready) -> None:

@@ -99,6 +99,14 @@ def fork(role: str, run: Callable[[Ready], None], *, forget: Callable[[], None])
         os._exit(code)
 
 
+def run_apart(run: Callable[[], None]) -> int:
+    """Call *run* in a child, whose imports and caches go with it; return the exit code."""
+    child = fork("short-lived", lambda _: run(), forget=lambda: None)
+    _, status = os.waitpid(child.pid, 0)
+    child.forget_readiness()
+    return os.waitstatus_to_exitcode(status)
+
+
 def _become_child(parent: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in (*ENDING, signal.SIGCHLD):

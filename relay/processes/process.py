@@ -100,6 +100,11 @@ def cluster() -> Any:
     return import_module("relay.cluster")
 
 
+def inside() -> Any:
+    """Return the module of the inner listener, with its pages a third of all that is imported."""
+    return import_module("relay.processes.admin")
+
+
 def run_until_stopped(run: Callable[[], None], stop: Callable[[], None]) -> None:
     """Call *run*, and *stop* from another thread on SIGTERM or SIGINT, which ends *run*."""
     for number in (signal.SIGTERM, signal.SIGINT):

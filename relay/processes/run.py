@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from collections.abc import Callable
@@ -13,13 +12,13 @@ import structlog
 from relay.config.model import Config
 from relay.node import version
 from relay.processes import handover, listening
-from relay.processes.admin import Door
 from relay.processes.control import Control, open_control
+from relay.processes.door import Door
 from relay.processes.handover import Handover
 from relay.processes.listening import Listener
 from relay.processes.process import CLOSE, close_store, write_no_core_files
 from relay.processes.renewal import Renewal
-from relay.processes.supervisor import ROLES, Setup, Supervisor
+from relay.processes.supervisor import ROLES, Setup, Supervisor, import_all
 from relay.store import connect
 from relay.telling.counts import Counts
 
@@ -54,7 +53,7 @@ def run(
     control = _control(before, path)
     if control is None:
         log.warning("reload.not_reachable", reason="too many commands run with this config")
-    import_all(config)
+    import_all(command, config)
     # Not connected to before the fork, and not before the children have ended.
     database = connect(config.store)
     supervisor = Supervisor(
@@ -72,12 +71,6 @@ def run(
     closing.start()
     closing.join(max(CLOSE, supervisor.ends_at - time.monotonic()))
     return code
-
-
-def import_all(config: Config) -> None:
-    """Import what the children may need: its files may be replaced while they run."""
-    if config.engine.celery:
-        importlib.import_module("relay.cluster")
 
 
 def _listener(before: Handover | None, config: Config) -> Listener:

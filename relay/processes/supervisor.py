@@ -21,13 +21,21 @@ from relay.config.certificates import Identity, Unfit
 from relay.config.effective import version_of
 from relay.config.model import Config
 from relay.node import version
-from relay.processes import admin, handover, web, worker
-from relay.processes.admin import Door
+from relay.processes import handover, web, worker
 from relay.processes.child import Child, fork
 from relay.processes.control import Caller, Control, Reloaded
+from relay.processes.door import Door
 from relay.processes.handover import Handover
 from relay.processes.listening import Listener, PortTaken, listen
-from relay.processes.process import ENDING, KILL_AFTER, RESTART_AFTER, RETIRE, Ready
+from relay.processes.process import (
+    ENDING,
+    KILL_AFTER,
+    RESTART_AFTER,
+    RETIRE,
+    Ready,
+    cluster,
+    inside,
+)
 from relay.processes.renewal import Renewal
 from relay.telling.counts import Counts
 
@@ -43,6 +51,14 @@ ROLES = {"serve": ("web", "worker", "admin"), "web": ("web", "admin"), "work": (
 
 class NotTaken(Exception):
     """A config cannot be run; what ran before goes on."""
+
+
+def import_all(command: str, config: Config) -> None:
+    """Import what children of *command* may need: its files may be replaced while they run."""
+    if config.engine.celery:
+        cluster()
+    if config.admin and "admin" in ROLES[command]:
+        inside()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +101,7 @@ class Setup:
         if role == "worker":
             worker.run_worker(self.config, self.counts, ready)
         if role == "admin" and self.inner is not None:
-            admin.run_admin(self.config, self.inner, self.counts, ready)
+            inside().run_admin(self.config, self.inner, self.counts, ready)
 
     def retired_within(self, role: str) -> float:
         """Return how many seconds a child has to end when another one has taken over."""
@@ -254,6 +270,7 @@ class Supervisor:
             self._answer(caller)
 
     def _setup_for(self, config: Config) -> Setup:
+        import_all(self._command, config)
         setup = replace(self._setup, config=config, listener=self._listener_for(config))
         try:
             setup = replace(setup, inner=self._inner_for(config))

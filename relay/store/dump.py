@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -17,7 +18,6 @@ import sqlalchemy as sa
 from relay.config.store_urls import without_password
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.postgres import conninfo
 from relay.store.restored import BACKUP
 
 #: How a dump is written: it can be put back by another owner, and one table at a time.
@@ -94,7 +94,8 @@ def put_back(url: str, file: Path) -> None:
 @contextmanager
 def connected(url: str) -> Iterator[str]:
     """Give what PostgreSQL's programs connect by; the password in a file, for nobody else."""
-    target, password = conninfo(url)
+    # The driver is an extra, and slow to import.
+    target, password = import_module("relay.store.postgres").conninfo(url)
     if password is None:
         yield target
         return

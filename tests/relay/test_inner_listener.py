@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from site_of_nodes import PATIENCE, Flow, Site
 
 from relay.config.model import Admin
-from relay.processes.admin import AGAIN, Door
+from relay.processes.door import AGAIN, Door
 from relay.processes.listening import PortTaken
 from relay.store import connect, figures
 
