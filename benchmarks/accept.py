@@ -1,52 +1,58 @@
-"""Measure what a durable accept costs, beside a view that only verifies the signature.
+"""Measure what a durable accept costs, beside a receiver that does less or something else.
 
-Starts the real receiver (``gofax-relay web``) and, under the same server with the same settings, a
-Flask view that does nothing but check the HMAC and parse the JSON. Both run on one core, the load
-(``wrk``) on the other; the rounds alternate, so that other load hits both alike. The figure that
-counts is the CPU time per request of each process tree.
+Starts the real receiver (``gofax-relay web``) and what it is compared with. Both run on one core,
+the load (``wrk``) on the other; the rounds alternate, so that other load hits both alike. Several
+receivers share all cores with the load, and so does the one that they are compared with. CPU time
+is that of process trees, a database server's included. At the end every event that was answered
+200 has to be in the store.
 
-    python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 64] [--json] [--texts]
+    python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 64] [--json]
+    python benchmarks/accept.py --against webhook      Debian's webhook with HMAC, for /bin/true
+    python benchmarks/accept.py --postgres --against sqlite     a private server; or --store URL
+    python benchmarks/accept.py --receivers 2 [--postgres] --against one      several processes
+    python benchmarks/accept.py --texts    in further rounds beside an indexer of texts
 
-With ``--texts`` the rounds alternate with others in which an indexer of texts, on the same core,
-keeps up with what comes in: what both take together is told.
+Without ``--against`` that is a Flask view on the same server (``verify``), which only checks the
+HMAC and parses the JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import hmac
 import json
 import os
-import re
-import shutil
-import socket
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
+import rig
+import sqlalchemy as sa
+import wrk
 
-SECRET = "benchmark"  # noqa: S105
+from relay import migrations
+from relay.store import connect, schema
+
 SERVER_CORE, LOAD_CORE = {0}, {min(1, (os.cpu_count() or 1) - 1)}
 
 #: More events than any server here can accept, so that none comes twice as a duplicate.
 EVENTS_A_SECOND = 12_000
 
 CONFIG = """\
-server: {{listen: "127.0.0.1:{port}"}}
+server: {{listen: "127.0.0.1:{port}"{workers}}}
 admin: off
-store: sqlite:///relay.db
+store: {store}
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]
 destinations: {{chat: {{connector: teams, url: "http://127.0.0.1:9/teams"}}}}
@@ -76,6 +82,22 @@ Server("app", address="127.0.0.1", port={port}, interface=Interfaces.WSGI, block
     target_loader=lambda: app, wrap_loader=False)
 """
 
+#: Webhook answers 200 when it has started the command.
+HOOKS = [
+    {
+        "id": "gofax",
+        "execute-command": "/bin/true",
+        "http-methods": ["POST"],
+        "trigger-rule": {
+            "match": {
+                "type": "payload-hmac-sha256",
+                "secret": wrk.SECRET,
+                "parameter": {"source": "header", "name": "X-GoFax-Signature"},
+            }
+        },
+    }
+]
+
 INDEXER = """\
 import sys, time
 from relay.node import Indexer
@@ -92,26 +114,6 @@ for line in sys.stdin:
     print("done", flush=True)
 """
 
-# Each request is a new event in one of 1,000 conversations. It is signed beforehand, because
-# scripts of wrk cannot sign.
-WRK_SCRIPT = """\
-local lines = {{}}
-for line in io.lines("{requests}") do lines[#lines + 1] = line end
-function init(args) at = tonumber(args[1]) end
-function request()
-  at = at + 1
-  local line = lines[at]
-  local signature, body = line:sub(1, 64), line:sub(66)
-  return wrk.format("POST", "/webhooks/gofax",
-    {{["Content-Type"] = "application/json", ["X-GoFax-Signature"] = signature}}, body)
-end
-function done(summary, latency, requests)
-  io.write(string.format("RESULT %d %d %d %d %d %d\\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), summary.errors.status,
-    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout))
-end
-"""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
@@ -122,93 +124,208 @@ class Round:
     p50_ms: float
     p99_ms: float
     errors: int
+    #: Of the CPU time what a database server took.
+    server_us: float = 0.0
     #: Of the CPU time what a process beside the server took.
     beside_us: float = 0.0
 
 
+@dataclass(kw_only=True)
+class Side:
+    """A server that is compared with another."""
+
+    port: int
+    process: psutil.Process
+    #: Where the cores are shared with the load, those of neither.
+    load_cores: Collection[int] | None
+    #: URL of what it accepts into.
+    store: str = ""
+    #: The database server of the store.
+    server: psutil.Process | None = None
+    #: What was answered 200.
+    answered: set[str] = field(default_factory=set)
+
+
 def main() -> int:
     options = _options()
-    if shutil.which("wrk") is None:
+    if wrk.missing():
         print("wrk is needed (Debian: apt-get install wrk)", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        report = measure(folder, options)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        report = measure(Bench(Path(name), options, stack), options)
     if options.json:
         print(json.dumps(report, indent=2))
     else:
         _print(report)
+    if report["lost"]:
+        print(f"{report['lost']} events were answered 200 and are not stored", file=sys.stderr)
+        return 1
     return 0 if report["ratio"] >= options.at_least else 1
 
 
-def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
-    rounds: dict[str, list[Round]] = {"accept": [], "verify": []}
+class Bench:
+    """A folder, and the servers that are started in it until the end of *stack*."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace, stack: ExitStack) -> None:
+        self.folder, self._options, self._stack = folder, options, stack
+        self._postgres: rig.Server | None = None
+        #: One core for servers, another for the load; several receivers share all of them.
+        self._is_split = options.receivers == 1
+
+    def relay(self, name: str, *, store: str, receivers: int) -> Side:
+        """Start a receiver; *store* is the kind of its store, or the URL."""
+        url, server = self._store(name, store)
+        if store in ("sqlite", "postgres"):
+            with closing(connect(url)) as database:
+                migrations.upgrade(database)
+        workers = f", workers: {receivers}" if receivers > 1 else ""
+        port, config = rig.free_port(), self.folder / f"{name}.yaml"
+        config.write_text(CONFIG.format(port=port, secret=wrk.SECRET, store=url, workers=workers))
+        command = [sys.executable, "-m", "relay.cli", "web", "--config", str(config)]
+        process = self._started(name, command, port)
+        return self._side(port, process, store=url, server=server)
+
+    def verify(self) -> Side:
+        """Start a view that only checks the signature."""
+        port, file = rig.free_port(), self.folder / "verify.py"
+        file.write_text(VERIFY_ONLY.format(port=port, secret=wrk.SECRET))
+        return self._side(port, self._started("verify", [sys.executable, str(file)], port))
+
+    def webhook(self) -> Side:
+        """Start Debian's ``webhook`` with one hook and as many processors as it is given."""
+        port, hooks = rig.free_port(), self.folder / "hooks.json"
+        hooks.write_text(json.dumps(HOOKS))
+        command = ["webhook", "-hooks", str(hooks), "-ip", "127.0.0.1", "-port", str(port),
+                   "-urlprefix", "webhooks"]  # fmt: skip
+        return self._side(port, self._started("webhook", command, port, GOMAXPROCS="1"))
+
+    def _store(self, name: str, kind: str) -> tuple[str, psutil.Process | None]:
+        if kind == "sqlite":
+            return f"sqlite:///{self.folder}/{name}.db", None
+        if kind != "postgres":
+            return kind, None
+        if self._postgres is None:
+            self._postgres = self._stack.enter_context(rig.server())
+            if self._is_split:
+                for each in (self._postgres.process, *self._postgres.process.children()):
+                    each.cpu_affinity(list(SERVER_CORE))
+        return self._postgres.new_database(name), self._postgres.process
+
+    def _started(
+        self, name: str, command: Sequence[str], port: int, **environ: str
+    ) -> psutil.Process:
+        cores = SERVER_CORE if self._is_split else os.sched_getaffinity(0)
+        return self._stack.enter_context(
+            _server(command, port, self.folder / f"{name}.log", cores=cores, environ=environ)
+        )
+
+    def _side(self, port: int, process: psutil.Process, **more: Any) -> Side:
+        cores = LOAD_CORE if self._is_split else None
+        return Side(port=port, process=process, load_cores=cores, **more)
+
+
+def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Load both sides by turns, and compare them."""
+    ours = bench.relay("accept", store=options.store, receivers=options.receivers)
+    other = {
+        "verify": bench.verify,
+        "webhook": bench.webhook,
+        "sqlite": partial(bench.relay, "other", store="sqlite", receivers=options.receivers),
+        "one": partial(bench.relay, "other", store=options.store, receivers=1),
+    }[options.against]()
+    memory = sum(each.memory_full_info().pss for each in _tree(ours.process)) / 2**20
+    rounds: dict[str, list[Round]] = {options.against: [], "accept": []}
     if options.texts:
         rounds["indexed"] = []
     share = options.seconds * EVENTS_A_SECOND
-    script = write_load(folder, share * options.rounds * len(rounds))
-    (folder / "config.yaml").write_text(CONFIG.format(port=_free_port(), secret=SECRET))
-    verify_port = _free_port()
-    (folder / "verify.py").write_text(VERIFY_ONLY.format(port=verify_port, secret=SECRET))
-    accept_port = int(re.search(r":(\d+)\"", (folder / "config.yaml").read_text())[1])
-    relay = [sys.executable, "-m", "relay.cli", "web", "--config", str(folder / "config.yaml")]
-    with (
-        _server(relay, accept_port, folder / "relay.log") as accept,
-        _server(
-            [sys.executable, str(folder / "verify.py")], verify_port, folder / "v.log"
-        ) as verify,
-    ):
-        memory = _pss(accept)
-        for number in range(options.rounds):
-            first = number * share
-            rounds["verify"].append(_load(script, verify, verify_port, options, first=first))
-            # By turns first, because the second of two rounds finds a larger store.
-            kinds = ["accept", "indexed"] if options.texts else ["accept"]
-            for kind in kinds if number % 2 else kinds[::-1]:
-                beside = _indexer(folder / "relay.db") if kind == "indexed" else nullcontext()
-                start = first + share * options.rounds * (kind == "indexed")
-                with beside as indexer:
-                    done = _load(script, accept, accept_port, options, first=start, beside=indexer)
-                rounds[kind].append(done)
-        stored = _stored(folder / "relay.db")
-    middle = {name: _median(each) for name, each in rounds.items()}
+    script = wrk.write_load(bench.folder, share * options.rounds * (2 if options.texts else 1))
+    for number in range(options.rounds):
+        # By turns first, because the second of two rounds finds a larger store.
+        for name in [*rounds][:: 1 if number % 2 else -1]:
+            side = other if name == options.against else ours
+            first = share * (number + options.rounds * (name == "indexed"))
+            beside = _indexer(ours.store) if name == "indexed" else nullcontext()
+            with beside as indexer:
+                done = _load(script, side, options, first=first, beside=indexer)
+            rounds[name].append(done)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "versions": {p: version(p) for p in ("flask", "granian", "sqlalchemy", "gofax-relay")},
         "python": sys.version.split()[0],
         "command": " ".join(sys.argv),
-        "ratio": round(
-            middle["verify"].cpu_us_per_request / middle["accept"].cpu_us_per_request, 3
-        ),
+        "against": options.against,
+        **_compared(rounds[options.against], rounds["accept"]),
         "web_pss_mib": round(memory, 1),
-        "stored": stored,
+        **checked([ours, other]),
         **_texts_cost(rounds),
-        **{name: asdict(each) for name, each in middle.items()},
+        **{name: asdict(_median(each)) for name, each in rounds.items()},
         "rounds": {name: [asdict(each) for each in all_] for name, all_ in rounds.items()},
     }
+
+
+def _compared(others: Sequence[Round], accepts: Sequence[Round]) -> dict[str, Any]:
+    """Return the medians of the pairs' ratios, and the pairs.
+
+    *ratio* is how many of ours can be had for the CPU time of one of the others, *cost* its
+    inverse; *speed* compares requests a second.
+    """
+    pairs = list(zip(others, accepts, strict=True))
+    ratios = [other.cpu_us_per_request / ours.cpu_us_per_request for other, ours in pairs]
+    speeds = [ours.requests_per_second / other.requests_per_second for other, ours in pairs]
+    return {
+        "ratio": round(statistics.median(ratios), 3),
+        "cost": round(1 / statistics.median(ratios), 3),
+        "speed": round(statistics.median(speeds), 3),
+        "pairs": {
+            "ratio": [round(each, 3) for each in ratios],
+            "speed": [round(each, 3) for each in speeds],
+        },
+    }
+
+
+def checked(sides: Sequence[Side]) -> dict[str, Any]:
+    """Compare what was answered 200 with what is stored."""
+    stores = [side for side in sides if side.store]
+    return {
+        "stored": _counted(stores[0].store),
+        "answered": len(stores[0].answered),
+        "lost": sum(len(side.answered - _stored(side.store)) for side in stores),
+    }
+
+
+def _stored(url: str) -> set[str]:
+    with closing(connect(url)) as database, database.reading() as db:
+        return set(db.scalars(sa.select(schema.events.c.message_id)))
+
+
+def _counted(url: str) -> Mapping[str, int]:
+    """Count the events, deliveries and duplicates that the accepted requests left."""
+    count = sa.func.count()
+    questions = {
+        "events": sa.select(count).select_from(schema.events),
+        "deliveries": sa.select(count).select_from(schema.deliveries),
+        "duplicates": sa.select(sa.func.sum(schema.keys.c.duplicates)),
+    }
+    with closing(connect(url)) as database, database.reading() as db:
+        return {name: int(db.scalar(asked) or 0) for name, asked in questions.items()}
 
 
 def _texts_cost(rounds: Mapping[str, Sequence[Round]]) -> dict[str, float]:
     """Return CPU time and speed beside an indexer, as shares of those in the round without."""
     if "indexed" not in rounds:
         return {}
-    pairs = list(zip(rounds["indexed"], rounds["accept"], strict=True))
-    cpu = statistics.median(
-        one.cpu_us_per_request / other.cpu_us_per_request for one, other in pairs
-    )
-    speed = statistics.median(
-        one.requests_per_second / other.requests_per_second for one, other in pairs
-    )
-    return {"texts_cpu": round(cpu, 3), "texts_speed": round(speed, 3)}
+    found = _compared(rounds["accept"], rounds["indexed"])
+    return {"texts_cpu": found["cost"], "texts_speed": found["speed"]}
 
 
 @contextmanager
-def _indexer(store: Path) -> Iterator[psutil.Process]:
+def _indexer(store: str) -> Iterator[psutil.Process]:
     """Run an indexer on the server's core, which has caught up with what is there."""
-    command = [sys.executable, "-c", INDEXER, f"sqlite:///{store}"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = psutil.Popen(
-        command, **pipes, preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE)
+        [sys.executable, "-c", INDEXER, store],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE),
     )
     try:
         process.stdin.write(b"catch up\n")
@@ -222,8 +339,7 @@ def _indexer(store: Path) -> Iterator[psutil.Process]:
 
 def _load(
     script: Path,
-    server: psutil.Process,
-    port: int,
+    side: Side,
     options: argparse.Namespace,
     *,
     first: int = 0,
@@ -233,146 +349,82 @@ def _load(
 
     The CPU time of *beside*, another process on the server's core, counts as well.
     """
-    before, beside_before = _cpu_seconds(server, beside), _cpu_seconds(beside)
-    done = wrk(
-        script, port, seconds=options.seconds, connections=options.connections, first=first,
-        cores=LOAD_CORE,
+    before = [_cpu_seconds(each) for each in (side.process, side.server, beside)]
+    done = wrk.post(
+        script, side.port, seconds=options.seconds, connections=options.connections, first=first,
+        cores=side.load_cores,
     )  # fmt: skip
-    cpu = _cpu_seconds(server, beside) - before
-    of_beside = _cpu_seconds(beside) - beside_before
+    assert not side.store or len(done.ids) + done.errors >= done.count, "answers name no event"
+    _until_idle(side.process)
+    after = [_cpu_seconds(each) for each in (side.process, side.server, beside)]
+    side.answered |= done.ids
+    spent = [(now - then) / done.count * 1e6 for now, then in zip(after, before, strict=True)]
     return Round(
         requests_per_second=round(done.count / done.seconds, 1),
-        cpu_us_per_request=round(cpu / done.count * 1e6, 1),
-        beside_us=round(of_beside / done.count * 1e6, 1),
+        cpu_us_per_request=round(sum(spent), 1),
+        server_us=round(spent[1], 1),
+        beside_us=round(spent[2], 1),
         p50_ms=done.p50_ms,
         p99_ms=done.p99_ms,
         errors=done.errors,
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Load:
-    """The result of a load of ``wrk``."""
-
-    count: int
-    seconds: float
-    p50_ms: float
-    p99_ms: float
-    errors: int
-
-
-def wrk(
-    script: Path,
-    port: int,
-    *,
-    seconds: int,
-    connections: int,
-    first: int,
-    cores: Collection[int] | None = None,
-) -> Load:
-    """Post the events of :func:`write_load`, from number *first* on, for some seconds."""
-    url = f"http://127.0.0.1:{port}/webhooks/gofax"
-    done = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url, "--",
-         str(first)],
-        capture_output=True, text=True, check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores or os.sched_getaffinity(0)),
-    )  # fmt: skip
-    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", done.stdout)
-    assert found, done.stdout + done.stderr
-    count, duration, p50, p99, refused, broken = map(int, found.groups())
-    return Load(
-        count=count,
-        seconds=duration / 1e6,
-        p50_ms=p50 / 1000,
-        p99_ms=p99 / 1000,
-        errors=refused + broken,
-    )
-
-
-#: Mean wait of a connection before each request, in milliseconds.
-PAUSE = "function delay() return math.random(0, {pause} * 2) end\n"
-
-
-def write_load(folder: Path, count: int, *, pause: int = 0) -> Path:
-    """Sign *count* events and write the script that posts them one after the other.
-
-    *pause*: for how many milliseconds a connection waits before each, in the mean.
-    """
-    lines = []
-    for number in range(count):
-        body = json.dumps(
-            {
-                "eventType": "SMS_REPLY",
-                "eventTimestamp": "2025-12-04T00:24:07.112733Z",
-                "messageId": f"bench-{time.time_ns()}-{number}",
-                "direction": "reply",
-                "from": f"+6140000{number % 1000:04d}",
-                "to": "+61700000000",
-                "messageBody": "Thanks for your message",
-                "metadata": {"accountId": "12345"},
-                "signature": "HMAC_SHA256",
-            }
-        )
-        signature = hmac.new(SECRET.encode(), body.encode(), hashlib.sha256).hexdigest()
-        lines.append(f"{signature} {body}\n")
-    (folder / "requests.txt").write_text("".join(lines))
-    script = folder / "load.lua"
-    paced = PAUSE.format(pause=pause) if pause else ""
-    script.write_text(WRK_SCRIPT.format(requests=folder / "requests.txt") + paced)
-    return script
+def _until_idle(process: psutil.Process) -> None:
+    """Wait until commands that were started for requests have ended."""
+    ends_at = time.monotonic() + 30
+    while any(each.name() == "true" for each in process.children()):
+        if time.monotonic() > ends_at:
+            raise SystemExit("commands do not end")
+        time.sleep(0.02)
 
 
 @contextmanager
-def _server(command: Sequence[str], port: int, log: Path) -> Iterator[psutil.Process]:
+def _server(
+    command: Sequence[str],
+    port: int,
+    log: Path,
+    *,
+    cores: Collection[int],
+    environ: Mapping[str, str],
+) -> Iterator[psutil.Process]:
     with log.open("w") as stream:
         process = psutil.Popen(
             command,
             stderr=stream,
             stdout=stream,
-            preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE),
+            env={**os.environ, **environ},
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         try:
-            _await(port)
+            _await(port, process, log)
             yield process
         finally:
-            process.terminate()
+            # It may have ended by itself.
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
             process.wait(timeout=15)
 
 
-def _await(port: int) -> None:
+def _await(port: int, process: psutil.Process, log: Path) -> None:
     ends_at = time.monotonic() + 15
-    while time.monotonic() < ends_at:
+    while time.monotonic() < ends_at and process.poll() is None:
         try:
             requests.get(f"http://127.0.0.1:{port}/livez", timeout=1)
         except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.05)
         else:
             return
-    raise SystemExit(f"nothing answers on port {port}")
-
-
-def _stored(path: Path) -> Mapping[str, int]:
-    """Count the events, deliveries and duplicates that the accepted requests left."""
-    with closing(sqlite3.connect(path)) as db:
-        counts = db.execute(
-            "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries),"
-            " (SELECT sum(duplicates) FROM keys)"
-        ).fetchone()
-    return dict(zip(("events", "deliveries", "duplicates"), counts, strict=True))
+    said = log.read_text().strip().splitlines()
+    raise SystemExit(f"{log.stem} does not answer: {said[-1] if said else 'it says nothing'}")
 
 
 def _tree(process: psutil.Process) -> Sequence[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def _cpu_seconds(*processes: psutil.Process | None) -> float:
-    every = [each for process in processes if process is not None for each in _tree(process)]
-    return sum(sum(each.cpu_times()[:2]) for each in every)
-
-
-def _pss(process: psutil.Process) -> float:
-    return sum(each.memory_full_info().pss for each in _tree(process)) / 2**20
+def _cpu_seconds(process: psutil.Process | None) -> float:
+    return rig.cpu_seconds(process) if process else 0.0
 
 
 def _median(rounds: Sequence[Round]) -> Round:
@@ -383,35 +435,27 @@ def _median(rounds: Sequence[Round]) -> Round:
             "cpu_us_per_request",
             "p50_ms",
             "p99_ms",
+            "server_us",
             "beside_us",
-        )  # fmt: skip
+        )
     }
     return Round(**fields, errors=sum(each.errors for each in rounds))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _print(report: Mapping[str, object]) -> None:
+def _print(report: Mapping[str, Any]) -> None:
     print(f"{report['date']}  python {report['python']}  {report['versions']}")
-    print(f"{'':8} {'req/s':>8} {'CPU µs/req':>11} {'p50 ms':>8} {'p99 ms':>8} {'errors':>7}")
-    for name in ("verify", "accept", *(["indexed"] if "indexed" in report else [])):
-        row = report[name]
-        print(
-            f"{name:8} {row['requests_per_second']:8.0f} {row['cpu_us_per_request']:11.1f} "
-            f"{row['p50_ms']:8.1f} {row['p99_ms']:8.1f} {row['errors']:7d}"
-        )
-    print(f"stored: {report['stored']}")
+    rows = [(name, *(report[name][each] for each in Round.__slots__)) for name in report["rounds"]]
+    print(rig.table(("", *Round.__slots__), rows))
+    print(f"stored: {report['stored']}; answered 200: {report['answered']}, "
+          f"of which {report['lost']} are not stored")  # fmt: skip
     if "texts_cpu" in report:
         print(
             f"with an index of texts: CPU × {report['texts_cpu']}, speed ×"
             f" {report['texts_speed']}; the indexer: {report['indexed']['beside_us']:.1f} µs"
         )
     print(
-        f"ratio of CPU per request, verify / accept: {report['ratio']}   "
+        f"CPU per request, {report['against']} / accept: {report['ratio']}   "
+        f"requests/s, accept / {report['against']}: {report['speed']}   "
         f"receiver idle: {report['web_pss_mib']} MiB PSS"
     )
 
@@ -421,6 +465,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--against", default="verify", help="what it is compared with",
+                        choices=("verify", "webhook", "sqlite", "one"))  # fmt: skip
+    store = parser.add_mutually_exclusive_group()
+    store.add_argument("--store", default="sqlite", metavar="URL",
+                       help="a migrated, empty store; CPU without its server's")  # fmt: skip
+    store.add_argument("--postgres", action="store_const", const="postgres", dest="store",
+                       help="a PostgreSQL server for this run")  # fmt: skip
+    parser.add_argument("--receivers", type=int, default=1, metavar="N",
+                        help="processes of the receiver")  # fmt: skip
     parser.add_argument("--at-least", type=float, default=0.0, help="exit 1 below this ratio")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--texts", action="store_true", help="index texts in further rounds")

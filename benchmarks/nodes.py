@@ -26,7 +26,7 @@ import fill
 import psutil
 import rig
 import sqlalchemy as sa
-from accept import SECRET, Load, write_load, wrk
+import wrk
 from brokers import new_vhost
 
 from relay.store import Database, connect, schema
@@ -138,7 +138,7 @@ class Bench:
         port, path = rig.free_port(), self.folder / f"config-{number}.yaml"
         path.write_text(
             CONFIG.format(
-                port=port, store=store, secret=SECRET, stand_in=self.stand_in, engine=engine
+                port=port, store=store, secret=wrk.SECRET, stand_in=self.stand_in, engine=engine
             )
         )
         return path, port
@@ -153,12 +153,13 @@ def accepts(
 ) -> Cost:
     """Let *nodes* receivers on one store accept as fast as they can."""
     share = options.seconds * EVENTS_A_SECOND
-    script = write_load(bench.folder, share * nodes)
+    script = wrk.write_load(bench.folder, share * nodes)
     with bench.store(database) as store, ExitStack() as stack:
         webs, ports = _webs(bench, stack, store, nodes=nodes, engine=engine)
         before = bench.spent(webs)
         done = _load(script, ports, options, share=share)
         spent = bench.spent(webs)
+        _check_stored(stack.enter_context(closing(connect(store))), done)
     return _cost(before, spent, sum(each.count for each in done), done)
 
 
@@ -168,7 +169,7 @@ def paced(
     """Give each of *nodes* the same events a second, to accept and to deliver."""
     share = options.seconds * options.each * 2
     pause = options.connections * 1000 // options.each
-    script = write_load(bench.folder, share * nodes, pause=pause)
+    script = wrk.write_load(bench.folder, share * nodes, pause=pause)
     with bench.store(database) as store, ExitStack() as stack:
         webs, ports = _webs(bench, stack, store, nodes=nodes, engine=engine)
         config = str(bench.folder / "config-0.yaml")
@@ -178,7 +179,16 @@ def paced(
         done = _load(script, ports, options, share=share)
         _until(lambda: not _open_deliveries(looking))
         spent = bench.spent(both)
+        _check_stored(looking, done)
     return _cost(before, spent, len(bench.ask("times")), done)
+
+
+def _check_stored(database: Database, loads: Sequence[wrk.Load]) -> None:
+    """End the benchmark if an event that was answered 200 is not in the store."""
+    with database.reading() as db:
+        stored = set(db.scalars(sa.select(schema.events.c.message_id)))
+    if lost := set().union(*(each.ids for each in loads)) - stored:
+        raise SystemExit(f"{len(lost)} events were answered 200 and are not stored")
 
 
 def _open_deliveries(database: Database) -> int:
@@ -216,11 +226,13 @@ def _workers(
     return workers
 
 
-def _load(script: Path, ports: Sequence[int], options: Namespace, *, share: int) -> Sequence[Load]:
+def _load(
+    script: Path, ports: Sequence[int], options: Namespace, *, share: int
+) -> Sequence[wrk.Load]:
     """Post to all *ports* at the same time, to each its *share* of the events."""
     with ThreadPoolExecutor(len(ports)) as pool:
         loads = [
-            pool.submit(wrk, script, port, seconds=options.seconds, first=each * share,
+            pool.submit(wrk.post, script, port, seconds=options.seconds, first=each * share,
                         connections=options.connections)
             for each, port in enumerate(ports)
         ]  # fmt: skip
@@ -230,7 +242,7 @@ def _load(script: Path, ports: Sequence[int], options: Namespace, *, share: int)
 
 
 def _cost(
-    before: tuple[float, float], after: tuple[float, float], count: int, loads: Sequence[Load]
+    before: tuple[float, float], after: tuple[float, float], count: int, loads: Sequence[wrk.Load]
 ) -> Cost:
     relay, server = (now - then for now, then in zip(after, before, strict=True))
     return Cost(

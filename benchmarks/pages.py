@@ -7,7 +7,9 @@ endpoint says ``allow_unsigned: true``. While events come in at --rate a second,
 for --rounds times over loopback: the time is from the request to the last byte. Then so many
 viewers look at pages that renew themselves, and the CPU time of the process that serves them is
 compared with that of the same time without viewers. Last, as many events as it takes are sent,
-in windows with viewers and without.
+in windows with viewers and without. Every event that was answered 200 has to be in the store.
+
+``scale.py --tables --pages`` compares the pages on stores of two sizes.
 """
 
 from __future__ import annotations
@@ -21,16 +23,22 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import psutil
 import requests
+import sqlalchemy as sa
 import yaml
+
+from relay.config.load import load
+from relay.destinations import find
+from relay.store import connect, schema
 
 PASSWORD = "a password for benchmarks"  # noqa: S105
 #: Seconds between two renewals of a page.
@@ -47,7 +55,7 @@ class Relay:
         said["server"] = {"listen": f"127.0.0.1:{self.public}"}
         said["admin"] = {"listen": f"127.0.0.1:{self.inner}"}
         self.path = said["endpoints"][0]["path"]
-        self.config = config.with_name("benchmark.yaml")
+        self.config = config.with_name(f"benchmark-{self.public}.yaml")
         self.config.write_text(yaml.safe_dump(said))
         self.process: psutil.Popen | None = None
 
@@ -78,6 +86,14 @@ class Relay:
         assert session.post(link, data=fields, timeout=30).ok
         return session
 
+    def check_stored(self, names: Iterable[str]) -> None:
+        """End the benchmark if an event of these messages is not in the store."""
+        store = load(self.config, find_connector=find).store
+        with closing(connect(store)) as database, database.reading() as db:
+            stored = set(db.scalars(sa.select(schema.events.c.message_id)))
+        if lost := set(names) - stored:
+            raise SystemExit(f"{len(lost)} events were answered 200 and are not stored")
+
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.inner}{path}"
 
@@ -105,7 +121,7 @@ class Sender:
         self._gap = threads / rate if rate else 0.0
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(threads)
-        self.sent = 0
+        self.answered: list[str] = []
         self._lock = threading.Lock()
         for number in range(threads):
             self._pool.submit(self._post, number / threads * self._gap)
@@ -119,8 +135,9 @@ class Sender:
         due = time.monotonic() + wait
         while not self._stop.wait(max(0.0, due - time.monotonic()) if self._gap else 0):
             number = next(self._numbers)
+            name = f"bench-{time.time_ns()}-{number}"
             body = {
-                "messageId": f"bench-{time.time_ns()}-{number}",
+                "messageId": name,
                 "eventType": "SMS_REPLY",
                 "direction": "reply",
                 "from": f"+614{number % 10_000_000:08}",
@@ -130,7 +147,7 @@ class Sender:
             answer = session.post(self._url, json=body, timeout=30)
             assert answer.ok, answer.text
             with self._lock:
-                self.sent += 1
+                self.answered.append(name)
             due += self._gap
 
 
@@ -141,6 +158,7 @@ def sending(relay: Relay, *, rate: float | None) -> Iterator[Sender]:
         yield sender
     finally:
         sender.stop()
+    relay.check_stored(sender.answered)
 
 
 @contextmanager
@@ -206,6 +224,48 @@ def measure(relay: Relay, session: requests.Session, path: str, rounds: int) -> 
     return {"p50_ms": statistics.median(taken), "p95_ms": p95, "bytes": size}
 
 
+CONFIG = """\
+server: {{listen: "127.0.0.1:0"}}
+store: {store}
+endpoints: [{{path: /webhooks/gofax, allow_unsigned: true}}]
+destinations: {{crm: {{connector: webhook, url: "https://crm.example.com"}}}}
+routes: [{{name: replies, to: [crm]}}]
+"""
+
+
+def compare(urls: Sequence[str], *, rounds: int) -> dict[str, dict[str, float]]:
+    """Compare each page on a small filled store and on a large one, which take turns.
+
+    Returns the median milliseconds of both, and their ratio.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        shown = []
+        for number, url in enumerate(urls):
+            config = Path(folder) / f"config-{number}.yaml"
+            config.write_text(CONFIG.format(store=url))
+            relay = Relay(config)
+            stack.callback(relay.stop)
+            relay.start()
+            session = relay.signed_in()
+            shown.append((relay, session, pages(relay, session)))
+        return {name: _compared(shown, name, rounds) for name in shown[0][2]}
+
+
+def _compared(
+    shown: Sequence[tuple[Relay, requests.Session, dict[str, str]]], name: str, rounds: int
+) -> dict[str, float]:
+    taken: list[list[float]] = [[] for _ in shown]
+    # The first ones fill caches.
+    for number in range(-2, rounds):
+        for times, (relay, session, paths) in zip(taken, shown, strict=True):
+            once = measure(relay, session, paths[name], 1)
+            if number >= 0:
+                times.append(once["p50_ms"])
+    small, large = map(statistics.median, taken)
+    return {"small_ms": round(small, 1), "large_ms": round(large, 1),
+            "ratio": round(large / small, 2)}  # fmt: skip
+
+
 def cost(relay: Relay, session: requests.Session, number: int, seconds: float) -> float:
     """Return the share of a core that *number* viewers take."""
     spent = {}
@@ -227,9 +287,9 @@ def accepts(
         for watched in (0, number):
             with viewers(relay, session, watched), sending(relay, rate=None) as sender:
                 time.sleep(0.5)
-                begun, before = time.perf_counter(), sender.sent
+                begun, before = time.perf_counter(), len(sender.answered)
                 time.sleep(seconds)
-                speed[watched] = (sender.sent - before) / (time.perf_counter() - begun)
+                speed[watched] = (len(sender.answered) - before) / (time.perf_counter() - begun)
         ratios.append(speed[number] / speed[0])
     return statistics.median(ratios)
 

@@ -6,7 +6,7 @@ million events need 20 GB for a while.
 
     python benchmarks/scale.py [--nodes 1,2,4] [--engines threads,celery] [--rounds 3] [--json]
     python benchmarks/scale.py --each 150 [--nodes 1,2,4] [--engines threads,celery]
-    python benchmarks/scale.py --tables [--sizes 10000,10000000] [--rounds 200] [--json]
+    python benchmarks/scale.py --tables [--sizes 10000,10000000] [--rounds 200] [--pages] [--json]
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ def _show_tables(report: Mapping[str, Any]) -> None:
         heads = [f"{size:,}" for size in sizes]
         print(f"\n{kind}: wall ms, then CPU ms, by number of events")
         print(rig.table(["", *heads, "ratio", *heads, "ratio"], rows))
+    for kind, found in report["pages"].items():
+        print(f"\n{kind}: pages of the console, median ms, small and large, and the ratio")
+        print(rig.table(["", "small", "large", "ratio"],
+                        [(name, *each.values()) for name, each in found.items()]))  # fmt: skip
 
 
 def _sizes(text: str) -> list[int]:
@@ -84,6 +88,8 @@ def _options() -> argparse.Namespace:
                         help="events of each store (2 kB each)")  # fmt: skip
     parser.add_argument("--databases", type=lambda text: text.split(","),
                         default=["sqlite", "postgres"], metavar="KIND,KIND")  # fmt: skip
+    parser.add_argument("--pages", action="store_true",
+                        help="compare pages of the console too, with --tables")  # fmt: skip
     parser.add_argument("--nodes", type=_sizes, default=[1, 2, 4], metavar="N,N")
     parser.add_argument("--engines", type=lambda text: text.split(","), metavar="NAME,NAME",
                         default=["threads"], help="threads; celery needs RabbitMQ")  # fmt: skip

@@ -23,6 +23,7 @@ from random import Random
 from typing import Any
 
 import fill
+import pages as console
 import psutil
 import psycopg
 import rig
@@ -138,18 +139,28 @@ class Store:
 
 def measure(options: Namespace) -> dict[str, Any]:
     """Compare the sizes on each database asked for."""
-    found = {}
+    found, pages = {}, {}
     for kind in options.databases:
         with _stores(kind, options.sizes, options.folder) as stores:
             for number in range(options.rounds):
                 for store in stores:
                     store.round(number)
             found[kind] = {store.events: _medians(store) for store in stores}
-    return {"tables": found, "worst_ratio": max(map(_worst, found.values()))}
-
-
-def _worst(sizes: dict[int, Any]) -> float:
-    return max(ratios(sizes).values())
+            if options.pages:
+                urls = [stores[0].url, stores[-1].url]
+                pages[kind] = console.compare(urls, rounds=options.rounds)
+    compared = {kind: ratios(sizes) for kind, sizes in found.items()}
+    worst = max(ratio for each in compared.values() for ratio in each.values())
+    return {
+        "tables": found,
+        "ratios": compared,
+        "worst_ratio": worst,
+        "pages": pages,
+        "page_ratios": {
+            kind: {name: page["ratio"] for name, page in each.items()}
+            for kind, each in pages.items()
+        },
+    }
 
 
 def ratios(sizes: dict[int, Any], *, unit: str = "clock_ms") -> dict[str, float]:

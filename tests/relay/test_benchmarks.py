@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import accept
 import cluster
 import fill
 import pytest
@@ -76,6 +77,41 @@ def test_a_store_can_be_filled_with_what_is_to_be_delivered(url: str) -> None:
         )
 
     assert len({claim.lane_id for claim in claims}) == EVENTS + 1
+
+
+def test_an_event_that_was_answered_200_and_is_not_stored_is_counted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/relay.db"
+    fill.fill(url, events=EVENTS)
+    stored = {fill.message_name(number) for number in range(EVENTS)}
+    side = {"port": 1, "process": None, "load_cores": None, "store": url}
+
+    kept, lost = (
+        accept.checked([accept.Side(**side, answered=answered)])  # type: ignore[arg-type]
+        for answered in (stored, {*stored, "nowhere"})
+    )
+
+    assert (kept["answered"], kept["lost"]) == (EVENTS, 0)
+    assert (lost["answered"], lost["lost"]) == (EVENTS + 1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("against", ["verify", "webhook"])
+def test_each_event_that_the_load_saw_accepted_is_in_the_store(
+    against: str, missing: Callable[[str, str], None]
+) -> None:
+    for command in {"wrk", "webhook"} - {"webhook" if against == "verify" else ""}:
+        if shutil.which(command) is None:
+            missing(command, "no such command")
+    command = [sys.executable, str(BENCHMARKS / "accept.py"), "--seconds", "1", "--rounds", "1",
+               "--connections", "8", "--against", against, "--json"]  # fmt: skip
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert 0 < found["answered"] <= found["stored"]["events"]
+    assert found["lost"] == 0
+    assert found["ratio"] > 0
 
 
 @pytest.mark.slow

@@ -1,0 +1,87 @@
+"""benchmarks/run_all.py asks what was promised, and goes on when a benchmark fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import run_all
+from run_all import Bench, Figure, Run, at, at_least, at_most, largest
+
+SCRIPT = Path(run_all.__file__)
+
+
+def test_each_benchmark_that_a_figure_needs_is_there() -> None:
+    assert {figure.bench for figure in run_all.FIGURES} == set(run_all.BENCHES)
+
+
+def figure(**changes: object) -> Figure:
+    said = {"question": "accept", "what": "32", "goal": at_least(0.5), "bench": "accept 32",
+            "read": at("ratio")}  # fmt: skip
+    return Figure(**{**said, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("goal", "ratio", "reached"),
+    [
+        (at_least(0.5), 0.5, True),
+        (at_least(0.5), 0.49, False),
+        (at_most(1.15, "×"), 1.15, True),
+        (at_most(1.15, "×"), 1.2, False),
+    ],
+)
+def test_what_was_measured_is_compared_with_the_goal(
+    goal: run_all.Goal, ratio: float, reached: bool
+) -> None:
+    run = Run(command="", seconds=1.0, report={"ratio": ratio})
+
+    assert run_all.row(figure(goal=goal), run).reached is reached
+
+
+def test_the_worst_of_several_steps_counts() -> None:
+    read = largest("ratios", of=("accept", "claim"))
+
+    assert read({"ratios": {"accept 1": 1.0, "claim 32": 1.2, "events": 9.0}}) == 1.2
+
+
+def test_a_report_without_the_figure_is_a_row_that_says_so() -> None:
+    row = run_all.row(figure(), Run(command="", seconds=1.0, report={"speed": 2.0}))
+
+    assert row.measured == "failed: no such figure in its report: 'ratio'"
+    assert row.reached is None
+
+
+def test_a_benchmark_that_takes_too_long_is_ended() -> None:
+    bench = Bench(command="load.py --count 100000000", limits=(1, 1))
+
+    run = run_all.run(bench, quick=True)
+
+    assert run.failed == "took more than 1 s"
+
+
+def test_a_benchmark_that_fails_is_a_row_and_does_not_end_the_run(tmp_path: Path) -> None:
+    # Without wrk in PATH no accept can be measured.
+    called = [sys.executable, str(SCRIPT), "--quick", "--only", "32 connections"]
+    written = tmp_path / "report.json"
+
+    done = subprocess.run(
+        [*called, "--json", str(written)],
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "| failed: wrk is needed (Debian: apt-get install wrk) |" in done.stdout
+    report = json.loads(written.read_text())
+    assert [row["reached"] for row in report["rows"]] == [None]
+    assert report["machine"]["cores"] >= 1
+    strict = subprocess.run(
+        [*called, "--strict"],
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert strict.returncode == 1
