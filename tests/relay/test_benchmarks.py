@@ -159,3 +159,27 @@ def test_what_an_event_costs_is_measured_on_nodes_of_their_own(
         assert set(costs) == {"postgres, 2 nodes", "sqlite, 1 node"}
         assert costs["postgres, 2 nodes"]["server_us"] > 0
         assert costs["sqlite, 1 node"]["relay_us"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flow", ["relay", "webhook", "after"])
+def test_what_a_kill_loses_is_counted_in_each_flow(
+    flow: str, missing: Callable[[str, str], None]
+) -> None:
+    for needed in ("redis-server", "webhook", "curl"):
+        if shutil.which(needed) is None:
+            missing(needed, "no such command")
+    command = [sys.executable, str(BENCHMARKS / "baselines" / "compare.py"), "--flows", flow,
+               "--events", "60", "--rounds", "1", "--patience", "8", "--kills", "all",
+               "--json"]  # fmt: skip
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["flows"][flow]
+    assert found["cost"]["events"] == 60
+    assert found["cost"]["cpu_seconds"] > 0
+    killed = found["kills"]["all"]
+    assert 0 < killed["answered"] < 60
+    if flow == "relay":
+        assert (killed["lost"], found["cost"]["disk_mb"] > 0) == (0, True)
