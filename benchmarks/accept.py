@@ -233,7 +233,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         "sqlite": partial(bench.relay, "other", store="sqlite", receivers=options.receivers),
         "one": partial(bench.relay, "other", store=options.store, receivers=1),
     }[options.against]()
-    memory = sum(each.memory_full_info().pss for each in _tree(ours.process)) / 2**20
+    memory = sum(each.memory_full_info().pss for each in rig.family(ours.process)) / 2**20
     rounds: dict[str, list[Round]] = {options.against: [], "accept": []}
     if options.texts:
         rounds["indexed"] = []
@@ -417,10 +417,6 @@ def _await(port: int, process: psutil.Process, log: Path) -> None:
             return
     said = log.read_text().strip().splitlines()
     raise SystemExit(f"{log.stem} does not answer: {said[-1] if said else 'it says nothing'}")
-
-
-def _tree(process: psutil.Process) -> Sequence[psutil.Process]:
-    return [process, *process.children(recursive=True)]
 
 
 def _cpu_seconds(process: psutil.Process | None) -> float:

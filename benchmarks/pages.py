@@ -26,13 +26,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import requests
+import rig
 import sqlalchemy as sa
 import yaml
 
@@ -233,37 +235,66 @@ routes: [{{name: replies, to: [crm]}}]
 """
 
 
-def compare(urls: Sequence[str], *, rounds: int) -> dict[str, dict[str, float]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A console, somebody signed in, and the pages by name."""
+
+    relay: Relay
+    session: requests.Session
+    paths: Mapping[str, str]
+    #: CPU nanoseconds that a database server has spent for it.
+    server: Callable[[], int]
+
+    def taken(self, name: str) -> tuple[float, float]:
+        """Ask for a page, and return the milliseconds until it came, and those of CPU."""
+        begun = self._spent()
+        clock = measure(self.relay, self.session, self.paths[name], 1)["p50_ms"]
+        return clock, (self._spent() - begun) / 1e6
+
+    def _spent(self) -> int:
+        assert self.relay.process is not None
+        return rig.nanoseconds(self.relay.process) + self.server()
+
+
+def compare(
+    stores: Sequence[tuple[str, Callable[[], int]]], *, rounds: int
+) -> dict[str, dict[str, float]]:
     """Compare each page on a small filled store and on a large one, which take turns.
 
-    Returns the median milliseconds of both, and their ratio.
+    A store is its URL, and what tells its server's CPU time. Returns the median milliseconds of
+    both, those of CPU, and the ratios.
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         shown = []
-        for number, url in enumerate(urls):
+        for number, (url, server) in enumerate(stores):
             config = Path(folder) / f"config-{number}.yaml"
             config.write_text(CONFIG.format(store=url))
             relay = Relay(config)
             stack.callback(relay.stop)
             relay.start()
             session = relay.signed_in()
-            shown.append((relay, session, pages(relay, session)))
-        return {name: _compared(shown, name, rounds) for name in shown[0][2]}
+            paths = pages(relay, session)
+            shown.append(Shown(relay=relay, session=session, paths=paths, server=server))
+        return {name: _compared(shown, name, rounds) for name in shown[0].paths}
 
 
-def _compared(
-    shown: Sequence[tuple[Relay, requests.Session, dict[str, str]]], name: str, rounds: int
-) -> dict[str, float]:
-    taken: list[list[float]] = [[] for _ in shown]
-    # The first ones fill caches.
-    for number in range(-2, rounds):
-        for times, (relay, session, paths) in zip(taken, shown, strict=True):
-            once = measure(relay, session, paths[name], 1)
-            if number >= 0:
-                times.append(once["p50_ms"])
-    small, large = map(statistics.median, taken)
-    return {"small_ms": round(small, 1), "large_ms": round(large, 1),
-            "ratio": round(large / small, 2)}  # fmt: skip
+def _compared(shown: Sequence[Shown], name: str, rounds: int) -> dict[str, float]:
+    taken: list[list[tuple[float, float]]] = [[] for _ in shown]
+    # The first two fill caches.
+    for number in range(rounds + 2):
+        for times, each in zip(taken, shown, strict=True):
+            once = each.taken(name)
+            if number > 1:
+                times.append(once)
+    (small, small_cpu), (large, large_cpu) = (
+        map(statistics.median, zip(*times, strict=True)) for times in taken
+    )
+    return {
+        "small_ms": round(small, 1), "large_ms": round(large, 1),
+        "ratio": round(large / small, 2),
+        "small_cpu_ms": round(small_cpu, 1), "large_cpu_ms": round(large_cpu, 1),
+        "cpu_ratio": round(large_cpu / small_cpu, 2),
+    }  # fmt: skip
 
 
 def cost(relay: Relay, session: requests.Session, number: int, seconds: float) -> float:

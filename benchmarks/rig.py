@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,17 +98,23 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(spent.user + spent.system + gone + sum(map(cpu_seconds, process.children())))
 
 
-def nanoseconds(process: psutil.Process) -> int:
-    """Return the CPU time of a process and its living children, exactly (Linux)."""
-    tree = [process, *process.children()]
-    return sum(_on_cpu(each.pid) for each in tree)
+def nanoseconds(*processes: psutil.Process) -> int:
+    """Return the CPU time of processes and their living children, exactly (Linux)."""
+    return sum(_on_cpu(each.pid) for process in processes for each in family(process))
+
+
+def family(process: psutil.Process) -> Sequence[psutil.Process]:
+    """Return a process with its living children, and theirs."""
+    return [process, *process.children(recursive=True)]
 
 
 def _on_cpu(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
-    except OSError:
-        return 0
+    """Return the nanoseconds that the living threads of a process have run."""
+    spent = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):
+            spent += int(thread.read_text().split()[0])
+    return spent
 
 
 @contextmanager

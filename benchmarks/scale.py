@@ -72,8 +72,8 @@ def _show_tables(report: Mapping[str, Any]) -> None:
         print(f"\n{kind}: wall ms, then CPU ms, by number of events")
         print(rig.table(["", *heads, "ratio", *heads, "ratio"], rows))
     for kind, found in report["pages"].items():
-        print(f"\n{kind}: pages of the console, median ms, small and large, and the ratio")
-        print(rig.table(["", "small", "large", "ratio"],
+        print(f"\n{kind}: pages of the console, wall ms, then CPU ms, small and large")
+        print(rig.table(["", *("small", "large", "ratio") * 2],
                         [(name, *each.values()) for name, each in found.items()]))  # fmt: skip
 
 

@@ -147,17 +147,18 @@ def measure(options: Namespace) -> dict[str, Any]:
                     store.round(number)
             found[kind] = {store.events: _medians(store) for store in stores}
             if options.pages:
-                urls = [stores[0].url, stores[-1].url]
-                pages[kind] = console.compare(urls, rounds=options.rounds)
+                ends = [(store.url, store.server) for store in (stores[0], stores[-1])]
+                pages[kind] = console.compare(ends, rounds=options.rounds)
     compared = {kind: ratios(sizes) for kind, sizes in found.items()}
     worst = max(ratio for each in compared.values() for ratio in each.values())
     return {
         "tables": found,
         "ratios": compared,
+        "cpu_ratios": {kind: ratios(sizes, unit="processor_ms") for kind, sizes in found.items()},
         "worst_ratio": worst,
         "pages": pages,
-        "page_ratios": {
-            kind: {name: page["ratio"] for name, page in each.items()}
+        "page_cpu_ratios": {
+            kind: {name: page["cpu_ratio"] for name, page in each.items()}
             for kind, each in pages.items()
         },
     }

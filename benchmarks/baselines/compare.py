@@ -278,19 +278,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=lambda text: text.split(";"), metavar="NAME;NAME",
                         help="default: all; quick: with the destination there")  # fmt: skip
     parser.add_argument("--events", type=int, help="default: 2000, quick 400")
-    parser.add_argument("--rounds", type=int, help="of each kill; default: 5, quick 1")
+    parser.add_argument("--rounds", type=int, help="of each kill; default: 3, quick 1")
     parser.add_argument("--rate", type=float, default=100, help="events a second")
     parser.add_argument("--latency", type=float, default=50, help="of the destination, ms")
     parser.add_argument("--patience", type=float, help="seconds without an arrival that are the"
-                        " end; default: 60, quick 12")  # fmt: skip
+                        " end; default: 45, quick 12")  # fmt: skip
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     options.kills = options.kills or [
         name for name, how in KILLS.items() if not (options.quick and how["away"])
     ]
     options.events = options.events or (400 if options.quick else 2000)
-    options.rounds = options.rounds or (1 if options.quick else 5)
-    options.patience = options.patience or (12 if options.quick else 60)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.patience = options.patience or (12 if options.quick else 45)
     return options
 
 
