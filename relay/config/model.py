@@ -85,7 +85,16 @@ class Server(Address):
         description="Number of reverse proxies in front of the relay whose word is taken",
     )
     max_body: Size = Field(64 * 1024, description="Longest body that is accepted")
-    threads: int = Field(512, ge=4, le=4096, description="Requests that are read at the same time")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="Processes that receive, each on a processor of its own; rates are counted in "
+        "each of them",
+    )
+    threads: int = Field(
+        512, ge=4, le=4096, description="Requests that each of them reads at the same time"
+    )
     rate_per_address: Rate | None = Field(
         None, description="Requests from one address in any span of time; more are answered 429"
     )

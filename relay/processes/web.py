@@ -1,4 +1,4 @@
-"""The process that serves HTTP, its child that receives, and the watch over that."""
+"""The process that serves HTTP, its children that receive, and the watch over those."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from relay.processes.process import (
     DRAIN,
     RESTART_AFTER,
     RETIRE,
+    Places,
     Ready,
     allow_connections,
     close_store,
@@ -62,12 +63,14 @@ HURRY, RETIRED_WITHIN = 1.0, float(LONGEST_HEAD)
 #: Seconds between looks at the receiver, that an answer may take, after which its silence ends it
 #: (so that ten are not over with one look more), and that it may take to start.
 LOOK_AT_RECEIVER, LONGEST_ANSWER, SILENT_AFTER, LONGEST_START = 1.0, 2.0, 7.0, 30.0
+#: How often a look asks for each receiver, if there are several.
+ASKED = 3
 
 
 def run_web(
     config: Config, listener: Listener, identity: Identity | None, counts: Counts, ready: Ready
 ) -> None:
-    """Serve HTTP in this process and one child.
+    """Serve HTTP in this process and its children.
 
     SIGTERM and SIGINT end it soon; SIGUSR1 ends it when every connection has been served, while
     another receiver accepts new ones.
@@ -84,20 +87,28 @@ def run_web(
         log.info("endpoint.served", url=url, guard=each.guard)
     # Not connected to before the fork.
     database = connect(config.store)
-    node = node_name(database, "web")
+    nodes = [node_name(database, "web") for _ in range(config.server.workers)]
     # What is imported lives as long as we do: frozen before the fork, its memory stays shared.
     gc.freeze()
-    server = GranianServer(listener, threads=config.server.threads, identity=identity)
-    # Its process keeps the list up to date, and is gone by then.
-    server.on_shutdown(partial(_leave, database, node))
+    server = GranianServer(
+        listener,
+        workers=config.server.workers,
+        threads=config.server.threads,
+        identity=identity,
+    )
+    # Its processes keep the list up to date, and are gone by then.
+    server.on_shutdown(partial(_leave, database, nodes))
     watch = ReceiverWatch(
-        listener, lambda: [_pid(worker) for worker in server.wrks], is_encrypted=bool(identity)
+        listener,
+        lambda: [_pid(worker) for worker in server.wrks],
+        is_encrypted=bool(identity),
     )
     server.on_startup(watch.start)
     server.on_shutdown(watch.close)
     try:
         # Granian's default loader imports a module; ours builds the app from the config.
-        load = partial(_load_app, config, listener, identity, counts, node, os.getpid(), ready)
+        me, places = os.getpid(), Places()
+        load = partial(_load_app, config, listener, identity, counts, nodes, places, me, ready)
         server.serve(target_loader=load, wrap_loader=False)
     except SystemExit as error:
         if error.code:
@@ -110,10 +121,16 @@ class GranianServer(MPServer):
     """Granian's server, at a socket that was there before it and stays when it ends."""
 
     def __init__(
-        self, listener: Listener, *, threads: int, identity: Identity | None = None
+        self,
+        listener: Listener,
+        *,
+        workers: int = 1,
+        threads: int,
+        identity: Identity | None = None,
     ) -> None:
         super().__init__(
             "relay",
+            workers=workers,
             address=listener.host,
             port=listener.port,
             interface=Interfaces.WSGI,
@@ -132,7 +149,7 @@ class GranianServer(MPServer):
             respawn_failed_workers=True,
             respawn_interval=RESTART_AFTER,
         )
-        # Its process has our socket and modules; Python 3.14 would start an empty one.
+        # Its processes have our socket and modules; Python 3.14 would start empty ones.
         multiprocessing.set_start_method("fork", force=True)
         self._listener = listener
         if identity is not None:
@@ -185,8 +202,9 @@ class GranianServer(MPServer):
         self._shd = holder(self._sfd, False, BACKLOG)
 
 
-def _leave(database: Database, node: str) -> None:
-    leave(database, node)
+def _leave(database: Database, nodes: Sequence[str]) -> None:
+    for node in nodes:
+        leave(database, node)
     close_store(database)
 
 
@@ -199,12 +217,14 @@ def _load_app(
     listener: Listener,
     identity: Identity | None,
     counts: Counts,
-    node: str,
+    nodes: Sequence[str],
+    places: Places,
     parent: int,
     ready: Ready,
 ) -> WSGIApplication:
-    """Build the application in Granian's worker process."""
+    """Build the application in one of Granian's processes."""
     end_with(parent)
+    node = nodes[places.take()]
     prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
     tell = cluster().hints(config).give if config.engine.celery else None
@@ -234,9 +254,10 @@ def _load_app(
 
 
 class ReceiverWatch:
-    """Kills a receiver that no longer answers, so that the server starts a new one.
+    """Kills receivers that no longer answer, so that the server starts new ones.
 
-    *processes* returns the ids of the processes that receive now.
+    *processes* returns the ids of the processes that receive now. Who answers is chance, so the
+    more there are, the oftener one look asks; that one of them is silent ends all.
     """
 
     def __init__(
@@ -261,12 +282,14 @@ class ReceiverWatch:
         self._loop.close(0)
 
     def _look(self) -> None:
-        if answers(self._address, is_encrypted=self._is_encrypted):
+        processes = self._processes()
+        asked = 1 if len(processes) < 2 else ASKED * len(processes)
+        if all(answers(self._address, is_encrypted=self._is_encrypted) for _ in range(asked)):
             self._answered_at, self._has_answered = time.monotonic(), True
             return
         silent = time.monotonic() - self._answered_at
         if silent > (SILENT_AFTER if self._has_answered else LONGEST_START):
-            for pid in self._processes():
+            for pid in processes:
                 if pid is not None:
                     log.error("receiver.silent", pid=pid, seconds=round(silent))
                     os.kill(pid, signal.SIGKILL)

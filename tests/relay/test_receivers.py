@@ -1,0 +1,117 @@
+"""Several processes that receive at one port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import site_of_nodes
+from fakes import eventually
+from site_of_nodes import PATIENCE, Flow, Site
+from stream import Stream
+
+from relay.processes.process import Places
+
+
+@pytest.fixture
+def system() -> Iterator[Flow]:
+    with site_of_nodes.flow() as made:
+        yield made
+
+
+@pytest.fixture
+def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
+    made = Site(tmp_path, store="sqlite:///relay.db", flow=system.url)
+    yield made
+    made.close()
+
+
+def receive_with(site: Site, workers: int) -> None:
+    path = site.folder / "config.yaml"
+    text = path.read_text()
+    assert "server: {" in text
+    path.write_text(text.replace("server: {", f"server: {{workers: {workers}, "))
+
+
+def receivers(site: Site) -> dict[str, int]:
+    """Return the processes that receive, by the names of their nodes."""
+    nodes = map(json.loads, site.run("nodes", "--json").stdout.splitlines())
+    return {
+        each["name"]: each["pid"]
+        for each in nodes
+        if each["role"] == "web" and each["state"] == "alive"
+    }
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_leaves_its_name_to_the_next_and_loses_nothing(
+    site: Site, system: Flow
+) -> None:
+    receive_with(site, 2)
+    site.serve()
+    eventually(lambda: len(receivers(site)) == 2, seconds=PATIENCE)
+    before = receivers(site)
+
+    with Stream(site.port, per_second=50) as stream:
+        eventually(lambda: len(stream.answers) > 50, seconds=PATIENCE)
+        os.kill(before["web-2"], signal.SIGKILL)
+        eventually(
+            lambda: receivers(site).get("web-2") not in (None, before["web-2"]), seconds=PATIENCE
+        )
+        counted = len(stream.answers)
+        eventually(lambda: len(stream.answers) > counted + 50, seconds=PATIENCE)
+
+    after = receivers(site)
+    assert after.keys() == before.keys() == {"web-1", "web-2"}
+    assert after["web-1"] == before["web-1"]
+    assert len(stream.accepted) > 100
+    eventually(lambda: stream.accepted <= set(system.names), seconds=PATIENCE)
+
+
+@pytest.mark.slow
+def test_a_reload_changes_how_many_there_are_and_refuses_nobody(site: Site, system: Flow) -> None:
+    site.serve()
+    eventually(lambda: len(receivers(site)) == 1, seconds=PATIENCE)
+
+    with Stream(site.port, per_second=50) as stream:
+        eventually(lambda: len(stream.answers) > 25, seconds=PATIENCE)
+        receive_with(site, 3)
+        ended = site.run("reload")
+        eventually(lambda: len(receivers(site)) == 3, seconds=PATIENCE)
+
+    assert ended.returncode == 0
+    assert set(stream.kinds) == {"accepted"}
+    assert all(psutil.pid_exists(pid) for pid in receivers(site).values())
+    eventually(lambda: set(system.names) == stream.accepted, seconds=PATIENCE)
+
+
+def test_a_place_is_taken_by_one_process_until_it_dies() -> None:
+    places = Places()
+
+    def take() -> None:
+        reading, writing = os.pipe()
+        if pid := os.fork():
+            os.close(writing)
+            taken.append((pid, int(os.read(reading, 10))))
+            return
+        os.write(writing, str(places.take()).encode())
+        signal.pause()
+        os._exit(0)
+
+    taken: list[tuple[int, int]] = []
+    take()
+    take()
+    (first, _), (second, _) = taken
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    take()
+    for pid in (second, taken[2][0]):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    assert [number for _, number in taken] == [0, 1, 0]
