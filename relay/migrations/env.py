@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.runtime.migration import MigrationContext
 
-from relay.store.schema import marks, metadata
+from relay.store.indexes import complete
+from relay.store.schema import marks
 
 
 def leave_word(*, ctx: MigrationContext, heads: set[str], **_: Any) -> None:
@@ -22,7 +23,7 @@ def leave_word(*, ctx: MigrationContext, heads: set[str], **_: Any) -> None:
 
 
 options: dict[str, Any] = {
-    "target_metadata": metadata,
+    "target_metadata": complete,
     "transactional_ddl": True,
     "on_version_apply": leave_word,
 }

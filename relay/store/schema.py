@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    TEXT,
+    TIMESTAMP,
     BigInteger,
     Boolean,
     Column,
     Dialect,
     ForeignKey,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -19,7 +20,6 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import TEXT, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -146,13 +146,6 @@ events = Table(
     Column("customer_ending", Text),
     #: Standing, endpoint and type, as :func:`relay.store.values.kind_of` joins them.
     Column("kind", Text, nullable=False),
-    # Of digests in PostgreSQL, whose index pages cannot hold an id of 3,000 characters.
-    Index("ix_events_message_id", "message_id", postgresql_using="hash"),
-    Index("ix_events_customer_ending", "customer_ending", "seq"),
-    Index("ix_events_kind", "kind", "seq"),
-    Index("ix_events_received_at", "received_at", "seq"),
-    # Tells how many events are what, without a look at all of them.
-    Index("ix_events_unusual", "standing", sqlite_where=UNUSUAL, postgresql_where=UNUSUAL),
     sqlite_autoincrement=True,
 )
 
@@ -194,15 +187,6 @@ requests = Table(
     Column("signed", Boolean, nullable=False),
     Column("whole", Boolean, nullable=False),
     Column("query", Text, nullable=False),
-    # With the size, so that the table need not be read to add it up.
-    Index(
-        "ix_requests_refused",
-        "signed",
-        "seq",
-        "size",
-        sqlite_where=REFUSED,
-        postgresql_where=REFUSED,
-    ),
     sqlite_autoincrement=True,
 )
 
@@ -218,7 +202,6 @@ lanes = Table(
     Column("thread", _BYTEWISE),
     #: The dead delivery that holds the conversation up until a person settles it.
     Column("parked_by", Text),
-    Index("ix_lanes_thread", THREAD, sqlite_where=THREADED, postgresql_where=THREADED),
 )
 
 deliveries = Table(
@@ -255,76 +238,6 @@ deliveries = Table(
     Column("url", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
-    # For removing lanes, and the check of references to them. The event makes this index wider
-    # than the partial ones, so that SQLite prefers those.
-    Index("ix_deliveries_lane", "lane_id", "event_id"),
-    # For listing events, whose ids sort by time. One expression instead of two columns, because
-    # a planner would take the index for claims, whose own are better.
-    Index("ix_deliveries_listed", LISTED, "event_id"),
-    Index("ix_deliveries_line", "lane_id", "seq", sqlite_where=IN_LINE, postgresql_where=IN_LINE),
-    Index(
-        "ix_deliveries_late",
-        "lane_id",
-        "seq",
-        sqlite_where=LATE_IN_LINE,
-        postgresql_where=LATE_IN_LINE,
-    ),
-    Index(
-        "ix_deliveries_late_head",
-        "lane_id",
-        sqlite_where=LATE_AT_HEAD,
-        postgresql_where=LATE_AT_HEAD,
-    ),
-    Index(
-        "uq_deliveries_head",
-        "lane_id",
-        unique=True,
-        sqlite_where=AT_HEAD,
-        postgresql_where=AT_HEAD,
-    ),
-    Index(
-        "ix_deliveries_due",
-        "destination",
-        "due_at",
-        "seq",
-        sqlite_where=PENDING,
-        postgresql_where=PENDING,
-    ),
-    # By which a person finds the messages of a ticket.
-    Index(
-        "ix_deliveries_reference",
-        REFERENCE,
-        sqlite_where=REFERRED,
-        postgresql_where=REFERRED,
-    ),
-    #: For the newest deliveries, which get a share of each claim.
-    Index(
-        "ix_deliveries_newest",
-        "destination",
-        "seq",
-        sqlite_where=PENDING,
-        postgresql_where=PENDING,
-    ),
-    Index(
-        "ix_deliveries_hurry",
-        "destination",
-        "hurry_from",
-        sqlite_where=HURRIED,
-        postgresql_where=HURRIED,
-    ),
-    Index(
-        "ix_deliveries_stopped",
-        "destination",
-        "seq",
-        sqlite_where=STOPPED,
-        postgresql_where=STOPPED,
-    ),
-    Index(
-        "ix_deliveries_lease",
-        "lease_until",
-        sqlite_where=IN_FLIGHT,
-        postgresql_where=IN_FLIGHT,
-    ),
     sqlite_autoincrement=True,
 )
 
@@ -344,7 +257,6 @@ attempts = Table(
     Column("outcome", Text),
     Column("detail", Text),
     Column("status", Integer),
-    Index("ix_attempts_started", "destination", "started_at"),
     sqlite_autoincrement=True,
 )
 
@@ -402,9 +314,6 @@ actions = Table(
     Column("act", Text, index=True),
     #: The delivery before it, as JSON; None if there is nothing to undo.
     Column("before", Text),
-    Index("ix_actions_at", "at"),
-    Index("ix_actions_who", WHO, "seq"),
-    Index("ix_actions_what", "what", "seq"),
     sqlite_autoincrement=True,
 )
 
@@ -466,14 +375,6 @@ problems = Table(
     Column("acknowledged_at", UtcTime),
     Column("acknowledged_by", Text),
     Column("resolved_at", UtcTime),
-    Index(
-        "uq_problems_unresolved",
-        "kind",
-        "subject",
-        unique=True,
-        sqlite_where=UNRESOLVED,
-        postgresql_where=UNRESOLVED,
-    ),
     sqlite_autoincrement=True,
 )
 
@@ -501,7 +402,6 @@ alerts = Table(
     #: The node that sends it, and until when.
     Column("node", Text),
     Column("lease_until", UtcTime),
-    Index("ix_alerts_unsent", "channel", "seq", sqlite_where=UNSENT, postgresql_where=UNSENT),
     sqlite_autoincrement=True,
 )
 

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from fakes import NOON, locked
 
-from relay.store import Database, StoreUnavailable, connect, schema
+from relay.store import Database, StoreUnavailable, connect, indexes, schema
 
 #: Holds the lock file of the store in argv[1] from "held" until its input ends.
 HOLDER = """
@@ -56,7 +56,7 @@ def _lock_held_by_another_process(path: Path) -> Iterator[None]:
 
 def test_all_files_of_a_store_are_for_their_owner_only(tmp_path: Path) -> None:
     database = connect(f"sqlite:///{tmp_path}/new/folder/relay.db")
-    schema.metadata.create_all(database.engine)
+    indexes.complete.create_all(database.engine)
     _write(database)
 
     modes = {
