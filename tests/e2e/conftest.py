@@ -177,6 +177,7 @@ class Relay:
         self.url = f"http://127.0.0.1:{self.port}"
         #: What vouches for it, if it serves https.
         self.ca: Path | None = None
+        self.store = f"sqlite:///{folder / 'relay.db'}"
         self.config = folder / "config.yaml"
         self.config.write_text(
             CONFIG.format(port=self.port, secret=SECRET, sandbox=sandbox, common=COMMON)
@@ -251,7 +252,7 @@ class Relay:
 
     def listed(self, what: str) -> list[dict[str, Any]]:
         """Return what ``events --json`` or ``requests --json`` prints, without a process."""
-        database = connect(f"sqlite:///{self.folder / 'relay.db'}")
+        database = connect(self.store)
         try:
             queries = Queries(database)
             if what == "events":

@@ -10,21 +10,27 @@ import re
 import resource
 import secrets
 import signal
+import subprocess
+import sys
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 from conftest import EXAMPLE, Process, Relay, Sandbox, free_port, wait_for
+from psycopg import sql
 
 from relay.acts.links import PATH
 from relay.store import connect
 from relay.store.people import Users
+
+SERVER = os.environ.get("GOFAX_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +41,7 @@ WORDS = "zebrafinch"
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
 admin: {{listen: "127.0.0.1:{inner}", metrics_token: "file:secrets/metrics"}}
-store: sqlite:///relay.db
+store: {store}
 outbound: {{allow: ["127.0.0.0/8"]}}
 alerts:
   - url: "file:secrets/alerts"
@@ -81,11 +87,53 @@ class _Echo(BaseHTTPRequestHandler):
         pass
 
 
+class Commands:
+    """Commands, each in a process of its own; to import them for each would take a minute."""
+
+    PROGRAM = """
+import json, os, sys
+from importlib import import_module
+from relay import destinations
+from relay.cli import COMMANDS, cli
+for each in set(COMMANDS.values()):
+    import_module(f"relay.commands.{each}")
+for each in ("hubspot", "zendesk", "teams", "webhook", "email"):
+    destinations.find(each)
+for line in sys.stdin:
+    arguments, *files = json.loads(line)
+    if pid := os.fork():
+        print(os.waitpid(pid, 0)[1], flush=True)
+        continue
+    for number, path in enumerate(files, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    cli.main(arguments, prog_name="gofax-relay")
+"""
+
+    def __init__(self, relay: Relay, outside: Path, stack: ExitStack) -> None:
+        self._config = str(relay.config)
+        self._files = [outside / "stdout", outside / "stderr"]
+        self._process = stack.enter_context(subprocess.Popen(
+            [sys.executable, "-c", self.PROGRAM], cwd=relay.folder,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ))  # fmt: skip
+
+    def run(self, *arguments: str) -> tuple[str, str]:
+        """Run one to its end; return what it printed on standard output and error."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = [[*arguments, "--config", self._config], *map(str, self._files)]
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline().strip().isdecimal()
+        out, err = (each.read_text() for each in self._files)
+        return out, err
+
+
 @dataclass
 class Life:
     """A relay that has lived, with all that it let out."""
 
     relay: Relay
+    commands: Commands
     #: By name.
     secrets: dict[str, str] = field(default_factory=dict)
     #: What people and programs were shown: pages, answers, output of commands.
@@ -100,16 +148,39 @@ class Life:
         return (self.relay.folder / "serve.log").read_text(errors="replace")
 
     def run(self, *arguments: str) -> str:
-        done = self.relay.command(*arguments)
-        self.shown[" ".join(arguments)] = done.stdout + done.stderr
-        return done.stdout
+        out, err = self.commands.run(*arguments)
+        self.shown[" ".join(arguments)] = out + err
+        return out
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
+    @property
+    def is_on_server(self) -> bool:
+        return self.relay.store.startswith("postgresql:")
+
+    def written(self) -> dict[str, bytes]:
+        """Return all that the relay wrote and showed."""
+        tables = dict(_tables(self.relay.store)) if self.is_on_server else {}
+        shown = {name: said.encode() for name, said in self.shown.items()}
+        return dict(self._files()) | tables | shown
+
+    def _files(self) -> Iterator[tuple[str, bytes]]:
         """Yield what is in the relay's folder, without the secrets that a person put there."""
         for path in sorted(self.relay.folder.rglob("*")):
             inside = path.relative_to(self.relay.folder)
             if path.is_file() and inside.parts[0] != "secrets" and inside.name != "sandbox.log":
                 yield str(inside), path.read_bytes()
+
+
+def _tables(store: str) -> Iterator[tuple[str, bytes]]:
+    """Yield each table of a server's database: texts and bytes stand as they are in this form."""
+    with psycopg.connect(store) as db:
+        names = db.execute(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'm') "
+            "AND relnamespace = 'public'::regnamespace"
+        ).fetchall()
+        for (name,) in names:
+            table = sql.SQL("COPY {} TO STDOUT (FORMAT binary)").format(sql.Identifier(name))
+            with db.cursor().copy(table) as rows:
+                yield f"table {name}", b"".join(rows)
 
 
 def _secret_files(folder: Path, *, sandbox: str, closed: int, echo: int) -> dict[str, str]:
@@ -134,8 +205,12 @@ def _secret_files(folder: Path, *, sandbox: str, closed: int, echo: int) -> dict
     return random
 
 
-@pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def life(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    missing: Callable[[str, str], None],
+) -> Iterator[Life]:
     folder = tmp_path_factory.mktemp("life")
     with ExitStack() as stack:
         echo = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
@@ -146,13 +221,21 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         sandbox.start()
         relay = Relay(folder, stack, sandbox=sandbox.url)
         closed, inner = free_port(), free_port()
-        life = Life(relay)
+        if request.param == "postgres":
+            relay.store = stack.enter_context(_new_database(missing))
+        commands = Commands(relay, tmp_path_factory.mktemp("said"), stack)
+        life = Life(relay, commands)
         life.secrets = _secret_files(
             folder, sandbox=sandbox.url, closed=closed, echo=echo.server_port
         )
         relay.config.write_text(
             CONFIG.format(
-                port=relay.port, inner=inner, closed=closed, sandbox=sandbox.url, common=COMMON
+                port=relay.port,
+                inner=inner,
+                closed=closed,
+                sandbox=sandbox.url,
+                common=COMMON,
+                store=relay.store,
             )
         )
         # As on a host that keeps core files; the relay inherits it.
@@ -166,9 +249,24 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         _look_by_calls(life, f"http://127.0.0.1:{inner}")
         _reload_a_broken_config(life)
         _crash(life, process)
-        life.run("backup", str(folder / "relay.backup"))
+        if not life.is_on_server:
+            # A server's is pg_dump's own compressed form, of tables that are looked through.
+            life.run("backup", str(folder / "relay.backup"))
         # It runs on, or its write-ahead log would be empty.
         yield life
+
+
+@contextmanager
+def _new_database(missing: Callable[[str, str], None]) -> Iterator[str]:
+    name = f"gofax_test_{secrets.token_hex(6)}"
+    try:
+        server = psycopg.connect(f"{SERVER}/postgres", autocommit=True, connect_timeout=3)
+    except psycopg.Error as error:
+        missing("postgres", str(error))
+    with server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield f"{SERVER}/{name}"
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _receive(life: Life) -> None:
@@ -222,11 +320,11 @@ def _look_by_commands(life: Life) -> None:
         "prune --dry-run",
     ):  # fmt: skip
         life.run(*command.split())
-    life.once["token"] = life.relay.command(
+    token, _ = life.commands.run(
         "tokens", "add", "program", "--scope", "admin", "--scope", "operate"
-    ).stdout.strip()
-    added = life.relay.command("users", "add", "lead", "--role", "admin").stdout.strip()
-    life.once["link"] = added.partition(PATH)[2]
+    )
+    added, _ = life.commands.run("users", "add", "lead", "--role", "admin")
+    life.once["token"], life.once["link"] = token.strip(), added.strip().partition(PATH)[2]
     life.once["password"] = f"four plain words {secrets.token_hex(12)}"
     assert life.once["token"] and life.once["link"]
 
@@ -328,7 +426,7 @@ def _forms(secret: str) -> Mapping[str, bytes]:
 
 
 def test_no_secret_is_in_what_a_relay_wrote_or_showed(life: Life) -> None:
-    written = dict(life.files()) | {name: said.encode() for name, said in life.shown.items()}
+    written = life.written()
     hidden = life.secrets | life.once
 
     found = [
@@ -341,18 +439,18 @@ def test_no_secret_is_in_what_a_relay_wrote_or_showed(life: Life) -> None:
 
     assert found == []
     # All that was looked for was used, and what was looked through is there.
-    assert {"relay.db", "relay.db-wal", "serve.log", "export.json", "relay.backup"} <= set(written)
-    assert WORDS.encode() in written["relay.db"] + written["relay.db-wal"]
+    store = {"table events", "table requests"}
+    if not life.is_on_server:
+        store = {"relay.db", "relay.db-wal", "relay.backup"}
+    assert store | {"serve.log", "export.json"} <= set(written)
+    assert any(WORDS.encode() in written[each] for each in store)
     assert len(written) > 60
 
 
 def test_the_secret_of_sessions_is_in_the_store_alone(life: Life) -> None:
-    database = connect(f"sqlite:///{life.relay.folder / 'relay.db'}")
-    try:
+    with closing(connect(life.relay.store)) as database:
         secret = Users(database).secret()
-    finally:
-        database.close()
-    written = dict(life.files()) | {name: said.encode() for name, said in life.shown.items()}
+    written = life.written()
 
     found = {
         place
@@ -360,7 +458,8 @@ def test_the_secret_of_sessions_is_in_the_store_alone(life: Life) -> None:
         if secret.encode() in said or bytes.fromhex(secret) in said
     }
 
-    assert {place.removesuffix("-wal") for place in found} == {"relay.db", "relay.backup"}
+    kept = {"table marks"} if life.is_on_server else {"relay.db", "relay.backup"}
+    assert {place.removesuffix("-wal") for place in found} == kept
 
 
 def test_a_crash_leaves_no_core_file(life: Life) -> None:
