@@ -98,11 +98,11 @@ def largest(*keys: str, of: Sequence[str] = ("",)) -> Callable[[Report], float]:
     return read
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Figure:
     """A figure of a question: which benchmark gives it, and how it is read from its report."""
 
-    question: str
+    topic: str
     what: str
     goal: Goal
     bench: str
@@ -126,10 +126,15 @@ BENCHES = {
     "deliver": Bench(
         command="deliver.py --latencies 0",
         quick="--events 1500 --rounds 1", full="--events 6000 --rounds 5"),
+    "vendors": Bench(
+        command="vendors.py", quick="--events 300 --rounds 1", full="--events 2000 --rounds 5"),
     "receipt 20": Bench(
         command="deliver.py --receipt --rate 20", quick="--seconds 8", full="--seconds 60"),
     "receipt 50": Bench(
         command="deliver.py --receipt --rate 50", quick="--seconds 6", full="--seconds 60"),
+    "backlog": Bench(
+        command="deliver.py --beside", quick="--backlog 6000 --rounds 1",
+        full="--backlog 100000 --rounds 5"),
     "serve": Bench(command="serve.py", quick="--seconds 5", full="--seconds 15"),
     "tables, sqlite": Bench(
         command="scale.py --tables --pages --databases sqlite",
@@ -141,56 +146,57 @@ BENCHES = {
         full="--sizes 10000,10000000 --rounds 200", limits=(120, 6 * 3600)),
 }  # fmt: skip
 
-ACCEPT = "accept / verify-only view: CPU per request, SQLite"
-WEBHOOK = "accepts/s on one core / Debian's Go webhook with HMAC and a no-op command"
-POSTGRES = "accept on PostgreSQL / on SQLite: CPU, server included"
-RECEIVERS = "two receiver processes / one"
-DELIVER = "deliver at 0 ms / bare requests loop on as many threads"
-VENDORS = "SDK's bare calls / delivery: CPU"
-RECEIPT = "from the 200 to the stand-in's receipt"
-BACKLOG = "accept while 100,000 deliveries drain / accept alone"
-MEMORY = "serve: PSS of all processes"
-START = "time to start"
-TABLES = "10 million events in the store / 10 thousand: CPU of the dearest"
+QUESTIONS = {
+    "accept": "accept / verify-only view: CPU of a request, SQLite",
+    "webhook": "accepts/s on one core / Debian's webhook with HMAC and a no-op command",
+    "PostgreSQL": "accept on PostgreSQL / on SQLite: CPU, server included",
+    "receivers": "two receiver processes / one",
+    "deliver": "deliver at 0 ms / bare requests loop on as many threads: CPU",
+    "vendors": "delivery / the SDK's bare calls: CPU",
+    "receipt": "from the 200 to the stand-in's receipt",
+    "backlog": "accept while 100,000 deliveries drain / accept alone",
+    "memory": "serve: PSS of all processes",
+    "start": "time until it is done",
+    "size": "10 million events in the store / 10 thousand: CPU of the dearest",
+}
 #: Steps of an event's life, by how their names begin.
 STEPS = ("accept", "claim", "record")
 
-#: Every question of the page, its goal, and where its answer is.
+#: Every figure of the page by its question: its goal, and where it is measured.
 FIGURES = (
-    Figure(question=ACCEPT, what="32 connections", goal=at_least(0.5),
-           bench="accept 32", read=at("ratio")),
-    Figure(question=ACCEPT, what="64 connections", goal=at_least(0.6),
-           bench="accept 64", read=at("ratio")),
-    Figure(question=WEBHOOK, what="64 connections", goal=at_least(3, "×"),
-           bench="accept, webhook", read=at("speed")),
-    Figure(question=POSTGRES, what="64 connections", goal=at_least(0.75),
-           bench="accept, postgres", read=at("ratio")),
-    Figure(question=RECEIVERS, what="accepts/s, SQLite", goal=at_least(1.6, "×"),
-           bench="two receivers", read=at("speed")),
-    Figure(question=RECEIVERS, what="CPU per accept, PostgreSQL and its server",
-           goal=at_most(1.15, "×"), bench="two receivers, postgres", read=at("cost")),
-    Figure(question=DELIVER, what="webhook", goal=at_least(0.8),
-           bench="deliver", read=at("0 ms", "ratio")),
-    Figure(question=RECEIPT, what="20 events/s, p50", goal=at_most(15, "ms"),
-           bench="receipt 20", read=at("p50_ms")),
-    Figure(question=RECEIPT, what="20 events/s, p99", goal=at_most(60, "ms"),
-           bench="receipt 20", read=at("p99_ms")),
-    Figure(question=RECEIPT, what="50 events/s, p50", goal=at_most(15, "ms"),
-           bench="receipt 50", read=at("p50_ms")),
-    Figure(question=RECEIPT, what="50 events/s, p99", goal=at_most(60, "ms"),
-           bench="receipt 50", read=at("p99_ms")),
-    Figure(question=MEMORY, what="idle, without admin pages", goal=at_most(100, "MiB"),
-           bench="serve", read=at("idle_pss_mib")),
-    Figure(question=START, what="first 200 after serve", goal=at_most(0.7, "s"),
-           bench="serve", read=at("first_200_seconds")),
-    Figure(question=TABLES, what="of accept, claim, record; SQLite", goal=at_most(1.15),
-           bench="tables, sqlite", read=largest("cpu_ratios", "sqlite", of=STEPS)),
-    Figure(question=TABLES, what="of accept, claim, record; PostgreSQL", goal=at_most(1.15),
-           bench="tables, postgres", read=largest("cpu_ratios", "postgres", of=STEPS)),
-    Figure(question=TABLES, what="page of the console; SQLite", goal=at_most(1.15),
-           bench="tables, sqlite", read=largest("page_cpu_ratios", "sqlite")),
-    Figure(question=TABLES, what="page of the console; PostgreSQL", goal=at_most(1.15),
-           bench="tables, postgres", read=largest("page_cpu_ratios", "postgres")),
+    Figure("accept", "32 connections", at_least(0.5), "accept 32", at("ratio")),
+    Figure("accept", "64 connections", at_least(0.6), "accept 64", at("ratio")),
+    Figure("webhook", "64 connections", at_least(3, "×"), "accept, webhook", at("speed")),
+    Figure("PostgreSQL", "64 connections", at_least(0.75), "accept, postgres", at("ratio")),
+    Figure("receivers", "accepts/s, SQLite", at_least(1.6, "×"), "two receivers", at("speed")),
+    Figure("receivers", "CPU, PostgreSQL", at_most(1.15, "×"),
+           "two receivers, postgres", at("cost")),
+    Figure("deliver", "webhook", at_least(0.8), "deliver", at("webhook, 0 ms", "cpu_ratio")),
+    Figure("deliver", "Teams", at_least(0.8), "deliver", at("teams, 0 ms", "cpu_ratio")),
+    Figure("vendors", "HubSpot", at_least(0.7), "vendors", at("hubspot", "cpu_ratio")),
+    Figure("vendors", "Zendesk", at_least(0.7), "vendors", at("zendesk", "cpu_ratio")),
+    Figure("receipt", "20 events/s, p50", at_most(15, "ms"), "receipt 20", at("p50_ms")),
+    Figure("receipt", "20 events/s, p99", at_most(60, "ms"), "receipt 20", at("p99_ms")),
+    Figure("receipt", "50 events/s, p50", at_most(15, "ms"), "receipt 50", at("p50_ms")),
+    Figure("receipt", "50 events/s, p99", at_most(60, "ms"), "receipt 50", at("p99_ms")),
+    Figure("backlog", "accepts/s", at_least(0.7), "backlog", at("ratio")),
+    Figure("memory", "idle, without admin pages", at_most(100, "MiB"),
+           "serve", at("idle_pss_mib")),
+    Figure("memory", "idle, with admin pages", at_most(150, "MiB"),
+           "serve", at("idle_pss_mib_with_admin")),
+    Figure("memory", "after many events / idle", at_most(1.1), "serve", at("pss_growth")),
+    Figure("start", "--version", at_most(0.15, "s"), "serve", at("version_seconds")),
+    Figure("start", "events, small store", at_most(0.4, "s"), "serve", at("events_seconds")),
+    Figure("start", "first 200 after serve", at_most(0.7, "s"),
+           "serve", at("first_200_seconds")),
+    Figure("size", "step, SQLite", at_most(1.15),
+           "tables, sqlite", largest("cpu_ratios", "sqlite", of=STEPS)),
+    Figure("size", "step, PostgreSQL", at_most(1.15),
+           "tables, postgres", largest("cpu_ratios", "postgres", of=STEPS)),
+    Figure("size", "page, SQLite", at_most(1.15),
+           "tables, sqlite", largest("page_cpu_ratios", "sqlite")),
+    Figure("size", "page, PostgreSQL", at_most(1.15),
+           "tables, postgres", largest("page_cpu_ratios", "postgres")),
 )  # fmt: skip
 
 
@@ -198,13 +204,19 @@ FIGURES = (
 class Row:
     """A line of the table."""
 
-    question: str
+    topic: str
     what: str
     goal: str
     #: With its unit; or why it could not be measured.
     measured: str
+    #: The goal as a number.
+    aim: float
     value: float | None = None
     reached: bool | None = None
+
+    @property
+    def question(self) -> str:
+        return QUESTIONS[self.topic]
 
     @property
     def verdict(self) -> str:
@@ -272,7 +284,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def row(figure: Figure, run: Run) -> Row:
     """Compare what a benchmark measured with the goal."""
-    said = {"question": figure.question, "what": figure.what, "goal": str(figure.goal)}
+    said = {"topic": figure.topic, "what": figure.what, "goal": str(figure.goal),
+            "aim": figure.goal.value}  # fmt: skip
     if run.report is None:
         return Row(**said, measured=f"failed: {run.failed}")
     try:
@@ -324,7 +337,7 @@ def wanted(only: str) -> Sequence[Figure]:
     return [
         figure
         for figure in FIGURES
-        if only.lower() in f"{figure.question} {figure.what} {figure.bench}".lower()
+        if only.lower() in f"{QUESTIONS[figure.topic]} {figure.what} {figure.bench}".lower()
     ]
 
 
@@ -358,7 +371,7 @@ def table(rows: Sequence[Row]) -> str:
     """Format rows as a table of Markdown, each question once."""
     cells = [("question", "", "goal", "measured", "")]
     for at, each in enumerate(rows):
-        is_new = at == 0 or rows[at - 1].question != each.question
+        is_new = at == 0 or rows[at - 1].topic != each.topic
         question = each.question if is_new else ""
         cells.append((question, each.what, each.goal, each.measured, each.verdict))
     widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
