@@ -36,6 +36,7 @@ from relay.store.database import (
 try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from psycopg.types.array import ListBinaryDumper
 except ImportError:  # of the package, or of the libpq that it needs
     psycopg = None  # type: ignore[assignment]
 
@@ -308,7 +309,10 @@ def _engine(url: str, clock: Clock) -> sa.Engine:
 def _connect(options: Mapping[str, Any], **more: Any) -> psycopg.Connection[Any]:
     """Connect to the first host that can be written to."""
     try:
-        return psycopg.connect(**options, **more)
+        connection = psycopg.connect(**options, **more)
+        # As text every value would be quoted by a regular expression: nine times the CPU time.
+        connection.adapters.register_dumper(list, ListBinaryDumper)
+        return connection
     except psycopg.ProgrammingError as error:  # an option with an impossible value
         raise StoreUnavailable(f"the URL has a bad option: {error}") from error
 
