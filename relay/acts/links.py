@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from relay.rules.access import LINK_LIVES
@@ -27,4 +29,6 @@ def user_of(text: str, users: Users) -> User | None:
 
 
 def _serializer(users: Users) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(users.secret(), salt="welcome")
+    # itsdangerous' default is SHA-1.
+    signer = {"digest_method": hashlib.sha256}
+    return URLSafeTimedSerializer(users.secret(), salt="welcome", signer_kwargs=signer)

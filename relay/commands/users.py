@@ -183,6 +183,25 @@ def remove_user(name: str, config: Config, who: str, why: str | None) -> None:
     print_lines([f"{name} is removed"])
 
 
+@users.command("end-sessions")
+@store_option
+@with_options(*PERSON)
+def end_sessions(config: Config, who: str, why: str | None) -> None:
+    """End all sessions and one-time links of all users, by a new secret that signs them.
+
+    For when others may have a copy of the store: with its secret they could sign in as anybody.
+    Passwords stay. What runs takes the new secret at its next reload.
+
+    \b
+    Example: gofax-relay users end-sessions --why 'a backup was stolen' && gofax-relay reload
+    """
+    database = existing(config)
+    Users(database).change_secret(_act(database, who, why))
+    print_lines(
+        ["all sessions and links are over, as soon as what runs has done: gofax-relay reload"]
+    )
+
+
 @click.group(cls=_Group)
 def tokens() -> None:
     """Make and revoke what programs show to the API.

@@ -7,6 +7,7 @@ changes, gets a new epoch, so that all sessions of the old one are over, stolen 
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
@@ -46,6 +47,9 @@ class Sessions(SecureCookieSessionInterface):
     Over TLS the name has the prefix ``__Host-``: browsers take no such cookie from another host of
     the domain, which could otherwise plant a session. It asks for the path /.
     """
+
+    #: Flask's default is SHA-1.
+    digest_method = staticmethod(hashlib.sha256)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return not is_local(request.host)

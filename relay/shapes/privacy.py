@@ -138,7 +138,7 @@ def _beside_the_store(config: Config) -> Iterator[KeptJson]:
     yield {
         "what": "log",
         "contains": f"from level {config.logs.level} on: ids, outcomes, durations, addresses of "
-        "callers; numbers masked, no text",
+        "callers, names of users who were refused something; numbers masked, no text",
         "where": "standard error: what runs the relay keeps it",
         "how_long": "as that is set",
     }

@@ -81,6 +81,14 @@ class Users:
         assert found is not None
         return found.hex()
 
+    def change_secret(self, act: Act) -> None:
+        """Sign by another secret from now on: whoever knows the old one can make no session."""
+        row = {"name": "console", "value": secrets.token_bytes(ENTROPY)}
+        with self._database.writing() as db:
+            db.execute(sa.delete(_marks).where(_marks.c.name == "console"))
+            db.execute(sa.insert(_marks), [row])
+            note(db, act, "end sessions", [{"detail": "of all users"}])
+
     def all(self) -> Sequence[User]:
         """Return all users by name."""
         with self._database.reading() as db:

@@ -124,6 +124,21 @@ def test_a_link_without_an_address_says_where_it_works(file: Path, run: Run) -> 
     assert "admin.url" in said.stderr
 
 
+def test_a_secret_that_was_stolen_signs_nothing_any_more(
+    run: Run, users: Users, database: Database
+) -> None:
+    link = run("users", "add", "mary", "--role", "admin")
+    stolen = users.secret()
+
+    said = run("users", "end-sessions", "--who", "ann", "--why", "a backup was stolen")
+
+    assert "gofax-relay reload" in said.stdout
+    assert users.secret() != stolen
+    assert of_link(users, link) is None
+    assert actions(database)[-1] == ("ann", "end sessions", "a backup was stolen", "of all users")
+    assert of_link(users, run("users", "link", "mary")) == named(users, "mary")
+
+
 def test_users_are_listed_with_what_they_are(run: Run, users: Users, database: Database) -> None:
     for name, role in (("mary", "viewer"), ("bob@example.com", "admin")):
         run("users", "add", name, "--role", role)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,9 +12,11 @@ import consoles
 import pytest
 from consoles import Console, Page, Visitor
 from itsdangerous import timed
+from itsdangerous.encoding import base64_decode
 from structlog.testing import capture_logs
 
 from relay.acts.links import link_for
+from relay.api.services import install
 from relay.console import passwords
 from relay.rules.access import IDLE, LINK_LIVES, LOCKED_FOR, LONGEST_SESSION, TRIES, Role, Scope
 from relay.store import Database, connect
@@ -325,6 +328,31 @@ def test_a_session_that_another_host_of_the_domain_planted_is_none(named: Consol
     victim.set_cookie("gofax_console", planted.value, domain="example.com", path="/console")
 
     assert victim.get("/console/", base_url=address).status_code == 302
+
+
+def test_cookies_and_links_are_signed_with_sha_256(console: Console, ann: User) -> None:
+    visitor = console.nobody
+    _sign_in(visitor, "ann", GOOD)
+    cookie = visitor.client.get_cookie("gofax_console", path="/console")
+    assert cookie is not None
+    link = link_for(ann, console.services.users, address="")
+
+    for signed in (cookie.value, link):
+        assert len(base64_decode(signed.rpartition(".")[2])) == hashlib.sha256().digest_size
+
+
+def test_a_session_by_a_secret_that_was_changed_is_none_after_a_reload(
+    console: Console, ann: User
+) -> None:
+    visitor = console.nobody
+    _sign_in(visitor, "ann", GOOD)
+    assert visitor.get("/console/").status == 200
+
+    console.services.users.change_secret(Act(who="test", why=None, at=console.now))
+    # As a process that has just started.
+    install(console.app, console.services)
+
+    assert visitor.get("/console/").location.startswith("/console/sign-in")
 
 
 def test_the_api_has_no_session(console: Console, ann: User) -> None:
