@@ -36,7 +36,7 @@ class Intervals:
     patience: float = 12.0
     #: Between looks for due deliveries when there was nothing to do.
     poll: float = 0.05
-    #: Between claims from a backlog: a claim costs so much more than a delivery in it.
+    #: Between claims for one destination: a claim costs so much more than a delivery in it.
     gather: float = 0.004
     #: Before a destination is asked again that granted nothing: paused, or at its rate.
     not_granted: float = 0.1

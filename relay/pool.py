@@ -74,10 +74,11 @@ class Pool:
 
     @property
     def resting(self) -> float | None:
-        """Return for how many seconds a backlog is left alone; None without one to claim from."""
-        if not (self.has_more and self._free):
+        """Return for how many seconds nothing is claimed here; None if that is open."""
+        rest = self._rests_until - time.monotonic()
+        if not self._free or (rest <= 0 and not self.has_more):
             return None
-        return max(self._rests_until - time.monotonic(), 0.001)
+        return max(rest, 0.001)
 
     def fill(self) -> int:
         """Claim for the free threads and start on each claim; return how many claims those are.
@@ -98,9 +99,8 @@ class Pool:
         self.has_more = len(claims) == limit
         if not claims:
             self._rest_until = time.monotonic() + self._intervals.not_granted
-        elif self.has_more:
+        else:
             self._rest_until = time.monotonic() + self._intervals.gather
-        if claims:
             self.claimed_at = time.monotonic()
         for claim in claims:
             # Those before it may take as long as they are allowed to; if they hang, it is lost.

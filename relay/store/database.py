@@ -165,7 +165,7 @@ class Database(ABC):
 
     @abstractmethod
     def notify(self) -> None:
-        """Wake the workers on other machines, because something has become due."""
+        """Wake workers of other processes, because something has become due."""
 
     @abstractmethod
     def listen(self, wake: Callable[[], None]) -> Listener:

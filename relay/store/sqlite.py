@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert
 from relay.clock import SteadyClock
 from relay.store.database import Database, Listener, OutOfRoom, Prepared
 from relay.store.sqlite_file import Disk, Original, private
+from relay.store.wake_pipe import PipeListener, notify
 from relay.store.write_lock import WriteLock
 
 #: Milliseconds for which SQLite waits for others, and for readers before it truncates its log,
@@ -39,6 +40,7 @@ class SqliteDatabase(Database):
         engine = _engine(url, self._original)
         super().__init__(url, engine, clock=SteadyClock(), write_lock=self._lock)
         self.file: Path = file
+        self._pipe = Path(f"{file}.wake")
         self._disk = Disk(file.parent, reserve=reserve)
 
     def require_room(self, *, share: float = 1.0) -> None:
@@ -84,10 +86,10 @@ class SqliteDatabase(Database):
         """The file has one writer at a time."""
 
     def notify(self) -> None:
-        """Workers of this machine look for work often enough."""
+        notify(self._pipe)
 
     def listen(self, wake: Callable[[], None]) -> Listener:
-        return _NoListener()
+        return PipeListener(self._pipe, wake)
 
     def insert(self, table: sa.Table) -> Any:
         return insert(table)
@@ -121,13 +123,6 @@ class SqliteDatabase(Database):
             pages: int = db.exec_driver_sql("PRAGMA freelist_count").scalar_one()
             size: int = db.exec_driver_sql("PRAGMA page_size").scalar_one()
         return pages * size
-
-
-class _NoListener:
-    """Listens to nothing."""
-
-    def close(self) -> None:
-        """Nothing runs."""
 
 
 def _engine(url: str, original: Original) -> sa.Engine:
