@@ -30,7 +30,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ destinations:
 routes:
   - {{name: webhook, when: {{account: webhook}}, to: [webhook]}}
   - {{name: teams, when: {{account: teams}}, to: [teams]}}
-  - {{name: slow, when: {{account: slow}}, to: [slow]}}
+  - {{name: slow, when: {{account: [slow, "12345"]}}, to: [slow]}}
 """
 ROUTES = [
     Route(name=name, when=When(account=name), to=(name,))  # type: ignore[arg-type]
@@ -171,15 +171,17 @@ class Bench:
         inbox.close()
 
     @contextmanager
-    def command(self, *arguments: str) -> Iterator[psutil.Popen]:
-        """Run a command of the relay on the senders' core."""
+    def command(
+        self, *arguments: str, cores: Collection[int] = SENDER_CORE
+    ) -> Iterator[psutil.Popen]:
+        """Run a command of the relay, by default on the senders' core."""
         command = [sys.executable, "-m", "relay.cli", *arguments, "--config", str(self.config)]
         with (self.folder / f"{arguments[0]}.log").open("a") as log:
             process = psutil.Popen(
                 command,
                 stdout=log,
                 stderr=log,
-                preexec_fn=lambda: os.sched_setaffinity(0, SENDER_CORE),
+                preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
             try:
                 yield process
