@@ -74,7 +74,7 @@ routes:
 """
 ROUTES = [
     Route(name=name, when=When(account=name), to=(name,))  # type: ignore[arg-type]
-    for name in ("webhook", "teams", "slow")
+    for name in ("webhook", "teams", "slow", "hubspot", "zendesk")
 ]
 
 
@@ -165,7 +165,7 @@ class Bench:
         inbox = Inbox(self.database)
         with ThreadPoolExecutor(128) as pool:
             for _ in pool.map(
-                inbox.accept, (_arrival(n, n % conversations, account) for n in range(count))
+                inbox.accept, (arrival_of(n, n % conversations, account) for n in range(count))
             ):
                 pass
         inbox.close()
@@ -252,7 +252,7 @@ def _relayed(bench: Bench, count: int, connector: str = "webhook") -> Spent:
 
 def _bare(bench: Bench, count: int, connector: str) -> Spent:
     make = _destinations(bench.config)[connector].connector.preview
-    events = (_event(_body(number, number, connector)) for number in range(count))
+    events = (event_of(body_of(number, number, connector)) for number in range(count))
     bodies = [_encoded(make(event, key="")[0].content) for event in events]
     context = multiprocessing.get_context("fork")
     done = context.Event()
@@ -384,7 +384,7 @@ def _send(
         if stop is not None and stop.is_set():
             break
         time.sleep(max(0.0, begin + number / rate - time.monotonic()))
-        body = _body(number, first_customer + number, "webhook")
+        body = body_of(number, first_customer + number, "webhook")
         signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
         headers = {"Content-Type": "application/json", "X-GoFax-Signature": signature}
         session.post(url, data=body, headers=headers, timeout=30).raise_for_status()
@@ -403,11 +403,12 @@ def _delays(answered: Mapping[str, float], received: Mapping[str, float]) -> Map
     }
 
 
-def _arrival(number: int, customer: int, account: str) -> Arrival:
-    raw = _body(number, customer, account)
+def arrival_of(number: int, customer: int, account: str) -> Arrival:
+    """Return an event from a customer as the receiver gives it to the store."""
+    raw = body_of(number, customer, account)
     now = datetime.now(UTC)
     read = payload.read_json(raw)
-    event = _event(raw)
+    event = event_of(raw)
     return Arrival(
         event=event,
         request=Request(
@@ -423,12 +424,12 @@ def _arrival(number: int, customer: int, account: str) -> Arrival:
     )  # fmt: skip
 
 
-def _event(raw: bytes) -> Event:
+def event_of(raw: bytes) -> Event:
     read = payload.read_json(raw)
     return read.event(id=new_id("evt"), endpoint="bench", received_at=datetime.now(UTC))
 
 
-def _body(number: int, customer: int, account: str) -> bytes:
+def body_of(number: int, customer: int, account: str) -> bytes:
     return json.dumps(
         {
             "eventType": "SMS_REPLY",
