@@ -16,11 +16,11 @@ from relay.api.paging import Answer, answer, pages
 from relay.api.problem import Fault, documented
 from relay.api.reading import Asked, Length, Text, Why
 from relay.api.services import services
-from relay.rules.access import NAME, Role, Scope, scopes_of
+from relay.rules.access import LONGEST_NAME, NAME, Role, Scope, scopes_of
 from relay.shapes.people import TokenJson, UserJson, token_json, user_json
 from relay.store.people import User
 
-Name = Annotated[str, Field(pattern=f"^{NAME}$", max_length=100)]
+Name = Annotated[str, Field(pattern=f"^{NAME}$", max_length=LONGEST_NAME)]
 
 
 class NamePath(Asked):

@@ -23,8 +23,9 @@ IDLE, LONGEST_SESSION, CONFIRMED_FOR = (
 )
 #: For how long a link to choose a password works.
 LINK_LIVES = timedelta(days=3)
-#: What the name of a user or a token may be made of, so that it is one word in the audit log.
-NAME = r"[\w.@+-]{1,100}"
+#: What the name of a user or a token may be made of, so that it is one word in the audit log, and
+#: its length. A pattern that counted to it would take 10 MiB.
+NAME, LONGEST_NAME = r"[\w.@+-]+", 100
 #: What may be of a customer in a sentence: a number of six digits or more, and what is quoted.
 _PERSONAL = re.compile(r"\+?\d(?:[ ()-]?\d){5,}|\".*?\"|'.*?'", re.DOTALL)
 #: The last digits of a number that a masked one shows.

@@ -61,7 +61,8 @@ _IGNORABLE = frozenset(
 )  # fmt: skip
 # Unicode's normal forms sort marks in time that grows with the square of their number: 60,000 of
 # them would keep the receiver busy for 15 s. No script has more than 30 on one letter (UAX 15).
-_TOO_MANY_MARKS = re2.compile(r"(\p{M}{30})\p{M}+")
+# A pattern that counts to 30 takes 1.7 MiB; four in a row are as rare.
+_MANY_MARKS, _MOST_MARKS = re2.compile(r"\p{M}{4,}"), 30
 _NO_WORDS = re2.compile(r"[\p{P}\p{S}\p{M}]+")
 #: The same of ASCII: a call of RE2 takes longer than most texts need.
 _NO_ASCII_WORDS = str.maketrans("", "", string.punctuation)
@@ -82,7 +83,7 @@ def plain(text: str) -> str:
     """Return *text* in NFKC and without invisible characters."""
     if text.isascii():
         return text
-    bounded = _TOO_MANY_MARKS.sub(r"\1", _visible(text))
+    bounded = _MANY_MARKS.sub(lambda run: run[0][:_MOST_MARKS], _visible(text))
     return _visible(unicodedata.normalize("NFKC", bounded))
 
 
