@@ -238,19 +238,8 @@ def run(bench: Bench, *, quick: bool) -> Run:
     """Run a benchmark to its end, and read its report."""
     arguments = bench.arguments(quick=quick)
     begun = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / arguments[0]), *arguments[1:]],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    limit = bench.limits[0 if quick else 1]
-    try:
-        printed, said = process.communicate(timeout=limit)
-        failed = "" if process.returncode == 0 else _reason(said, process.returncode)
-    except subprocess.TimeoutExpired:
-        printed, failed = "", f"took more than {limit} s"
-    finally:
-        _end(process)
     report = None
+    printed, failed = _output(arguments, limit=bench.limits[0 if quick else 1])
     if not failed:
         try:
             report = json.loads(printed)
@@ -264,6 +253,22 @@ def run(bench: Bench, *, quick: bool) -> Run:
     )
 
 
+def _output(arguments: Sequence[str], *, limit: int) -> tuple[str, str]:
+    """Return what a benchmark prints, and why it failed, if it did."""
+    command = [sys.executable, str(HERE / arguments[0]), *arguments[1:]]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            printed, said = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return "", f"took more than {limit} s"
+        finally:
+            _end(process)
+    return printed, "" if process.returncode == 0 else _reason(said, process.returncode)
+
+
 def _reason(said: str, code: int) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     # Folders of the run are gone, and say nothing.
@@ -275,7 +280,8 @@ def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=GRACE)
+            # Not communicate: a command that it has left behind may hold its pipes open.
+            process.wait(timeout=GRACE)
     # It was started in a session of its own, and so were its commands.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
