@@ -133,8 +133,8 @@ BENCHES = {
     "receipt 50": Bench(
         command="deliver.py --receipt --rate 50", quick="--seconds 6", full="--seconds 60"),
     "backlog": Bench(
-        command="deliver.py --beside", quick="--backlog 6000 --rounds 1",
-        full="--backlog 100000 --rounds 5"),
+        command="draining.py", quick="--backlog 6000 --seconds 2 --rounds 1",
+        full="--backlog 100000 --seconds 5 --rounds 5"),
     "serve": Bench(command="serve.py", quick="--seconds 5", full="--seconds 15"),
     "tables, sqlite": Bench(
         command="scale.py --tables --pages --databases sqlite",
@@ -351,7 +351,7 @@ def main() -> int:
     options = _options()
     figures = wanted(options.only)
     report: dict[str, Any] = {"quick": options.quick, "machine": machine()}
-    print(_described(report["machine"]))
+    print(f"{described(report)}\n")
     runs: dict[str, Run] = {}
     for name in dict.fromkeys(figure.bench for figure in figures):
         print(f"… {' '.join(BENCHES[name].arguments(quick=options.quick))}", file=sys.stderr)
@@ -365,11 +365,14 @@ def main() -> int:
     return 1 if options.strict and not all(each.reached for each in rows) else 0
 
 
-def _described(machine: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+def described(report: Mapping[str, Any]) -> str:
+    """Say when, on what and how thoroughly it was measured."""
+    where = report["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
     return (
-        f"{machine['date']}: {machine['cores']} cores of {machine['cpu']},"
-        f" load {machine['load'][0]} at the start\nPython {machine['python']}, {versions}\n"
+        f"{where['date']}, {'--quick' if report['quick'] else 'the full run'}: {where['cores']}"
+        f" cores of {where['cpu']}, load {where['load'][0]} at the start; Python"
+        f" {where['python']}, {versions}."
     )
 
 
