@@ -83,7 +83,7 @@ Server("app", address="127.0.0.1", port={port}, interface=Interfaces.WSGI, block
 """
 
 #: Webhook answers 200 when it has started the command.
-HOOKS = [
+HOOKS: list[dict[str, Any]] = [
     {
         "id": "gofax",
         "execute-command": "/bin/true",
@@ -373,10 +373,17 @@ def _load(
 def _until_idle(process: psutil.Process) -> None:
     """Wait until commands that were started for requests have ended."""
     ends_at = time.monotonic() + 30
-    while any(each.name() == "true" for each in process.children()):
+    while any(map(_is_command, process.children())):
         if time.monotonic() > ends_at:
             raise SystemExit("commands do not end")
         time.sleep(0.02)
+
+
+def _is_command(process: psutil.Process) -> bool:
+    try:
+        return process.name() == Path(HOOKS[0]["execute-command"]).name
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

@@ -3,8 +3,9 @@
     python benchmarks/plots.py [--table FILE] [--baselines FILE] [--docs docs]
 
 The files are those that run_all.py and baselines/compare.py wrote. Each plot is an SVG of
-horizontal bars, on a card of its own, light or dark as the reader's screen is. A table stands in
-the page between ``<!-- measured: NAME -->`` and ``<!-- end -->``. What failed stays as it was.
+horizontal bars, on a card of its own, light or dark as the reader's screen is. Table and plot
+stand in the page between ``<!-- measured: NAME -->`` and ``<!-- end -->``. What failed stays as it
+was.
 """
 
 from __future__ import annotations
@@ -114,9 +115,10 @@ def main() -> None:
         if file is None:
             continue
         for name, text, plot in shown(json.loads(file.read_text())):
-            picture = options.docs / "images" / f"performance-{name}.svg"
-            picture.write_text(svg(plot), encoding="utf-8")
-            written = replaced(page.read_text(encoding="utf-8"), name, text)
+            picture = f"images/performance-{name}.svg"
+            (options.docs / picture).write_text(svg(plot), encoding="utf-8")
+            block = f"{text}\n\n![{plot.title}]({picture})"
+            written = replaced(page.read_text(encoding="utf-8"), name, block)
             page.write_text(written, encoding="utf-8")
 
 

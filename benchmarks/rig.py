@@ -95,7 +95,15 @@ def cpu_seconds(process: psutil.Process) -> float:
     """Return the CPU time of a process and its children, ended ones included."""
     spent = process.cpu_times()
     gone = getattr(spent, "children_user", 0.0) + getattr(spent, "children_system", 0.0)
-    return float(spent.user + spent.system + gone + sum(map(cpu_seconds, process.children())))
+    return float(spent.user + spent.system + gone + sum(map(_of_child, process.children())))
+
+
+def _of_child(process: psutil.Process) -> float:
+    try:
+        return cpu_seconds(process)
+    except psutil.NoSuchProcess:
+        # It ended just now: its time is its parent's from here on.
+        return 0.0
 
 
 def nanoseconds(*processes: psutil.Process) -> int:
