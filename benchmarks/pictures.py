@@ -151,6 +151,22 @@ def deliver(runs: Runs) -> Plot:
                 head=("", "deliveries/s", "CPU of one"), rows=rows)  # fmt: skip
 
 
+def vendors(runs: Runs) -> Plot:
+    bars, rows = [], []
+    for system, label in (("hubspot", "HubSpot"), ("zendesk", "Zendesk")):
+        for which in ("first", "next"):
+            found = runs["vendors"][f"{system}, {which}"]
+            message = f"{label}, {which} message"
+            for name, who in (("bare", "bare calls"), ("relay", "relay")):
+                spent = found[f"{name}_cpu_us"]
+                bars.append(Bar(label=f"{message}, {who}", value=spent, shown=f"{spent:,} µs",
+                                is_ours=name == "relay"))  # fmt: skip
+            rows.append((message, f"{found['bare_cpu_us']:,} µs", f"{found['relay_cpu_us']:,} µs",
+                         f"{found['cpu_ratio']}"))  # fmt: skip
+    return Plot(title="CPU time of a delivery", bars=bars, rows=rows,
+                head=("", "the SDK's bare calls", "relay", "ratio"))  # fmt: skip
+
+
 def receipt(runs: Runs) -> Plot:
     bars = [
         Bar(label=f"{rate} events/s, {name}", value=runs[f"receipt {rate}"][f"{name}_ms"],
@@ -245,6 +261,7 @@ FROM_RUNS: Mapping[str, Callable[[Runs], Plot]] = {
     "stores": stores,
     "receivers": receivers,
     "deliver": deliver,
+    "vendors": vendors,
     "receipt": receipt,
     "backlog": backlog,
     "tables": tables,

@@ -98,6 +98,11 @@ def largest(*keys: str, of: Sequence[str] = ("",)) -> Callable[[Report], float]:
     return read
 
 
+def smallest(*reads: Callable[[Report], float]) -> Callable[[Report], float]:
+    """Return what reads the smallest of several figures."""
+    return lambda report: min(read(report) for read in reads)
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A figure of a question: which benchmark gives it, and how it is read from its report."""
@@ -127,7 +132,7 @@ BENCHES = {
         command="deliver.py --latencies 0",
         quick="--events 1500 --rounds 1", full="--events 6000 --rounds 5"),
     "vendors": Bench(
-        command="vendors.py", quick="--events 300 --rounds 1", full="--events 2000 --rounds 5"),
+        command="vendors.py", quick="--events 200 --rounds 1", full="--events 1000 --rounds 5"),
     "receipt 20": Bench(
         command="deliver.py --receipt --rate 20", quick="--seconds 8", full="--seconds 60"),
     "receipt 50": Bench(
@@ -152,7 +157,7 @@ QUESTIONS = {
     "PostgreSQL": "accept on PostgreSQL / on SQLite: CPU, server included",
     "receivers": "two receiver processes / one",
     "deliver": "deliver at 0 ms / bare requests loop on as many threads: CPU",
-    "vendors": "delivery / the SDK's bare calls: CPU",
+    "vendors": "delivery / the SDK's bare calls: CPU, first or next message",
     "receipt": "from the 200 to the stand-in's receipt",
     "backlog": "accept while 100,000 deliveries drain / accept alone",
     "memory": "serve: PSS of all processes",
@@ -173,8 +178,10 @@ FIGURES = (
            "two receivers, postgres", at("cost")),
     Figure("deliver", "webhook", at_least(0.8), "deliver", at("webhook, 0 ms", "cpu_ratio")),
     Figure("deliver", "Teams", at_least(0.8), "deliver", at("teams, 0 ms", "cpu_ratio")),
-    Figure("vendors", "HubSpot", at_least(0.7), "vendors", at("hubspot", "cpu_ratio")),
-    Figure("vendors", "Zendesk", at_least(0.7), "vendors", at("zendesk", "cpu_ratio")),
+    Figure("vendors", "HubSpot", at_least(0.7), "vendors",
+           smallest(at("hubspot, first", "cpu_ratio"), at("hubspot, next", "cpu_ratio"))),
+    Figure("vendors", "Zendesk", at_least(0.7), "vendors",
+           smallest(at("zendesk, first", "cpu_ratio"), at("zendesk, next", "cpu_ratio"))),
     Figure("receipt", "20 events/s, p50", at_most(15, "ms"), "receipt 20", at("p50_ms")),
     Figure("receipt", "20 events/s, p99", at_most(60, "ms"), "receipt 20", at("p99_ms")),
     Figure("receipt", "50 events/s, p50", at_most(15, "ms"), "receipt 50", at("p50_ms")),
