@@ -73,7 +73,7 @@ asyncio.run(main())
 
 def main() -> int:
     options = _options()
-    with _bare_server() as port:
+    with bare_server() as port:
         report = measure(port, options)
     if options.json:
         print(json.dumps(report, indent=2))
@@ -147,7 +147,8 @@ def _load(
 
 
 @contextmanager
-def _bare_server() -> Iterator[int]:
+def bare_server() -> Iterator[int]:
+    """Run a server that answers everything, and give its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

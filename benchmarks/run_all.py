@@ -140,7 +140,10 @@ BENCHES = {
     "backlog": Bench(
         command="draining.py", quick="--backlog 6000 --seconds 2 --rounds 1",
         full="--backlog 100000 --seconds 5 --rounds 5"),
-    "serve": Bench(command="serve.py", quick="--seconds 5", full="--seconds 15"),
+    "serve": Bench(
+        command="serve.py",
+        quick="--rounds 1 --events 10000", full="--rounds 5 --events 1000000",
+        limits=(120, 2 * 3600)),
     "tables, sqlite": Bench(
         command="scale.py --tables --pages --databases sqlite",
         quick="--sizes 10000,300000 --rounds 20",
@@ -190,8 +193,9 @@ FIGURES = (
     Figure("memory", "idle, without admin pages", at_most(100, "MiB"),
            "serve", at("idle_pss_mib")),
     Figure("memory", "idle, with admin pages", at_most(150, "MiB"),
-           "serve", at("idle_pss_mib_with_admin")),
-    Figure("memory", "after many events / idle", at_most(1.1), "serve", at("pss_growth")),
+           "serve", at("idle_pss_with_admin_mib")),
+    Figure("memory", "after many events / after 2,000", at_most(1.1),
+           "serve", at("pss_growth")),
     Figure("start", "--version", at_most(0.15, "s"), "serve", at("version_seconds")),
     Figure("start", "events, small store", at_most(0.4, "s"), "serve", at("events_seconds")),
     Figure("start", "first 200 after serve", at_most(0.7, "s"),

@@ -1,11 +1,12 @@
-"""Measure how soon the relay answers, how much memory it holds, and how soon an event arrives.
+"""Measure how soon commands and the relay answer, and how much memory the relay holds.
 
-Starts the real ``gofax-relay serve`` and the sandbox, again in each round, and measures: seconds
-from start to the first 200, PSS of all its processes when idle, and at steady rates of events the
-time from each 2xx to its receipt by a stand-in (both on this machine's clock). Prints the medians
-of the rounds; an event may arrive before its 2xx was read, which counts as no time.
+Runs the real commands, each round in a new folder: wall and CPU seconds of ``--version`` and of
+``events`` on a small store, and from the start of ``serve`` to the first 200; PSS of all processes
+of ``serve`` when idle, without and with the admin pages. Figures are medians. Then one ``serve``
+gets many events, all of which must reach a stand-in, and the PSS is taken before, half-way and
+after.
 
-    python benchmarks/serve.py [--rates 20,50] [--seconds 15] [--rounds 1] [--json]
+    python benchmarks/serve.py [--rounds 5] [--events 1000000] [--quick] [--json]
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import hashlib
 import hmac
 import json
-import re
+import os
 import statistics
 import subprocess
 import sys
@@ -22,40 +23,51 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import requests
 import rig
+from load import bare_server
 
 SECRET = "benchmark"
+#: Seconds after which a relay that gets nothing counts as idle.
+SETTLED = 4.0
+#: Events of the small store.
+FEW = 100
+#: Events after which a fresh relay has made what it keeps: threads, connections, caches.
+WARM = 2000
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
-admin: off
+admin: {admin}
 store: sqlite:///relay.db
 outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]
 destinations:
-  flow: {{connector: webhook, url: "{sandbox}/webhook", rate: null}}
-routes: [{{name: all, to: [flow]}}]
+  crm: {destination}
+routes: [{{name: all, to: [crm]}}]
 """
+HUBSPOT = '{{connector: hubspot, access_token: x, base_url: "{at}/hubspot", rate: 1000/1s}}'
+WEBHOOK = '{{connector: webhook, url: "{at}/", rate: null, concurrency: 32}}'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """What something took."""
+
+    seconds: float
+    cpu: float
 
 
 def main() -> int:
     options = _options()
-    rounds = []
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as name:
-            rounds.append(measure(Path(name), options))
-    report = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": sys.version.split()[0],
-        "command": " ".join(sys.argv),
-        **{what: round(statistics.median(each[what] for each in rounds), 2) for what in rounds[0]},
-        "rounds": rounds,
-    }
+    with tempfile.TemporaryDirectory() as name:
+        report = measure(Path(name), options)
     if options.json:
         print(json.dumps(report, indent=2))
     else:
@@ -64,110 +76,175 @@ def main() -> int:
     return 0
 
 
-def measure(folder: Path, options: argparse.Namespace) -> Mapping[str, float]:
-    """Run everything once and return the figures."""
-    sandbox_port, port = rig.free_port(), rig.free_port()
-    sandbox, relay = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{port}"
-    config = folder / "config.yaml"
-    config.write_text(CONFIG.format(port=port, secret=SECRET, sandbox=sandbox))
-    with _command(folder, "sandbox", "--port", str(sandbox_port)):
+def measure(folder: Path, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Run everything and return the figures."""
+    report: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": sys.version.split()[0],
+        "command": " ".join(sys.argv),
+        "rounds": options.rounds,
+    }
+    versions, listings, firsts, idle, with_admin = [], [], [], [], []
+    sandbox_port = rig.free_port()
+    sandbox = f"http://127.0.0.1:{sandbox_port}"
+    with rig.command(folder, "sandbox", "--port", str(sandbox_port)):
         rig.await_url(sandbox + "/records")
-        started = time.monotonic()
-        with _command(folder, "serve", "--config", str(config)) as serve:
-            _first_200(relay)
-            first = time.monotonic() - started
-            time.sleep(3)
-            pss = sum(p.memory_full_info().pss for p in [serve, *serve.children(recursive=True)])
-            found = {"first_200_seconds": round(first, 2), "idle_pss_mib": round(pss / 2**20, 1)}
-            for rate in map(float, options.rates.split(",")):
-                delays = _delays(sandbox, _send(relay, rate, options.seconds))
-                cuts = statistics.quantiles(delays, n=100)
-                for name, at in (("p50", 49), ("p99", 98)):
-                    found[f"receipt_{name}_ms_at_{rate:g}"] = round(cuts[at] * 1000, 1)
-    return found
+        for number in range(options.rounds):
+            place = folder / f"round-{number}"
+            place.mkdir()
+            # Twice, because the first one reads files that nobody has read for a while.
+            versions += [_run(place, "--version") for _ in range(2)][1:]
+            config = _config(place, HUBSPOT.format(at=sandbox))
+            with _served(config) as (serve, first):
+                firsts.append(first)
+                time.sleep(SETTLED)
+                idle.append(_pss(serve))
+                _send(config, FEW)
+                listings += [_run(place, "events", "--config", str(config)) for _ in range(2)][1:]
+            place = folder / f"admin-{number}"
+            place.mkdir()
+            config = _config(place, HUBSPOT.format(at=sandbox), admin=True)
+            with _served(config) as (serve, _):
+                time.sleep(SETTLED)
+                with_admin.append(_pss(serve))
+    for what, taken in [("version", versions), ("events", listings), ("first_200", firsts)]:
+        report[f"{what}_seconds"] = _median([each.seconds for each in taken], 3)
+        report[f"{what}_cpu_seconds"] = _median([each.cpu for each in taken], 3)
+    report["idle_pss_mib"] = _median(idle, 1)
+    report["idle_pss_with_admin_mib"] = _median(with_admin, 1)
+    if options.events:
+        place = folder / "many"
+        place.mkdir()
+        report |= _after_many(place, options.events)
+    return report
 
 
-def _send(relay: str, rate: float, seconds: float) -> Mapping[str, float]:
-    """Post at *rate* and return when each text was answered."""
-    session, answered = requests.Session(), {}
-    begin = time.monotonic()
-    for number in range(int(rate * seconds)):
-        time.sleep(max(0.0, begin + number / rate - time.monotonic()))
-        text = f"event number {number} at {rate:g}."
-        body = _event(number, text)
-        answer = session.post(relay + "/webhooks/gofax", data=body, headers=_headers(body))
-        answer.raise_for_status()
-        answered[text] = time.time()
-    return answered
+def _after_many(folder: Path, count: int) -> Mapping[str, Any]:
+    """Send *count* events to one relay, and return its PSS on the way."""
+    with bare_server() as port:
+        config = _config(folder, WEBHOOK.format(at=f"http://127.0.0.1:{port}"))
+        with _served(config) as (serve, _):
+            # The first event, which showed that the relay was up, has arrived, too.
+            arrived = _await_arrivals(port, 1)
+            found = []
+            for part in (WARM, count // 2 - WARM, count - count // 2):
+                _send(config, part)
+                arrived += _await_arrivals(port, part)
+                time.sleep(SETTLED)
+                found.append(_pss(serve))
+    return {
+        "events": arrived - 1,
+        "pss_before_mib": round(found[0], 1),
+        "pss_half_way_mib": round(found[1], 1),
+        "pss_after_mib": round(found[2], 1),
+        "pss_growth": round(found[2] / found[0], 3),
+    }
 
 
-def _delays(sandbox: str, answered: Mapping[str, float]) -> Sequence[float]:
-    """Wait until all have arrived, and return the seconds from answer to receipt."""
-    ends_at = time.monotonic() + 30
-    while True:
-        records = requests.get(sandbox + "/records", timeout=30).json()
-        received = {
-            found[0]: datetime.fromisoformat(record["received_at"]).timestamp()
-            for record in records
-            if (found := re.search(r"event number \d+ at \d+\.", record["text"]))
-        }
-        if received.keys() >= answered.keys():
-            return [max(0.0, received[text] - at) for text, at in answered.items()]
-        if time.monotonic() > ends_at:
-            raise SystemExit(f"only {len(received)} of {len(answered)} events arrived")
-        time.sleep(0.2)
+def _await_arrivals(port: int, count: int) -> int:
+    """Wait until *count* more requests have reached the stand-in."""
+    arrived, last = 0, time.monotonic()
+    while arrived < count:
+        with urlopen(f"http://127.0.0.1:{port}/") as answer:
+            new = json.load(answer)["count"]
+        arrived += new
+        last = time.monotonic() if new else last
+        if time.monotonic() - last > rig.PATIENCE:
+            raise SystemExit(f"only {arrived} of {count} events arrived")
+        time.sleep(0.5)
+    return arrived
 
 
-def _event(number: int, text: str) -> bytes:
-    return json.dumps(
-        {
-            "eventType": "SMS_REPLY",
-            "messageId": f"bench-{time.time_ns()}-{number}",
-            "direction": "reply",
-            "from": f"+6140000{number % 50:04d}",
-            "to": "+61700000000",
-            "messageBody": text,
-        }
-    ).encode()
+def _send(config: Path, count: int) -> None:
+    """Have *count* events accepted, as fast as it goes."""
+    command = [sys.executable, "-m", "sender", "load", "--url", _url(config), "--secret", SECRET,
+               "--rate", "100000", "--count", str(count), "--timeout", "60",
+               "--store", str(config.parent / "sender.db")]  # fmt: skip
+    sent = subprocess.run(command, capture_output=True, text=True, check=False)
+    if sent.returncode:
+        raise SystemExit(f"not all were accepted:\n{sent.stdout}{sent.stderr}")
 
 
-def _headers(body: bytes) -> Mapping[str, str]:
-    signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-    return {"Content-Type": "application/json", "X-GoFax-Signature": signature}
-
-
-def _first_200(relay: str) -> None:
-    """Post until the first event is accepted."""
-    body = _event(0, "the first of all")
-    ends_at = time.monotonic() + 30
-    while time.monotonic() < ends_at:
-        try:
-            if requests.post(relay + "/webhooks/gofax", data=body, headers=_headers(body)).ok:
-                return
-        except (requests.ConnectionError, requests.Timeout):
-            time.sleep(0.02)
-    raise SystemExit("the relay does not answer")
+def _run(folder: Path, *arguments: str) -> Taken:
+    """Run a command of the relay to its end."""
+    command = [sys.executable, "-m", "relay.cli", *arguments]
+    began = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
+    return Taken(seconds=time.monotonic() - began, cpu=used.ru_utime + used.ru_stime)
 
 
 @contextmanager
-def _command(folder: Path, *arguments: str) -> Iterator[psutil.Popen]:
-    with (folder / f"{arguments[0]}.log").open("w") as log:
-        command = [sys.executable, "-m", "relay.cli", *arguments]
-        process = psutil.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+def _served(config: Path) -> Iterator[tuple[psutil.Popen, Taken]]:
+    """Run ``serve``, and say what it took until the first event was accepted."""
+    began = time.monotonic()
+    with rig.command(config.parent, "serve", "--config", str(config)) as serve:
+        _first_200(_url(config))
+        taken = Taken(seconds=time.monotonic() - began, cpu=rig.cpu_seconds(serve))
+        yield serve, taken
+
+
+def _first_200(url: str) -> None:
+    """Post until an event is accepted."""
+    body = json.dumps(
+        {
+            "eventType": "SMS_REPLY",
+            "messageId": "the-first",
+            "direction": "reply",
+            "from": "+61400000000",
+            "to": "+61700000000",
+            "messageBody": "the first of all",
+        }
+    ).encode()
+    signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"Content-Type": "application/json", "X-GoFax-Signature": signature}
+    ends_at = time.monotonic() + 30
+    while time.monotonic() < ends_at:
         try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(timeout=15)
+            if requests.post(url, data=body, headers=headers, timeout=10).ok:
+                return
+        except (requests.ConnectionError, requests.Timeout):
+            time.sleep(0.01)
+    raise SystemExit("the relay does not answer")
+
+
+def _pss(serve: psutil.Process) -> float:
+    """Return the MiB that all processes of a relay hold, what they share counted once."""
+    processes = [serve, *serve.children(recursive=True)]
+    return sum(each.memory_full_info().pss for each in processes) / 2**20
+
+
+def _config(folder: Path, destination: str, *, admin: bool = False) -> Path:
+    inner = f'{{listen: "127.0.0.1:{rig.free_port()}"}}' if admin else "off"
+    config = folder / "config.yaml"
+    config.write_text(
+        CONFIG.format(port=rig.free_port(), secret=SECRET, admin=inner, destination=destination)
+    )
+    return config
+
+
+def _url(config: Path) -> str:
+    listen = config.read_text().partition('listen: "')[2].partition('"')[0]
+    return f"http://{listen}/webhooks/gofax"
+
+
+def _median(values: Sequence[float], digits: int) -> float:
+    return round(statistics.median(values), digits)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rates", default="20,50", help="events per second")
-    parser.add_argument("--seconds", type=float, default=15, help="for which each rate is kept")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--events", type=int, help="0: none; default: a million")
+    parser.add_argument("--quick", action="store_true", help="200,000 events")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.events is None:
+        options.events = 200_000 if options.quick else 1_000_000
+    return options
 
 
 if __name__ == "__main__":
