@@ -340,7 +340,7 @@ class Inbox:
             # The delivery, and maybe its lane, was removed while we waited for the lane.
             forget_empty(db, gone - {each.lane_id for each in new})
         if new:
-            busy = _busy(db, {each.lane_id for each in new})
+            busy = self._busy(db, {each.lane_id for each in new})
             rows = []
             for each in new:
                 if each.caution is Caution.ASK:
@@ -349,6 +349,11 @@ class Inbox:
                 rows.append(each.row(waiting=each.lane_id in busy))
                 busy.add(each.lane_id)
             self._sql.deliveries.many(db, rows)
+
+    def _busy(self, db: sa.Connection, lane_ids: Iterable[str]) -> set[str]:
+        """Return the lanes that have a delivery in line, or that wait for a person."""
+        found = self._sql.busy.scalars(db, ({"id": each} for each in lane_ids))
+        return {lane_id for each in found if each for lane_id in each.split(",")}
 
     def _key_row(self, arrival: Arrival) -> dict[str, Any]:
         meaning, text = self._digests(arrival)
@@ -495,11 +500,12 @@ def _held(now: datetime) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Statements:
-    """The inserts of every batch, in the dialect of its database."""
+    """The statements of every batch, in the dialect of its database."""
 
     keys: Prepared
     events: Prepared
     lanes: Prepared
+    busy: Prepared
     deliveries: Prepared
     requests: Prepared
 
@@ -511,6 +517,7 @@ class _Statements:
             keys=database.prepare(keys, columns=_KEY_COLUMNS),
             events=database.prepare(sa.insert(schema.events), columns=EVENT_COLUMNS),
             lanes=database.prepare(lanes, columns=("id", "destination", "conversation")),
+            busy=database.prepare_select(schema.lanes, _busy, columns=("id",)),
             deliveries=database.prepare(sa.insert(schema.deliveries), columns=_DELIVERY_COLUMNS),
             requests=database.prepare(sa.insert(schema.requests), columns=REQUEST_COLUMNS),
         )
@@ -546,17 +553,17 @@ _IN_LINE = (
     .select_from(schema.deliveries)
     .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
 )
-# One row, because SQLite's driver releases the interpreter at each row that it fetches.
-_BUSY = sa.select(sa.func.aggregate_strings(schema.lanes.c.id, ",")).where(
-    schema.lanes.c.id.in_(sa.bindparam("lane_ids", expanding=True)),
-    sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)),
-)
 
 
-def _busy(db: sa.Connection, lane_ids: Iterable[str]) -> set[str]:
-    """Return the lanes that have a delivery in line, or that wait for a person."""
-    found = db.execute(_BUSY, {"lane_ids": list(lane_ids)}).scalar_one()
-    return set(found.split(",")) if found else set()
+def _busy(rows: sa.FromClause) -> sa.Select[Any]:
+    """Ask which of the lanes in *rows* have a delivery in line, or wait for a person."""
+    # One row, because SQLite's driver releases the interpreter at each row that it fetches.
+    # The comma is no parameter, because parameters are those of the rows.
+    comma: Any = sa.literal_column("','")
+    return sa.select(sa.func.aggregate_strings(schema.lanes.c.id, comma)).where(
+        schema.lanes.c.id == rows.c.id,
+        sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)),
+    )
 
 
 def _known(db: sa.Connection, keys: Collection[bytes]) -> dict[bytes, Any]:

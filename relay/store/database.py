@@ -59,6 +59,11 @@ class Prepared(Protocol):
     def many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
         """Execute it for *rows* (values by column name); return the number of rows affected."""
 
+    def scalars(
+        self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]
+    ) -> Sequence[Any]:
+        """Execute it for *rows*; return the first column of what it finds."""
+
 
 class Listener(Protocol):
     """Wakes a worker until it is closed."""
@@ -198,6 +203,16 @@ class Database(ABC):
 
         If two rows change the same thing, the values of either may win.
         """
+
+    @abstractmethod
+    def prepare_select(
+        self,
+        table: sa.Table,
+        select: Callable[[sa.FromClause], sa.Select[Any]],
+        *,
+        columns: Sequence[str],
+    ) -> Prepared:
+        """Compile a question about many rows of *columns* of *table*, made by *select*."""
 
     def close(self) -> None:
         self.engine.dispose()

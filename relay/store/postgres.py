@@ -199,6 +199,15 @@ class PostgresDatabase(Database):
     ) -> Prepared:
         return _Unnested(update(_rows_of(table, columns)), columns)
 
+    def prepare_select(
+        self,
+        table: sa.Table,
+        select: Callable[[sa.FromClause], sa.Select[Any]],
+        *,
+        columns: Sequence[str],
+    ) -> Prepared:
+        return _Unnested(select(_rows_of(table, columns)), columns)
+
     def close(self) -> None:
         self._notifier.close()
         super().close()
@@ -394,10 +403,19 @@ class _Unnested:
 
     def many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
         given = list(rows)
-        if not given:
-            return 0
-        bound = {f"b_{name}": [row[name] for row in given] for name in self._columns}
-        return connection.execute(self._statement, bound).rowcount
+        return self._execute(connection, given).rowcount if given else 0
+
+    def scalars(
+        self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]
+    ) -> Sequence[Any]:
+        given = list(rows)
+        return self._execute(connection, given).scalars().all() if given else ()
+
+    def _execute(
+        self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> sa.CursorResult[Any]:
+        bound = {f"b_{name}": [row[name] for row in rows] for name in self._columns}
+        return connection.execute(self._statement, bound)
 
 
 def _lock_key(name: str) -> sa.ColumnElement[int]:

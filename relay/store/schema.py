@@ -69,11 +69,8 @@ class UtcTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(BigInteger())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a naive time was about to be stored")
-        return value if dialect.name == "postgresql" else (value - _EPOCH) // _MICROSECOND
+        since_epoch = microseconds(value)
+        return value if dialect.name == "postgresql" else since_epoch
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -81,6 +78,15 @@ class UtcTime(TypeDecorator[datetime]):
         if isinstance(value, datetime):
             return value.astimezone(UTC)
         return _EPOCH + _MICROSECOND * int(value)
+
+
+def microseconds(value: datetime | None) -> int | None:
+    """Return the microseconds since 1970; None of None. Raises ValueError without a time zone."""
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise ValueError("a naive time was about to be stored")
+    return (value - _EPOCH) // _MICROSECOND
 
 
 # SQLite numbers rows only in a column of type INTEGER.

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from relay.clock import SteadyClock
 from relay.store.database import Database, Listener, OutOfRoom, Prepared
+from relay.store.schema import UtcTime, microseconds
 from relay.store.sqlite_file import Disk, Original, private
 from relay.store.wake_pipe import PipeListener, notify
 from relay.store.write_lock import WriteLock
@@ -99,7 +100,8 @@ class SqliteDatabase(Database):
         return insert(table).on_conflict_do_nothing()
 
     def prepare(self, insert: sa.Insert, *, columns: Sequence[str]) -> Prepared:
-        return _Compiled(insert, self.engine.dialect, columns)
+        table: sa.Table = insert.table  # type: ignore[assignment]  # ours are plain tables
+        return _Compiled(insert, table, columns, self.engine.dialect)
 
     def prepare_update(
         self,
@@ -108,7 +110,16 @@ class SqliteDatabase(Database):
         *,
         columns: Sequence[str],
     ) -> Prepared:
-        return _Compiled(update(_rows_of(table, columns)), self.engine.dialect, columns)
+        return _Compiled(update(_rows_of(table, columns)), table, columns, self.engine.dialect)
+
+    def prepare_select(
+        self,
+        table: sa.Table,
+        select: Callable[[sa.FromClause], sa.Select[Any]],
+        *,
+        columns: Sequence[str],
+    ) -> Prepared:
+        return _Compiled(select(_rows_of(table, columns)), table, columns, self.engine.dialect)
 
     def refuses_row(self, cause: BaseException) -> bool:
         return isinstance(cause, (sqlite3.DataError, sqlite3.IntegrityError))
@@ -157,10 +168,13 @@ class _Compiled:
     """
 
     def __init__(
-        self, statement: sa.Insert | sa.Update, dialect: sa.Dialect, columns: Sequence[str]
+        self,
+        statement: sa.Insert | sa.Update | sa.Select[Any],
+        table: sa.Table,
+        columns: Sequence[str],
+        dialect: sa.Dialect,
     ) -> None:
-        """*statement* inserts *columns*, or updates from :func:`_rows_of` them."""
-        table: sa.Table = statement.table  # type: ignore[assignment]  # ours are plain tables
+        """*statement* inserts *columns* of *table*, or takes them from :func:`_rows_of`."""
         keys = list(columns) if isinstance(statement, sa.Insert) else None
         compiled = statement.compile(dialect=dialect, column_keys=keys)
         self._sql = str(compiled)
@@ -168,20 +182,32 @@ class _Compiled:
         # The compiler writes columns in the order of the table; values must have the same order.
         order: Sequence[str] = getattr(compiled, "positiontup", None) or ()
         names = [name.removeprefix("b_") for name in order]
-        self._take = itemgetter(*names)
+        # An itemgetter of one name gives no tuple.
+        self._take: Callable[[Mapping[str, Any]], tuple[Any, ...]] = (
+            itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
+        )
         binders = [(at, _binder(table, name, dialect)) for at, name in enumerate(names)]
         self._binders = [(at, bind) for at, bind in binders if bind]
 
     def many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
+        return sum(cursor.rowcount for cursor in self._executed(connection, rows))
+
+    def scalars(
+        self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]
+    ) -> Sequence[Any]:
+        return [row[0] for cursor in self._executed(connection, rows) for row in cursor.fetchall()]
+
+    def _executed(
+        self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]
+    ) -> Iterator[sqlite3.Cursor]:
         # Past SQLAlchemy, which would take longer than SQLite; the driver's errors are translated.
         driver: Any = connection.connection.driver_connection
         values = [self._bound(row) for row in rows]
-        start = done = 0
+        start = 0
         for size in _powers_of_two(len(values)):
             flat = tuple(itertools.chain.from_iterable(values[start : start + size]))
-            done += driver.execute(self._of_rows(size), flat).rowcount
+            yield driver.execute(self._of_rows(size), flat)
             start += size
-        return done
 
     def _bound(self, row: Mapping[str, Any]) -> Sequence[Any]:
         bound = list(self._take(row))
@@ -207,6 +233,8 @@ def _binder(table: sa.Table, name: str, dialect: sa.Dialect) -> Callable[[Any], 
     kind = table.c[name].type
     if isinstance(kind, sa.LargeBinary | sa.Boolean):
         return None  # The driver takes them as they are.
+    if isinstance(kind, UtcTime):
+        return microseconds
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
