@@ -190,16 +190,14 @@ def end_sessions(config: Config, who: str, why: str | None) -> None:
     """End all sessions and one-time links of all users, by a new secret that signs them.
 
     For when others may have a copy of the store: with its secret they could sign in as anybody.
-    Passwords stay. What runs takes the new secret at its next reload.
+    Passwords stay.
 
     \b
-    Example: gofax-relay users end-sessions --why 'a backup was stolen' && gofax-relay reload
+    Example: gofax-relay users end-sessions --why 'a backup was stolen'
     """
     database = existing(config)
     Users(database).change_secret(_act(database, who, why))
-    print_lines(
-        ["all sessions and links are over, as soon as what runs has done: gofax-relay reload"]
-    )
+    print_lines(["all sessions and one-time links are over"])
 
 
 @click.group(cls=_Group)

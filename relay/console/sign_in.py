@@ -64,7 +64,8 @@ class Sessions(SecureCookieSessionInterface):
         """Open the session; None while the secret that signs it cannot be read."""
         if not request.path.startswith(PATH):
             return None
-        if app.secret_key is None:
+        if not request.path.startswith(f"{PATH}/static/"):
+            # Each time: it may have been changed, and then the sessions of the old one are over.
             with suppress(StoreUnavailable):
                 app.secret_key = services().users.secret()
         return super().open_session(app, request)
