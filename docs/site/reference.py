@@ -76,7 +76,7 @@ MEANING = {
     "sign_in.failed": "a name and a password did not go together",
     "store.gone": "the file of the store was removed or moved",
     "store.log_kept": "the write-ahead log could not be made shorter",
-    "store.no_wake_ups": "no pipe could be made beside the store; the worker finds events up to 50 ms later",
+    "store.no_wake_ups": "no pipe beside the store; the worker finds events up to 50 ms later",
     "store.pruned": "what was older than the config's times was removed",
     "store.unavailable": "the store could not be asked; it is asked again",
     "tls.not_renewed": "renewed files cannot be used; the old certificate stays",
