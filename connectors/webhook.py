@@ -20,7 +20,6 @@ from urllib.parse import quote, urlsplit
 
 import requests
 from pydantic import AfterValidator, Field, SecretStr
-from requests.structures import CaseInsensitiveDict
 
 from connectors import plain
 from connectors.base import (
@@ -34,7 +33,7 @@ from connectors.base import (
     Unauthorized,
 )
 from connectors.filters import in_json
-from connectors.http import Http, error_for
+from connectors.http import Http, error_for, with_body
 from connectors.templates import WHOLE, Escape, Template, given_away, render
 
 #: Bytes of a secret by the standard.
@@ -169,17 +168,11 @@ class Webhook(Connector[WebhookOptions]):
         self._session.close()
 
     def _request(self, body: bytes, *, id: str) -> requests.PreparedRequest:
-        same = self._same_for_all
-        request = requests.PreparedRequest()
-        request.method, request.url = same.method, same.url
-        own = {"Content-Length": str(len(body)), **self._signed(body, id=id)}
-        request.headers = CaseInsensitiveDict({**same.headers, **own})
-        request.body = body
-        return request
+        return with_body(self._same_for_all, body, self._signed(body, id=id))
 
     @cached_property
     def _same_for_all(self) -> requests.PreparedRequest:
-        """The common part of all requests; preparing it took half as long as a call."""
+        """The common part of all requests."""
         url = self.options.url.get_secret_value()
         given = {name: value.get_secret_value() for name, value in self.options.headers.items()}
         ours = {"Content-Type": self.options.content_type}

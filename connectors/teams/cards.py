@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import orjson
 from pydantic import Field, GetCoreSchemaHandler, field_validator
 from pydantic_core import CoreSchema
 
 from connectors.base import Event, Options, Refused
-from connectors.templates import Template, render
+from connectors.templates import Template, render, variables
 
 Json = dict[str, Any]
 #: ``envelope`` is what the templates of Workflows loop over; some flows want the bare card.
@@ -157,7 +158,7 @@ def activity(event: Event, *, options: CardOptions, repeat: bool, in_thread: boo
 
 def encode(payload: Json) -> bytes:
     """Return the JSON that goes over the wire."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(payload)
 
 
 def size(payload: Json) -> int:
@@ -169,8 +170,10 @@ def size(payload: Json) -> int:
 
 
 def _parts(event: Event, options: CardOptions, *, repeat: bool, in_thread: bool) -> _Parts:
+    values = variables(event)
+
     def filled(field: str, template: CardTemplate, **how: Any) -> str:
-        return render(template, event, field=field, in_thread=in_thread, **how)
+        return render(template, event, values, field=field, in_thread=in_thread, **how)
 
     facts = {
         name: filled(f"facts.{name}", template, escape=_harmless).strip()
@@ -193,8 +196,9 @@ def _fitted(parts: _Parts, wrapped: Callable[[Json], Json], *, event: Event) -> 
         return wrapped(_card(parts, words=_shortened(parts.words, kept)))
 
     whole = len(parts.words)
-    if size(build(whole)) <= LIMIT:
-        return build(whole)
+    card = build(whole)
+    if size(card) <= LIMIT:
+        return card
     kept = bisect_right(range(whole), LIMIT, key=lambda kept: size(build(kept))) - 1
     if kept < 0:
         said = "too much for the 28 KB of Teams, even without the text"

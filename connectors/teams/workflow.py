@@ -8,6 +8,7 @@ name the thread.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ import pymsteams
 import requests
 
 from connectors.base import DeliveryError, Event, Receipt, Unauthorized
-from connectors.http import Http, Session, error_for, json_object
+from connectors.http import Http, Session, error_for, json_object, with_body
 from connectors.teams import cards
 from connectors.teams.bot import error_code
 from connectors.teams.options import TeamsOptions
@@ -51,7 +52,7 @@ class Workflow:
         confirms = options.answers == "posted"
         # A flow that answers by itself may have posted before it failed.
         acts = confirms or options.send_conversation
-        post = _Post(self._url, session=self._session, acts_first=acts)
+        post = _Post(self._empty, session=self._session, acts_first=acts)
         post.payload = self.message(event, thread=thread, repeat=repeat)
         post.send()
         response = post.last_http_response
@@ -84,6 +85,17 @@ class Workflow:
             beside={"conversation": conversation},
         )
 
+    @cached_property
+    def _empty(self) -> requests.PreparedRequest:
+        """The part of a request that is the same for all."""
+        headers = {"Content-Type": "application/json"}
+        request = self._session.prepare_request(
+            requests.Request("POST", self._url, headers=headers)
+        )
+        # Preparing normalises the address, but the address is signed.
+        request.url = self._url
+        return request
+
     def check(self) -> str:
         """Check the address alone, because every call of a Workflow has an effect."""
         host = urlsplit(self._url).hostname or ""
@@ -108,22 +120,16 @@ class _Post(pymsteams.connectorcard):  # type: ignore[misc]  # pymsteams has no 
 
     last_http_response: requests.Response
 
-    def __init__(self, url: str, *, session: Session, acts_first: bool) -> None:
-        super().__init__(url)
-        self._session = session
+    def __init__(
+        self, empty: requests.PreparedRequest, *, session: Session, acts_first: bool
+    ) -> None:
+        """*empty*: the request without its body."""
+        super().__init__(empty.url)
+        self._empty, self._session = empty, session
         self._acts_first = acts_first
 
     def send(self) -> bool:
-        request = self._session.prepare_request(
-            requests.Request(
-                "POST",
-                self.hookurl,
-                data=cards.encode(self.payload),
-                headers={"Content-Type": "application/json"},
-            )
-        )
-        # Preparing normalises the address, but the address is signed.
-        request.url = self.hookurl
+        request = with_body(self._empty, cards.encode(self.payload))
         self.last_http_response = self._session.send(request)
         if error := _error(self.last_http_response, acts_first=self._acts_first):
             raise error

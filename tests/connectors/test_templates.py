@@ -121,6 +121,13 @@ WRONG: list[tuple[object, str]] = [
 ]
 
 
+def test_a_name_alone_says_the_same_as_beside_nothing() -> None:
+    for name in NAMES:
+        for escape in (None, html.escape):
+            alone = rendered(f"{{{{ {name} }}}}", escape=escape)
+            assert alone == rendered(f"{{{{ {name} }}}}{{{{ '' }}}}", escape=escape), name
+
+
 def test_a_wrong_template_is_found_with_the_config() -> None:
     for source, fault in WRONG:
         with pytest.raises(ValidationError) as caught:
