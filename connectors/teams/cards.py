@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
 from pydantic import Field, GetCoreSchemaHandler, field_validator
 from pydantic_core import CoreSchema
 
+from connectors import plain
 from connectors.base import Event, Options, Refused
 from connectors.templates import Template, render, variables
 
@@ -158,7 +158,7 @@ def activity(event: Event, *, options: CardOptions, repeat: bool, in_thread: boo
 
 def encode(payload: Json) -> bytes:
     """Return the JSON that goes over the wire."""
-    return orjson.dumps(payload)
+    return plain.encode(payload)
 
 
 def size(payload: Json) -> int:
