@@ -15,7 +15,8 @@ def test_asking_for_the_version_imports_no_database_and_no_sdk() -> None:
     ask = (
         "import sys\nfrom relay.cli import cli\n"
         "try:\n    cli(['--version'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
-        "heavy = {'sqlalchemy', 'alembic', 'pydantic', 'requests', 'flask', 'hubspot'}\n"
+        "heavy = {'sqlalchemy', 'alembic', 'pydantic', 'requests', 'flask', 'hubspot', 'zenpy',\n"
+        "         'structlog', 'rich', 'yaml', 'phonenumbers'}\n"
         "print('imported:', *sorted(heavy & set(sys.modules)))\n"
     )
     run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
@@ -27,8 +28,22 @@ def test_asking_for_the_version_imports_no_database_and_no_sdk() -> None:
 def test_a_command_that_only_looks_does_not_load_what_serving_needs(module: str) -> None:
     ask = (
         f"import sys, relay.commands.{module}\n"
-        "heavy = {'alembic', 'psycopg', 'flask', 'granian', 'celery', 'hubspot', 'zenpy'}\n"
+        "heavy = {'alembic', 'psycopg', 'flask', 'granian', 'celery', 'hubspot', 'zenpy',\n"
+        "         'sqlalchemy.dialects.postgresql', 'relay.processes', 'relay.api'}\n"
         "print(*sorted(heavy & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+
+    assert (run.stdout, run.stderr) == ("\n", "")
+
+
+def test_serving_loads_no_more_than_the_config_asks_for() -> None:
+    ask = (
+        "import sys, relay.commands.serve\n"
+        "unasked = {'alembic', 'psycopg', 'celery', 'hubspot', 'zenpy', 'pymsteams', 'apprise',\n"
+        "           'sqlalchemy.dialects.postgresql', 'flask_openapi3', 'flask_wtf', 'argon2',\n"
+        "           'vaderSentiment', 'relay.api', 'relay.console', 'connectors.sandbox'}\n"
+        "print(*sorted(unasked & set(sys.modules)))\n"
     )
     run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
 
