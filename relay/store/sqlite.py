@@ -143,6 +143,8 @@ def _engine(url: str, original: Original) -> sa.Engine:
         creator=original.connect,
         pool_size=5,
         max_overflow=20,
+        # Otherwise they take turns, and each fills a cache of pages of its own.
+        pool_use_lifo=True,
         pool_pre_ping=False,
         # Errors are logged, and parameters are numbers and texts.
         hide_parameters=True,
