@@ -46,6 +46,7 @@ SWITCH_INTERVAL = 0.05
 Ready = Callable[[], None]
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+_M_ARENA_MAX = -8
 
 
 def end_with(parent: int) -> None:
@@ -66,6 +67,17 @@ def write_no_core_files() -> None:
     """Keep secrets and texts in memory out of the files that a crash leaves."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def share_memory_among_threads() -> None:
+    """Let the threads of this process and its children take their memory from two places (glibc).
+
+    Each of the first 8 for a processor would keep a place of its own, mostly free memory: 5 MiB
+    more with 32 threads that deliver. Most of the time only one of them runs.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
 
 
 def allow_connections() -> None:

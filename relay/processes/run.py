@@ -16,7 +16,12 @@ from relay.processes.control import Control, open_control
 from relay.processes.door import Door
 from relay.processes.handover import Handover
 from relay.processes.listening import Listener
-from relay.processes.process import CLOSE, close_store, write_no_core_files
+from relay.processes.process import (
+    CLOSE,
+    close_store,
+    share_memory_among_threads,
+    write_no_core_files,
+)
 from relay.processes.renewal import Renewal
 from relay.processes.supervisor import ROLES, Setup, Supervisor, import_all
 from relay.store import connect
@@ -40,6 +45,7 @@ def run(
     :class:`~relay.config.certificates.Unfit` if the certificate cannot be served.
     """
     write_no_core_files()
+    share_memory_among_threads()
     # Remembered as long as it is the one that was imported.
     version()
     before = handover.taken()
