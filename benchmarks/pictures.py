@@ -193,6 +193,33 @@ def backlog(runs: Runs) -> Plot:
                 head=("", "accepts/s", "CPU of one", "p99", "deliveries/s"))  # fmt: skip
 
 
+def memory(runs: Runs) -> Plot:
+    found = runs["serve"]
+    said = (("idle, without admin pages", "idle_pss_mib", 100.0),
+            ("idle, with admin pages", "idle_pss_mib_with_admin", 150.0),
+            ("before many events", "pss_before_mib", None),
+            (f"half-way through {found['events']:,} events", "pss_half_way_mib", None),
+            ("after them", "pss_after_mib", None))  # fmt: skip
+    bars = [
+        Bar(label=label, value=found[name], shown=f"{found[name]:.0f} MiB", goal=goal)
+        for label, name, goal in said
+    ]
+    return Plot(title="PSS of all processes of serve", bars=bars)
+
+
+def start(runs: Runs) -> Plot:
+    found = runs["serve"]
+    said = (("gofax-relay --version", "version", 0.15),
+            ("gofax-relay events, small store", "events", 0.4),
+            ("first 200 after serve", "first_200", 0.7))  # fmt: skip
+    bars = [
+        Bar(label=label, value=found[f"{name}_seconds"],
+            shown=f"{found[f'{name}_seconds']:.2f} s", goal=goal)
+        for label, name, goal in said
+    ]  # fmt: skip
+    return Plot(title="Seconds from the start", bars=bars)
+
+
 def tables(runs: Runs) -> Plot:
     """Show how much dearer each step is in the large store."""
     ratios: dict[str, dict[str, float]] = {}
@@ -264,6 +291,8 @@ FROM_RUNS: Mapping[str, Callable[[Runs], Plot]] = {
     "vendors": vendors,
     "receipt": receipt,
     "backlog": backlog,
+    "memory": memory,
+    "start": start,
     "tables": tables,
 }
 FROM_FLOWS: Mapping[str, Callable[[Flows], Plot]] = {"cost": cost, "lost": lost}

@@ -134,9 +134,9 @@ BENCHES = {
     "vendors": Bench(
         command="vendors.py", quick="--events 200 --rounds 1", full="--events 1000 --rounds 5"),
     "receipt 20": Bench(
-        command="deliver.py --receipt --rate 20", quick="--seconds 8", full="--seconds 60"),
+        command="deliver.py --receipt --rate 20", quick="--seconds 8 --rounds 1", full="--seconds 30 --rounds 5"),
     "receipt 50": Bench(
-        command="deliver.py --receipt --rate 50", quick="--seconds 6", full="--seconds 60"),
+        command="deliver.py --receipt --rate 50", quick="--seconds 6 --rounds 1", full="--seconds 30 --rounds 5"),
     "backlog": Bench(
         command="draining.py", quick="--backlog 6000 --seconds 2 --rounds 1",
         full="--backlog 100000 --seconds 5 --rounds 5"),
