@@ -134,9 +134,11 @@ BENCHES = {
     "vendors": Bench(
         command="vendors.py", quick="--events 200 --rounds 1", full="--events 1000 --rounds 5"),
     "receipt 20": Bench(
-        command="deliver.py --receipt --rate 20", quick="--seconds 8 --rounds 1", full="--seconds 30 --rounds 5"),
+        command="deliver.py --receipt --rate 20",
+        quick="--seconds 8 --rounds 1", full="--seconds 30 --rounds 5"),
     "receipt 50": Bench(
-        command="deliver.py --receipt --rate 50", quick="--seconds 6 --rounds 1", full="--seconds 30 --rounds 5"),
+        command="deliver.py --receipt --rate 50",
+        quick="--seconds 6 --rounds 1", full="--seconds 30 --rounds 5"),
     "backlog": Bench(
         command="draining.py", quick="--backlog 6000 --seconds 2 --rounds 1",
         full="--backlog 100000 --seconds 5 --rounds 5"),
@@ -269,7 +271,7 @@ def _output(arguments: Sequence[str], *, limit: int) -> tuple[str, str]:
     command = [sys.executable, str(HERE / arguments[0]), *arguments[1:]]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=_obey_interrupts,
     ) as process:  # fmt: skip
         try:
             printed, said = process.communicate(timeout=limit)
@@ -278,6 +280,11 @@ def _output(arguments: Sequence[str], *, limit: int) -> tuple[str, str]:
         finally:
             _end(process)
     return printed, "" if process.returncode == 0 else _reason(said, process.returncode)
+
+
+def _obey_interrupts() -> None:
+    # A shell's background jobs ignore SIGINT, and so would what they start.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _reason(said: str, code: int) -> str:
