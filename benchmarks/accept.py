@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -148,6 +149,8 @@ class Side:
 
 def main() -> int:
     options = _options()
+    # Servers have to end with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if wrk.missing():
         print("wrk is needed (Debian: apt-get install wrk)", file=sys.stderr)
         return 2

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -66,6 +67,7 @@ class Kill:
     #: Wait in the store for their next attempt, or in Redis for Celery's visibility time-out,
     #: which is an hour.
     late: int
+    #: Came more than once, or came and still wait to come again.
     twice: int
 
 
@@ -84,7 +86,7 @@ def cost(flow: Flow, options: argparse.Namespace) -> Cost:
         disk, log = running.sizes()
         before = running.cpu_seconds()
         answered = send(running.url, rate=options.rate, count=options.events)
-        settle(stand_in, answered, patience=options.patience)
+        settle(running, stand_in, answered, patience=options.patience)
         spent = running.cpu_seconds() - before
         running.stop()
         disk, log = (now - then for now, then in zip(running.sizes(), (disk, log), strict=True))
@@ -115,15 +117,15 @@ def kill(flow: Flow, options: argparse.Namespace, *, spared: Sequence[str], away
             sending.result()
         stand_in.away(False)
         running.start()
-        settle(stand_in, answered, patience=options.patience)
-        received = stand_in.received()
-        missing = answered - set(received)
-        late = missing & running.waiting()
+        settle(running, stand_in, answered, patience=options.patience)
+        received, waiting = stand_in.received(), running.waiting()
+    missing = answered - set(received)
+    again = {name for name, times in received.items() if times > 1 or name in waiting}
     return Kill(
         answered=len(answered),
-        lost=len(missing - late),
-        late=len(late),
-        twice=sum(1 for name in answered if received.get(name, 0) > 1),
+        lost=len(missing - waiting),
+        late=len(missing & waiting),
+        twice=len(answered & again),
     )
 
 
@@ -197,14 +199,14 @@ def _signed(name: str, number: int) -> dict[str, Any]:
     }
 
 
-def settle(stand_in: StandIn, answered: set[str], *, patience: float) -> None:
-    """Wait until all have arrived, or none has for as long as *patience*."""
+def settle(
+    running: flows.Running, stand_in: StandIn, answered: set[str], *, patience: float
+) -> None:
+    """Wait until all have arrived and none waits, or none has come for as long as *patience*."""
     came, since = -1, time.monotonic()
     while time.monotonic() - since < patience:
         received = stand_in.received()
-        if answered <= set(received):
-            # Time for what arrives twice.
-            time.sleep(min(3.0, patience))
+        if answered <= set(received) and not running.waiting():
             return
         if (now := sum(received.values())) != came:
             came, since = now, time.monotonic()
@@ -234,6 +236,8 @@ def _summed(runs: Sequence[Kill]) -> Mapping[str, int]:
 
 def main() -> int:
     options = _options()
+    # What was started has to end with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for command in ("redis-server", "webhook", "curl"):
         if shutil.which(command) is None:
             print(f"{command} is needed (Debian: apt-get install redis-server webhook curl)",

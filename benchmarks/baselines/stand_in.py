@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ class StandIn:
 
 class _Server:
     def __init__(self, port: int, latency: float, control: Any) -> None:
+        # A forked process has its parent's handlers.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._latency, self._is_away = latency, False
         self._received: Counter[str] = Counter()
         asyncio.run(self._serve(port, control))
