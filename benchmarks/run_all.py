@@ -140,7 +140,7 @@ BENCHES = {
         command="deliver.py --receipt --rate 50",
         quick="--seconds 6 --rounds 1", full="--seconds 30 --rounds 5"),
     "backlog": Bench(
-        command="draining.py", quick="--backlog 6000 --seconds 2 --rounds 1",
+        command="draining.py", quick="--backlog 4000 --seconds 2 --rounds 1",
         full="--backlog 100000 --seconds 5 --rounds 5"),
     "serve": Bench(
         command="serve.py",
@@ -152,7 +152,7 @@ BENCHES = {
         full="--sizes 10000,10000000 --rounds 200", limits=(120, 6 * 3600)),
     "tables, postgres": Bench(
         command="scale.py --tables --pages --databases postgres",
-        quick="--sizes 10000,100000 --rounds 10",
+        quick="--sizes 10000,50000 --rounds 10",
         full="--sizes 10000,10000000 --rounds 200", limits=(120, 6 * 3600)),
 }  # fmt: skip
 
