@@ -196,8 +196,8 @@ def backlog(runs: Runs) -> Plot:
 def memory(runs: Runs) -> Plot:
     found = runs["serve"]
     said = (("idle, without admin pages", "idle_pss_mib", 100.0),
-            ("idle, with admin pages", "idle_pss_mib_with_admin", 150.0),
-            ("before many events", "pss_before_mib", None),
+            ("idle, with admin pages", "idle_pss_with_admin_mib", 150.0),
+            ("after 2,000 events", "pss_before_mib", None),
             (f"half-way through {found['events']:,} events", "pss_half_way_mib", None),
             ("after them", "pss_after_mib", None))  # fmt: skip
     bars = [
