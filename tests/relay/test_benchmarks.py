@@ -166,9 +166,9 @@ def test_what_an_event_costs_is_measured_on_nodes_of_their_own(
 def test_what_a_kill_loses_is_counted_in_each_flow(
     flow: str, missing: Callable[[str, str], None]
 ) -> None:
-    for needed in ("redis-server", "webhook", "curl"):
+    for what, needed in (("redis", "redis-server"), ("webhook", "webhook"), ("webhook", "curl")):
         if shutil.which(needed) is None:
-            missing(needed, "no such command")
+            missing(what, f"no command {needed}")
     command = [sys.executable, str(BENCHMARKS / "baselines" / "compare.py"), "--flows", flow,
                "--events", "60", "--rounds", "1", "--patience", "8", "--kills", "all",
                "--json"]  # fmt: skip
