@@ -241,12 +241,16 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     if options.texts:
         rounds["indexed"] = []
     share = options.seconds * EVENTS_A_SECOND
-    script = wrk.write_load(bench.folder, share * options.rounds * (2 if options.texts else 1))
+    # Rounds that go into a store where others have been need events of their own.
+    later = [name for name in rounds if name == "indexed" or
+             (name == options.against and other.store == ours.store)]  # fmt: skip
+    places = {name: later.index(name) + 1 if name in later else 0 for name in rounds}
+    script = wrk.write_load(bench.folder, share * options.rounds * (1 + len(later)))
     for number in range(options.rounds):
         # By turns first, because the second of two rounds finds a larger store.
         for name in [*rounds][:: 1 if number % 2 else -1]:
             side = other if name == options.against else ours
-            first = share * (number + options.rounds * (name == "indexed"))
+            first = share * (number + options.rounds * places[name])
             beside = _indexer(ours.store) if name == "indexed" else nullcontext()
             with beside as indexer:
                 done = _load(script, side, options, first=first, beside=indexer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -51,6 +52,17 @@ def test_the_questions_are_those_that_were_promised() -> None:
 
     assert asked == [line.strip() for line in promised.splitlines()]
     assert {each.topic for each in run_all.FIGURES} == set(run_all.QUESTIONS)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", run_all.BENCHES)
+def test_each_benchmark_understands_what_it_is_called_with(
+    name: str, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, *arguments = run_all.BENCHES[name].arguments(quick=quick)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+
+    assert importlib.import_module(Path(script).stem)._options().json is True
 
 
 def figure(**changes: object) -> Figure:
