@@ -49,7 +49,7 @@ def goals(rows: Sequence[Mapping[str, Any]]) -> Plot:
     bars = [
         Bar(
             label=f"{row['topic']}: {row['what']}",
-            value=min(2.0, _share(row)),
+            value=_share(row),
             shown=f"{row['measured']} ({row['goal']})",
             is_ours=bool(row["reached"]),
             goal=1.0,
@@ -61,8 +61,9 @@ def goals(rows: Sequence[Mapping[str, Any]]) -> Plot:
 
 
 def _share(row: Mapping[str, Any]) -> float:
+    """Return how far a figure reaches its goal, and at the most 2: twice as well."""
     value, aim = float(row["value"]), float(row["aim"])
-    return value / aim if row["goal"].startswith("≥") else aim / value
+    return min(2.0, value / aim) if row["goal"].startswith("≥") else aim / max(value, aim / 2)
 
 
 def accept(runs: Runs) -> Plot:
@@ -266,7 +267,7 @@ def lost(flows: Flows) -> Plot:
         for which, found in flow["kills"].items()
     ]
     bars = [
-        Bar(label=name + (", destination away" if "away" in which else ""), is_ours=is_ours,
+        Bar(label=name + ("; away" if "away" in which else ""), is_ours=is_ours,
             value=100 * found["lost"] / found["answered"],
             shown=f"{found['lost']} of {found['answered']}")
         for is_ours, name, which, found in killed
@@ -276,7 +277,7 @@ def lost(flows: Flows) -> Plot:
         (name, which, *(str(found[each]) for each in ("answered", "lost", "late", "twice")))
         for _, name, which, found in killed
     ]
-    return Plot(title="Lost of what was answered 200, after kill -9 of all processes", bars=bars,
+    return Plot(title="Lost of what was answered 200 (away: the destination was)", bars=bars,
                 rows=rows, head=("", "killed", "answered 200", "lost", "late", "twice"),
                 )  # fmt: skip
 

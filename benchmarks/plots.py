@@ -94,7 +94,17 @@ def shown(report: Mapping[str, Any]) -> Iterator[tuple[str, str, Plot]]:
     if "flows" in report:
         for name, compare in pictures.FROM_FLOWS.items():
             plot = compare(report["flows"])
-            yield name, plot.table(), plot
+            yield name, f"{_run(report)}\n\n{plot.table()}", plot
+
+
+def _run(report: Mapping[str, Any]) -> str:
+    """Say when and how flows were compared."""
+    times = "once" if report["rounds"] == 1 else f"{report['rounds']} times"
+    return (
+        f"{report['date']}, load {report['load']:.1f} at the start: {report['events']:,} events at"
+        f" {report['rate']:g}/s; each kill {times}, the destination answering in"
+        f" {report['latency_ms']:g} ms."
+    )
 
 
 def replaced(page: str, name: str, text: str) -> str:

@@ -92,12 +92,12 @@ def _celery(module: str) -> Callable[[Ports], Mapping[str, Sequence[str]]]:
 
 
 FLOWS = {
-    "relay": Flow(name="gofax-relay serve, SQLite", commands=_relay),
-    "before": Flow(name="Celery, answered before it is enqueued",
+    "relay": Flow(name="gofax-relay, SQLite", commands=_relay),
+    "before": Flow(name="Celery, answers first",
                    commands=_celery("celery_before")),
-    "after": Flow(name="Celery, answered after it is enqueued",
+    "after": Flow(name="Celery, enqueues first",
                   commands=_celery("celery_after")),
-    "late": Flow(name="Celery, answered after, acks_late", commands=_celery("celery_late")),
+    "late": Flow(name="Celery, enqueues first, acks_late", commands=_celery("celery_late")),
     "webhook": Flow(name="webhook with curl", commands=_webhook),
 }  # fmt: skip
 

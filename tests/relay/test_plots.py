@@ -43,6 +43,19 @@ def test_a_bar_is_as_long_as_its_value_says() -> None:
     assert "prefers-color-scheme: dark" in picture
 
 
+@pytest.mark.parametrize(
+    ("goal", "value", "share"),
+    [("≥ 10", 5.0, 0.5), ("≥ 10", 50.0, 2.0), ("≤ 10", 20.0, 0.5), ("≤ 10", 0.0, 2.0)],
+)
+def test_a_goal_s_bar_is_as_long_as_it_is_reached(goal: str, value: float, share: float) -> None:
+    row = {"topic": "start", "what": "it", "goal": goal, "aim": 10.0, "measured": str(value),
+           "value": value, "reached": share >= 1}  # fmt: skip
+
+    (bar,) = pictures.goals([row]).bars
+
+    assert (bar.value, bar.is_ours) == (share, share >= 1)
+
+
 def test_what_was_measured_replaces_the_page_s_table_and_what_failed_leaves_it(
     tmp_path: Path,
 ) -> None:
