@@ -19,6 +19,8 @@ _UNPRINTABLE = re.compile(
     rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
 )
 
+_FIELDS = tuple(field.name for field in fields(Event))
+
 #: Stands in for the text when GoFax is set not to send it.
 NO_BODY = "(no text: Include Message body is off for this webhook in GoFax)"
 
@@ -47,9 +49,14 @@ def parties(event: Event) -> str:
     return f"{event.sender or 'unknown'} → {event.recipient or 'unknown'}"
 
 
+def named_values(event: Event) -> dict[str, Any]:
+    """Return every field of *event* by its name, as it is."""
+    return {name: getattr(event, name) for name in _FIELDS}
+
+
 def values(event: Event) -> dict[str, Any]:
     """Return every field of *event* by its name, times as ISO 8601."""
-    named = {field.name: getattr(event, field.name) for field in fields(event)}
+    named = named_values(event)
     named |= {name: _writable(named[name]) for name in ("metadata", "payload")}
     return {
         name: value.isoformat() if isinstance(value, datetime) else value

@@ -193,7 +193,7 @@ def given_away(*templates: Template, also: Iterable[str] = ()) -> tuple[str, ...
 def variables(event: Event) -> dict[str, Any]:
     """Return the values of a template: the fields of *event*, and words for people."""
     return {
-        **{field.name: getattr(event, field.name) for field in fields(event)},
+        **plain.named_values(event),
         "text": plain.spoken(event),
         "title": plain.title(event),
         "parties": plain.parties(event),

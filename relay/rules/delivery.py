@@ -158,8 +158,7 @@ def delivered(receipt: object) -> Outcome:
     Raises ContractError if it is not a receipt.
     """
     receipt = checked_receipt(receipt)
-    kept = replace(
-        receipt,
+    kept = Receipt(
         reference=clean(receipt.reference),
         url=receipt.url and clean(receipt.url),
         thread=receipt.thread and clean(receipt.thread),
