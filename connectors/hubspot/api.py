@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,7 @@ from hubspot.crm.objects.exceptions import ApiException
 from urllib3 import Retry
 
 from connectors.base import Ambiguous, Refused, Transient, Unauthorized
-from connectors.http import Http
+from connectors.http import Http, with_body
 from connectors.hubspot.allowance import Allowance
 from connectors.hubspot.answers import dicts, parsed
 from connectors.hubspot.errors import error_of, error_of_part
@@ -156,9 +157,14 @@ class _Pool:
         self._http = http
         self._session = http.session(names_paths=True)
         self._allowance = Allowance()
+        #: Returns a POST to an address, without what differs between calls.
+        self._empty = lru_cache(maxsize=64)(self._prepared)
 
     def close(self) -> None:
         self._session.close()
+
+    def _prepared(self, url: str) -> requests.PreparedRequest:
+        return self._session.prepare_request(requests.Request("POST", url))
 
     def request(
         self,
@@ -174,14 +180,17 @@ class _Pool:
         search = url.endswith("/search")
 
         def send(token: str) -> requests.Response:
+            signed = {**(headers or {}), "Authorization": f"Bearer {token}"}
             with self._allowance.turn(search=search, ends_at=self._http.ends_at()):
-                response = self._session.request(
-                    method,
-                    url,
-                    params=list(fields or ()),
-                    data=body,
-                    headers={**(headers or {}), "Authorization": f"Bearer {token}"},
-                )
+                if method == "POST" and body is not None and not fields:
+                    # The addresses of these are few.
+                    request = with_body(self._empty(url), body.encode(), signed)
+                    response = self._session.send(request)
+                else:
+                    asked = list(fields or ())
+                    response = self._session.request(
+                        method, url, params=asked, data=body, headers=signed
+                    )
             self._allowance.learn(response.headers)
             return response
 
