@@ -28,6 +28,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
 from urllib3.util import connection as sockets
 
+#: Bytes of a body that goes out with its head; a longer one would be copied for that.
+SHORT = 1 << 16
 #: Seconds by which a wait may miss the time left for a call.
 EXACT = 0.05
 
@@ -232,8 +234,8 @@ class _GuardedConnection(HTTPConnection):
         return _open(self, self.addresses, tls=self.tls)
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
-        """Send a body with its head: each is a write for which other threads wait."""
-        self._body = body if isinstance(body, bytes) else b""
+        """Send a short body with its head: each is a write for which other threads wait."""
+        self._body = body if isinstance(body, bytes) and len(body) <= SHORT else b""
         super().request(method, url, None if self._body else body, *args, **options)
 
     def send(self, data: Any) -> None:
