@@ -148,11 +148,11 @@ BENCHES = {
         limits=(120, 2 * 3600)),
     "tables, sqlite": Bench(
         command="scale.py --tables --pages --databases sqlite",
-        quick="--sizes 10000,300000 --rounds 20",
+        quick="--sizes 10000,300000 --rounds 15",
         full="--sizes 10000,10000000 --rounds 200", limits=(120, 6 * 3600)),
     "tables, postgres": Bench(
         command="scale.py --tables --pages --databases postgres",
-        quick="--sizes 10000,50000 --rounds 10",
+        quick="--sizes 10000,30000 --rounds 8",
         full="--sizes 10000,10000000 --rounds 200", limits=(120, 6 * 3600)),
 }  # fmt: skip
 
