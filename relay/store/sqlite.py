@@ -41,7 +41,8 @@ class SqliteDatabase(Database):
         engine = _engine(url, self._original)
         super().__init__(url, engine, clock=SteadyClock(), write_lock=self._lock)
         self.file: Path = file
-        self._pipe = Path(f"{file}.wake")
+        # Hidden from who copies relay.db*: to read a pipe waits for a writer.
+        self._pipe = file.with_name(f".{file.name}.wake")
         self._disk = Disk(file.parent, reserve=reserve)
 
     def require_room(self, *, share: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""The pipe beside a SQLite store by which its receivers wake its workers.
+"""The hidden pipe beside a SQLite store by which its receivers wake its workers.
 
 It has a name, because a receiver and a worker need not be started together. A byte in it says that
 something is due; it is lost without harm, because workers also look for work by themselves. Where
