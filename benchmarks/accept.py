@@ -39,7 +39,7 @@ import psutil
 import rig
 import sqlalchemy as sa
 import wrk
-from receivers import SERVER_CORE, Bench, Side, until_idle
+from sides import SERVER_CORE, Bench, Side, until_idle
 
 from relay.store import connect, schema
 

@@ -102,7 +102,7 @@ def cost(flow: Flow, options: argparse.Namespace) -> Cost:
 
 
 def kill(flow: Flow, options: argparse.Namespace, *, spared: Sequence[str], away: bool) -> Kill:
-    """Kill all processes of *flow* but the *spared* when half of the events are sent."""
+    """Kill all processes of *flow* but the *spared* when half of the events are answered."""
     with bench(flow, options, latency=options.latency / 1000) as (running, stand_in):
         stand_in.away(away)
         stop, answered = threading.Event(), set[str]()
@@ -111,7 +111,9 @@ def kill(flow: Flow, options: argparse.Namespace, *, spared: Sequence[str], away
                 send, running.url, rate=options.rate, count=options.events, stop=stop,
                 answered=answered,
             )  # fmt: skip
-            time.sleep(options.events / options.rate / 2)
+            ends_at = time.monotonic() + options.patience
+            while len(answered) < options.events / 2 and time.monotonic() < ends_at:
+                time.sleep(0.01)
             running.kill(spared)
             stop.set()
             sending.result()
