@@ -248,6 +248,7 @@ def _scene(plan: Plan, proxy: Proxy, folder: Path, missing: Missing) -> Iterator
         yield scene
 
 
+@pytest.mark.chaos
 def test_every_promise_holds_while_everything_breaks(
     chaos_seed: int, chaos_stage: Kind, tmp_path: Path, missing: Missing
 ) -> None:
