@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from relay.config.endpoints import DEFAULT_SCHEME, Endpoint
 from relay.config.model import Config
 from relay.intake import Intake, NotGenuine, SeenProbes, charset_of
 from relay.refused import Refusals
-from relay.rules import addresses, headers, jsontext, paths, payload, scheme, sentiment
+from relay.rules import addresses, headers, paths, payload, scheme, sentiment
 from relay.rules.payload import Unreadable
 from relay.rules.probe import Probe
 from relay.rules.told import TOLD
@@ -569,5 +570,4 @@ def _unavailable(error: Exception) -> Refusal:
 
 
 def _json(status: int, answer: dict[str, Any]) -> Response:
-    body = jsontext.dumps(answer) + "\n"
-    return Response(body, status, content_type="application/json")
+    return Response(json.dumps(answer) + "\n", status, content_type="application/json")

@@ -22,7 +22,7 @@ from relay.commands.options import (
 from relay.commands.output import print_json
 from relay.commands.tables import Column, failure, print_lines, print_table, table_time
 from relay.config.model import Config
-from relay.rules.access import NAME, Role, Scope, scopes_of
+from relay.rules.access import LONGEST_NAME, NAME, Role, Scope, scopes_of
 from relay.shapes.people import state_of, token_json, user_json
 from relay.store.database import Database
 from relay.store.people import Token, Tokens, User, Users
@@ -52,8 +52,9 @@ class Name(Text):
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
         text = super().convert(value, param, ctx)
-        if not re.fullmatch(NAME, text):
-            self.fail(f"{text!r}: letters, digits and . _ @ + - alone, at most 100", param)
+        if not re.fullmatch(NAME, text) or len(text) > LONGEST_NAME:
+            most = f"at most {LONGEST_NAME}"
+            self.fail(f"{text!r}: letters, digits and . _ @ + - alone, {most}", param)
         return text
 
 
