@@ -35,11 +35,11 @@ class SteadyClock:
     def __call__(self) -> datetime:
         """Return the time: aware, UTC, never earlier than the time returned before."""
         with self._lock:
-            moment, told = self._elapsed(), self._now()
-            passed = max(moment - self._at, 0.0)
-            moved = (told - self._last).total_seconds()
+            moment = self._elapsed()
+            going_on = self._last + timedelta(seconds=max(moment - self._at, 0.0))
+            told = self._now()
             # Less than a second is the machine's clock being steered, not set back.
-            steered = moved >= 0 and abs(moved - passed) < 1
-            self._last = told if steered else max(told, self._last + timedelta(seconds=passed))
+            steered = abs(told - going_on) < timedelta(seconds=1) and told >= self._last
+            self._last = told if steered else max(told, going_on)
             self._at = moment
             return self._last
