@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP as MAIL
@@ -404,12 +405,12 @@ class TestTokens:
                 connection.say(said)
 
             with RawServer(end) as tokens, Mailbox() as mailbox:
-                email = self.connector(mailbox, tokens)
-                for act in (lambda email=email: deliver(email), email.check):
-                    with pytest.raises(DeliveryError) as caught:
-                        act()
-                    assert type(caught.value) is kind, said
-                email.close()
+                for act in (deliver, Email.check):
+                    # A new one, because the server has closed the other's connection.
+                    with closing(self.connector(mailbox, tokens)) as email:
+                        with pytest.raises(DeliveryError) as caught:
+                            act(email)
+                        assert type(caught.value) is kind, said
 
                 assert mailbox.taken == []
 
