@@ -109,6 +109,8 @@ def test_nobody_is_refused_and_nothing_is_lost(
             assert site.run("reload").returncode == 0, site.said()
         for number in range(restarts):
             site, process = sites[number % len(sites)], processes[number % len(sites)]
+            # After a reload the one before may still serve what it has accepted.
+            eventually(lambda process=process: len(receivers(process)) == 1, seconds=PATIENCE)
             [receiver] = receivers(process)
             receiver.send_signal(signal.SIGTERM)
             eventually(lambda receiver=receiver: not receiver.is_running(), seconds=PATIENCE)
