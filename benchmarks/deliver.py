@@ -271,7 +271,7 @@ def _spent(bench: Bench, count: int, process: psutil.Process) -> Spent:
     bench.until(count // 10, seconds=120)
     begun, before = bench.count(), rig.cpu_seconds(process)
     bench.until(count, seconds=120)
-    # What was delivered is recorded a little later.
+    # Deliveries are recorded a little after they arrive.
     time.sleep(0.1)
     spent = rig.cpu_seconds(process) - before
     return Spent(_rate(bench.received().values()), spent / (count - begun) * 1e6)
@@ -456,18 +456,7 @@ def main() -> int:
             found = measure(bench, options)
         finally:
             bench.close()
-    report = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": sys.version.split()[0],
-        "command": " ".join(sys.argv),
-        "threads": options.threads,
-        **found,
-    }
-    if options.json:
-        print(json.dumps(report, indent=2))
-    else:
-        for what, value in report.items():
-            print(f"{what:34} {value}")
+    rig.report({"threads": options.threads, **found}, as_json=options.json)
     return 0
 
 

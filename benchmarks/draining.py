@@ -16,13 +16,11 @@ is that of the receiver's CPU time for one accept, alone by draining.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from os import sched_getaffinity
 from pathlib import Path
 from typing import Any
@@ -164,17 +162,7 @@ def main() -> int:
             found = compare(bench, options)
         finally:
             bench.close()
-    report = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": sys.version.split()[0],
-        "command": " ".join(sys.argv),
-        **found,
-    }
-    if options.json:
-        print(json.dumps(report, indent=2))
-    else:
-        for what, value in report.items():
-            print(f"{what:20} {value}")
+    rig.report(found, as_json=options.json)
     return 0
 
 

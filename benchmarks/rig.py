@@ -6,6 +6,7 @@ PostgreSQL's defaults, except for :data:`SETTINGS`.
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def report(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a benchmark found, with the day, the Python and the command."""
+    said = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": sys.version.split()[0],
+        "command": " ".join(sys.argv),
+        **found,
+    }
+    if as_json:
+        print(json.dumps(said, indent=2))
+        return
+    for what, value in said.items():
+        print(f"{what:34} {value}")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

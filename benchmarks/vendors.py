@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import multiprocessing
 import os
 import statistics
@@ -34,7 +33,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -343,20 +341,15 @@ def main() -> int:
         bench = Bench(Path(name), sandbox, options)
         found = compare(bench, options)
         bench.database.close()
-    report = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": sys.version.split()[0],
-        "hubspot-api-client": version("hubspot-api-client"),
-        "zenpy": version("zenpy"),
-        "command": " ".join(sys.argv),
-        "threads": options.threads,
-        **found,
-    }
-    if options.json:
-        print(json.dumps(report, indent=2))
-    else:
-        for what, value in report.items():
-            print(f"{what:20} {value}")
+    rig.report(
+        {
+            "hubspot-api-client": version("hubspot-api-client"),
+            "zenpy": version("zenpy"),
+            "threads": options.threads,
+            **found,
+        },
+        as_json=options.json,
+    )
     return 0
 
 
