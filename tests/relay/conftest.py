@@ -11,9 +11,11 @@ from textwrap import dedent
 import psycopg
 import pytest
 import servers
+import site_of_nodes
 import structlog
 from config_files import Faults, Read, find_connector
 from fakes import Clock, Commits, be_impatient
+from site_of_nodes import Flow, Site
 
 from relay import migrations
 from relay.config.document import ConfigError
@@ -177,3 +179,18 @@ def faults(file: Path, read: Read) -> Faults:
         return [line.removeprefix(f"{file}:") for line in lines]
 
     return faults
+
+
+@pytest.fixture
+def system() -> Iterator[Flow]:
+    """A system that takes what is delivered."""
+    with site_of_nodes.flow() as made:
+        yield made
+
+
+@pytest.fixture
+def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
+    """A relay on this machine that delivers to it."""
+    made = Site(tmp_path, store="sqlite:///relay.db", flow=system.url)
+    yield made
+    made.close()

@@ -10,17 +10,10 @@ from typing import Any
 
 import pytest
 import requests
-import site_of_nodes
 from fakes import eventually
 from site_of_nodes import PATIENCE, Flow, Site
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
 
 
 @pytest.fixture

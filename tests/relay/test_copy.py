@@ -15,7 +15,6 @@ from pathlib import Path
 import psycopg
 import pytest
 import servers
-import site_of_nodes
 import sqlalchemy as sa
 from backlog import fill
 from click.testing import CliRunner
@@ -340,12 +339,6 @@ def test_the_command_says_what_it_cannot_do(server: None, path: Path) -> None:
             ended = CliRunner().invoke(cli, ["migrate-store", *arguments])
             assert ended.exit_code in (1, 2)
             assert said in ended.output
-
-
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
 
 
 class Sender(threading.Thread):

@@ -15,7 +15,6 @@ import psutil
 import pytest
 import requests
 import servers
-import site_of_nodes
 from fakes import eventually
 from prometheus_client.parser import text_string_to_metric_families
 from site_of_nodes import PATIENCE, Flow, Site
@@ -24,12 +23,6 @@ from relay.config.model import Admin
 from relay.processes.door import AGAIN, Door
 from relay.processes.listening import PortTaken
 from relay.store import connect, figures
-
-
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
 
 
 @pytest.fixture

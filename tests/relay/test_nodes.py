@@ -133,12 +133,6 @@ def test_a_heartbeat_outlives_a_store_that_is_away(path: Path) -> None:
 
 
 @pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
-
-
-@pytest.fixture
 def site(server: None, tmp_path: Path, system: Flow) -> Iterator[Site]:
     """A site on a PostgreSQL database of its own."""
     with servers.new_database() as url:

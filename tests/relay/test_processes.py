@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import site_of_nodes
 from fakes import eventually
 from site_of_nodes import PATIENCE, Flow, Site
 
 #: Seconds in which docs/operating.md says that a process ends.
 PROMISED = 10.0
-
-
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
-
-
-@pytest.fixture
-def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
-    made = Site(tmp_path, store="sqlite:///relay.db", flow=system.url)
-    yield made
-    made.close()
 
 
 @pytest.mark.slow

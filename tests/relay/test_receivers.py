@@ -5,30 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-import site_of_nodes
 from fakes import eventually
 from site_of_nodes import PATIENCE, Flow, Site
 from stream import Stream
 
 from relay.processes.process import Places
-
-
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
-
-
-@pytest.fixture
-def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
-    made = Site(tmp_path, store="sqlite:///relay.db", flow=system.url)
-    yield made
-    made.close()
 
 
 def receive_with(site: Site, workers: int) -> None:

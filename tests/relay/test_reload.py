@@ -16,7 +16,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import site_of_nodes
 from click.testing import CliRunner
 from fakes import eventually
 from site_of_nodes import PATIENCE, Flow, Site
@@ -29,19 +28,6 @@ from relay.processes.listening import listen
 
 #: Seconds in which docs/hosting.md says that a process ends.
 PROMISED = 10.0
-
-
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
-
-
-@pytest.fixture
-def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
-    made = Site(tmp_path, store="sqlite:///relay.db", flow=system.url)
-    yield made
-    made.close()
 
 
 def edit(site: Site, old: str, new: str) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 import servers
-import site_of_nodes
 import sqlalchemy as sa
 from fakes import eventually
 from installed import Installed
@@ -28,12 +27,6 @@ pytestmark = pytest.mark.slow
 TIMES = pytest.mark.parametrize(
     ("reloads", "restarts"), [(4, 2), pytest.param(20, 10, marks=pytest.mark.long)]
 )
-
-
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import Any
 import psycopg
 import pytest
 import servers
-import site_of_nodes
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -294,12 +293,6 @@ def test_a_newer_version_does_not_break_older_nodes_and_then_shuts_them_out(
         migrations.upgrade(blank)
     assert f"after='{HEAD}'" in _by_newer(blank, tmp_path / "new", HEAD, serves=None)
     migrations.upgrade(blank)
-
-
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
 
 
 @pytest.mark.slow

@@ -29,12 +29,6 @@ def channel() -> Iterator[Flow]:
         yield made
 
 
-@pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
-
-
 def tell(site: Site, *urls: str) -> None:
     with (site.folder / "config.yaml").open("a") as config:
         channels = ", ".join(f'{{url: "{url}"}}' for url in urls)

@@ -32,12 +32,6 @@ OPEN_ALWAYS = '{days: {mon-sun: "0:00-24:00"}}'
 
 
 @pytest.fixture
-def system() -> Iterator[Flow]:
-    with site_of_nodes.flow() as made:
-        yield made
-
-
-@pytest.fixture
 def channel() -> Iterator[Flow]:
     with site_of_nodes.flow() as made:
         yield made
