@@ -71,7 +71,8 @@ class Kill:
     twice: int
 
 
-#: What is killed: name, whether Redis is, and whether the destination is away until then.
+#: The kills by name: which processes are spared, and whether the destination is away until
+#: everything is started again.
 KILLS = {
     "all": {"spared": (), "away": False},
     "all but Redis": {"spared": ("redis",), "away": False},
@@ -238,7 +239,7 @@ def _summed(runs: Sequence[Kill]) -> Mapping[str, int]:
 
 def main() -> int:
     options = _options()
-    # What was started has to end with this process.
+    # SIGTERM has to run what stops the servers, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for command in ("redis-server", "webhook", "curl"):
         if shutil.which(command) is None:
