@@ -7,13 +7,14 @@ is that of process trees, a database server's included. At the end every event t
 200 has to be in the store.
 
     python benchmarks/accept.py [--seconds 5] [--rounds 3] [--connections 64] [--json]
+    python benchmarks/accept.py --against wait|commit  more than verify, less than the relay
     python benchmarks/accept.py --against webhook      Debian's webhook with HMAC, for /bin/true
     python benchmarks/accept.py --postgres --against sqlite     a private server; or --store URL
     python benchmarks/accept.py --receivers 2 [--postgres] --against one      several processes
     python benchmarks/accept.py --texts    in further rounds beside an indexer of texts
 
 Without ``--against`` that is a Flask view on the same server (``verify``), which only checks the
-HMAC and parses the JSON.
+HMAC and parses the JSON; see bare.py for it and for those that do a little more.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from relay.store import connect, schema
 
 #: More events than any server here can accept, so that none comes twice as a duplicate.
 EVENTS_A_SECOND = 12_000
+#: The steps of bare.py.
+BARE = ("verify", "wait", "commit")
 
 INDEXER = """\
 import sys, time
@@ -101,7 +104,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Load both sides by turns, and compare them."""
     ours = bench.relay("accept", store=options.store, receivers=options.receivers)
     other = {
-        "verify": bench.verify,
+        **{step: partial(bench.bare, step) for step in BARE},
         "webhook": bench.webhook,
         "sqlite": partial(bench.relay, "other", store="sqlite", receivers=options.receivers),
         "one": partial(bench.relay, "other", store=options.store, receivers=1),
@@ -231,6 +234,7 @@ def _load(
         script, side.port, seconds=options.seconds, connections=options.connections, first=first,
         cores=side.load_cores,
     )  # fmt: skip
+    assert done.count, "nothing was answered"
     assert not side.store or len(done.ids) + done.errors >= done.count, "answers name no event"
     until_idle(side.process)
     after = [_cpu_seconds(each) for each in (side.process, side.server, beside)]
@@ -290,7 +294,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--against", default="verify", help="what it is compared with",
-                        choices=("verify", "webhook", "sqlite", "one"))  # fmt: skip
+                        choices=(*BARE, "webhook", "sqlite", "one"))  # fmt: skip
     store = parser.add_mutually_exclusive_group()
     store.add_argument("--store", default="sqlite", metavar="URL",
                        help="a migrated, empty store; CPU without its server's")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The receivers that accept.py compares: ours on any store, a view, and Debian's webhook."""
+"""The receivers that accept.py compares: ours, one that does less, and Debian's webhook."""
 
 from __future__ import annotations
 
@@ -31,29 +31,6 @@ outbound: {{allow: ["127.0.0.0/8"]}}
 endpoints: [{{path: /webhooks/gofax, signing_secrets: [{secret}]}}]
 destinations: {{chat: {{connector: teams, url: "http://127.0.0.1:9/teams"}}}}
 routes: [{{name: replies, when: {{event: SMS_REPLY}}, to: [chat]}}]
-"""
-
-VERIFY_ONLY = """\
-import hashlib, json, sys
-from flask import Flask, request
-from granian.constants import Interfaces
-from granian.server import Server
-from itsdangerous import HMACAlgorithm
-
-app = Flask(__name__)
-algorithm = HMACAlgorithm(hashlib.sha256)
-
-@app.post("/webhooks/gofax")
-def receive():
-    body = request.get_data()
-    claimed = bytes.fromhex(request.headers.get("X-GoFax-Signature", ""))
-    if not algorithm.verify_signature({secret!r}.encode(), body, claimed):
-        return {{"error": "no"}}, 401
-    return {{"messageId": json.loads(body)["messageId"]}}
-
-Server("app", address="127.0.0.1", port={port}, interface=Interfaces.WSGI, blocking_threads=512,
-       backpressure=1024, websockets=False, log_enabled=False).serve(
-    target_loader=lambda: app, wrap_loader=False)
 """
 
 #: Webhook answers 200 when it has started the command.
@@ -111,11 +88,13 @@ class Bench:
         process = self._started(name, command, port)
         return self._side(port, process, store=url, server=server)
 
-    def verify(self) -> Side:
-        """Start a view that only checks the signature."""
-        port, file = rig.free_port(), self.folder / "verify.py"
-        file.write_text(VERIFY_ONLY.format(port=port, secret=wrk.SECRET))
-        return self._side(port, self._started("verify", [sys.executable, str(file)], port))
+    def bare(self, step: str) -> Side:
+        """Start a receiver that goes as far as *step* of ``bare.py``."""
+        port, store = rig.free_port(), f"{self.folder}/{step}.db"
+        command = [sys.executable, str(Path(__file__).with_name("bare.py")), step, str(port),
+                   wrk.SECRET, store]  # fmt: skip
+        url = f"sqlite:///{store}" if step == "commit" else ""
+        return self._side(port, self._started(step, command, port), store=url)
 
     def webhook(self) -> Side:
         """Start Debian's ``webhook`` with one hook and as many processors as it is given."""
