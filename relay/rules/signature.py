@@ -70,7 +70,7 @@ class SigningKey:
 
     def holds(self, now: datetime) -> bool:
         """Return whether what it signs is still accepted."""
-        return self.ends_at is None or now < self.ends_at
+        return self.ends_at is None or now <= self.ends_at
 
     def ends_soon(self, now: datetime) -> bool:
         """Return whether a request that it signs should be a warning."""

@@ -520,6 +520,13 @@ def test_metadata_and_endpoint_are_compared(when: dict[str, Any], held: bool) ->
     assert holds(when, TAGGED) is held
 
 
+def test_identifiers_keep_their_case() -> None:
+    event = replace(TAGGED, endpoint="Main", account_id="AB-7")
+
+    assert holds({"endpoint": "Main", "account": "AB-7"}, event)
+    assert not holds({"account": "ab-7"}, event)
+
+
 def test_a_reason_names_the_key_of_metadata_and_what_it_saw() -> None:
     assert checks({"metadata.campaign": ["a", "b"]}, TAGGED) == (
         Check(condition="metadata.campaign", wanted="a or b", saw="Spring", held=False),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.rules.signature import Encoding, Verification, digests, stray_signs, verify
+from relay.rules.signature import Encoding, Verification, digests, fingerprint, stray_signs, verify
 
 SLACK_BODY = (
     "token=xyzz0WbapA4v" "BCDEFasx0q6G" "&team_id=T1DC2JH3J&team_domain=testteamnow"
@@ -367,3 +367,8 @@ def test_stray_signs_are_taken_off_one_after_the_other() -> None:
         ('"kX"', "byte order mark and trailing newline"),
         ("kX", "byte order mark and trailing newline and quotes"),
     ]
+
+
+def test_a_fingerprint_is_the_beginning_of_a_usual_digest() -> None:
+    # As `printf %s abc | sha256sum` says it.
+    assert fingerprint("abc") == "ba7816bf"

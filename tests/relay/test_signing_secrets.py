@@ -49,7 +49,7 @@ class TestTime:
     @pytest.mark.parametrize(
         ("now", "holds"),
         [
-            (datetime(2027, 1, 31, 23, 59, 59, tzinfo=UTC), True),
+            (datetime(2027, 1, 31, 23, 59, 59, 999_999, tzinfo=UTC), True),
             (datetime(2027, 2, 1, tzinfo=UTC), False),
             # Late on that day in Sydney is still morning in UTC, and early on the next one counts.
             (datetime.fromisoformat("2027-02-01T10:59:00+11:00"), True),
