@@ -1,4 +1,4 @@
-"""How often an address may guess passwords."""
+"""How often an address may guess."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-#: Wrong passwords from one address in any five minutes.
+#: Wrong guesses from one address in any five minutes.
 _ALLOWED = RateLimitItemPerMinute(10, 5)
 
 
 class Guesses:
-    """Counts wrong passwords by address, in this process."""
+    """Counts wrong guesses by address, in this process."""
 
     def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
@@ -21,5 +21,5 @@ class Guesses:
         return not self._limiter.test(_ALLOWED, address)
 
     def add(self, address: str) -> None:
-        """Count one wrong password of *address*."""
+        """Count one wrong guess of *address*."""
         self._limiter.hit(_ALLOWED, address)

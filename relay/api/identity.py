@@ -110,9 +110,18 @@ def _bearer() -> Identity:
         raise Fault(401, "send Authorization: Bearer TOKEN", headers={"WWW-Authenticate": _REALM})
     token = services().tokens.shown(given.token, now=services().now())
     if token is None:
+        _log_unknown_token()
         raise Fault(
             401,
             "no such token, or it has expired: gofax-relay tokens",
             headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
         )
     return Identity(name=f"token {token.name}", scopes=token.scopes, origin=origin())
+
+
+def _log_unknown_token() -> None:
+    """Log who shows an unknown token; of an address that shows many only the first."""
+    unknown, remote = services().unknown_tokens, origin()
+    if not unknown.are_too_many(remote):
+        unknown.add(remote)
+        log.warning("token.unknown", remote=remote, asked=request.endpoint)

@@ -30,6 +30,8 @@ class Services:
     shared: Shared = field(default_factory=Shared)
     #: Wrong passwords by address.
     guesses: Guesses = field(default_factory=Guesses)
+    #: Unknown tokens by address.
+    unknown_tokens: Guesses = field(default_factory=Guesses)
     #: Acts on many deliveries, which go on after their answer.
     runner: Runner = field(default_factory=Runner)
 

@@ -397,6 +397,21 @@ def test_a_sign_in_that_failed_stands_in_the_log_without_what_was_typed(
     assert logs == [failed] * 10
 
 
+def test_an_unknown_token_stands_in_the_log_without_it(console: Console) -> None:
+    with capture_logs() as logs:
+        for _ in range(20):
+            bearer = {"Authorization": f"Bearer {OTHER}"}
+            answer = console.nobody.client.get("/api/v1/problems", headers=bearer)
+            assert answer.status_code == 401
+
+    shown = {
+        "event": "token.unknown",
+        "remote": "127.0.0.1",
+        "asked": "api_problems.list_problems",
+    }
+    assert logs == [{**shown, "log_level": "warning"}] * 10
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "relay.db", "[::2]"])
 def test_a_foreign_name_is_refused(console: Console, host: str) -> None:
     for path in ("/console/", "/api/v1/problems", "/"):
