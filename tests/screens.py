@@ -95,8 +95,8 @@ def tell(console: Console) -> Mapping[str, str]:
             Finding(
                 kind=Kind.FAILING,
                 subject="helpdesk",
-                said="helpdesk fails again and again: deliveries are tried again by themselves, "
-                "and gofax-relay doctor names the reason",
+                said="helpdesk fails again and again: the relay keeps trying, "
+                "and gofax-relay destinations shows the last error",
                 number=2,
             ),
             Finding(kind=Kind.DEAD, subject="helpdesk", said="3 deliveries are dead", number=3),
@@ -113,7 +113,7 @@ def tell(console: Console) -> Mapping[str, str]:
         pass
     return {
         "attention": "/console/",
-        "search": "/console/search?q=400000",
+        "search": "/console/search?q=123",
         "conversation": f"/console/conversations/{ANN}",
         "event": f"/console/events/{last}",
         "events": "/console/events",

@@ -35,7 +35,7 @@ ADVICE: Mapping[Kind, Advice] = {
     ),
     Kind.FAILING: Advice(
         "{} does not work",
-        f"It fails again and again. {_WAITS} We try again by ourselves.",
+        f"It fails again and again. {_WAITS} The relay keeps trying.",
         "Look at the status page of that system, and at what its last error says.",
         "destination",
         "Look at {}",

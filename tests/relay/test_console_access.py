@@ -486,14 +486,14 @@ def test_what_cannot_be_taken_back_asks_for_the_password_again(console: Console)
     _later(console, timedelta(minutes=11))
     page = visitor.get("/console/settings/privacy")
 
-    asked = visitor.press(page, "Look what would go", number="+61400000123")
+    asked = visitor.press(page, "See what would go", number="+61400000123")
     assert asked.location.startswith("/console/confirm")
     form = visitor.follow(asked)
     assert visitor.press(form, "Continue", password=OTHER).status == 403
     assert visitor.press(form, "Continue", password=GOOD).location.startswith("/console/")
 
     page = visitor.get("/console/settings/privacy")
-    assert visitor.press(page, "Look what would go", number="+61400000123").status == 200
+    assert visitor.press(page, "See what would go", number="+61400000123").status == 200
 
 
 def test_an_admin_makes_users_and_tokens_and_takes_them_away(console: Console) -> None:

@@ -214,7 +214,7 @@ def test_all_that_todays_secret_proves_is_let_in(console: Console, filled: Fille
     operator = console.visitor("operator")
     page = operator.get("/console/requests?standing=refused&since=1h")
 
-    look = operator.press(page, "Let in what today's secrets prove…")
+    look = operator.press(page, "Let in what today's secrets verify…")
     assert "3 requests: will be let in" in look.text and "1 request: left" in look.text
     after = operator.follow(operator.press(look, "Let in"))
 

@@ -38,6 +38,24 @@ SHIFTS = """() => new Promise(resolve => {
   setTimeout(() => resolve(moved), 300);
 })"""
 
+#: Short words of tables that are broken over lines, and the current page if the row hides it.
+HIDDEN = """() => {
+  const found = [];
+  const range = document.createRange();
+  const isWord = (node) => /^\\s*[\\w-]{2,12}\\s*$/.test(node.data);
+  for (const cell of document.querySelectorAll('.scroll :is(th, td, button)')) {
+    for (const node of cell.childNodes) {
+      if (node.nodeType !== Node.TEXT_NODE || !isWord(node)) continue;
+      range.selectNodeContents(node);
+      const word = node.data.trim();
+      if (!word.includes('-') && range.getClientRects().length > 1) found.push(word);
+    }
+  }
+  const here = document.querySelector('.side [aria-current]')?.getBoundingClientRect();
+  if (here && (here.left < 0 || here.right > innerWidth)) found.push('the name of the page');
+  return found;
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser(missing: Callable[[str, str], None]) -> Iterator[Browser]:
@@ -108,7 +126,10 @@ def test_pages_are_light_still_and_fit_a_phone(
         page.wait_for_load_state("networkidle")
         moved = page.evaluate(SHIFTS)
         width = page.evaluate("document.documentElement.scrollWidth")
+        hidden = page.evaluate(HIDDEN)
         page.context.close()
+        if hidden:
+            faults.append(f"{name}: broken or out of view: {', '.join(hidden)}")
         if sum(sizes) > HEAVIEST:
             faults.append(f"{name}: {sum(sizes):,} bytes")
         if moved > 0.001:

@@ -157,6 +157,19 @@ def test_destinations_show_what_waits_and_what_stopped(console: Console, filled:
     assert visitor.get("/console/destinations/none").status == 404
 
 
+def test_a_destination_that_failed_last_does_not_look_well(
+    console: Console, filled: Filled
+) -> None:
+    visitor = console.visitor(Role.VIEWER)
+    failed = "served, last attempt failed"
+
+    page = visitor.get("/console/destinations")
+
+    assert page.text.count(failed) == 2  # of three
+    assert failed in visitor.get("/console/destinations/helpdesk").text
+    assert failed not in visitor.get("/console/destinations/crm").text
+
+
 def test_a_pasted_message_shows_what_it_would_make(console: Console, filled: Filled) -> None:
     visitor = console.visitor(Role.VIEWER)
     page = visitor.get("/console/routes")
@@ -246,7 +259,7 @@ def test_a_customer_is_erased_after_a_look_and_exported(console: Console, filled
     assert exported.headers["Content-Type"] == "application/json"
     assert {each["message_id"] for each in json.loads(exported.html)["events"]} >= {"m-arrived"}
 
-    looked = admin.press(page, "Look what would go", number=ANN)
+    looked = admin.press(page, "See what would go", number=ANN)
     assert "Would be removed" in looked.text
     assert console.services.queries.event(filled.arrived) is not None
 

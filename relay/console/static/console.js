@@ -74,3 +74,7 @@ async function renew() {
 }
 
 const timer = main.dataset.live && setInterval(renew, 1000 * Number(main.dataset.live));
+
+// On a phone the pages are a row that scrolls: this one is in view.
+const here = document.querySelector(".side [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 16;
