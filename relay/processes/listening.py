@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def listen(server: Server) -> Listener:
         made = passed or _made(family, address)
         listener = Listener(server.listen, made, is_passed=passed is not None)
     except OSError as error:
-        raise PortTaken(f"server.listen: {server.listen}: {error.strerror}") from error
+        raise PortTaken(f"server.listen: {server.listen}: {_why(error)}") from error
     if passed and passed.getsockname()[:2] != address[:2]:
         said = f"server.listen: {server.listen}, but systemd listens on {listener.address}"
         raise PortTaken(said)
@@ -69,7 +70,20 @@ def listen_inside(admin: Admin) -> Listener:
     try:
         return Listener(admin.listen, _made(*_resolved(admin)))
     except OSError as error:
-        raise PortTaken(f"admin.listen: {admin.listen}: {error.strerror}") from error
+        raise PortTaken(f"admin.listen: {admin.listen}: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            todo = "stop the process that listens there (another relay?), or name another port"
+        case errno.EADDRNOTAVAIL:
+            todo = "no network interface of this machine has this address"
+        case errno.EACCES:
+            todo = "ports below 1024 need root, CAP_NET_BIND_SERVICE or a socket of systemd"
+        case _:
+            return str(error.strerror)
+    return f"{error.strerror}: {todo}"
 
 
 def adopt(wanted: str, descriptor: int, *, is_passed: bool) -> Listener:

@@ -271,15 +271,15 @@ def _unwell(name: str, health: Health, *, now: datetime) -> Finding | None:
         return Finding(
             kind=Kind.UNAUTHORIZED,
             subject=name,
-            said=f"{name} refuses our credentials since {_time(pause.since)}: renew them, then "
-            f"gofax-relay resume {name}; everything waits and nothing is lost",
+            said=f"{name} has refused our credentials since {_time(pause.since)}: "
+            f"renew them, then gofax-relay resume {name}; everything waits and nothing is lost",
         )
     if (pause is not None and pause.cause == "failing") or health.failures >= BACK_AFTER:
         return Finding(
             kind=Kind.FAILING,
             subject=name,
-            said=f"{name} fails again and again: deliveries are tried again by themselves, and "
-            "gofax-relay doctor names the reason",
+            said=f"{name} fails again and again: the relay keeps trying, and "
+            "gofax-relay destinations shows the last error",
         )
     if pause is not None and pause.cause == "operator":
         return Finding(

@@ -134,6 +134,14 @@ def refusing() -> Iterator[None]:
         raise BackupRefused(" ".join(str(error).split())) from error
 
 
+def _verify_named(source: sqlite3.Connection, file: Path) -> None:
+    try:
+        with refusing():
+            verify(source)
+    except BackupRefused as error:
+        raise BackupRefused(f"{file} is no whole backup of a SQLite store: {error}") from error
+
+
 def recorded(database: Database, *, since: datetime | None = None) -> Sequence[Backup]:
     """Return the backups that were made since then, oldest first."""
     wanted = sa.select(_backups).order_by(_backups.c.at, _backups.c.id)
@@ -182,12 +190,12 @@ def copy_of(file: Path, to: Path) -> None:
     """Copy the backup *file*, or any copy of a store, to the new file *to*, if it is whole."""
     for end in BESIDE:
         Path(f"{to}{end}").unlink(missing_ok=True)
-    os.close(private(to))
     with (
         refusing(),
         closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source,
     ):
-        verify(source)
+        _verify_named(source, file)
+        os.close(private(to))
         with closing(sqlite3.connect(to)) as copy:
             source.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")

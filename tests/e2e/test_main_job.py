@@ -294,8 +294,8 @@ def test_a_taken_port_is_one_clear_line(relay):
     failed = relay.command("serve")
 
     assert failed.returncode == 1
-    assert failed.stderr.strip() == (
-        f"Error: server.listen: 127.0.0.1:{relay.port}: Address already in use"
+    assert failed.stderr.startswith(
+        f"Error: server.listen: 127.0.0.1:{relay.port}: Address already in use: stop the process"
     )
 
 

@@ -253,6 +253,9 @@ def test_a_file_that_is_no_backup_changes_nothing(
     refused = site.run("restore", str(site.backup), "--yes")
 
     assert refused.exit_code == 1
+    if database.file is not None:
+        assert f"{site.backup} is no whole backup" in refused.output
+        assert list(database.file.parent.glob("*.restoring*")) == []
     assert states(database, "m1") == {"crm": "pending"}
 
 

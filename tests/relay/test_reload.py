@@ -92,7 +92,10 @@ def test_faults_leave_what_runs(site: Site) -> None:
 
 
 def test_a_port_that_others_would_share_is_taken() -> None:
-    with foreign_listener() as port, pytest.raises(PortTaken, match="already in use"):
+    with (
+        foreign_listener() as port,
+        pytest.raises(PortTaken, match="in use: stop the process"),
+    ):
         listen(Server(listen=f"127.0.0.1:{port}"))
 
 
