@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
 import click.shell_completion
+
+from relay.commands.groups import Group
 
 #: The command and the file in relay/commands/ that has it, in the order of the help.
 COMMANDS = {
@@ -32,7 +35,7 @@ COMMANDS = {
 }  # fmt: skip
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Imports a command when it is called: all of them together take longer than most need."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -45,6 +48,18 @@ class _Commands(click.Group):
             module = import_module(f"relay.commands.{COMMANDS[name]}")
         command: click.Command = getattr(module, name.replace("-", "_"))
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that *args* name, or say which name comes close."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]}?", ctx) from error
 
     def shell_complete(
         self, ctx: click.Context, incomplete: str

@@ -10,12 +10,13 @@ import click
 
 from connectors.base import DeliveryError, Rolls
 from relay import destinations
+from relay.commands.groups import Group
 from relay.commands.options import FAILED, config_option
 from relay.commands.tables import print_lines
 from relay.config.model import Config
 
 
-@click.group()
+@click.group(cls=Group)
 def archive() -> None:
     """Maintain destinations that keep rows by day."""
 

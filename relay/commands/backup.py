@@ -48,12 +48,12 @@ def backup(config: Config, file: Path) -> None:
 @click.command()
 @click.argument("file", type=_path, required=False)
 @store_option
-@click.option("--over", is_flag=True, help="End what an earlier restore began: all is resent.")
+@click.option("--over", is_flag=True, help="End an earlier restore: all messages are resent.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(config: Config, file: Path | None, over: bool, yes: bool) -> None:
-    """Put the backup FILE back as the store; the relay has to be stopped.
+    """Put the backup FILE back as the store; stop the relay first.
 
-    What the store was is kept beside it. Whatever was not over when the backup was made may have
+    The present store is kept beside it. What was unfinished when the backup was made may have
     been delivered since: connectors look first, and where they cannot (Teams, webhooks, e-mail) it
     is held until you settle or resend it. Nothing is delivered before you resume it.
 

@@ -56,7 +56,7 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> No
     callback=_print_schema,
     help="Print the JSON Schema of the file, for editors.",
 )
-@click.option("--diff", is_flag=True, help="Show what would change at what runs, and end.")
+@click.option("--diff", is_flag=True, help="Show what a reload would change, and exit.")
 @click.option(
     "--sample",
     metavar="FILE|ID",

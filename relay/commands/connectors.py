@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from relay import destinations, scaffold
+from relay.commands.groups import Group
 from relay.commands.options import FAILED, config_option
 from relay.commands.output import all_say, print_json
 from relay.commands.tables import print_lines
@@ -22,7 +23,7 @@ from relay.config.model import Config
 from relay.destinations import Installed
 
 
-@click.group()
+@click.group(cls=Group)
 def connectors() -> None:
     """List connectors, write new ones, and check them.
 

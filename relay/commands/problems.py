@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from relay.clock import wall
+from relay.commands.groups import Group, ListingGroup
 from relay.commands.options import (
     PERSON,
     config_option,
@@ -35,17 +36,9 @@ _COLUMNS = (
 )
 
 
-class _Problems(click.Group):
-    """Lists problems, unless one of the other commands is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
-        return super().parse_args(ctx, args if named else ["list", *args])
-
-
-@click.group(cls=_Problems)
+@click.group(cls=ListingGroup)
 def problems() -> None:
-    """List what a person should know, and note who has taken it on.
+    """List what needs attention, and note who has taken it on.
 
     \b
     Examples: gofax-relay problems
@@ -92,9 +85,9 @@ def ack(config: Config, names: Sequence[str], who: str, why: str | None) -> None
     print_lines([f"acknowledged: {each.said}" for each in meant])
 
 
-@click.group()
+@click.group(cls=Group)
 def alerts() -> None:
-    """Try the channels that tell of problems.
+    """Test the channels that send alerts.
 
     \b
     Example: gofax-relay alerts test

@@ -13,6 +13,7 @@ from relay.acts.admitting import Admitted
 from relay.acts.person import Person
 from relay.commands import listings, output
 from relay.commands.filters import Format, listing
+from relay.commands.groups import ListingGroup
 from relay.commands.options import (
     FAILED,
     PERSON,
@@ -37,15 +38,7 @@ from relay.store.search import Filter, Unknown
 from relay.store.values import Request
 
 
-class _Requests(click.Group):
-    """Lists requests, unless one of the other commands is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
-        return super().parse_args(ctx, args if named else ["list", *args])
-
-
-@click.group(cls=_Requests)
+@click.group(cls=ListingGroup)
 def requests() -> None:
     """List every call to an endpoint, find out why one was refused, let it in.
 

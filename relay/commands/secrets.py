@@ -8,13 +8,14 @@ from typing import Literal
 
 import click
 
+from relay.commands.groups import Group
 from relay.rules.signature import fingerprint
 
 #: Bytes of a secret: as many as the digest that it signs with.
 LENGTH = 32
 
 
-@click.group()
+@click.group(cls=Group)
 def secrets() -> None:
     """Make signing secrets.
 

@@ -39,7 +39,7 @@ from relay.shapes.trying import sent_test_json
 def send_test(
     destination: str, config: Config, customer: str, ours: str, as_json: bool
 ) -> None:  # fmt: skip
-    """Send one test to DESTINATION now, and say how that ended.
+    """Send one test to DESTINATION now, and say how it ended.
 
     Its text says that it is a test. It goes straight to the destination: it needs no running
     relay, asks no route, waits for no pause, and is kept nowhere. A running relay does not count

@@ -85,7 +85,7 @@ def work(loaded: tuple[Config, Document], trial: bool) -> None:
 @click.command()
 @config_path_option
 def reload(path: Path) -> None:
-    """Let what runs with this config read it again, and wait until the new one answers.
+    """Make the running relay read its config again, and wait until the new one answers.
 
     \b
     Example: gofax-relay reload --config /etc/gofax-relay/config.yaml

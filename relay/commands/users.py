@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from relay.acts.links import link_for
+from relay.commands.groups import ListingGroup
 from relay.commands.options import (
     PERSON,
     Age,
@@ -66,17 +67,9 @@ role_option = click.option(
 )
 
 
-class _Group(click.Group):
-    """Lists, unless one of the other commands is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
-        return super().parse_args(ctx, args if named else ["list", *args])
-
-
-@click.group(cls=_Group)
+@click.group(cls=ListingGroup)
 def users() -> None:
-    """Say who may sign in to the console.
+    """Manage who may sign in to the console.
 
     \b
     Examples: gofax-relay users add mary --role operator
@@ -201,9 +194,9 @@ def end_sessions(config: Config, who: str, why: str | None) -> None:
     print_lines(["all sessions and one-time links are over"])
 
 
-@click.group(cls=_Group)
+@click.group(cls=ListingGroup)
 def tokens() -> None:
-    """Make and revoke what programs show to the API.
+    """Make and revoke the tokens with which programs call the API.
 
     \b
     Examples: gofax-relay tokens add reports --scope read --for 90d

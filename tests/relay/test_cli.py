@@ -7,6 +7,7 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from relay.cli import COMMANDS, cli
 
@@ -60,3 +61,20 @@ def test_every_name_is_that_of_a_command(name: str) -> None:
 
 def test_an_unknown_command_is_none() -> None:
     assert cli.get_command(click.Context(cli), "no-such") is None
+
+
+def test_the_help_shows_whole_sentences() -> None:
+    for command in ([], ["users"], ["alerts"], ["secrets"]):
+        shown = CliRunner().invoke(cli, [*command, "--help"], terminal_width=80).output
+
+        assert "..." not in shown.split("Commands:")[1]
+        assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_misspelt_command_is_told_the_nearest_one() -> None:
+    near = CliRunner().invoke(cli, ["serv"])
+    far = CliRunner().invoke(cli, ["frobnicate"])
+
+    assert (near.exit_code, far.exit_code) == (2, 2)
+    assert "No such command 'serv'. Did you mean serve?" in near.output
+    assert "Did you mean" not in far.output
