@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -75,11 +76,23 @@ class _Commands(Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; a store that is away is one line, not a stack trace."""
         with _for_good():
+            _import_structlog()
             store = import_module("relay.store.database")
         try:
             return super().invoke(ctx)
         except store.StoreUnavailable as error:
             raise click.ClickException(f"the store cannot be used: {error}") from error
+
+
+def _import_structlog() -> None:
+    """Keep structlog from importing rich, for a look of lines that is not ours.
+
+    Rich is a tenth of what ``serve`` would import, which prints no tables.
+    """
+    if not {"rich", "structlog"} & sys.modules.keys():
+        sys.modules["rich"] = None  # type: ignore[assignment]  # so Python marks what is not there
+        import_module("structlog")
+        del sys.modules["rich"]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from relay.commands.output import SIGNS
-from relay.commands.tables import shown_time
+from relay.commands.times import shown_time
 from relay.shapes.explanation import text_of
 from relay.shapes.words import count
 from relay.store.values import DeliveryView, EventView

@@ -24,7 +24,8 @@ from relay.commands.options import (
 )
 from relay.commands.output import print_json
 from relay.commands.running import newer
-from relay.commands.tables import failure, print_lines, shown_time, table_time
+from relay.commands.tables import failure, print_lines, table_time
+from relay.commands.times import shown_time
 from relay.config.load import Need
 from relay.config.model import Config
 from relay.rules import problems

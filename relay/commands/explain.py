@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from relay.commands.tables import shown_time
+from relay.commands.times import shown_time
 from relay.shapes.explanation import (
     Circumstances,
     again,

@@ -18,7 +18,8 @@ from relay.commands.options import (
     store_option,
 )
 from relay.commands.running import point_out_changes
-from relay.commands.tables import failure, print_lines, shown_time
+from relay.commands.tables import failure, print_lines
+from relay.commands.times import shown_time
 from relay.config.model import Config
 from relay.rules.wording import Wording
 from relay.shapes.events import spoken_json

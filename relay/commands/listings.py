@@ -11,7 +11,8 @@ import click
 
 from relay.commands.filters import Format
 from relay.commands.output import SIGNS, print_json, short_ids
-from relay.commands.tables import Column, is_terminal, print_lines, print_table, table_time, zone
+from relay.commands.tables import Column, is_terminal, print_lines, print_table, table_time
+from relay.commands.times import zone
 from relay.shapes import spreadsheet
 from relay.shapes.events import event_json
 from relay.shapes.requests import request_json

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from connectors.base import Event
-from relay.commands.tables import failure, shown_time
+from relay.commands.tables import failure
+from relay.commands.times import shown_time
 from relay.config.model import Config
 from relay.rules.tests import EventPattern, is_test, proposed
 from relay.shapes.words import count

@@ -15,7 +15,7 @@ import click
 
 from relay import destinations, migrations
 from relay.clock import wall
-from relay.commands.tables import ZONE, shown_time, zone
+from relay.commands.times import ZONE, shown_time, zone
 from relay.config import certificates
 from relay.config.certificates import Unfit
 from relay.config.document import FILE, VARIABLE, ConfigError, Document

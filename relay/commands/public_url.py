@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay.commands.tables import shown_time
+from relay.commands.times import shown_time
 from relay.config.certificates import Certificate, certificate_of
 from relay.config.endpoints import Endpoint
 from relay.config.model import Config

@@ -36,7 +36,7 @@ from relay.commands.options import (
     with_options,
 )
 from relay.commands.running import point_out_changes
-from relay.commands.tables import shown_time
+from relay.commands.times import shown_time
 from relay.config.effective import version_if_complete
 from relay.config.model import Config
 from relay.rules import recovery

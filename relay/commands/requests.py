@@ -26,7 +26,8 @@ from relay.commands.options import (
     store_option,
     with_options,
 )
-from relay.commands.tables import failure, print_lines, shown_time
+from relay.commands.tables import failure, print_lines
+from relay.commands.times import shown_time
 from relay.config.document import secret_from
 from relay.config.model import Config
 from relay.intake import Examined

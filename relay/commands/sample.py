@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from connectors.base import Preview
 from relay.commands.explain import route_lines
-from relay.commands.tables import failure, shown_time
+from relay.commands.tables import failure
+from relay.commands.times import shown_time
 from relay.config.model import Config
 from relay.rules import routing
 from relay.shapes import sample as samples

@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 
 import click
 from rich.cells import cell_len
@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.clock import wall
+from relay.commands.times import shown_time, zone
 from relay.rules import jsontext
-from relay.shapes.times import full_time, zone_of
+from relay.shapes.times import zone_of
 
 #: Columns of what goes to a file or another program, which has no edge.
 UNBOUNDED = 200
@@ -28,9 +29,6 @@ UNBOUNDED = 200
 _RECENT = timedelta(days=300)
 #: Cells between two columns.
 _GAP = 2
-
-#: Under which key a command keeps the time zone of its config.
-ZONE = "gofax_relay.time_zone"
 
 Row = Mapping[str, str]
 
@@ -127,18 +125,6 @@ def wrapped(line: str, bound: int) -> Sequence[str]:
 def failure(text: str) -> click.ClickException:
     """Return the error that ends a command with *text*, in which nothing steers the terminal."""
     return click.ClickException("\n".join(map(jsontext.plain, text.split("\n"))))
-
-
-def zone() -> tzinfo:
-    """Return the time zone for people, which the config of this command names."""
-    context = click.get_current_context(silent=True)
-    found: tzinfo = context.meta.get(ZONE, UTC) if context else UTC
-    return found
-
-
-def shown_time(time: datetime) -> str:
-    """Write a time in full."""
-    return full_time(time, zone=zone())
 
 
 def brief_time(time: datetime, *, now: datetime) -> str:

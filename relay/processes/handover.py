@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from pathlib import Path
 
 from relay import logs
 from relay.config import environment
@@ -52,13 +52,10 @@ def taken() -> Handover | None:
     return Handover(**json.loads(said)) if said else None
 
 
-def installed() -> Mapping[str, str]:
-    """Return the version of every distribution that is installed now."""
-    found: dict[str, str] = {}
-    for each in metadata.distributions():
-        # What comes first on the path is what is imported.
-        found.setdefault(each.name, each.version)
-    return found
+def installed() -> frozenset[str]:
+    """Return what is installed now: its folders of metadata, named by distribution and version."""
+    # To read what is in them took 70 ms of each start, where 170 of them are installed.
+    return frozenset(str(each) for place in sys.path for each in Path(place).glob("*.*-info"))
 
 
 def trial() -> str:

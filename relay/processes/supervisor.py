@@ -401,7 +401,7 @@ class Supervisor:
                 Reloaded(
                     command=self._command,
                     pid=os.getpid(),
-                    version=self._installed.get("gofax-relay", ""),
+                    version=version(),
                     config=version_of(self._setup.config),
                     faults=faults,
                 )

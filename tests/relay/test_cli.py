@@ -51,6 +51,22 @@ def test_serving_loads_no_more_than_the_config_asks_for() -> None:
     assert (run.stdout, run.stderr) == ("\n", "")
 
 
+@pytest.mark.parametrize(
+    ("command", "unused"),
+    [("serve", {"rich"}), ("events", {"rich.traceback", "rich.pretty", "pygments"})],
+)
+def test_rich_is_loaded_for_tables_alone(command: str, unused: set[str]) -> None:
+    ask = (
+        "import sys\nfrom relay.cli import cli\n"
+        f"try:\n    cli(['{command}', '--help'])\nexcept SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        f"assert 'structlog.dev' in sys.modules\nprint(*sorted({unused} & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+
+    assert (run.stdout.splitlines()[-1], run.stderr) == ("", "")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_name_is_that_of_a_command(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
