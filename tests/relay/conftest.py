@@ -21,7 +21,7 @@ from relay import migrations
 from relay.config.document import ConfigError
 from relay.config.load import load
 from relay.config.model import Config
-from relay.store import Database, Inbox, Queries, Queue, connect, schema
+from relay.store import Database, Inbox, Queries, Queue, Recovery, connect, schema
 from relay.store.values import DeliveryView
 
 
@@ -125,6 +125,11 @@ def queue(new_queue: Callable[[str], Queue]) -> Queue:
 @pytest.fixture
 def queries(database: Database) -> Queries:
     return Queries(database)
+
+
+@pytest.fixture
+def desk(database: Database) -> Recovery:
+    return Recovery(database)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Pauses: a destination that turns us away is left alone, and then probed."""
+"""Pauses: what turns us away is left alone and then probed; people pause and resume, too."""
 
 from __future__ import annotations
 
@@ -8,22 +8,14 @@ from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from fakes import (
-    NOON,
-    accept,
-    accept_apart,
-    delivered,
-    failed,
-    finish,
-    take,
-    take_one,
-)
+from fakes import NOON, accept, accept_apart, delivered, failed, finish, take, take_one
+from recoveries import LATER, act, actions
 from structlog.testing import capture_logs
 
 from relay.rules.delivery import OutcomeKind, State
 from relay.rules.health import PROBE_EVERY
 from relay.rules.units import RateLimit
-from relay.store import Database, Inbox, Queue, schema
+from relay.store import Database, Inbox, Queue, Recovery, schema
 from relay.store.prune import Pruning
 from relay.store.values import Claim, DeliveryView
 
@@ -33,6 +25,7 @@ FindDelivery = Callable[..., DeliveryView]
 NewQueue = Callable[[str], Queue]
 
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 
 
 def _names(claims: Sequence[Claim]) -> list[str | None]:
@@ -236,3 +229,67 @@ def test_the_log_warns_of_a_destination_that_refuses_us(inbox: Inbox, queue: Que
     (told,) = said
     assert (told["event"], told["log_level"]) == ("destination.paused", "warning")
     assert (told["destination"], told["cause"]) == ("crm", "unauthorized")
+
+
+def test_a_paused_destination_is_not_served_until_it_is_resumed(
+    inbox: Inbox, queue: Queue, desk: Recovery, database: Database
+) -> None:
+    accept_apart(inbox, 3)
+
+    assert desk.pause("crm", act(why="holidays"))
+    assert take(queue, now=LATER) == []
+    assert not desk.pause("crm", act())
+    assert (queue.pauses()["crm"].cause, queue.pauses()["crm"].reason) == ("operator", "holidays")
+
+    assert desk.resume("crm", act()) == "operator"
+    finish(queue, take_one(queue, now=LATER), now=LATER)
+    assert len(take(queue, now=LATER)) == 2
+    assert desk.resume("crm", act()) is None
+    assert [(each["what"], each["destination"]) for each in actions(database)] == [
+        ("pause", "crm"),
+        ("resume", "crm"),
+    ]
+
+
+def test_a_pause_may_end_by_itself(inbox: Inbox, queue: Queue, desk: Recovery) -> None:
+    accept_apart(inbox, 3)
+    until = LATER + 2 * MINUTE
+
+    assert desk.pause("crm", act(), until=until)
+    assert not desk.pause("crm", act(), until=until)
+    assert take(queue, now=until - MINUTE) == []
+
+    finish(queue, take_one(queue, now=until), now=until)
+    assert len(take(queue, now=until)) == 2
+    assert queue.pauses() == {}
+
+
+def test_a_pause_may_be_made_longer_and_shorter(queue: Queue, desk: Recovery) -> None:
+    for until in (LATER, LATER + MINUTE, None, LATER):
+        assert desk.pause("crm", act(), until=until)
+        assert queue.pauses()["crm"].until == until
+
+
+def test_a_clock_that_was_put_back_does_not_end_a_persons_pause(
+    inbox: Inbox, queue: Queue, desk: Recovery
+) -> None:
+    accept(inbox, "m1")
+    desk.pause("crm", act(at=LATER), until=LATER + MINUTE)
+
+    queue.hasten(NOON)
+
+    assert take(queue, now=NOON) == []
+
+
+def test_a_person_can_resume_what_refused_us_and_pause_it_for_longer(
+    inbox: Inbox, queue: Queue, desk: Recovery
+) -> None:
+    accept_apart(inbox, 2)
+    finish(queue, take(queue, limit=1)[0], failed(OutcomeKind.UNAUTHORIZED))
+
+    assert desk.resume("crm", act()) == "unauthorized"
+    finish(queue, take_one(queue), failed(OutcomeKind.UNAUTHORIZED))
+
+    assert desk.pause("crm", act())
+    assert queue.pauses()["crm"].until is None
+    assert take(queue, now=LATER + timedelta(days=9)) == []
