@@ -11,7 +11,7 @@ import pytest
 from fakes import eventually
 from site_of_nodes import PATIENCE, Flow, Site
 
-#: Seconds in which docs/operating.md says that a process ends.
+#: Seconds in which docs/hosting.md says that a process ends.
 PROMISED = 10.0
 
 
