@@ -385,6 +385,8 @@ CORE = (
     "relay/test_told.py",
     "connectors/test_base.py",
     "connectors/test_http.py",
+    "connectors/test_http_addresses.py",
+    "connectors/test_http_answers.py",
     "connectors/test_templates.py",
     "connectors/test_hubspot_calls.py",
     "connectors/test_zendesk.py",

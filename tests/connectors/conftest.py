@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import hubspot_portal
 import pytest
+from http_calls import LOOPBACK
 from hubspot_portal import Open, Portal
 from zendesk_account import Account, opened
 
+from connectors.http import Http, Session
 from connectors.zendesk.connector import Zendesk
 
 #: Checks that spoil or kill each request of a delivery in turn, or make fifty at once.
@@ -52,3 +55,21 @@ def open_portal() -> Iterator[Open]:
 def portal(open_portal: Open) -> Portal:
     """A HubSpot account that is set up, on a socket of its own."""
     return open_portal()
+
+
+@pytest.fixture
+def http() -> Http:
+    return Http(allow=LOOPBACK, default_deadline=10)
+
+
+@pytest.fixture
+def session(http: Http) -> Iterator[Session]:
+    with http.session() as session:
+        yield session
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        yield unheard.getsockname()[1]
