@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import hubspot_portal
 import pytest
+import trustme
 from http_calls import LOOPBACK
 from hubspot_portal import Open, Portal
 from zendesk_account import Account, opened
 
 from connectors.http import Http, Session
+from connectors.suites.mailbox import Mailbox
 from connectors.zendesk.connector import Zendesk
 
 #: Checks that spoil or kill each request of a delivery in turn, or make fifty at once.
@@ -73,3 +76,26 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         yield unheard.getsockname()[1]
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with Mailbox() as mailbox:
+        yield mailbox
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca(authority: trustme.CA) -> str:
+    return authority.cert_pem.bytes().decode()
+
+
+@pytest.fixture(scope="module")
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
