@@ -359,6 +359,8 @@ CORE = (
     "relay/test_routing.py",
     "relay/test_signature.py",
     "relay/test_payload.py",
+    "relay/test_payload_bytes.py",
+    "relay/test_payload_key.py",
     "relay/test_delivery.py",
     "relay/test_units.py",
     "relay/test_sentiment.py",
