@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,15 +16,20 @@ import servers
 import site_of_nodes
 import structlog
 from config_files import Faults, Read, find_connector
-from fakes import Clock, Commits, be_impatient
+from fakes import Clock, Commits, LongestWaits, Scripted, be_impatient
+from hinted import Hinted
 from site_of_nodes import Flow, Site
+from workers import QUICK, NewWorker
 
 from relay import migrations
 from relay.config.document import ConfigError
 from relay.config.load import load
 from relay.config.model import Config
+from relay.destinations import Destination
+from relay.leases import Intervals
 from relay.store import Database, Inbox, Queries, Queue, Recovery, connect, schema
 from relay.store.values import DeliveryView
+from relay.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -199,3 +206,53 @@ def site(tmp_path: Path, system: Flow) -> Iterator[Site]:
     made = Site(tmp_path, store="sqlite:///relay.db", flow=system.url)
     yield made
     made.close()
+
+
+@pytest.fixture
+def crm() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture(params=[Worker, Hinted], ids=["threads", "celery"])
+def new_worker(
+    request: pytest.FixtureRequest, new_queue: Callable[[str], Queue], clock: Clock
+) -> Iterator[NewWorker]:
+    """Make a worker that has not been started: of either engine."""
+    made: list[tuple[Any, tuple[Destination, ...]]] = []
+
+    def new_worker(
+        *destinations: Destination, node: str = "worker-1", intervals: Intervals = QUICK
+    ) -> Any:
+        rng: Any = LongestWaits()
+        served = {each.name: each for each in destinations}
+        worker = request.param(served, new_queue(node), clock=clock, rng=rng, intervals=intervals)
+        made.append((worker, destinations))
+        return worker
+
+    yield new_worker
+    for worker, destinations in made:
+        worker.stop()
+        for each in destinations:
+            for hang in each.connector.hangs:
+                hang.release()
+        worker.drain(10)
+        worker.close()
+
+
+@pytest.fixture
+def running(new_worker: NewWorker) -> Iterator[NewWorker]:
+    """Make a worker and let it run."""
+    started: list[tuple[Worker, threading.Thread]] = []
+
+    def running(*destinations: Destination, **options: Any) -> Worker:
+        worker = new_worker(*destinations, **options)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        started.append((worker, thread))
+        return worker
+
+    yield running
+    for worker, thread in started:
+        worker.stop()
+        thread.join(30)
+        assert not thread.is_alive()
