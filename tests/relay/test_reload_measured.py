@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import psutil
@@ -53,7 +53,12 @@ def sites(
 
 def receivers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Return the children that have the receiver as a child of theirs."""
-    return [each for each in psutil.Process(process.pid).children() if each.children()]
+    found = []
+    for each in psutil.Process(process.pid).children():
+        # One that was replaced may end while it is looked at.
+        with suppress(psutil.NoSuchProcess):
+            found += [each] if each.children() else []
+    return found
 
 
 def out_of_order(site: Site, system: Flow) -> list[str]:
