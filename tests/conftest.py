@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 #: Servers and tools that a run insists on: what is missing then fails instead of being skipped.
 REQUIRED = frozenset(filter(None, os.environ.get("GOFAX_TEST_REQUIRE", "").split(",")))
 
+#: What a file says that has slow tests or storms.
+SLOW = re.compile(r"mark\.(?:slow|chaos)|ConnectorSuite")
+
 
 def missing(what: str, reason: str) -> None:
     """Skip a test that needs *what*, or fail it where *what* is required."""
@@ -51,12 +57,47 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Leave out what takes minutes, unless --long asks for it."""
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file for nothing: where only what is slow is asked for, most files have none."""
+    asked_for = set(re.findall(r"\w+", config.option.markexpr)) - {"or"}
+    if collection_path.suffix != ".py" or not asked_for or asked_for - {"slow", "chaos"}:
+        return None
+    return None if _may_be_slow(collection_path) else True
+
+
+@cache
+def _may_be_slow(file: Path) -> bool:
+    return SLOW.search(file.read_text()) is not None
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """See to it that no slow test is in a file that would not be looked at for it."""
+    for item in items:
+        if item.get_closest_marker("slow") and not _may_be_slow(item.path):
+            raise pytest.UsageError(f"{item.nodeid} is slow, and its file does not say so")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless --long asks for it; let storms begin at once."""
     if not config.getoption("long"):
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
+    items[:] = _storms_apart(items)
+
+
+def _storms_apart(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Put storms at equal distances, the first at the beginning.
+
+    `--dist worksteal` gives each process as many tests, in this order: a storm that began last
+    would keep everybody waiting for a minute or two.
+    """
+    storms = [item for item in items if item.get_closest_marker("chaos")]
+    ordered = [item for item in items if not item.get_closest_marker("chaos")]
+    for number, storm in enumerate(storms):
+        ordered.insert(math.ceil(number * len(items) / len(storms)), storm)
+    return ordered
 
 
 def pytest_collection_finish() -> None:
