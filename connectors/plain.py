@@ -70,6 +70,8 @@ def encode(value: Any) -> bytes:
         written = orjson.dumps(value)
     except TypeError:
         written = _encode_slowly(value)
+    if written.isascii() and b"\x7f" not in written:
+        return written
     return _UNPRINTABLE.sub(_escaped, written)
 
 

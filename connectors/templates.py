@@ -175,7 +175,9 @@ def render(
         if template._only is not None:
             # Jinja's way to a single value takes ten times as long.
             return _collected([_finalized(given, given[template._only])])
-        return _collected(template._compiled.generate(given))
+        # Not by generate(), which copies the values to put globals beside them: there are none.
+        context = template._compiled.new_context(given, shared=True)
+        return _collected(template._compiled.root_render_func(context))
     except _FAULTS as error:
         fault = _said(error)
     # Without its cause, which may quote the customer's text.
@@ -346,7 +348,8 @@ def _compiled(source: str, *, names: tuple[str, ...]) -> jinja2.Template:
     try:
         tree = _ENVIRONMENT.parse(source)
         _check(tree, names)
-        return _ENVIRONMENT.from_string(_Bounding().visit(tree))
+        code = _ENVIRONMENT.compile(_Bounding().visit(tree))
+        return jinja2.Template.from_code(_ENVIRONMENT, code, globals={})
     except jinja2.TemplateSyntaxError as error:
         fault = f"line {error.lineno}: {_lowered(error.message or 'not a template')}"
     except (RecursionError, SyntaxError, MemoryError):
@@ -395,7 +398,10 @@ def _collected(pieces: Iterable[str]) -> str:
         if length > LONGEST_OUTPUT:
             raise Fault(f"it makes more than {LONGEST_OUTPUT:,} characters")
         kept.append(piece)
-    return _UNSENDABLE.sub("", "".join(kept)).encode("utf-8", "replace").decode()
+    words = "".join(kept)
+    if words.isprintable():
+        return words
+    return _UNSENDABLE.sub("", words).encode("utf-8", "replace").decode()
 
 
 def _said(error: Exception) -> str:

@@ -36,6 +36,8 @@ WORD_JOINER = "\u2060"
 #: Text between these has a direction of its own and affects no other.
 ISOLATE, END_OF_ISOLATE = "\u2068", "\u2069"
 
+#: Text that is shown as it is, which nearly all values are: ASCII that opens no markup.
+_ORDINARY = re.compile(r"[\t\n -;=-z|}~]*")
 _ACCENTS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MEANINGFUL = re.compile(r"(<(?=/?\s*at\b)|\{(?=\{\s*(?:date|time)\b))", re.IGNORECASE)
@@ -197,13 +199,18 @@ def _fitted(parts: _Parts, wrapped: Callable[[Json], Json], *, event: Event) -> 
 
     whole = len(parts.words)
     card = build(whole)
-    if size(card) <= LIMIT:
+    if _fits(card):
         return card
     kept = bisect_right(range(whole), LIMIT, key=lambda kept: size(build(kept))) - 1
     if kept < 0:
         said = "too much for the 28 KB of Teams, even without the text"
         raise Refused(f"facts: event {event.id}: {said}")
     return build(kept)
+
+
+def _fits(card: Json) -> bool:
+    # In :func:`size` a byte counts three times at the most; nearly all cards are far from that.
+    return len(encode(card)) < LIMIT // 3 or size(card) <= LIMIT
 
 
 def _envelope(card: Json) -> Json:
@@ -266,6 +273,8 @@ def _small_print(event: Event, *, repeat: bool) -> str:
 
 def _clean(words: str) -> str:
     """Drop characters that JSON or a card cannot show, and make markup inert."""
+    if _ORDINARY.fullmatch(words):
+        return words
     words = words.replace("\r\n", "\n").replace("\r", "\n")
     words = _UNSENDABLE.sub("", words).encode("utf-8", "replace").decode()
     return _MEANINGFUL.sub(rf"\1{WORD_JOINER}", _STACKED.sub(r"\1", words))

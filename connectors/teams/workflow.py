@@ -147,7 +147,10 @@ def _thread(response: requests.Response) -> str | None:
 
 def _error(response: requests.Response, *, acts_first: bool) -> DeliveryError | None:
     """Read the answer as Teams means it; None if the card is accepted."""
-    status, code = _status(response), error_code(response)
+    status = _status(response)
+    if status // 100 == 2:
+        return None
+    code = error_code(response)
     if status in GONE or (status >= 400 and code in SWITCHED_OFF):
         # The address names the flow and nothing of the event: it fails for every event alike,
         # so pausing keeps them all until a person has mended it.

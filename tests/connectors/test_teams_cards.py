@@ -159,6 +159,14 @@ class TestTheCard:
 
         assert words(card(event)) == "nul bell lone? end\nline\nline"
 
+    def test_cleans_each_character_alone_as_among_others(self) -> None:
+        for character in map(chr, range(128)):
+            alone, among_others = (
+                words(card(sample_event(body=f"a{character}{end}"))) for end in ("b", "é")
+            )
+
+            assert alone.removesuffix("b") == among_others.removesuffix("é")
+
     def test_the_text_mentions_nobody(self) -> None:
         rows: list[str] = [
             "<at>Boss</at>",
@@ -233,6 +241,11 @@ class TestLongTexts:
 
                 assert "60,000 characters in all" in channel.texts()[0]
                 assert not channel.stand_in.flows.failed
+
+    def test_never_exceed_the_limit(self) -> None:
+        for character in ("x", '"', "\x85", "é", "語", "\U0001f600"):
+            for length in range(500, 12_000, 500):
+                assert cards.size(sent(sample_event(body=character * length))) <= cards.LIMIT
 
     def test_that_just_fit_are_whole(self) -> None:
         empty = cards.size(sent(sample_event(body="x"))) - 1
