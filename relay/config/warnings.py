@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
-from relay.config.document import Document, Fault, Where
+from relay.config.document import Document, Fault, Where, written
 from relay.config.model import Config
 from relay.config.store_urls import without_password
 from relay.rules.payload import DIRECTIONS, EVENT_TYPES
@@ -99,15 +99,15 @@ def _of_readers(config: Config, document: Document) -> Iterator[tuple[Where, str
     if config.tls is not None and config.tls.key.exists() and _is_public(config.tls.key):
         said = f"every user of this machine can read {config.tls.key}: chmod 640 it"
         yield ("tls", "key"), said
-    own = places - document.references.keys()
-    has_password = without_password(config.store) != config.store
-    if _is_public(document.path) and (
-        own or has_password and ("store",) not in document.references
-    ):
+    if without_password(config.store) != config.store:
+        places.add(("store",))
+    own = sorted(written(each) for each in places - document.references.keys())
+    if own and _is_public(document.path):
+        more = f" and {len(own) - 1} more" if len(own) > 1 else ""
         yield (
             (),
-            f"every user of this machine can read {document.path}, which holds secrets: "
-            "chmod 640 it, or write ${NAME} or file: for them",
+            f"every user of this machine can read {document.path}, which holds secrets "
+            f"({own[0]}{more}): chmod 640 it, or write ${{NAME}} or file: for them",
         )
 
 

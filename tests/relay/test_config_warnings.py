@@ -157,9 +157,17 @@ def test_files_that_everybody_can_read(warned: Warned, file: Path) -> None:
     assert warned(own) == []
     file.chmod(0o644)
     assert warned(ENDPOINT) == []
-    for text in (own, f"{ENDPOINT}store: postgresql://relay:abc@db/relay\n"):
+    mine = "endpoints[0].signing_secrets[0]"
+    for text, named in (
+        (own, mine),
+        (f"{ENDPOINT}store: postgresql://relay:abc@db/relay\n", "store"),
+        (
+            f"{own}store: postgresql://relay:abc@db/relay\n",
+            f"{mine} and 1 more",
+        ),
+    ):
         assert warned(text) == [
-            f"1: every user of this machine can read {file}, which holds secrets: "
+            f"1: every user of this machine can read {file}, which holds secrets ({named}): "
             "chmod 640 it, or write ${NAME} or file: for them"
         ]
 
