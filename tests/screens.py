@@ -113,7 +113,7 @@ def tell(console: Console) -> Mapping[str, str]:
         pass
     return {
         "attention": "/console/",
-        "search": "/console/search?q=123",
+        "search": "/console/search?q=000123",
         "conversation": f"/console/conversations/{ANN}",
         "event": f"/console/events/{last}",
         "events": "/console/events",

@@ -43,9 +43,11 @@ HIDDEN = """() => {
   const found = [];
   const range = document.createRange();
   const isWord = (node) => /^\\s*[\\w-]{2,12}\\s*$/.test(node.data);
-  for (const cell of document.querySelectorAll('.scroll :is(th, td, button)')) {
-    for (const node of cell.childNodes) {
-      if (node.nodeType !== Node.TEXT_NODE || !isWord(node)) continue;
+  for (const table of document.querySelectorAll('.scroll table')) {
+    const texts = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode;
+      if (!isWord(node)) continue;
       range.selectNodeContents(node);
       const word = node.data.trim();
       if (!word.includes('-') && range.getClientRects().length > 1) found.push(word);
