@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -96,8 +97,9 @@ def prefer_work_to_wake_ups() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def node_name(database: Database, role: Role) -> str:
-    return NodeSlot(database.file, role).name if database.file else new_name()
+def node_name(file: Path | None, role: Role) -> str:
+    """Return the name of a node at the store in *file*; None: at a server."""
+    return NodeSlot(file, role).name if file else new_name()
 
 
 class Places:

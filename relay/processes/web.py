@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ from relay.processes.process import (
     write_no_core_files,
 )
 from relay.refused import Refusals
-from relay.store import Database, Inbox, connect
+from relay.store import Inbox, StoreUnavailable, connect
+from relay.store.connect import file_of
 from relay.telling.counts import Counts
 from relay.telling.metrics import Metrics
 from relay.telling.watch import OldSecrets, Watch
@@ -85,9 +87,8 @@ def run_web(
     for each in config.endpoints:
         url = f"{scheme}://{listener.address}{each.path}"
         log.info("endpoint.served", url=url, guard=each.guard)
-    # Not connected to before the fork.
-    database = connect(config.store)
-    nodes = [node_name(database, "web") for _ in range(config.server.workers)]
+    file = file_of(config.store)
+    nodes = [node_name(file, "web") for _ in range(config.server.workers)]
     # What is imported lives as long as we do: frozen before the fork, its memory stays shared.
     gc.freeze()
     server = GranianServer(
@@ -97,7 +98,7 @@ def run_web(
         identity=identity,
     )
     # Its processes keep the list up to date, and are gone by then.
-    server.on_shutdown(partial(_leave, database, nodes))
+    server.on_shutdown(partial(_leave, config.store, nodes))
     watch = ReceiverWatch(
         listener,
         lambda: [_pid(worker) for worker in server.wrks],
@@ -202,10 +203,13 @@ class GranianServer(MPServer):
         self._shd = holder(self._sfd, False, BACKLOG)
 
 
-def _leave(database: Database, nodes: Sequence[str]) -> None:
-    for node in nodes:
-        leave(database, node)
-    close_store(database)
+def _leave(store: str, nodes: Sequence[str]) -> None:
+    # Not connected to before: what that writes to, a process that only watches need not have.
+    with suppress(StoreUnavailable):
+        database = connect(store)
+        for node in nodes:
+            leave(database, node)
+        close_store(database)
 
 
 def _pid(worker: Any) -> int | None:

@@ -66,7 +66,7 @@ def run_worker(config: Config, counts: Counts, ready: Ready) -> None:
         os._exit(code)
     prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
-    node = node_name(database, "worker")
+    node = node_name(database.file, "worker")
     metrics = Metrics(counts.page())
     queue = Queue(
         database, node=node, committed=metrics.committed("record"), paused=metrics.paused

@@ -6,13 +6,16 @@ import os
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 import pytest
 import servers
 import site_of_nodes
@@ -201,3 +204,36 @@ def test_a_relay_on_one_machine_lists_itself_while_it_runs(tmp_path: Path) -> No
         assert running.wait(PATIENCE) == 0
         assert fleet.nodes() == []
     site.close()
+
+
+@pytest.mark.slow
+def test_a_receiver_that_is_told_to_stop_leaves_the_list(site: Site) -> None:
+    receiver = site.serve("web")
+    site_of_nodes.within(PATIENCE, lambda: _states(site))
+
+    receiver.terminate()
+
+    assert receiver.wait(PATIENCE) == 0
+    assert _states(site) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_watches_the_receiver_does_without_a_store(tmp_path: Path, system: Flow) -> None:
+    with closing(Site(tmp_path, store="sqlite:///relay.db", flow=system.url)) as site:
+        parent = psutil.Process(site.serve("web").pid)
+        site_of_nodes.within(PATIENCE, lambda: _states(site))
+
+        [watching] = parent.children()
+
+        # Its memory is that of its parent, but for what it writes to.
+        assert _opened(watching) - _opened(parent) == Counter(["relay.db.web-1.lock"])
+
+
+def _opened(process: psutil.Process) -> Counter[str]:
+    """Return the files of the store that *process* holds open, and how often."""
+    return Counter(
+        name
+        for each in Path(f"/proc/{process.pid}/fd").iterdir()
+        if (name := each.readlink().name).startswith("relay.db")
+    )
