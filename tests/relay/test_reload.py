@@ -182,6 +182,8 @@ def test_a_terminal_that_closes_ends_the_relay(site: Site) -> None:
     def take_terminal() -> None:
         os.setsid()
         fcntl.ioctl(inner, termios.TIOCSCTTY, 0)
+        # These tests may run below nohup, which a relay obeys.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     command = [sys.executable, "-m", "relay.cli", "serve"]
     with (site.folder / "serve.log").open("wb") as log:
