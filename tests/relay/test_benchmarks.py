@@ -170,8 +170,9 @@ def test_what_a_kill_loses_is_counted_in_each_flow(
         if shutil.which(needed) is None:
             missing(what, f"no command {needed}")
     command = [sys.executable, str(BENCHMARKS / "baselines" / "compare.py"), "--flows", flow,
-               "--events", "60", "--rounds", "1", "--patience", "8", "--kills", "all",
-               "--json"]  # fmt: skip
+               # So slowly that even a busy machine kills before the last one is answered.
+               "--rate", "25", "--events", "60", "--rounds", "1", "--patience", "8",
+               "--kills", "all", "--json"]  # fmt: skip
 
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
 
