@@ -161,8 +161,12 @@ def test_what_an_event_costs_is_measured_on_nodes_of_their_own(
         assert costs["sqlite, 1 node"]["relay_us"] > 0
 
 
+# What flows of others lose is no promise of ours.
+THEIRS = [pytest.param(flow, marks=pytest.mark.long) for flow in ("webhook", "after")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("flow", ["relay", "webhook", "after"])
+@pytest.mark.parametrize("flow", ["relay", *THEIRS])
 def test_what_a_kill_loses_is_counted_in_each_flow(
     flow: str, missing: Callable[[str, str], None]
 ) -> None:
