@@ -23,8 +23,8 @@ import psutil
 import psycopg
 import requests
 
-# What pip installs is compiled. Where no bytecode is to be left beside the sources, each process
-# would compile ours anew: a quarter of what a short command takes.
+# pip compiles what it installs. Where Python may not write bytecode beside the sources, each
+# process would compile our modules again, which takes a quarter of a short command's time.
 if sys.dont_write_bytecode:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache/bytecode")

@@ -44,7 +44,7 @@ class Scope(StrEnum):
 
 
 class Role(StrEnum):
-    """What a user is."""
+    """How much a user may do in the console."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
