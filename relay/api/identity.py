@@ -120,7 +120,7 @@ def _bearer() -> Identity:
 
 
 def _log_unknown_token() -> None:
-    """Log who shows an unknown token; of an address that shows many only the first."""
+    """Log who shows an unknown token; of an address that shows many only the first ones."""
     unknown, remote = services().unknown_tokens, origin()
     if not unknown.are_too_many(remote):
         unknown.add(remote)

@@ -205,6 +205,9 @@ class GranianServer(MPServer):
 
 def _leave(store: str, nodes: Sequence[str]) -> None:
     # Not connected to before: what that writes to, a process that only watches need not have.
+    file = file_of(store)
+    if file is not None and not file.exists():
+        return  # It was moved away, and to connect would make another.
     with suppress(StoreUnavailable):
         database = connect(store)
         for node in nodes:

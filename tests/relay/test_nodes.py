@@ -230,6 +230,22 @@ def test_what_watches_the_receiver_does_without_a_store(tmp_path: Path, system: 
         assert _opened(watching) - _opened(parent) == Counter(["relay.db.web-1.lock"])
 
 
+@pytest.mark.slow
+def test_a_store_that_was_moved_away_is_not_made_again_at_the_end(
+    tmp_path: Path, system: Flow
+) -> None:
+    place = tmp_path / "data"
+    with closing(Site(tmp_path, store=f"sqlite:///{place}/relay.db", flow=system.url)) as site:
+        receiver = site.serve("web")
+        site_of_nodes.within(PATIENCE, lambda: _states(site))
+        place.rename(tmp_path / "moved")
+
+        receiver.terminate()
+        receiver.wait(PATIENCE)
+
+        assert not place.exists()
+
+
 def _opened(process: psutil.Process) -> Counter[str]:
     """Return the files of the store that *process* holds open, and how often."""
     return Counter(
