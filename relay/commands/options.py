@@ -22,7 +22,7 @@ from relay.config.document import FILE, VARIABLE, ConfigError, Document
 from relay.config.load import Need, load_document
 from relay.config.model import Config
 from relay.config.retention import LONGEST_AGE
-from relay.migrations import Unusable
+from relay.migrations import NoTables, Unusable
 from relay.rules import payload, units
 from relay.rules.units import RateLimit
 from relay.store import Database, Queries, StoreUnavailable
@@ -210,10 +210,12 @@ def require_certificate(config: Config, document: Document) -> None:
         raise ConfigError(document.path, [fault]) from error
 
 
-def opened(config: Config) -> Database:
-    """Open the store and bring its tables up to date."""
+def opened(config: Config, *, make: bool = True) -> Database:
+    """Open the store and bring its tables up to date; *make* it if there is none yet."""
     try:
-        return migrations.opened(config)
+        return migrations.opened(config, make=make)
+    except NoTables as error:
+        raise _no_store(config) from error
     except (Unusable, StoreUnavailable) as error:
         raise click.ClickException(str(error)) from error
 
@@ -222,8 +224,12 @@ def existing(config: Config) -> Database:
     """Open the store for a command that needs what is in it, and never makes one."""
     file = file_of(config.store)
     if file is not None and not file.exists():
-        raise NoStore(f"{config.store_name}: no store yet: start gofax-relay serve")
-    return opened(config)
+        raise _no_store(config)
+    return opened(config, make=False)
+
+
+def _no_store(config: Config) -> NoStore:
+    return NoStore(f"{config.store_name}: no store yet: start gofax-relay serve")
 
 
 def queries_of(config: Config) -> Queries:

@@ -326,10 +326,13 @@ def pause(
     Examples: gofax-relay pause helpdesk --for 2h --why maintenance
               gofax-relay pause --reason 'refused: answered 400*' --since 1h
     """
-    store = Recovery(opened(config))
+    _check_choice(names, which)
+    _check_destinations(names, config.destinations)
+    # A destination may be paused before the relay starts for the first time.
+    store = Recovery(opened(config) if names else existing(config))
     options = BulkOptions(who=who, why=why, as_json=False)
     paused = []
-    for name in _chosen(store, names, which, known=config.destinations):
+    for name in names or _selected(store, which):
         act = options.person.act(store.clock())
         until = act.at + length if length else None
         ends = f" until {shown_time(until)}" if until else ""
@@ -356,9 +359,11 @@ def resume(config: Config, names: Sequence[str], which: Filter, who: str, why: s
     Examples: gofax-relay resume helpdesk
               gofax-relay resume --state pending --since 2d
     """
-    store = Recovery(opened(config))
+    _check_choice(names, which)
+    store = Recovery(existing(config))
+    _check_destinations(names, [*config.destinations, *store.paused()])
     options = BulkOptions(who=who, why=why, as_json=False)
-    for name in _chosen(store, names, which, known=[*config.destinations, *store.paused()]):
+    for name in names or _selected(store, which):
         cause = store.resume(name, options.person.act(store.clock()))
         if cause is None:
             click.echo(f"{name} is not paused")
@@ -404,27 +409,27 @@ def undo(config: Config, name: str, options: BulkOptions) -> None:
     bulk.by_page(act, options)
 
 
-def _chosen(
-    store: Recovery, names: Sequence[str], which: Filter, *, known: Collection[str]
-) -> Sequence[str]:
-    """Return the destinations that are named, or those that a filter means."""
+def _check_choice(names: Sequence[str], which: Filter) -> None:
+    """Make sure that destinations are either named, or meant by a filter."""
     if names:
         _refuse_filters(which)
-        for name in names:
-            _check_destination(name, known)
-        return names
-    if which == Filter():
+    elif which == Filter():
         raise click.UsageError("name destinations, or give a filter such as --since 2h")
+
+
+def _check_destinations(names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            have = ", ".join(known) or "none"
+            raise click.UsageError(f'no destination named "{name}" (have: {have})')
+
+
+def _selected(store: Recovery, which: Filter) -> Sequence[str]:
+    """Return the destinations that a filter means."""
     found = store.destinations(replace(which, states=which.states or _UNFINISHED))
     if not found:
         click.echo("no delivery is meant: nothing was changed", err=True)
     return found
-
-
-def _check_destination(name: str, known: Collection[str]) -> None:
-    if name not in known:
-        have = ", ".join(known) or "none"
-        raise click.UsageError(f'no destination named "{name}" (have: {have})')
 
 
 def _meant(deliveries: Sequence[FoundDelivery], which: Filter) -> Sequence[FoundDelivery]:

@@ -39,30 +39,39 @@ class UnknownRevision(Unusable):
     """There is no such revision."""
 
 
+class NoTables(Unusable):
+    """Nothing was ever stored in this database."""
+
+
 class NodesAtWork(Unusable):
     """Nodes are at work that could not go on with the schema that was asked for."""
 
 
-def opened(config: Config) -> Database:
+def opened(config: Config, *, make: bool = True) -> Database:
     """Open the store of *config* with its tables brought up to date.
 
-    Raises :class:`Unusable`, or StoreUnavailable if it cannot be used now.
+    Raises :class:`Unusable`, or StoreUnavailable if it cannot be used now; without *make*
+    :class:`NoTables` if it has none yet.
     """
     try:
         database = connect(config.store, reserve=config.disk_reserve)
-        upgrade(database)
+        upgrade(database, make=make)
     except (Unusable, StoreUnavailable) as error:
         raise type(error)(f"{config.store_name}: {error}") from error
     return database
 
 
-def upgrade(database: Database) -> None:
+def upgrade(database: Database, *, make: bool = True) -> None:
     """Bring the tables to this version's schema; safe when several processes do it at once.
 
     A newer schema on which this version still works is left as it is. Raises :class:`Unusable`
-    if it is none of ours, or the store was moved; StoreUnavailable if it cannot be used now.
+    if it is none of ours, or the store was moved; StoreUnavailable if it cannot be used now;
+    without *make* :class:`NoTables` if it has none yet.
     """
-    if revision(database) != newest():
+    found = revision(database)
+    if found is None and not make:
+        raise NoTables("no tables yet")
+    if found != newest():
         # Alembic takes longer to import than most commands take to run.
         import_module("relay.migrations.walk").migrate(database)
     if reason := copy.objection(database) or restored.objection(database):

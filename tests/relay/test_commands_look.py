@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
+import servers
 from click.testing import CliRunner, Result
 
 from relay.cli import cli
@@ -51,6 +53,46 @@ def test_a_command_that_needs_what_is_in_a_store_makes_none(
     assert "relay.db: no store yet: start gofax-relay serve" in done.stderr
     assert not done.stdout
     assert list(config.parent.iterdir()) == [config]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("pause", "--since", "2h"), ("resume", "crm"), ("resume", "--since", "2h")],
+    ids=" ".join,
+)
+def test_a_pause_or_its_end_that_needs_a_store_makes_none(
+    config: Path, command: tuple[str, ...]
+) -> None:
+    done = run(config, *command)
+
+    assert done.exit_code == 1
+    assert "relay.db: no store yet: start gofax-relay serve" in done.stderr
+    assert list(config.parent.iterdir()) == [config]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("pause",), ("pause", "nope"), ("pause", "crm", "nope"), ("pause", "crm", "--since", "2h")],
+    ids=" ".join,
+)
+def test_a_pause_that_is_refused_makes_no_store(config: Path, command: tuple[str, ...]) -> None:
+    done = run(config, *command)
+
+    assert done.exit_code == 2, done.output
+    assert list(config.parent.iterdir()) == [config]
+
+
+def test_a_command_that_only_looks_makes_no_tables_on_a_server(config: Path, server: None) -> None:
+    with servers.new_database() as url:
+        config.write_text(f"store: {url}\n{CONFIG.partition(chr(10))[2] % SECRETS[0]}")
+
+        done = run(config, "events")
+
+        with psycopg.connect(url) as db:
+            tables = db.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+            assert tables.fetchone() == (0,)
+    assert done.exit_code == 1
+    assert "no store yet: start gofax-relay serve" in done.stderr
 
 
 @pytest.mark.parametrize(
