@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -67,6 +68,12 @@ def make(database: Database, file: Path, *, reason: Reason) -> int:
     """
     if file.exists():
         raise BackupRefused(f"{file} exists: name a new file")
+    if not file.parent.is_dir():
+        # A mistyped path would fill a disk that nobody looks at, and hide copies of the texts.
+        raise BackupRefused(
+            f"there is no folder {file.parent}: name one that exists, or make it first"
+            f" (mkdir -p -m 700 {shlex.quote(str(file.parent))})"
+        )
     backup = new_backup(file, reason, database.clock())
     part = file.with_name(f"{file.name}.part")
     # Before it is made, so that the backup knows of itself when it is put back.

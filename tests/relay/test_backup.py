@@ -123,8 +123,22 @@ def test_a_file_that_exists_is_not_written_over(site: Site, inbox: Inbox) -> Non
     assert site.backup.read_text() == "precious"
 
 
+def test_a_backup_makes_no_folder_of_a_mistyped_path(
+    site: Site, database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "var" / "backps"
+
+    refused = site.run("backup", str(folder / "relay.db"))
+
+    assert refused.exit_code == 1
+    assert f"there is no folder {folder}: name one that exists, or make it first" in refused.output
+    assert f"(mkdir -p -m 700 {folder})" in refused.output
+    assert not (tmp_path / "var").exists()
+    assert backup.recorded(database) == []
+
+
 def test_a_backup_that_fails_leaves_nothing(site: Site, database: Database) -> None:
-    refused = site.run("backup", "/proc/no/such/place")
+    refused = site.run("backup", "/proc/no-such-place")
 
     assert refused.exit_code == 1
     assert backup.recorded(database) == []
