@@ -53,6 +53,9 @@ LARGEST_WAL = 256 << 20
 #: Bytes of log that a standby may lag behind, or that a slot may retain.
 LARGEST_SLOT = 1 << 30
 
+#: Until a node's first beat, a start looks like a stop.
+JUST_STARTED = "one that has just started is listed within seconds"
+
 #: Exit code if something is degraded and nothing is broken.
 DEGRADED = 3
 
@@ -85,8 +88,8 @@ def doctor(config: Config, as_json: bool, public_url: bool) -> None:
     """Check the store and its surroundings.
 
     The exit code is 0 if all is well, 1 if something is broken: events are refused or may be
-    lost, 3 if something is degraded: events come in, and some are not delivered. Advice changes
-    no exit code.
+    lost, 3 if something is degraded: some events are not delivered, or do not come in. Advice
+    changes no exit code.
 
     \b
     Examples: gofax-relay doctor
@@ -260,8 +263,10 @@ def _problems(config: Config, database: Database, *, now: datetime) -> Iterator[
         if each.kind in PROBLEMS:
             is_advice = each.kind in ADVICE or each.level == "warning"
             severity: Severity = "notice" if is_advice else "degraded"
-            check = CHECKS[each.kind]
-            yield Finding(check=check, severity=severity, said=each.said, kind=each.kind)
+            check, said = CHECKS[each.kind], each.said
+            if each.kind is Kind.NO_WORKER:
+                said += f"; {JUST_STARTED}"
+            yield Finding(check=check, severity=severity, said=said, kind=each.kind)
 
 
 def _texts(database: Database, *, now: datetime) -> Finding:
@@ -289,10 +294,13 @@ def _nodes(views: Sequence[NodeView]) -> Iterator[Finding]:
             f" {count(view.leases, 'lease', 'leases')}: others take over when they run out"
         )
         yield Finding(check="nodes", severity="notice", said=said, kind=Kind.SILENT_NODE)
-    if not holding:
-        counts = Counter(view.node.role for view in views if view.node and view.state == "alive")
+    alive = Counter(view.node.role for view in views if view.node and view.state == "alive")
+    if not alive["web"]:
+        said = "no receiver is running, so nothing comes in: start gofax-relay serve or web"
+        yield Finding(check="nodes", severity="degraded", said=f"{said}; {JUST_STARTED}")
+    if alive and not holding:
         said = " and ".join(
-            count(counts[role], f"{role} node", f"{role} nodes") for role in ("web", "worker")
+            count(alive[role], f"{role} node", f"{role} nodes") for role in sorted(alive)
         )
         yield Finding(check="nodes", severity="good", said=f"alive: {said}")
 

@@ -10,8 +10,8 @@ from relay.rules.problems import Kind
 
 SIGNS = {"good": "✓", "notice": "!", "degraded": "!!", "broken": "✗"}
 
-#: *notice*: advice; *degraded*: events come in, and some are not delivered; *broken*: events are
-#: refused or may be lost.
+#: *notice*: advice; *degraded*: some events are not delivered, or do not come in; *broken*: events
+#: are refused or may be lost.
 Severity = Literal["good", "notice", "degraded", "broken"]
 
 #: Where the documentation says more, by check.

@@ -48,6 +48,7 @@ def findings(database: Database) -> Examine:
             "destinations": {"crm": crm},
         }
         config = Config.model_validate(fields | changes)
+        Nodes(database).beat(Node(name="web-9", role="web", version="1", host="here", pid=1))
         if with_worker:
             Nodes(database).beat(
                 Node(name="worker-9", role="worker", version="1", host="here", pid=1)
@@ -221,6 +222,21 @@ def test_no_worker_at_all_degrades(database: Database, findings: Examine) -> Non
 
     assert found.severity == "degraded"
     assert "no worker is running" in found.said
+    assert "one that has just started is listed within seconds" in found.said
+
+
+def test_who_asks_before_the_first_beat_is_told_that_it_may_be_that(database: Database) -> None:
+    config = Config.model_validate(
+        {"store": str(database.url), "endpoints": [{"path": "/a", "allow_unsigned": True}]}
+    )
+
+    found = [each for each in examine(config, database, now=NOON) if each.check == "nodes"]
+
+    # Nothing that is said to be good counts to 0.
+    assert [each.severity for each in found] == ["degraded", "degraded"]
+    for each, role in zip(found, ("worker", "receiver"), strict=True):
+        assert each.said.startswith(f"no {role} is running, so nothing ")
+        assert each.said.endswith("; one that has just started is listed within seconds")
 
 
 def test_refused_signatures_degrade(inbox: Inbox, database: Database, findings: Examine) -> None:

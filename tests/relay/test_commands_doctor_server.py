@@ -113,6 +113,7 @@ def test_schema_and_nodes_are_looked_at_on_both_databases(
 ) -> None:
     accept(inbox, "m1")
     take(queue)
+    Nodes(database).beat(Node(name="web-1", role="web", version="1", host="here", pid=2))
     fleet = Nodes(database, clock=clock)
     fleet.beat(Node(name="worker-1", role="worker", version="1", host="here", pid=1))
 
