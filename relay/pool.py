@@ -62,6 +62,8 @@ class Pool:
         #: How many may be claimed although no thread is free for them yet.
         self._ahead = 0
         self._rest_until = 0.0
+        #: Monotonic time until which nothing need be looked for, because nothing was due.
+        self._quiet_until = 0.0
         #: Monotonic time at which something was claimed last.
         self.claimed_at = 0.0
         #: The last claim took all that it could: there is probably more.
@@ -80,11 +82,21 @@ class Pool:
             return None
         return max(rest, 0.001)
 
+    def stir(self) -> None:
+        """Look for work at once, because something may have become due; from any thread."""
+        self._quiet_until = 0.0
+
+    def look(self) -> None:
+        """Note a look before it begins, so that whoever stirs us meanwhile causes another."""
+        self._quiet_until = time.monotonic() + self._intervals.poll
+
     def fill(self) -> int:
         """Claim for the free threads and start on each claim; return how many claims those are.
 
         Raises :class:`~relay.store.StoreUnavailable`.
         """
+        # A pause or a rate may leave a part of what is due.
+        self.stir()
         limit = self._look_ahead()
         if limit < 1:
             return 0
@@ -141,6 +153,7 @@ class Pool:
     def _recorded(self, claim: Claim, error: BaseException | None) -> None:
         """Called by the group commit: the next delivery of this conversation may be due."""
         self._leases.release(claim, error)
+        self.stir()
         if not self.has_more:
             self._wake.set()
 
@@ -179,4 +192,5 @@ class Pool:
 
     @property
     def _rests_until(self) -> float:
-        return self._rest_until + (WHILE_BUSY if self._busy >= self._size else 0.0)
+        rest = self._rest_until + (WHILE_BUSY if self._busy >= self._size else 0.0)
+        return rest if self.has_more else max(rest, self._quiet_until)

@@ -58,9 +58,10 @@ class Worker:
         self._leases.start(self._stop)
         while not self._stop.is_set():
             try:
-                started = self.fill()
+                started = self._fill()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
+                self._stir()
                 self._stop.wait(self._intervals.store_away)
                 continue
             if not started:
@@ -68,12 +69,22 @@ class Worker:
                 self._wake.clear()
 
     def fill(self) -> int:
-        """Fill the pools with what is due; return how many attempts that starts."""
+        """Fill the pools with what is due; return how many attempts that starts.
+
+        Raises :class:`~relay.store.StoreUnavailable`.
+        """
+        self._stir()
+        return self._fill()
+
+    def _fill(self) -> int:
+        """Fill the pools that were stirred, or not looked at for long."""
         # Of those that share a rate, the one that has waited longest goes first.
         in_turn = sorted(self._pools, key=lambda pool: pool.claimed_at)
         ready = [pool for pool in in_turn if pool.is_ready]
-        asked = [pool.name for pool in ready if not pool.has_more]
-        due = self._queue.due(asked, self._clock()) if asked else set()
+        asked = [pool for pool in ready if not pool.has_more]
+        for pool in asked:
+            pool.look()
+        due = self._queue.due([pool.name for pool in asked], self._clock()) if asked else set()
         return sum(pool.fill() for pool in ready if pool.has_more or pool.name in due)
 
     def stop(self) -> None:
@@ -83,6 +94,7 @@ class Worker:
 
     def wake(self) -> None:
         """Look for work now; may be called from any thread."""
+        self._stir()
         self._wake.set()
 
     def drain(self, seconds: float) -> int:
@@ -98,6 +110,10 @@ class Worker:
         self._leases.close()
         for pool in self._pools:
             pool.close()
+
+    def _stir(self) -> None:
+        for pool in self._pools:
+            pool.stir()
 
     def _nap(self) -> float:
         """Return for how many seconds there is nothing to claim, unless somebody wakes us."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fakes import Clock, Hang, Scripted, accept, accept_apart, destination, eventually
 from workers import QUICK, FindDelivery, NewWorker, step
 
 from connectors.base import Receipt
 from relay.leases import LEASE, Intervals
 from relay.rules.delivery import DEFAULT_SCHEDULE, State
-from relay.store import Inbox, Queries, Queue
+from relay.store import Database, Inbox, Queries, Queue
 from relay.store.values import Connection
 from relay.worker import Worker
 
@@ -180,6 +183,63 @@ def test_a_conversation_arrives_in_its_order_while_it_is_still_being_accepted(
 
     eventually(lambda: len(crm.calls) == 30)
     assert crm.message_ids == [f"m{number}" for number in range(30)]
+
+
+def test_the_next_of_a_conversation_is_looked_for_at_its_own_destination_only(
+    inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted, database: Database
+) -> None:
+    accept(inbox, *(f"m{number}" for number in range(20)))
+    asked = _asked(database, "crm", "chat")
+
+    with _waiting_to_be_woken(new_queue, crm=crm, chat=Scripted()):
+        eventually(lambda: len(crm.calls) == 20)
+
+    assert asked["crm"] >= 20
+    assert asked["chat"] == 1
+
+
+def test_whoever_wakes_the_worker_has_everything_looked_for(
+    inbox: Inbox, new_queue: Callable[[str], Queue], crm: Scripted
+) -> None:
+    chat = Scripted()
+
+    # Also while it looks.
+    with _waiting_to_be_woken(new_queue, crm=crm, chat=chat) as worker:
+        for number in range(50):
+            accept(inbox, f"m{number}", to=("crm", "chat"))
+            worker.wake()
+            eventually(lambda number=number: len(crm.calls) == len(chat.calls) == number + 1)
+
+
+@contextmanager
+def _waiting_to_be_woken(
+    new_queue: Callable[[str], Queue], **connectors: Scripted
+) -> Iterator[Worker]:
+    """Let a worker run that looks for nothing by itself."""
+    served = {name: destination(name, each) for name, each in connectors.items()}
+    intervals = Intervals(poll=60.0, gather=0.0)
+    worker = Worker(served, new_queue("worker-1"), clock=Clock(), intervals=intervals)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        thread.join(30)
+        worker.close()
+
+
+def _asked(database: Database, *names: str) -> Counter[str]:
+    """Count from now on how often it is asked what is due at the destinations *names*."""
+    asked: Counter[str] = Counter()
+
+    @sa.event.listens_for(database.engine, "before_cursor_execute")
+    def count(_: object, __: object, sql: str, values: Any, *___: object) -> None:
+        if sql.startswith("SELECT deliveries.seq"):
+            given = values.values() if isinstance(values, dict) else values
+            asked.update(name for name in names if name in given)
+
+    return asked
 
 
 def test_a_destination_that_hangs_loses_its_lease_and_slows_nobody(
