@@ -11,7 +11,8 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -72,6 +73,40 @@ def test_a_reload_takes_the_new_config_and_refuses_nobody(site: Site, system: Fl
     was, now = (each["deliveries"][0]["config"] for each in (first, last))
     assert was != now
     assert f"config {now}\n" in ended.stdout
+
+
+@pytest.mark.slow
+def test_a_reload_without_a_change_replaces_every_process_the_console_too(site: Site) -> None:
+    edit(site, "admin: off", "admin: {listen: '127.0.0.1:0'}")
+    process = site.serve()
+    # One delivers; receiver and console are two each, of which one watches the other.
+    eventually(lambda: len(children(process)) == 5, seconds=PATIENCE)
+    before = children(process)
+
+    assert site.run("reload").returncode == 0
+
+    eventually(lambda: not before & children(process), seconds=PATIENCE)
+    eventually(lambda: len(children(process)) == 5, seconds=PATIENCE)
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_kept_gets_one_more_answer_by_the_old_config(site: Site) -> None:
+    site.serve()
+    with closing(HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)) as kept:
+
+        def asked() -> tuple[bool, str | None]:
+            kept.request("POST", "/renamed", body="{}")
+            answer = kept.getresponse()
+            answer.read()
+            return answer.status != 404, answer.getheader("Connection")
+
+        assert asked() == (False, None)
+        edit(site, "path: /open", "path: /renamed")
+        assert site.run("reload").returncode == 0
+
+        assert asked() == (False, "close")
+        # The client connects anew, and no other process listens by then.
+        assert asked() == (True, None)
 
 
 @pytest.mark.slow
