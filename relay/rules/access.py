@@ -12,6 +12,14 @@ from enum import StrEnum
 #: characters where a password is the only factor, and for no rules about kinds of characters.
 SHORTEST_PASSWORD = 15
 LONGEST_PASSWORD = 200
+#: Words and rows of keys that whoever guesses here tries first, and how many characters a password
+#: must have beside them.
+KNOWN_WORDS = ("gofax", "relay", "password", "console")
+ROWS = ("01234567890", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop", "asdfghjkl", "zxcvbnm")
+FEWEST_OF_ITS_OWN = 8
+_STEPS = frozenset(
+    pair for row in ROWS for each in (row, row[::-1]) for pair in zip(each, each[1:], strict=False)
+)
 #: Wrong passwords in a row after which an account is locked, and for how long.
 TRIES, LOCKED_FOR = 5, timedelta(minutes=15)
 #: For how long an unused session lives, how long any does, and how long a password that was
@@ -106,7 +114,28 @@ def fault_of_password(password: str, *, name: str) -> str:
         return "the same few characters again and again"
     if name.casefold() in password.casefold() and len(password) < 2 * SHORTEST_PASSWORD:
         return "it contains your name"
+    if _is_repeated(password):
+        return "the same again and again"
+    if _of_its_own(password) < FEWEST_OF_ITS_OWN:
+        return (
+            "too easy to guess: little more than rows of keys, or words that everybody tries here"
+        )
     return ""
+
+
+def _is_repeated(password: str) -> bool:
+    """Return whether *password* is the same half or less, again and again."""
+    lengths = range(1, len(password) // 2 + 1)
+    return any(password[length:] == password[:-length] for length in lengths)
+
+
+def _of_its_own(password: str) -> int:
+    """Count the characters that neither belong to a known word nor go on with a row of keys."""
+    rest = password.casefold()
+    for word in KNOWN_WORDS:
+        rest = rest.replace(word, "")
+    pairs = zip(rest, rest[1:], strict=False)
+    return bool(rest) + sum(a != b and (a, b) not in _STEPS for a, b in pairs)
 
 
 def masked_number(number: str | None) -> str | None:

@@ -17,7 +17,16 @@ from structlog.testing import capture_logs
 
 from relay.acts.links import link_for
 from relay.console import passwords
-from relay.rules.access import IDLE, LINK_LIVES, LOCKED_FOR, LONGEST_SESSION, TRIES, Role, Scope
+from relay.rules.access import (
+    IDLE,
+    LINK_LIVES,
+    LOCKED_FOR,
+    LONGEST_SESSION,
+    TRIES,
+    Role,
+    Scope,
+    fault_of_password,
+)
 from relay.store import Database, connect
 from relay.store.people import User
 from relay.store.recover import Act
@@ -111,6 +120,22 @@ def test_a_link_works_once_and_signs_in(console: Console) -> None:
         ("x" * 201, "x" * 201, "too long"),
         ("ababababababababab", "ababababababababab", "the same few characters"),
         ("this is ann speaking", "this is ann speaking", "contains your name"),
+        *(
+            (each, each, "the same again and again")
+            for each in ("let me in let me in ", "Summer!Summer!Su")
+        ),
+        *(
+            (each, each, "too easy to guess")
+            for each in (
+                "123456789012345",
+                "abcdefghijklmnop",
+                "qwertyuiopasdfghjkl",
+                "98765432109876543210",
+                "Password12345678",
+                "gofax-relay-2026",
+                "GoFaxRelayConsole1",
+            )
+        ),
         (GOOD, OTHER, "not the same"),
     ],
 )
@@ -127,6 +152,14 @@ def test_a_password_that_is_no_good_is_not_taken(
 
     assert (page.status, said in page.text) == (422, True)
     assert _again(console, "ann").password is None
+
+
+@pytest.mark.parametrize(
+    "password",
+    [GOOD, OTHER, "we were there first", "relay race at school 9", "8c1f0e6b4d2a97531"],
+)
+def test_a_password_of_ones_own_is_taken(password: str) -> None:
+    assert fault_of_password(password, name="ann") == ""
 
 
 def test_a_link_ends_after_three_days(
