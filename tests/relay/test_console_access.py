@@ -130,7 +130,7 @@ def test_a_link_works_once_and_signs_in(console: Console) -> None:
                 "123456789012345",
                 "abcdefghijklmnop",
                 "qwertyuiopasdfghjkl",
-                "98765432109876543210",
+                "987654321098765432",
                 "Password12345678",
                 "gofax-relay-2026",
                 "GoFaxRelayConsole1",
