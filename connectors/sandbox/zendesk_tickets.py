@@ -129,8 +129,9 @@ class Tickets:
 
     def fill(self, number: int) -> None:
         """Comment on a ticket until it takes no more."""
+        ticket = self[number]
         for _ in range(MOST_COMMENTS - len(self._comments[number])):
-            self._comment(self[number], {"body": "A note", "public": False}, {}, kind="comment")
+            self._comment(ticket, {"body": "A note", "public": False}, {}, kind="comment")
 
     def delete(self, number: int) -> None:
         """Delete a ticket."""
@@ -148,13 +149,13 @@ class Tickets:
 
     def merge(self, source: int, target: int | None) -> None:
         """Close *source* as an agent's merge does, with a note in *target*."""
+        ticket, into = self[source], None if target is None else self[target]
         self.close(source)
-        ticket = self[source]
         ticket["tags"] = sorted({*ticket["tags"], MERGED})
-        if target is not None:
+        if into is not None:
             said = f'Request #{source} "{ticket["subject"]}" was closed and merged into this one.'
             note = {"body": said, "public": False}
-            self._comment(self[target], note, {}, kind="comment")
+            self._comment(into, note, {}, kind="comment")
 
     def _make(self, asked: Json) -> Json:
         comment = asked.get("comment") or {}

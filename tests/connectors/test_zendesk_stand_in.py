@@ -217,6 +217,17 @@ def play(account: Account, ticket: str, act: str) -> requests.Response:
     return call(account, "POST", f"sandbox/tickets/{ticket}/{act}")
 
 
+@pytest.mark.parametrize("act", ["close", "archive", "fill", "delete", "merge"])
+def test_nothing_can_be_played_on_an_unknown_ticket(account: Account, act: str) -> None:
+    assert play(account, "7", act).status_code == 404
+
+
+def test_a_merge_into_an_unknown_ticket_does_nothing(account: Account, ticket: str) -> None:
+    assert play(account, ticket, "merge?into=7").status_code == 404
+
+    assert account.ask("GET", f"tickets/{ticket}")["ticket"]["status"] != "closed"
+
+
 def test_limit_of_the_account_is_told_before_and_after_it_is_reached(account: Account) -> None:
     settings(account, requests_per_minute=2)
 
