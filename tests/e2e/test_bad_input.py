@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 import requests
-from conftest import EXAMPLE, SECRET, Relay, sign, wait_for
+from processes import EXAMPLE, SECRET, Relay, sign, wait_for
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
-from conftest import EXAMPLE, SECRET, Relay, Sandbox, free_port, wait_for
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from processes import EXAMPLE, SECRET, Relay, Sandbox, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 

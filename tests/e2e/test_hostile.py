@@ -17,8 +17,8 @@ from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
-from conftest import EXAMPLE, Process, Relay, wait_for
 from hostility import ENDLESS, REQUESTS, attack
+from processes import EXAMPLE, Process, Relay, wait_for
 
 from relay.processes.web import LOOK_AT_RECEIVER
 

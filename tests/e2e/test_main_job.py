@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from conftest import EXAMPLE, PATIENCE, Relay, Sandbox, sign, wait_for
+from processes import EXAMPLE, PATIENCE, Relay, Sandbox, sign, wait_for
 
 
 def test_the_demo_delivers_and_ends(tmp_path):

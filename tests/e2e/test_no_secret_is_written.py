@@ -23,7 +23,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import requests
-from conftest import EXAMPLE, Process, Relay, Sandbox, free_port, wait_for
+from processes import EXAMPLE, Process, Relay, Sandbox, free_port, wait_for
 from psycopg import sql
 
 from relay.acts.links import PATH

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLE, PATIENCE, SECRET, Relay
+from processes import EXAMPLE, PATIENCE, SECRET, Relay
 
 from connectors.sandbox import serving
 

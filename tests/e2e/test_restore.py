@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import EXAMPLE, Relay, Sandbox, wait_for
+from processes import EXAMPLE, Relay, Sandbox, wait_for
 
 from relay.store import Queries, connect
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import COMMON, EXAMPLE, SECRET, Relay, Sandbox
+from processes import COMMON, EXAMPLE, SECRET, Relay, Sandbox
 
 from connectors.suites.mailbox import Mailbox
 from connectors.testing import Gateway

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, SECRET, Relay, Sandbox
+from processes import PATIENCE, SECRET, Relay, Sandbox
 
 PREVIOUS = "the secret before it"
 

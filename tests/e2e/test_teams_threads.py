@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import EXAMPLE, Relay, Sandbox
+from processes import EXAMPLE, Relay, Sandbox
 
 BOT = """\
 front-desk: {{connector: teams, mode: bot, service_url: "{url}", login_url: "{url}",

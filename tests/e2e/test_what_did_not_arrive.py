@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import EXAMPLE
+from processes import EXAMPLE
 
 ROUTED = "to: [helpdesk, front-desk]"
 

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import EXAMPLE, SECRET
+from processes import EXAMPLE, SECRET
 
 #: Customers, and messages of each.
 CUSTOMERS, EACH = 20, 10
