@@ -48,11 +48,26 @@ class Setup:
             # An account need not have all of the default ones.
             if name not in PHONES and self.api.property("contacts", name) is None:
                 yield f"contact property {name} is missing (are phone_properties right?)"
+        yield from self._unknown_properties()
         if self.tickets:
             yield from self._stage_faults(self.tickets)
         if self.inbox and not any(map(is_usable, self.inbox.accounts())):
             channel = self.inbox.options.channel_id
             yield f"channel {channel} has no account for any number of ours ({SETUP})"
+
+    def _unknown_properties(self) -> Iterator[str]:
+        """Name the further properties that the account lacks.
+
+        Not those of tasks: which scope a look at them needs is not known.
+        """
+        of_ticket = self.options.ticket.properties if self.options.ticket else {}
+        for one, properties in (
+            ("contact", self.options.contact.properties),
+            ("ticket", of_ticket),
+        ):
+            for name in properties:
+                if self.api.property(f"{one}s", name) is None:
+                    yield f"{one} property {name} is missing (is {one}.properties right?)"
 
     def _fault(self, kind: str, wanted: dict[str, Any]) -> str:
         there = self.api.property(kind, wanted["name"])

@@ -48,6 +48,14 @@ class TestCheck:
             ({"ticket": {"stage": "9"}}, "pipeline 0 has no stage 9 (have: 1 New, 2 Waiting"),
             ({"inbox": {"channel_id": "601"}}, "channel 601 has no account"),
             ({"phone_properties": ["phone", "shoe_phone"]}, "shoe_phone is missing (are phone_"),
+            (
+                {"contact": {"properties": {"lead_source": "SMS"}}},
+                "contact property lead_source is missing (is contact.properties right?)",
+            ),
+            (
+                {"ticket": {"properties": {"mood": "good"}}},
+                "ticket property mood is missing (is ticket.properties right?)",
+            ),
         ],
     )
     def test_says_what_the_account_lacks(
