@@ -114,6 +114,23 @@ def test_a_release_checks_what_it_is_before_it_leaves() -> None:
         assert "[project.urls] is not" in said(f"v{version}", "someone/else")
 
 
+def test_a_release_tries_the_wheel_on_each_python_that_the_project_names() -> None:
+    [versions] = [
+        each["with"]["python-version"].split()
+        for each in steps("release.yml")
+        if "\n" in each.get("with", {}).get("python-version", "")
+    ]
+    [script] = [each["run"] for each in steps("release.yml") if "-m build" in each.get("run", "")]
+
+    assert set(versions) == {
+        each.rpartition(" ")[2]
+        for each in PROJECT["classifiers"]
+        if re.search(r"Python :: 3\.\d+$", each)
+    }
+    # Without it, tests/test_release.py takes the oldest alone.
+    assert "-m slow --long tests/test_release.py" in script
+
+
 def test_the_changelog_begins_with_the_version_that_comes_next() -> None:
     first = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
 
