@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -114,6 +115,7 @@ def _run(command: str, loaded: tuple[Config, Document], *, trial: bool) -> NoRet
             sys.exit(USAGE)
     if trial:
         opened(config).close()
+        processes.imported(command, config)
         sys.exit()
     try:
         code = processes.run(
@@ -150,12 +152,11 @@ def _watcher() -> Any:
         raise click.ClickException(needs) from error
 
 
-def _prepare(config: Config) -> None:
+def _prepare(config: Config) -> AbstractContextManager[None]:
     # Of the parent, which a reload may tell to say more or less.
     logs.configure(level=config.logs.threshold, as_text=config.logs.as_text, is_final=False)
     # What moves a store to a new schema takes 8 MiB, which every process would hold for ever.
-    if code := processes.run_apart(partial(_open_store, config)):
-        sys.exit(code)
+    return processes.apart(partial(_open_store, config))
 
 
 def _open_store(config: Config) -> None:

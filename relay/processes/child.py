@@ -7,8 +7,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from relay import logs
 from relay.processes.process import ENDING, Ready, end_with
@@ -99,12 +99,20 @@ def fork(role: str, run: Callable[[Ready], None], *, forget: Callable[[], None])
         os._exit(code)
 
 
-def run_apart(run: Callable[[], None]) -> int:
-    """Call *run* in a child, whose imports and caches go with it; return the exit code."""
+@contextmanager
+def apart(run: Callable[[], None]) -> Iterator[None]:
+    """Call *run* in a child, whose imports and caches go with it, while we do what is inside.
+
+    Then wait for its end, and exit as it did if it failed.
+    """
     child = fork("short-lived", lambda _: run(), forget=lambda: None)
-    _, status = os.waitpid(child.pid, 0)
-    child.forget_readiness()
-    return os.waitstatus_to_exitcode(status)
+    try:
+        yield
+    finally:
+        _, status = os.waitpid(child.pid, 0)
+        child.forget_readiness()
+    if code := os.waitstatus_to_exitcode(status):
+        sys.exit(code)
 
 
 def _become_child(parent: int) -> None:

@@ -25,6 +25,10 @@ LONGEST_RELOAD, LONGEST_QUESTION = 120.0, 2.0
 _RELOAD = b"reload\n"
 
 
+class NotTaken(Exception):
+    """A config cannot be run; what ran before goes on."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reloaded:
     """What became of a reload."""

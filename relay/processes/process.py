@@ -32,6 +32,8 @@ DRAIN = 8
 END, KILL_AFTER = 9.0, 9.5
 #: Seconds that the store's log may then take, at least.
 CLOSE = 0.4
+#: Which roles a command has.
+ROLES = {"serve": ("web", "worker", "admin"), "web": ("web", "admin"), "work": ("worker",)}
 #: Seconds between the death of a child and its next start.
 RESTART_AFTER = 1.0
 #: Signals that end a process, after what runs has ended.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,12 +21,12 @@ from relay.processes.handover import Handover
 from relay.processes.listening import Listener
 from relay.processes.process import (
     CLOSE,
+    ROLES,
     close_store,
     share_memory_among_threads,
     write_no_core_files,
 )
 from relay.processes.renewal import Renewal
-from relay.processes.supervisor import ROLES, Setup, Supervisor, import_all
 from relay.store import connect
 from relay.telling.counts import Counts
 
@@ -36,11 +39,12 @@ def run(
     config: Config,
     *,
     reread: Callable[[Config], Config],
-    prepare: Callable[[Config], None],
+    prepare: Callable[[Config], AbstractContextManager[None]],
 ) -> int:
     """Run the processes of *command* with the *config* that *path* holds; return the exit code.
 
-    *prepare* is called when the port is known to be free. Raises
+    *prepare* is called when the port is known to be free, and makes the store ready while we
+    import what the children need. Raises
     :class:`~relay.processes.listening.PortTaken`, and
     :class:`~relay.config.certificates.Unfit` if the certificate cannot be served.
     """
@@ -50,7 +54,8 @@ def run(
     version()
     before = handover.taken()
     listener = _listener(before, config) if "web" in ROLES[command] else None
-    prepare(config)
+    with prepare(config):
+        supervisor = imported(command, config)
     renewal = Renewal()
     identity = renewal.identity(config.tls if listener else None)
     door = Door()
@@ -59,24 +64,33 @@ def run(
     control = _control(before, path)
     if control is None:
         log.warning("reload.not_reachable", reason="too many commands run with this config")
-    import_all(command, config)
     # Not connected to before the fork, and not before the children have ended.
     database = connect(config.store)
-    supervisor = Supervisor(
+    parent = supervisor.Supervisor(
         command,
-        Setup(config, listener, counts, inner, identity),
+        supervisor.Setup(config, listener, counts, inner, identity),
         reread=reread,
         control=control,
         before=before,
         door=door,
         renewal=renewal,
     )
-    code = supervisor.run()
+    code: int = parent.run()
     # One that was killed left the log as it was. Nothing holds up our own end, though.
     closing = threading.Thread(target=close_store, args=(database,), daemon=True, name="close")
     closing.start()
-    closing.join(max(CLOSE, supervisor.ends_at - time.monotonic()))
+    closing.join(max(CLOSE, parent.ends_at - time.monotonic()))
     return code
+
+
+def imported(command: str, config: Config) -> Any:
+    """Return the module of the supervisor, with everything imported that its children may need.
+
+    Their files may be replaced while they run.
+    """
+    supervisor = import_module("relay.processes.supervisor")
+    supervisor.import_extras(command, config)
+    return supervisor
 
 
 def _listener(before: Handover | None, config: Config) -> Listener:

@@ -23,7 +23,7 @@ from relay.config.model import Config
 from relay.node import version
 from relay.processes import handover, web, worker
 from relay.processes.child import Child, fork
-from relay.processes.control import Caller, Control, Reloaded
+from relay.processes.control import Caller, Control, NotTaken, Reloaded
 from relay.processes.door import Door
 from relay.processes.handover import Handover
 from relay.processes.listening import Listener, PortTaken, listen
@@ -32,6 +32,7 @@ from relay.processes.process import (
     KILL_AFTER,
     RESTART_AFTER,
     RETIRE,
+    ROLES,
     Ready,
     cluster,
     inside,
@@ -45,16 +46,10 @@ log = structlog.get_logger()
 LONGEST_START = 30.0
 #: Seconds between looks at the children, at what starts, and a life that was long enough.
 LOOK, LOOK_AT_START, LIVED = 0.5, 0.05, 10.0
-#: Which roles a command has.
-ROLES = {"serve": ("web", "worker", "admin"), "web": ("web", "admin"), "work": ("worker",)}
 
 
-class NotTaken(Exception):
-    """A config cannot be run; what ran before goes on."""
-
-
-def import_all(command: str, config: Config) -> None:
-    """Import what children of *command* may need: its files may be replaced while they run."""
+def import_extras(command: str, config: Config) -> None:
+    """Import what children of *command* may need besides what this module imports."""
     if config.engine.celery:
         cluster()
     if config.admin and "admin" in ROLES[command]:
@@ -270,7 +265,7 @@ class Supervisor:
             self._answer(caller)
 
     def _setup_for(self, config: Config) -> Setup:
-        import_all(self._command, config)
+        import_extras(self._command, config)
         setup = replace(self._setup, config=config, listener=self._listener_for(config))
         try:
             setup = replace(setup, inner=self._inner_for(config))

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from relay.cli import COMMANDS, cli
+
+CONFIG = """\
+endpoints: [{path: /webhooks/gofax, signing_secrets: [secret]}]
+destinations: {chat: {connector: webhook, url: "https://chat.example/"}}
+routes: [{name: all, to: [chat]}]
+"""
 
 
 def test_asking_for_the_version_imports_no_database_and_no_sdk() -> None:
@@ -40,7 +47,7 @@ def test_a_command_that_only_looks_does_not_load_what_serving_needs(module: str)
 
 def test_serving_loads_no_more_than_the_config_asks_for() -> None:
     ask = (
-        "import sys, relay.commands.serve\n"
+        "import sys, relay.commands.serve, relay.processes.supervisor\n"
         "unasked = {'alembic', 'psycopg', 'celery', 'hubspot', 'zenpy', 'pymsteams', 'apprise',\n"
         "           'sqlalchemy.dialects.postgresql', 'flask_openapi3', 'flask_wtf', 'argon2',\n"
         "           'vaderSentiment', 'relay.api', 'relay.console', 'connectors.sandbox'}\n"
@@ -49,6 +56,25 @@ def test_serving_loads_no_more_than_the_config_asks_for() -> None:
     run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
 
     assert (run.stdout, run.stderr) == ("\n", "")
+
+
+def test_what_children_need_is_loaded_while_the_store_is_made_ready(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    ask = (
+        "import sys, relay.commands.serve\n"
+        "from pathlib import Path\n"
+        "from relay import destinations, processes\n"
+        "from relay.config.load import load\n"
+        "needed = {'flask', 'granian', 'relay.app', 'relay.worker', 'relay.console'}\n"
+        "print(*needed & set(sys.modules))\n"
+        "config = load(Path('config.yaml'), find_connector=destinations.find)\n"
+        "processes.imported('serve', config)\n"
+        "print(*needed - set(sys.modules))\n"
+    )
+    command = [sys.executable, "-c", ask]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+
+    assert (run.stdout, run.stderr) == ("\n\n", "")
 
 
 @pytest.mark.parametrize(
