@@ -7,6 +7,7 @@ schema. So nodes of two versions run side by side while one after the other is r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
@@ -54,8 +55,11 @@ def opened(config: Config, *, make: bool = True) -> Database:
     :class:`NoTables` if it has none yet.
     """
     try:
-        database = connect(config.store, reserve=config.disk_reserve)
-        upgrade(database, make=make)
+        with ExitStack() as unless_good:
+            database = connect(config.store, reserve=config.disk_reserve)
+            unless_good.callback(database.close)
+            upgrade(database, make=make)
+            unless_good.pop_all()
     except (Unusable, StoreUnavailable) as error:
         raise type(error)(f"{config.store_name}: {error}") from error
     return database

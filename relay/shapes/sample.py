@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -240,11 +241,18 @@ def _judge(config: Config) -> sentiment.Judge | None:
 def _store(config: Config, name: str) -> Database:
     """Open the store as it is: to bring its tables up to date would be an effect."""
     file = file_of(config.store)
+    nothing = NoSample(f"{name}: no such file, and there is no store yet with events")
     if file is not None and not file.exists():
-        raise NoSample(f"{name}: no such file, and there is no store yet with events")
-    database = connect(config.store, reserve=config.disk_reserve)
-    if migrations.revision(database) != migrations.newest():
-        raise NoSample(f"{config.store_name} is of another version: name a file instead")
+        raise nothing
+    with ExitStack() as unless_good:
+        database = connect(config.store, reserve=config.disk_reserve)
+        unless_good.callback(database.close)
+        found = migrations.revision(database)
+        if found is None:
+            raise nothing
+        if found != migrations.newest():
+            raise NoSample(f"{config.store_name} is of another version: name a file instead")
+        unless_good.pop_all()
     return database
 
 

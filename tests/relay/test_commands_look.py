@@ -82,17 +82,26 @@ def test_a_pause_that_is_refused_makes_no_store(config: Path, command: tuple[str
     assert list(config.parent.iterdir()) == [config]
 
 
-def test_a_command_that_only_looks_makes_no_tables_on_a_server(config: Path, server: None) -> None:
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("events",), "no store yet: start gofax-relay serve"),
+        (("check", "--sample", "evt_1"), "evt_1: no such file, and there is no store yet"),
+    ],
+)
+def test_a_command_that_only_looks_makes_no_tables_on_a_server(
+    config: Path, server: None, command: tuple[str, ...], said: str
+) -> None:
     with servers.new_database() as url:
         config.write_text(f"store: {url}\n{CONFIG.partition(chr(10))[2] % SECRETS[0]}")
 
-        done = run(config, "events")
+        done = run(config, *command)
 
         with psycopg.connect(url) as db:
             tables = db.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
             assert tables.fetchone() == (0,)
     assert done.exit_code == 1
-    assert "no store yet: start gofax-relay serve" in done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize(
