@@ -30,6 +30,8 @@ CONSTRAINTS, BUILD = (
 )
 PACKAGES = ("relay", "connectors", "sender")
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+#: CI has one in each job; the others are looked for with ``--long``.
+OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: Where a variable that no test sets would lead a fresh environment astray.
 ELSEWHERE = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYENV_VERSION"}
 
@@ -152,7 +154,7 @@ def test_the_sdist_has_what_packagers_need_and_no_rubbish(release: Mapping[str, 
 
 
 @pytest.fixture(
-    params=[VERSIONS[0], *(pytest.param(v, marks=pytest.mark.long) for v in VERSIONS[1:])]
+    params=[OURS, *(pytest.param(v, marks=pytest.mark.long) for v in VERSIONS if v != OURS)]
 )
 def version(request: pytest.FixtureRequest) -> str:
     version: str = request.param

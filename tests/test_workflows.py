@@ -127,7 +127,7 @@ def test_a_release_tries_the_wheel_on_each_python_that_the_project_names() -> No
         for each in PROJECT["classifiers"]
         if re.search(r"Python :: 3\.\d+$", each)
     }
-    # Without it, tests/test_release.py takes the oldest alone.
+    # Without it, tests/test_release.py takes its own Python alone.
     assert "-m slow --long tests/test_release.py" in script
 
 
