@@ -162,6 +162,10 @@ def test_a_password_of_ones_own_is_taken(password: str) -> None:
     assert fault_of_password(password, name="ann") == ""
 
 
+def test_a_name_of_a_letter_or_two_may_be_in_a_password() -> None:
+    assert fault_of_password("a garden behind two houses", name="ga") == ""
+
+
 def test_a_link_ends_after_three_days(
     console: Console, ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
