@@ -75,6 +75,8 @@ def upgrade(database: Database, *, make: bool = True) -> None:
     found = revision(database)
     if found is None and not make:
         raise NoTables("no tables yet")
+    if found is None:
+        found = import_module("relay.migrations.fresh").made(database)
     if found != newest():
         # Alembic takes longer to import than most commands take to run.
         import_module("relay.migrations.walk").migrate(database)

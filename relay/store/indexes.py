@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index, Table, TextClause
+from sqlalchemy import DDL, Index, Table, TextClause, event
 
 from relay.store import schema
 
@@ -70,3 +70,24 @@ _add(schema.alerts, "ix_alerts_unsent", "channel", "seq", where=schema.UNSENT)
 
 #: The tables, with their indexes.
 complete = schema.metadata
+
+
+def _add_texts(dialect: str, *statements: str) -> None:
+    """Have the full-text index made with the tables; its words come as they are looked for."""
+    for statement in statements:
+        made = DDL(statement)  # type: ignore[no-untyped-call]
+        event.listen(complete, "after_create", made.execute_if(dialect=dialect))
+
+
+_add_texts(
+    "sqlite",
+    "CREATE VIRTUAL TABLE texts USING fts5"
+    " (words, tokenize = 'ascii', detail = 'none', columnsize = 0)",
+)
+_add_texts(
+    "postgresql",
+    "CREATE TABLE texts (seq bigint NOT NULL, words tsvector NOT NULL,"
+    " CONSTRAINT pk_texts PRIMARY KEY (seq))",
+    # What is not sorted into the index yet is read by each search.
+    "CREATE INDEX ix_texts_words ON texts USING gin (words) WITH (gin_pending_list_limit = 1024)",
+)

@@ -50,6 +50,30 @@ from relay.store import connect
 print(walk.migrate(connect(sys.argv[1]), sys.argv[2], force="force" in sys.argv))
 """
 
+#: Run by the newer version: make a store at argv[1], and print its revision and whom it serves.
+NEW = """
+import sys
+import sqlalchemy as sa
+from relay import migrations
+from relay.store import connect, schema
+database = connect(sys.argv[1])
+migrations.upgrade(database)
+serves = sa.select(schema.marks.c.value).where(schema.marks.c.name == "serves")
+with database.reading() as db:
+    print(migrations.current(db), db.scalar(serves).decode())
+"""
+
+#: What makes the shape of a server's tables.
+SHAPE = (
+    "SELECT table_name, column_name, data_type, collation_name, is_nullable, column_default,"
+    " identity_generation, character_maximum_length FROM information_schema.columns"
+    " WHERE table_schema = 'public'",
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+    " WHERE connamespace = 'public'::regnamespace",
+    "SELECT sequencename, data_type, start_value, increment_by FROM pg_sequences",
+)
+
 #: Run by the newer version: print the SQL from revision argv[1] to argv[2], in dialect argv[3].
 PRINT = """
 import sys
@@ -199,6 +223,29 @@ def test_every_revision_is_gone_up_and_down_and_up_with_rows_in_all_tables(
         }
         context = MigrationContext.configure(db, opts=options)
         assert compare_metadata(context, indexes.complete) == []
+
+
+@pytest.mark.parametrize("blank", ["postgres"], indirect=True)
+def test_a_new_store_has_the_same_tables_as_one_that_walked(blank: Database) -> None:
+    migrations.upgrade(blank)
+    with servers.new_database() as url, closing(connect(url)) as walked:
+        walk.migrate(walked)
+        for question in SHAPE:
+            assert _asked(blank, question) == _asked(walked, question)
+
+
+@pytest.mark.parametrize("serves", [HEAD, None])
+def test_a_new_store_says_whom_it_serves(
+    tmp_path: Path, blank: Database, serves: str | None
+) -> None:
+    ended = _run(tmp_path / "new", NEW, blank.url, serves=serves)
+
+    assert (ended.stdout, ended.stderr) == (f"{NEWER} {serves or NEWER}\n", "")
+
+
+def _asked(database: Database, question: str) -> set[tuple[Any, ...]]:
+    with database.reading() as db:
+        return {tuple(row) for row in db.execute(sa.text(question))}
 
 
 @pytest.mark.slow
