@@ -31,8 +31,8 @@ from test_docs import blocks, free_port
 from relay.cli import COMMANDS, cli
 from relay.config.load import load
 from relay.destinations import find
+from relay.processes.granian import CONNECTIONS
 from relay.processes.process import KILL_AFTER
-from relay.processes.web import CONNECTIONS
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -83,7 +83,6 @@ MEANING = {
     "tls.renewed": "a renewed certificate is in use",
     "tls.served": "the relay speaks TLS by itself, with this certificate",
     "token.unknown": "a program showed a token that does not exist or has expired",
-    "web.ended": "the receiver ended, because its process died repeatedly",
     "web.started": "the receiver listens",
     "worker.started": "the worker delivers",
     "worker.stopped": "the worker has ended; how many attempts it left to their leases",

@@ -20,8 +20,11 @@ LOOK = 0.02
 class Child:
     """A process of ours that we start, tell things, and wait for."""
 
-    def __init__(self, role: str, pid: int, *, readiness: int | None = None) -> None:
+    def __init__(
+        self, role: str, pid: int, *, name: str = "", readiness: int | None = None
+    ) -> None:
         self.role = role
+        self.name = name
         self.pid = pid
         self.started = time.monotonic()
         #: None while it runs; negative: the signal that ended it.
@@ -69,7 +72,9 @@ class Child:
             self._readiness = None
 
 
-def fork(role: str, run: Callable[[Ready], None], *, forget: Callable[[], None]) -> Child:
+def fork(
+    role: str, run: Callable[[Ready], None], *, name: str = "", forget: Callable[[], None]
+) -> Child:
     """Start a child that runs *run* and dies with us. *forget* closes there what is only ours.
 
     A fork shares the memory of what is imported.
@@ -81,7 +86,7 @@ def fork(role: str, run: Callable[[Ready], None], *, forget: Callable[[], None])
     pid = os.fork()
     if pid:
         os.close(writing)
-        return Child(role, pid, readiness=reading)
+        return Child(role, pid, name=name, readiness=reading)
     code = 1
     try:
         os.close(reading)
@@ -125,6 +130,6 @@ def _become_child(parent: int) -> None:
 
 
 def _say_ready(pipe: int) -> None:
-    # Nobody listens any more if a receiver was started again by its own parent.
+    # Nobody listens any more if it took too long.
     with suppress(OSError):
         os.write(pipe, b"1")

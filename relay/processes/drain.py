@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-import signal
 import socket
 import stat
 import threading
@@ -33,12 +33,19 @@ class Drain:
     """
 
     def __init__(
-        self, app: WSGIApplication, listener: Listener, ready: Callable[[], None]
+        self,
+        app: WSGIApplication,
+        listener: Listener,
+        ready: Callable[[], None],
+        stop: Callable[[], None],
     ) -> None:
+        """*stop* stops Granian."""
         self._app = app
         self._listener = listener
         self._ready = ready
+        self._stop = stop
         self._has_answered = self._is_draining = False
+        self._ends_at = math.inf
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         if self._is_draining:
@@ -49,13 +56,19 @@ class Drain:
             self._ready()
         return answer
 
-    def begin(self, *_: Any) -> None:
-        """Accept nothing more, and end this process when no connection is left."""
+    def begin(self, within: float) -> None:
+        """Accept nothing more; stop when no connection is left, or *within* seconds are over."""
+        self._ends_at = min(self._ends_at, time.monotonic() + within)
         if not self._is_draining:
             self._is_draining = True
             port = self._listener.port
             deafen(self._listener.socket)
-            threading.Thread(target=_end_when_empty, args=(port,), daemon=True).start()
+            threading.Thread(target=self._stop_when_empty, args=(port,), daemon=True).start()
+
+    def _stop_when_empty(self, port: int) -> None:
+        while time.monotonic() < self._ends_at and connections(port):
+            time.sleep(LOOK)
+        self._stop()
 
 
 def _last(start: StartResponse) -> StartResponse:
@@ -85,12 +98,6 @@ def deafen(listening: socket.socket) -> None:
 def connections(port: int) -> int:
     """Return how many connections to *port* this process holds."""
     return sum(_is_connected(descriptor, port) for descriptor in _sockets())
-
-
-def _end_when_empty(port: int) -> None:
-    while connections(port):
-        time.sleep(LOOK)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _sockets() -> Iterator[int]:

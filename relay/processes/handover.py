@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,7 +41,8 @@ class Handover:
     control: int | None = None
     #: The connection of the caller who waits for the end of the reload.
     caller: int | None = None
-    children: Mapping[str, int]
+    #: Roles and process ids.
+    children: Sequence[tuple[str, int]]
     #: Children that end already.
     retired: Sequence[tuple[str, int]] = ()
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
-import itertools
 import os
 import resource
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -102,26 +99,6 @@ def prefer_work_to_wake_ups() -> None:
 def node_name(file: Path | None, role: Role) -> str:
     """Return the name of a node at the store in *file*; None: at a server."""
     return NodeSlot(file, role).name if file else new_name()
-
-
-class Places:
-    """The numbers from 0 on, of which each process takes one until it dies."""
-
-    def __init__(self) -> None:
-        # Unlike the file, a lock belongs to one process, and ends with it.
-        with tempfile.TemporaryFile() as file:
-            self._descriptor = os.dup(file.fileno())
-
-    def take(self) -> int:
-        """Return the first number that no other process has."""
-        return next(filter(self._takes, itertools.count()))
-
-    def _takes(self, number: int) -> bool:
-        try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-        except OSError:
-            return False
-        return True
 
 
 def close_store(database: Database) -> None:

@@ -8,7 +8,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +20,8 @@ from relay import logs
 from relay.config.certificates import Identity, Unfit
 from relay.config.effective import version_of
 from relay.config.model import Config
-from relay.node import version
-from relay.processes import handover, web, worker
+from relay.node import new_name, version
+from relay.processes import granian, handover, web, worker
 from relay.processes.child import Child, fork
 from relay.processes.control import Caller, Control, NotTaken, Reloaded
 from relay.processes.door import Door
@@ -82,8 +82,14 @@ class Setup:
         if self.identity and (but is None or but.identity is not self.identity):
             self.identity.close()
 
-    def run(self, role: str, ready: Ready) -> None:
-        """Do the work of *role* in this process."""
+    def count(self, role: str) -> int:
+        """Return how many processes do the work of *role*."""
+        if role == "web":
+            return self.config.server.workers
+        return int(role != "admin" or self.inner is not None)
+
+    def run(self, role: str, name: str, ready: Ready) -> None:
+        """Do the work of *role* in this process, as a node called *name*."""
         logs.configure(level=self.config.logs.threshold, as_text=self.config.logs.as_text)
         wanted = {"web": self.listener, "admin": self.inner}.get(role)
         for each in self.listeners:
@@ -92,7 +98,7 @@ class Setup:
         if self.identity and role != "web":
             self.identity.close()
         if role == "web" and self.listener is not None:
-            web.run_web(self.config, self.listener, self.identity, self.counts, ready)
+            web.run_web(self.config, self.listener, self.identity, self.counts, name, ready)
         if role == "worker":
             worker.run_worker(self.config, self.counts, ready)
         if role == "admin" and self.inner is not None:
@@ -101,7 +107,7 @@ class Setup:
     def retired_within(self, role: str) -> float:
         """Return how many seconds a child has to end when another one has taken over."""
         if role in ("web", "admin"):
-            return web.RETIRED_WITHIN + KILL_AFTER
+            return granian.RETIRED_WITHIN + KILL_AFTER
         return worker.retired_within(self.config) + KILL_AFTER
 
 
@@ -132,11 +138,12 @@ class Supervisor:
         self._door = door
         self._renewal = renewal
         self._installed = handover.installed()
-        self._children: dict[str, Child] = {}
+        self._children: list[Child] = []
         #: Children that end, each with the time at which it is killed.
         self._retired: list[tuple[Child, float]] = []
-        #: When roles whose child died are started again.
-        self._due: dict[str, float] = {}
+        #: Children that died, each with the time at which another one takes its place.
+        self._due: list[tuple[Child, float]] = []
+        self._watch = web.ReceiverWatch(self._receivers)
         self._is_stopping = self._is_asked = False
         #: The connection of the caller who waits for the reload that is under way.
         self._caller: socket.socket | None = None
@@ -153,6 +160,7 @@ class Supervisor:
             self._succeed(self._before)
         else:
             self._children = self._started(self._setup)
+        self._watch.start()
         while not (self._is_stopping or code):
             self._wait(LOOK)
             code = self._look_after_children()
@@ -192,13 +200,14 @@ class Supervisor:
         with suppress(BlockingIOError):
             os.read(self._woken, 4096)
 
-    def _started(self, setup: Setup, only: Collection[str] | None = None) -> dict[str, Child]:
-        roles = [each for each in ROLES[self._command] if each != "admin" or setup.inner]
-        wanted = [each for each in roles if only is None or each in only]
-        return {role: self._fork(role, setup) for role in wanted}
+    def _started(self, setup: Setup, only: Collection[str] | None = None) -> list[Child]:
+        roles = [each for each in ROLES[self._command] if only is None or each in only]
+        return [self._fork(role, setup) for role in roles for _ in range(setup.count(role))]
 
-    def _fork(self, role: str, setup: Setup) -> Child:
-        return fork(role, partial(setup.run, role), forget=partial(self._forget, setup))
+    def _fork(self, role: str, setup: Setup, *, name: str = "") -> Child:
+        name = name or new_name()
+        run, forget = partial(setup.run, role, name), partial(self._forget, setup)
+        return fork(role, run, name=name, forget=forget)
 
     def _forget(self, setup: Setup) -> None:
         """Close in a child with *setup* what only the supervisor needs."""
@@ -213,20 +222,20 @@ class Supervisor:
 
     def _look_after_children(self) -> int:
         """Start again what died; return an exit code if that cannot help."""
-        for role, child in self._children.items():
-            if not child.is_alive and role not in self._due:
-                log.error("process.died", role=role, exit_code=child.exit_code)
-                lived = time.monotonic() - child.started
-                is_hopeless = child.exit_code == 1 and lived < RESTART_AFTER * 2
-                # Events come in and go out without the inner listener.
-                if is_hopeless and role != "admin":
-                    return 1
-                fell = child.exit_code != 0 and lived < LIVED
-                self._due[role] = time.monotonic() + (RESTART_AFTER if fell else 0)
-        for role, due in list(self._due.items()):
+        for child in [each for each in self._children if not each.is_alive]:
+            log.error("process.died", role=child.role, exit_code=child.exit_code)
+            self._children.remove(child)
+            lived = time.monotonic() - child.started
+            is_hopeless = child.exit_code == 1 and lived < RESTART_AFTER * 2
+            # Events come in and go out without the inner listener.
+            if is_hopeless and child.role != "admin":
+                return 1
+            fell = child.exit_code != 0 and lived < LIVED
+            self._due.append((child, time.monotonic() + (RESTART_AFTER if fell else 0)))
+        for child, due in list(self._due):
             if time.monotonic() >= due and not self._is_stopping:
-                del self._due[role]
-                self._children[role] = self._fork(role, self._setup)
+                self._due.remove((child, due))
+                self._children.append(self._fork(child.role, self._setup, name=child.name))
         self._retired = [each for each in self._retired if not _has_ended(*each)]
         return 0
 
@@ -237,7 +246,7 @@ class Supervisor:
             return
         if inner := self._door.opened(setup.config.admin):
             self._setup = replace(setup, inner=inner)
-            self._children["admin"] = self._fork("admin", self._setup)
+            self._children.append(self._fork("admin", self._setup))
 
     def _reload_if_asked(self) -> None:
         if self._is_asked and not self._is_stopping:
@@ -318,33 +327,31 @@ class Supervisor:
         try:
             self._await_ready(new, setup)
         except NotTaken:
-            _end(list(new.values()))
+            _end(new)
             setup.close(but=self._setup)
             raise
-        kept: dict[str, Child] = {}
-        for role, child in self._children.items():
-            if only is not None and role not in only:
-                kept[role] = child
-                continue
-            child.tell(RETIRE)
-            ends_at = time.monotonic() + self._setup.retired_within(role)
-            self._retired.append((child, ends_at))
+        kept = [each for each in self._children if only is not None and each.role not in only]
+        for child in self._children:
+            if child not in kept:
+                child.tell(RETIRE)
+                ends_at = time.monotonic() + self._setup.retired_within(child.role)
+                self._retired.append((child, ends_at))
         self._setup.close(but=setup)
-        self._children, self._setup = {**kept, **new}, setup
-        self._due = {role: due for role, due in self._due.items() if role in kept}
+        self._children, self._setup = [*kept, *new], setup
+        self._due = [each for each in self._due if only is not None and each[0].role not in only]
 
-    def _await_ready(self, new: Mapping[str, Child], setup: Setup) -> None:
+    def _await_ready(self, new: Sequence[Child], setup: Setup) -> None:
         ends_at = time.monotonic() + LONGEST_START
-        while waited_for := [child for child in new.values() if not child.is_ready]:
-            for child in new.values():
+        # A receiver is ready when it answers; which one a call comes to is chance, so one will do.
+        while waited_for := _roles(new) - _roles(each for each in new if each.is_ready):
+            for child in new:
                 if not child.is_alive:
                     raise NotTaken(f"the new {child.role} ended: its log says why")
             if self._is_stopping:
                 raise NotTaken("it was told to end meanwhile")
             if time.monotonic() > ends_at:
-                raise NotTaken(f"the new {waited_for[0].role} does not work: its log says why")
+                raise NotTaken(f"the new {min(waited_for)} does not work: its log says why")
             if setup.listener is not None:
-                # A receiver is ready when it answers; which one a call comes to is chance.
                 web.answers(setup.listener.address, is_encrypted=bool(setup.identity))
             self._wait(LOOK_AT_START)
 
@@ -365,7 +372,7 @@ class Supervisor:
                     counts=self._setup.counts.descriptor,
                     control=control.listening.fileno() if control else None,
                     caller=caller.connection.fileno() if caller else None,
-                    children={role: child.pid for role, child in self._children.items()},
+                    children=[(child.role, child.pid) for child in self._children],
                     retired=[(child.role, child.pid) for child, _ in self._retired],
                 )
             )
@@ -374,7 +381,7 @@ class Supervisor:
 
     def _succeed(self, before: Handover) -> None:
         """Take over the children of what this process was, and replace them."""
-        self._children = {role: Child(role, pid) for role, pid in before.children.items()}
+        self._children = [Child(role, pid) for role, pid in before.children]
         for role, pid in before.retired:
             ends_at = time.monotonic() + self._setup.retired_within(role)
             self._retired.append((Child(role, pid), ends_at))
@@ -403,9 +410,19 @@ class Supervisor:
             )
 
     def _stop_children(self) -> None:
+        self._watch.close()
         self._setup.close()
         self.ends_at = time.monotonic() + KILL_AFTER
-        _end([*self._children.values(), *(child for child, _ in self._retired)], self.ends_at)
+        _end([*self._children, *(child for child, _ in self._retired)], self.ends_at)
+
+    def _receivers(self) -> web.Receivers | None:
+        setup = self._setup
+        # Asked from another thread: one that is replaced may be closed just now.
+        with suppress(OSError):
+            if setup.listener is not None:
+                pids = [each.pid for each in self._children if each.role == "web"]
+                return web.Receivers(setup.listener.address, pids, setup.identity is not None)
+        return None
 
 
 class _Terminal:
@@ -426,6 +443,10 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _roles(children: Iterable[Child]) -> set[str]:
+    return {each.role for each in children}
 
 
 def _has_ended(child: Child, ends_at: float) -> bool:

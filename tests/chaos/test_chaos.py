@@ -34,7 +34,7 @@ PERSISTENCE = 0.15
 #: What a sender may be told; anything else is a fault of ours.
 ANSWERS = {200, 503}
 #: Errors that processes report because we kill others.
-EXPECTED = {"process.died", "web.ended", "problem.opened", "problem.escalated"}
+EXPECTED = {"process.died", "problem.opened", "problem.escalated"}
 #: Who writes, among others, that the broker is away.
 BROKER_LOGGERS = ("celery.beat", "celery.worker")
 #: What a process says that could not begin because its server was away.

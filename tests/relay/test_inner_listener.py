@@ -71,7 +71,7 @@ class Scrape(dict[str, float]):
 def _receiver_and_worker(command: int) -> list[int]:
     """Return the process that answers, and the one that delivers."""
     web, worker, *_ = psutil.Process(command).children()
-    return [web.children()[0].pid, worker.pid]
+    return [web.pid, worker.pid]
 
 
 @pytest.mark.slow

@@ -6,16 +6,13 @@ import os
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 import pytest
 import servers
 import site_of_nodes
@@ -218,19 +215,6 @@ def test_a_receiver_that_is_told_to_stop_leaves_the_list(site: Site) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_what_watches_the_receiver_does_without_a_store(tmp_path: Path, system: Flow) -> None:
-    with closing(Site(tmp_path, store="sqlite:///relay.db", flow=system.url)) as site:
-        parent = psutil.Process(site.serve("web").pid)
-        site_of_nodes.within(PATIENCE, lambda: _states(site))
-
-        [watching] = parent.children()
-
-        # Its memory is that of its parent, but for what it writes to.
-        assert _opened(watching) - _opened(parent) == Counter(["relay.db.web-1.lock"])
-
-
-@pytest.mark.slow
 def test_a_store_that_was_moved_away_is_not_made_again_at_the_end(
     tmp_path: Path, system: Flow
 ) -> None:
@@ -244,12 +228,3 @@ def test_a_store_that_was_moved_away_is_not_made_again_at_the_end(
         receiver.wait(PATIENCE)
 
         assert not place.exists()
-
-
-def _opened(process: psutil.Process) -> Counter[str]:
-    """Return the files of the store that *process* holds open, and how often."""
-    return Counter(
-        name
-        for each in Path(f"/proc/{process.pid}/fd").iterdir()
-        if (name := each.readlink().name).startswith("relay.db")
-    )

@@ -12,8 +12,6 @@ from fakes import eventually
 from site_of_nodes import PATIENCE, Flow, Site
 from stream import Stream
 
-from relay.processes.process import Places
-
 
 def receive_with(site: Site, workers: int) -> None:
     path = site.folder / "config.yaml"
@@ -72,30 +70,3 @@ def test_a_reload_changes_how_many_there_are_and_refuses_nobody(site: Site, syst
     assert set(stream.kinds) == {"accepted"}
     assert all(psutil.pid_exists(pid) for pid in receivers(site).values())
     eventually(lambda: set(system.names) == stream.accepted, seconds=PATIENCE)
-
-
-def test_a_place_is_taken_by_one_process_until_it_dies() -> None:
-    places = Places()
-
-    def take() -> None:
-        reading, writing = os.pipe()
-        if pid := os.fork():
-            os.close(writing)
-            taken.append((pid, int(os.read(reading, 10))))
-            return
-        os.write(writing, str(places.take()).encode())
-        signal.pause()
-        os._exit(0)
-
-    taken: list[tuple[int, int]] = []
-    take()
-    take()
-    (first, _), (second, _) = taken
-    os.kill(first, signal.SIGKILL)
-    os.waitpid(first, 0)
-    take()
-    for pid in (second, taken[2][0]):
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-    assert [number for _, number in taken] == [0, 1, 0]

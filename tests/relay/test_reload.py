@@ -79,14 +79,14 @@ def test_a_reload_takes_the_new_config_and_refuses_nobody(site: Site, system: Fl
 def test_a_reload_without_a_change_replaces_every_process_the_console_too(site: Site) -> None:
     edit(site, "admin: off", "admin: {listen: '127.0.0.1:0'}")
     process = site.serve()
-    # One delivers; receiver and console are two each, of which one watches the other.
-    eventually(lambda: len(children(process)) == 5, seconds=PATIENCE)
+    # One receives, one delivers, one serves the console.
+    eventually(lambda: len(children(process)) == 3, seconds=PATIENCE)
     before = children(process)
 
     assert site.run("reload").returncode == 0
 
     eventually(lambda: not before & children(process), seconds=PATIENCE)
-    eventually(lambda: len(children(process)) == 5, seconds=PATIENCE)
+    eventually(lambda: len(children(process)) == 3, seconds=PATIENCE)
 
 
 @pytest.mark.slow

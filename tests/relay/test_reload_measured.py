@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -51,13 +52,14 @@ def sites(
         yield made
 
 
-def receivers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Return the children that have the receiver as a child of theirs."""
+def receivers(process: subprocess.Popen[bytes], port: int) -> list[psutil.Process]:
+    """Return the children that accept at *port*."""
     found = []
     for each in psutil.Process(process.pid).children():
         # One that was replaced may end while it is looked at.
         with suppress(psutil.NoSuchProcess):
-            found += [each] if each.children() else []
+            heard = [at for at in each.net_connections("tcp") if at.status == psutil.CONN_LISTEN]
+            found += [each] if any(at.laddr.port == port for at in heard) else []
     return found
 
 
@@ -108,12 +110,13 @@ def test_nobody_is_refused_and_nothing_is_lost(
         for number in range(restarts):
             site, process = sites[number % len(sites)], processes[number % len(sites)]
             # After a reload the one before may still serve what it has accepted.
-            eventually(lambda process=process: len(receivers(process)) == 1, seconds=PATIENCE)
-            [receiver] = receivers(process)
+            accept = partial(receivers, process, site.port)
+            eventually(lambda accept=accept: len(accept()) == 1, seconds=PATIENCE)
+            [receiver] = accept()
             receiver.send_signal(signal.SIGTERM)
             eventually(lambda receiver=receiver: not receiver.is_running(), seconds=PATIENCE)
             eventually(site.answers, seconds=PATIENCE)
-            eventually(lambda process=process: len(receivers(process)) == 1, seconds=PATIENCE)
+            eventually(lambda accept=accept: len(accept()) == 1, seconds=PATIENCE)
         installed.install(new)
         upgraded = [each.run("reload") for each in sites]
 

@@ -273,7 +273,7 @@ def test_renewals_refuse_nobody_and_a_broken_one_changes_nothing(
         eventually(lambda: site.answers() or process.poll() is not None, seconds=PATIENCE)
         assert process.poll() is None, site.said()
         assert shown_at(site.port) == first
-        [worker] = [each for each in psutil.Process(process.pid).children() if not each.children()]
+        _, worker = psutil.Process(process.pid).children()
 
         held = psutil.Process(process.pid).num_fds()
 

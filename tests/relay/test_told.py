@@ -124,9 +124,8 @@ def post(site: Site, name: str, *, secret: str) -> int:
 
 def kill_children(command: int) -> None:
     """Kill the receiver and the worker, or what of them a command has."""
-    for child in psutil.Process(command).children():
-        for each in child.children() or [child]:
-            os.kill(each.pid, signal.SIGKILL)
+    for each in psutil.Process(command).children():
+        os.kill(each.pid, signal.SIGKILL)
 
 
 def test_what_goes_wrong_is_told_once_and_so_is_its_end(
