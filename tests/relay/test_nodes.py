@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -141,6 +142,10 @@ def site(server: None, tmp_path: Path, system: Flow) -> Iterator[Site]:
         made.close()
 
 
+def _pids(site: Site) -> set[int]:
+    return {each["pid"] for each in site.listed("nodes")}
+
+
 def _states(site: Site) -> dict[str, tuple[str, int]]:
     """Return state and leases of each node, by its role and process."""
     return {
@@ -211,6 +216,35 @@ def test_a_receiver_that_is_told_to_stop_leaves_the_list(site: Site) -> None:
     receiver.terminate()
 
     assert receiver.wait(PATIENCE) == 0
+    assert _states(site) == {}
+
+
+@pytest.mark.slow
+def test_a_receiver_that_is_killed_leaves_its_name_to_the_next(site: Site) -> None:
+    site.serve("web")
+    site_of_nodes.within(PATIENCE, lambda: _states(site))
+    [before] = site.listed("nodes")
+
+    os.kill(before["pid"], signal.SIGKILL)
+
+    site_of_nodes.within(PATIENCE, lambda: before["pid"] not in _pids(site))
+    [after] = site.listed("nodes")
+    assert after["name"] == before["name"]
+    assert after["state"] == "alive"
+
+
+@pytest.mark.slow
+def test_a_receiver_with_a_request_that_never_ends_leaves_the_list(site: Site) -> None:
+    receiver = site.serve("web")
+    site_of_nodes.within(PATIENCE, lambda: _states(site))
+
+    with socket.create_connection(("127.0.0.1", site.port)) as client:
+        client.sendall(b"POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+        # Until it is being read.
+        assert site.answers()
+        receiver.terminate()
+
+        assert receiver.wait(PATIENCE) == 0
     assert _states(site) == {}
 
 
