@@ -112,13 +112,9 @@ def fault_of_password(password: str, *, name: str) -> str:
         return f"too long: at most {LONGEST_PASSWORD} characters"
     if len(set(password)) < 5:
         return "the same few characters again and again"
-    # One or two characters are in most sentences.
-    is_word = len(name) > 2
-    if (
-        is_word
-        and name.casefold() in password.casefold()
-        and len(password) < 2 * SHORTEST_PASSWORD
-    ):
+    # A name of one or two characters is in most sentences.
+    has_name = len(name) > 2 and name.casefold() in password.casefold()
+    if has_name and len(password) < 2 * SHORTEST_PASSWORD:
         return "it contains your name"
     if _is_repeated(password):
         return "the same again and again"
