@@ -46,6 +46,9 @@ log = structlog.get_logger()
 LONGEST_START = 30.0
 #: Seconds between looks at the children, at what starts, and a life that was long enough.
 LOOK, LOOK_AT_START, LIVED = 0.5, 0.05, 10.0
+#: Seconds within which exit code 1 says that another start cannot help. We may learn of it late,
+#: by as much as a receiver's answer may take.
+HOPELESS = 2.0 + web.LONGEST_ANSWER
 
 
 def import_extras(command: str, config: Config) -> None:
@@ -143,7 +146,7 @@ class Supervisor:
         self._retired: list[tuple[Child, float]] = []
         #: Children that died, each with the time at which another one takes its place.
         self._due: list[tuple[Child, float]] = []
-        self._watch = web.ReceiverWatch(self._receivers)
+        self._watch = web.ReceiverWatch()
         self._is_stopping = self._is_asked = False
         #: The connection of the caller who waits for the reload that is under way.
         self._caller: socket.socket | None = None
@@ -160,10 +163,10 @@ class Supervisor:
             self._succeed(self._before)
         else:
             self._children = self._started(self._setup)
-        self._watch.start()
         while not (self._is_stopping or code):
             self._wait(LOOK)
             code = self._look_after_children()
+            self._look_at_receivers()
             self._open_inside()
             self._reload_if_asked()
             self._renew_if_changed()
@@ -226,7 +229,7 @@ class Supervisor:
             log.error("process.died", role=child.role, exit_code=child.exit_code)
             self._children.remove(child)
             lived = time.monotonic() - child.started
-            is_hopeless = child.exit_code == 1 and lived < RESTART_AFTER * 2
+            is_hopeless = child.exit_code == 1 and lived < HOPELESS
             # Events come in and go out without the inner listener.
             if is_hopeless and child.role != "admin":
                 return 1
@@ -238,6 +241,13 @@ class Supervisor:
                 self._children.append(self._fork(child.role, self._setup, name=child.name))
         self._retired = [each for each in self._retired if not _has_ended(*each)]
         return 0
+
+    def _look_at_receivers(self) -> None:
+        setup = self._setup
+        if setup.listener is not None:
+            alive = [each.pid for each in self._children if each.role == "web" and each.is_alive]
+            encrypted = setup.identity is not None
+            self._watch.look(setup.listener.address, alive, is_encrypted=encrypted)
 
     def _open_inside(self) -> None:
         """Start the inner listener if it is missing and its port is free by now."""
@@ -410,19 +420,9 @@ class Supervisor:
             )
 
     def _stop_children(self) -> None:
-        self._watch.close()
         self._setup.close()
         self.ends_at = time.monotonic() + KILL_AFTER
         _end([*self._children, *(child for child, _ in self._retired)], self.ends_at)
-
-    def _receivers(self) -> web.Receivers | None:
-        setup = self._setup
-        # Asked from another thread: one that is replaced may be closed just now.
-        with suppress(OSError):
-            if setup.listener is not None:
-                pids = [each.pid for each in self._children if each.role == "web"]
-                return web.Receivers(setup.listener.address, pids, setup.identity is not None)
-        return None
 
 
 class _Terminal:

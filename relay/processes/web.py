@@ -7,9 +7,7 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import structlog
 
@@ -17,7 +15,6 @@ from relay import destinations
 from relay.app import create_app
 from relay.config.certificates import Identity
 from relay.config.model import Config
-from relay.every import Every
 from relay.node import Heartbeat, NodeSlot
 from relay.processes.granian import serve
 from relay.processes.listening import Listener
@@ -38,8 +35,8 @@ from relay.telling.watch import OldSecrets, Watch
 log = structlog.get_logger()
 
 #: Seconds between looks at the receiver, that an answer may take, after which its silence ends it
-#: (so that ten are not over with one look more), and that it may take to start.
-LOOK_AT_RECEIVER, LONGEST_ANSWER, SILENT_AFTER, LONGEST_START = 1.0, 2.0, 7.0, 30.0
+#: (with the third look, before ten are over), and that it may take to start.
+LOOK_AT_RECEIVER, LONGEST_ANSWER, SILENT_AFTER, LONGEST_START = 1.0, 2.0, 6.0, 30.0
 #: How often a look asks for each receiver, if there are several.
 ASKED = 3
 
@@ -103,15 +100,6 @@ def _announce(config: Config, listener: Listener, identity: Identity | None) -> 
         log.info("endpoint.served", url=url, guard=each.guard)
 
 
-@dataclass(frozen=True, slots=True)
-class Receivers:
-    """The processes that receive, by their ids, and where."""
-
-    address: str
-    processes: Sequence[int]
-    is_encrypted: bool
-
-
 class ReceiverWatch:
     """Kills receivers that no longer answer, so that others are started.
 
@@ -119,35 +107,32 @@ class ReceiverWatch:
     silent ends all.
     """
 
-    def __init__(self, receivers: Callable[[], Receivers | None]) -> None:
-        """*receivers* returns those that receive now; None: nobody shall."""
-        self._receivers = receivers
-        self._answered_at = time.monotonic()
+    def __init__(self) -> None:
+        self._next_look = time.monotonic() + LOOK_AT_RECEIVER
         self._has_answered = False
-        self._loop = Every("receiver watch", LOOK_AT_RECEIVER, self._look)
+        #: When the first look in a row without an answer began.
+        self._silent_since: float | None = None
 
-    def start(self) -> None:
-        self._loop.start()
+    def look(self, address: str, processes: Sequence[int], *, is_encrypted: bool) -> None:
+        """Ask the *processes* that receive at *address*, unless that was done a moment ago.
 
-    def close(self) -> None:
-        """End after the look that is under way, without waiting for it."""
-        self._loop.close(0)
-
-    def _look(self) -> None:
-        now = self._receivers()
-        if now is None:
+        It takes no thread, as whoever forks should have none; but it may take LONGEST_ANSWER.
+        """
+        began = time.monotonic()
+        if not processes or began < self._next_look:
             return
-        asked = 1 if len(now.processes) < 2 else ASKED * len(now.processes)
-        if all(answers(now.address, is_encrypted=now.is_encrypted) for _ in range(asked)):
-            self._answered_at, self._has_answered = time.monotonic(), True
+        self._next_look = began + LOOK_AT_RECEIVER
+        asked = 1 if len(processes) < 2 else ASKED * len(processes)
+        if all(answers(address, is_encrypted=is_encrypted) for _ in range(asked)):
+            self._silent_since, self._has_answered = None, True
             return
-        silent = time.monotonic() - self._answered_at
+        self._silent_since = self._silent_since or began
+        silent = time.monotonic() - self._silent_since
         if silent > (SILENT_AFTER if self._has_answered else LONGEST_START):
-            for pid in now.processes:
+            for pid in processes:
                 log.error("receiver.silent", pid=pid, seconds=round(silent))
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._answered_at, self._has_answered = time.monotonic(), False
+                os.kill(pid, signal.SIGKILL)
+            self._silent_since, self._has_answered = None, False
 
 
 def answers(address: str, *, is_encrypted: bool = False) -> bool:
