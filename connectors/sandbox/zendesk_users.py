@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from connectors.sandbox import zendesk_search
 from connectors.sandbox.zendesk_limits import Clock, Settings
 from connectors.sandbox.zendesk_rules import Json, Refusal, invalid, is_same, not_found, timestamp
-from connectors.sandbox.zendesk_search import finds
 
 #: Fields of a user that a caller may set.
 PLAIN_FIELDS = ("name", "email", "external_id", "role")
@@ -120,7 +120,8 @@ class Users:
         """Return the users that the index finds by *query*, in the vendor's search syntax."""
         latest = self._clock() - self._settings.search_lag
         known = [each for each in self._all() if self._indexed_at[each["id"]] <= latest]
-        return [each for each in known if finds(query, each, phones=self._phones(each))]
+        finds = zendesk_search.search(query)
+        return [each for each in known if finds(each, self._phones(each))]
 
     def _all(self) -> list[Json]:
         return list(self._users.values())
