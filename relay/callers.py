@@ -1,4 +1,4 @@
-"""What callers may do: how often they call, and how many bodies of theirs are being read.
+"""Limits on callers: how often they may call, and how many of their bodies are read at once.
 
 No caller holds so many threads that others wait. The server has no time limit for a body: one that
 arrives slowly holds its thread for as long as its sender likes. Which bodies will is known too

@@ -21,7 +21,7 @@ from relay.store.refused import Refused
 from relay.store.search import Unknown
 from relay.store.values import Request
 
-#: What becomes of a request that would come in, if it is only looked at.
+#: The result if a request was only examined, and could have been let in.
 WOULD_COME_IN = "would come in"
 
 

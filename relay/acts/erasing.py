@@ -84,7 +84,7 @@ def _note(database: Database, number: str, person: Person, removal: Removal) -> 
 
 
 def _receipt(database: Database, number: str, act: Act, removal: Removal) -> ReceiptJson:
-    # What was being delivered stays, and is to be erased again.
+    # An event whose delivery was under way is still there: the person has to erase once more.
     complete = not removal.interrupted and Queries(database).first_event_of(number) is None
     return receipt(
         removal.removed,

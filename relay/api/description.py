@@ -8,9 +8,9 @@ from typing import Any
 from flask_openapi3.openapi import OpenAPI
 
 ABOUT = """\
-What the console shows and does, for programs. Every call shows a token:
+What the console shows and does, for programs. Every call needs a token:
 `Authorization: Bearer TOKEN`. Lists come a page at a time: `next` is the cursor of the next page.
-What went wrong is said by problem details (RFC 9457), whose `errors` name the fields at fault.
+Errors are problem details (RFC 9457); their `errors` name the fields at fault.
 """
 
 
