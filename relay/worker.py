@@ -58,7 +58,7 @@ class Worker:
         self._leases.start(self._stop)
         while not self._stop.is_set():
             try:
-                started = self._fill()
+                started = self.fill()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
                 self._stir()
@@ -71,13 +71,9 @@ class Worker:
     def fill(self) -> int:
         """Fill the pools with what is due; return how many attempts that starts.
 
+        Those where nothing was due a moment ago are left out, unless they were stirred since.
         Raises :class:`~relay.store.StoreUnavailable`.
         """
-        self._stir()
-        return self._fill()
-
-    def _fill(self) -> int:
-        """Fill the pools that were stirred, or not looked at for long."""
         # Of those that share a rate, the one that has waited longest goes first.
         in_turn = sorted(self._pools, key=lambda pool: pool.claimed_at)
         ready = [pool for pool in in_turn if pool.is_ready]

@@ -43,6 +43,9 @@ class Hinted:
             **options,
         )
 
+    def wake(self) -> None:
+        """Do nothing: it looks at every destination each time."""
+
     def run(self) -> None:
         self._runs = True
         self._worker.start()

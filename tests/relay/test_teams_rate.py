@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fakes import NOON, Clock, accept_apart
+from workers import QUICK, step
 
 from connectors.sandbox import create_app, serving
 from connectors.sandbox.records import Records
 from connectors.sandbox.teams import StandIn
 from relay import destinations
 from relay.config.load import load
-from relay.leases import Intervals
 from relay.store import Inbox, Queue
 from relay.worker import Worker
 
@@ -23,7 +23,6 @@ destinations:
   front-desk: {{connector: teams, url: "{url}/teams/one", connection: flow owner}}
   sales: {{connector: teams, url: "{url}/teams/another", connection: flow owner}}
 """
-QUICK = Intervals(poll=0.002, gather=0.0, not_granted=0.0, store_away=0.005)
 
 
 def test_no_card_is_lost_although_the_trigger_takes_them_all(
@@ -42,8 +41,7 @@ def test_no_card_is_lost_although_the_trigger_takes_them_all(
         ]
         while len(sent) < 40 and clock() < NOON.replace(hour=13):
             for worker in workers:
-                sent += [(clock() - NOON).total_seconds()] * worker.fill()
-                assert worker.drain(20) == 0
+                sent += [(clock() - NOON).total_seconds()] * step(worker)
             clock.advance(5)
         for worker in workers:
             worker.close()
