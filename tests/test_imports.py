@@ -26,7 +26,7 @@ DOORS = {
     "werkzeug": WEB,
     "granian": {"relay.processes"},
     "orjson": {"relay.rules.jsontext", "connectors.plain"},
-    "limits": {"relay.receive", "relay.api.guesses"},
+    "limits": {"relay.api.guesses"},
     "argon2": {"relay.console.passwords"},
     "markupsafe": {"relay.console"},
     "flask_openapi3": {"relay.api", "relay.admin_app", "relay.console.try_api"},

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hmac
-import json
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 import structlog
@@ -18,99 +15,27 @@ from flask import Blueprint, Response, request
 from structlog.typing import FilteringBoundLogger
 
 from relay.callers import Callers, Rates, TooMany
-from relay.config.endpoints import DEFAULT_SCHEME, Endpoint
+from relay.config.endpoints import Endpoint
 from relay.config.model import Config
-from relay.intake import Intake, NotGenuine, SeenProbes, charset_of
+from relay.intake import Intake, NotGenuine, SeenProbes
+from relay.receive.answers import Accepted, Probed, Refusal, too_often
+from relay.receive.call import Call, is_json, kept
 from relay.refused import Refusals
-from relay.rules import addresses, headers, paths, payload, scheme, sentiment
+from relay.rules import addresses, sentiment
 from relay.rules.payload import Unreadable
 from relay.rules.probe import Probe
-from relay.rules.told import TOLD
 from relay.rules.units import RateLimit
 from relay.store import Inbox, RowRefused, StoreUnavailable
-from relay.store.ids import new_id
 from relay.store.refused import NEVER_ADMITTED
 from relay.store.values import Arrival, Request
 from relay.telling.metrics import Metrics
 from relay.telling.watch import OldSecrets
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
-#: Labels that say JSON too.
-JSON_LIKE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json|text/json")
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-#: How much of a refused body is kept.
-REFUSED_BODY = 4096
 #: Seconds after which a sender may try again when the store is away.
 RETRY_AFTER_STORE = 10
 #: Seconds after which a sender may try again whose other requests are still being read.
 RETRY_AFTER_READ = 5
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
-    """The answer to a request that the store took: its event is on disk."""
-
-    #: The standing of the event: accepted, duplicate, conflict or stale.
-    outcome: str
-    event_id: str
-    message_id: str | None
-    status: int = 200
-
-    @property
-    def logged(self) -> dict[str, str | None]:
-        return {"event_id": self.event_id, "message_id": self.message_id}
-
-    def response(self, *, close: bool) -> Response:
-        return _json(200, {"status": self.outcome, "messageId": self.message_id})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Probed:
-    """The answer to a probe: an event could be written now, and none was."""
-
-    request_id: str
-    outcome: str = "probe"
-    status: int = 200
-
-    @property
-    def logged(self) -> dict[str, str]:
-        return {}
-
-    def response(self, *, close: bool) -> Response:
-        return _json(200, {"status": self.outcome, "request": self.request_id})
-
-
-class Refusal(Exception):
-    """The answer to a request that is not accepted; *reason* is for the request log alone."""
-
-    outcome = "refused"
-
-    def __init__(
-        self,
-        status: int,
-        reason: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        is_early: bool = False,
-    ) -> None:
-        """*is_early*: who calls is refused, whatever it brings: nothing of that is looked at."""
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.headers = headers or {}
-        self.is_early = is_early
-
-    @property
-    def logged(self) -> dict[str, str]:
-        return {"reason": self.reason}
-
-    def response(self, *, close: bool) -> Response:
-        """Return it for the caller; *close*: the rest of the body is not worth waiting for."""
-        answer = _json(self.status, {"error": TOLD[self.status]})
-        answer.headers.update(self.headers)
-        if close:
-            answer.headers["Connection"] = "close"
-        return answer
 
 
 def blueprint(
@@ -381,193 +306,9 @@ class Receiver:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Strays:
-    """Notes calls that reach no endpoint, so that a wrong URL or method can be found out."""
-
-    config: Config
-    refusals: Refusals
-    callers: Callers
-    rates: Rates
-    clock: Callable[[], datetime]
-
-    def over(self, *, kind: str = "") -> Refusal | None:
-        """Return why the current request is not looked at; None: it is.
-
-        *kind*: counted apart, and not if it comes from this machine.
-        """
-        server = self.config.server
-        if server.rate_per_address is None:
-            return None
-        remote = remote_of(request.environ, proxies=server.trusted_proxies)
-        if kind and addresses.is_within(remote, LOOPBACK):
-            return None
-        return too_often(self.rates, server.rate_per_address, remote, kind=kind)
-
-    def note(self, status: int) -> None:
-        """Note the current request, which was answered *status*: 404 or 405."""
-        method, path = request.method[:20], payload.clean(request.path)[:200]
-        if status == 404 and method in ("GET", "HEAD", "OPTIONS"):
-            return  # Whoever looks around; senders post.
-        call = Call(
-            request.environ,
-            signature_header=DEFAULT_SCHEME.header or "",
-            proxies=self.config.server.trusted_proxies,
-            at=self.clock(),
-        )
-        most = self.config.server.max_body
-        if status == 404 and call.may_be_signed and (call.content_length or 0) <= most:
-            with suppress(TooMany), self.callers.reading(addresses.holder(call.remote)):
-                call.read(most + 1)
-        noted = Request(
-            id=call.id,
-            at=call.at,
-            endpoint=path,
-            method=method,
-            remote=call.remote,
-            headers=call.headers,
-            status=status,
-            outcome="refused",
-            reason=self._reason(status, method, path),
-            **kept(call, status=status),
-        )
-        self.refusals.note(noted)
-        if self.refusals.is_logged(noted):
-            structlog.get_logger().info(
-                "request.received",
-                request_id=noted.id,
-                remote=noted.remote,
-                status=status,
-                outcome="refused",
-                reason=noted.reason,
-            )
-
-    def _reason(self, status: int, method: str, path: str) -> str:
-        if status == 405:
-            return f"method {method}, not POST"
-        known = [endpoint.path for endpoint in self.config.endpoints]
-        meant = paths.meant(path, known)
-        probably = f"; {meant} was probably meant" if meant else f", only {', '.join(known)}"
-        return f"no endpoint has the path {path}{probably}"
-
-
-def too_often(
-    rates: Rates, limit: RateLimit | None, remote: str, *, kind: str = ""
-) -> Refusal | None:
-    """Count a request of *remote*; return a refusal if it is one too many."""
-    who = f"address {addresses.holder(remote)}"
-    wait = rates.over(limit, kind + who) if limit else 0
-    if not wait:
-        return None
-    retry = {"Retry-After": str(wait)}
-    return Refusal(429, f"{who}: more than {limit}", headers=retry, is_early=True)
-
-
-class Call:
-    """A request as its WSGI environment has it: only what an endpoint needs."""
-
-    def __init__(
-        self,
-        environ: Mapping[str, Any],
-        *,
-        signature_header: str,
-        proxies: int,
-        at: datetime,
-    ) -> None:
-        """*at*: when it came."""
-        self.id = new_id("req")
-        self.at = at
-        self._environ = environ
-        self._signature_header = signature_header
-        #: What was read of the body.
-        self.body = b""
-        #: Whether it was read, and whether to its end.
-        self.has_body = False
-        self.is_read = False
-        self.remote = remote_of(environ, proxies=proxies)
-        self.query: str = environ.get("QUERY_STRING", "")
-        label = environ.get("CONTENT_TYPE", "")
-        self.content_type: str = label.partition(";")[0].strip().lower()
-        #: The charset that the content type states.
-        self.charset = charset_of(label) if ";" in label else None
-        length = environ.get("CONTENT_LENGTH") or ""
-        #: None if the body is chunked.
-        self.content_length = int(length) if length.isascii() and length.isdigit() else None
-
-    @property
-    def is_chunked(self) -> bool:
-        return self.content_length is None and "HTTP_TRANSFER_ENCODING" in self._environ
-
-    def header(self, name: str) -> str | None:
-        return self._environ.get("HTTP_" + name.upper().replace("-", "_"))
-
-    def read(self, limit: int) -> bytes:
-        """Read up to *limit* bytes; fewer only if no more come."""
-        stream = self._environ["wsgi.input"]
-        body: bytes = stream.read(limit)
-        while body and len(body) < limit and (piece := stream.read(limit - len(body))):
-            body += piece
-        self.body, self.has_body, self.is_read = body, True, len(body) < limit
-        return body
-
-    @property
-    def may_be_signed(self) -> bool:
-        """Return whether a signature may stand in a header, or in a field of the body."""
-        return self._header_signed or self.content_type == "" or is_json(self.content_type)
-
-    @property
-    def is_signed(self) -> bool:
-        """Return whether there is anything like a signature; the body has to be read before."""
-        return self._header_signed or bool((scheme.members(self.body) or {}).get(scheme.FIELD))
-
-    @property
-    def _header_signed(self) -> bool:
-        return headers.carries_signature(self.headers, signature=self._signature_header)
-
-    @cached_property
-    def headers(self) -> dict[str, str]:
-        """The headers to keep, by lower-case name."""
-        named = (
-            (key[5:].replace("_", "-").lower(), value)
-            for key, value in self._environ.items()
-            if key.startswith("HTTP_")
-        )
-        kept = headers.kept(named, signature=self._signature_header)
-        return kept | {"content-type": self._environ.get("CONTENT_TYPE", "")[:256]}
-
-
-def remote_of(environ: Mapping[str, Any], *, proxies: int) -> str:
-    """Return the address of who calls, as the last of our *proxies* saw it."""
-    return addresses.caller(
-        environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""), proxies=proxies
-    )
-
-
-def is_json(content_type: str) -> bool:
-    return bool(JSON_LIKE.fullmatch(content_type))
-
-
-def kept(call: Call, *, status: int) -> dict[str, Any]:
-    """Return what is kept of the body that *call* has read, as fields of a Request."""
-    cut = call.content_length is not None and len(call.body) < call.content_length
-    whole = call.has_body and call.is_read and not cut and status not in NEVER_ADMITTED
-    signed = whole and call.is_signed
-    body = call.body if signed else call.body[:REFUSED_BODY]
-    return {
-        "signed": signed,
-        "whole": whole and (signed or len(call.body) <= REFUSED_BODY),
-        "body": body if call.has_body else None,
-        "query": call.query[:REFUSED_BODY],
-    }
-
-
 def _same(given: str | None, wanted: str) -> bool:
     return hmac.compare_digest((given or "").encode("utf-8", "replace"), wanted.encode())
 
 
 def _unavailable(error: Exception) -> Refusal:
     return Refusal(503, f"store: {error}", headers={"Retry-After": str(RETRY_AFTER_STORE)})
-
-
-def _json(status: int, answer: dict[str, Any]) -> Response:
-    return Response(json.dumps(answer) + "\n", status, content_type="application/json")
