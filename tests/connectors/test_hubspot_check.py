@@ -56,6 +56,10 @@ class TestCheck:
                 {"ticket": {"properties": {"mood": "good"}}},
                 "ticket property mood is missing (is ticket.properties right?)",
             ),
+            (
+                {"task": {"properties": {"urgency": "high"}}},
+                "task property urgency is missing (is task.properties right?)",
+            ),
         ],
     )
     def test_says_what_the_account_lacks(
@@ -85,6 +89,12 @@ class TestCheck:
         said = portal.connector(unique_property="sms_opted_out").check()
 
         assert "sms_opted_out has no unique values, so one customer may get two" in said
+
+    def test_does_not_need_the_scope_for_the_properties_of_tasks(self, portal: Portal) -> None:
+        portal.fail(403, path="/properties/2026-09/tasks")
+        connector = portal.connector(task={"properties": {"hs_task_priority": "HIGH"}})
+
+        assert connector.check().startswith("HubSpot account")
 
     def test_does_not_need_the_scope_for_the_account(self, portal: Portal) -> None:
         portal.fail(403, path="account-info")
