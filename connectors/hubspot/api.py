@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import requests
-from hubspot import Client
 from hubspot.crm.objects.exceptions import ApiException
+from hubspot.discovery.crm.objects.discovery import Discovery
 from urllib3 import Retry
 
 from connectors.base import Ambiguous, Refused, Transient, Unauthorized
@@ -50,9 +50,10 @@ class Api:
         self._token = token
         self._zone = zone
         self._pool = _Pool(token, http=http)
-        client = Client.create(host=base_url.rstrip("/"), retry=Retry(total=0))
+        # Not by hubspot.Client, which imports this when it is first asked for: after a fork.
+        objects = Discovery({"host": base_url.rstrip("/"), "retry": Retry(total=0)})
         # Each access to basic_api makes a new client and a new pool: this one is kept.
-        self._client = client.crm.objects.basic_api.api_client
+        self._client = objects.basic_api.api_client
         self._client.rest_client.pool_manager = self._pool
 
     def close(self) -> None:

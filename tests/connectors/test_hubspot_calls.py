@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
 
 import pytest
@@ -53,6 +55,20 @@ READS = [call for call, _, _ in CALLS if call.startswith("GET") or "read" in cal
 WRITES = [call for call, _, _ in CALLS if call not in READS]
 STATUSES = {400: Refused, 401: Unauthorized, 403: Unauthorized, 429: Throttled, 302: Unauthorized}
 GARBAGE = ["", "null", "[]", "{}", "<html>", '{"id": null}', '{"results": 7}', "[" * 100_000]
+
+
+#: In a process of its own: use the connector, and print what it imports of the SDK meanwhile.
+USE = """
+import sys
+from connectors import Http
+from connectors.hubspot import HubSpot
+from connectors.hubspot.options import HubSpotOptions
+
+before = set(sys.modules)
+options = HubSpotOptions(access_token=sys.argv[1], base_url=sys.argv[2])
+HubSpot(options, http=Http(allow=["127.0.0.0/8"])).check()
+print(*[name for name in sys.modules.keys() - before if name.startswith("hubspot")])
+"""
 
 
 def everything(portal: Portal) -> HubSpot:
@@ -242,3 +258,10 @@ class TestSecrets:
         deliver(other.connector(access_token="other"), key="key-2")
 
         assert len(portal.records.listing()) == len(other.records.listing()) == 1
+
+
+def test_what_calls_need_of_the_sdk_is_imported_with_the_connector(portal: Portal) -> None:
+    command = [sys.executable, "-c", USE, TOKEN, portal.url]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (run.stdout, run.stderr) == ("\n", "")
