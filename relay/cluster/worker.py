@@ -11,7 +11,7 @@ from random import Random
 
 import structlog
 
-from relay.attempts import attempt, conclude
+from relay.attempts import NOT_BEGUN, attempt, conclude
 from relay.destinations import Destination
 from relay.every import Every
 from relay.leases import INTERVALS, LEASE, Intervals, Leases
@@ -220,14 +220,14 @@ class HintedPool:
         error = None
         try:
             started = time.monotonic()
-            outcome = attempt(self._destination, claim)
+            outcome = NOT_BEGUN if self._stop.is_set() else attempt(self._destination, claim)
             seconds, now = time.monotonic() - started, self._clock()
             record = conclude(
                 self._destination, claim, outcome, now=now, rng=self._rng, seconds=seconds
             )
             self._leases.hold(claim)
-            if self._queue.record(record):
-                # What waited is due, and only this thread knows.
+            if self._queue.record(record) or not outcome.begun:
+                # What waited, or was given back, is due, and only this thread knows.
                 self._hint({self._destination.name: self._size})
         except Exception as raised:
             error = raised

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import sqlalchemy as sa
 from fakes import Clock, Hang, Scripted, accept, customer, destination, eventually, take_one
 from workers import FindDelivery, NewWorker
 
 from relay.rules.delivery import State
-from relay.store import Inbox, Queue
+from relay.store import Database, Inbox, Queue
 
 
 def test_a_worker_that_was_stopped_claims_nothing_and_finishes_what_runs(
@@ -26,6 +27,20 @@ def test_a_worker_that_was_stopped_claims_nothing_and_finishes_what_runs(
     assert delivery("m1").state == State.DELIVERED
     assert delivery("m2").state == State.PENDING
     assert crm.message_ids == ["m1"]
+
+
+def test_what_is_claimed_while_a_worker_is_told_to_stop_is_given_back(
+    inbox: Inbox, database: Database, new_worker: NewWorker, crm: Scripted, delivery: FindDelivery
+) -> None:
+    accept(inbox, "m1")
+    worker = new_worker(destination("crm", crm))
+    sa.event.listen(database.engine, "commit", lambda _: worker.stop(), once=True)
+
+    worker.fill()
+
+    assert worker.drain(20) == 0
+    assert crm.calls == []
+    assert (delivery().state, delivery().attempts) == (State.PENDING, 0)
 
 
 def test_what_does_not_end_in_time_is_left_to_its_lease(
