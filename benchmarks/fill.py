@@ -28,8 +28,9 @@ from relay import migrations
 from relay.rules import payload, routing
 from relay.rules.routing import Route, When
 from relay.store import Database, Inbox, Queue, connect, schema
-from relay.store.accept import delivery_key, lane_name
 from relay.store.ids import new_id
+from relay.store.lanes import lane_name
+from relay.store.line_up import delivery_key
 from relay.store.refused import ROWS_KEPT
 from relay.store.texts import BLOCK, INDEXED, Extent, terms_of
 from relay.store.values import Arrival, Request

@@ -34,10 +34,10 @@ from relay.shapes.receipt import is_of, is_ours, read_receipt, written_receipt
 from relay.shapes.removal import removal_json
 from relay.shapes.words import count
 from relay.store import Database, backup, connect, dump
-from relay.store.accept import store_secret
 from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of
 from relay.store.prune import Pruning
+from relay.store.secret import store_secret
 from relay.store.traces import Elsewhere
 
 #: Places at destinations that are listed for people.

@@ -23,9 +23,9 @@ from relay.rules.told import TOLD
 from relay.shapes.findings import Finding, Severity
 from relay.shapes.words import count
 from relay.store import Database, Queries
-from relay.store.accept import store_secret
 from relay.store.ids import new_id
 from relay.store.search import Filter
+from relay.store.secret import store_secret
 from relay.store.values import Request
 from relay.telling import public
 from relay.telling.public import Answer, Obstacle, Place

@@ -17,8 +17,8 @@ from relay.node import version
 from relay.rules import payload
 from relay.rules.access import Scope
 from relay.shapes.receipt import is_ours, read_receipt, written_receipt
-from relay.store.accept import store_secret
 from relay.store.nodes import Nodes
+from relay.store.secret import store_secret
 
 #: Entries of the audit log on one page.
 ENTRIES = 50

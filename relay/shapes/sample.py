@@ -24,9 +24,9 @@ from relay.rules.payload import Unreadable, clean
 from relay.rules.routing import Match
 from relay.shapes.explanation import RouteJson, routes_json
 from relay.store import Database, connect
-from relay.store.accept import delivery_key
 from relay.store.connect import file_of
 from relay.store.ids import new_id
+from relay.store.line_up import delivery_key
 from relay.store.recover import Recovery
 from relay.store.refused import Refused
 from relay.store.search import Unknown

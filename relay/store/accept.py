@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +14,7 @@ import sqlalchemy as sa
 import structlog
 
 from relay.rules.delivery import State
-from relay.rules.restoring import DOUBT, Caution, Window, caution
+from relay.rules.restoring import Window, caution
 from relay.store import refused, restored, schema
 from relay.store.database import (
     Blocked,
@@ -27,8 +25,8 @@ from relay.store.database import (
     once_more,
 )
 from relay.store.group_commit import Closed, Committed, GroupCommit, Late
-from relay.store.ids import new_id
-from relay.store.lanes import forget_empty, late_values
+from relay.store.line_up import Batch, InLane, LineUp
+from relay.store.secret import store_secret
 from relay.store.values import (
     EVENT_COLUMNS,
     REQUEST_COLUMNS,
@@ -80,6 +78,7 @@ class Inbox:
             self._read_marks()
         self._tell = tell or (lambda _: database.notify())
         self._sql = _Statements.of(database)
+        self._lines = LineUp(database)
         self._group: GroupCommit[Arrival, Acceptance] = GroupCommit(
             self._accept,
             name="accept",
@@ -170,7 +169,7 @@ class Inbox:
             new = self._insert_keys(db, [first[key] for key in sorted(first)])
             fresh = [a for a in arrivals if first[a.key] is a and a.key in new]
             self._insert_events(db, fresh)
-            batch = _Batch(
+            batch = Batch(
                 new={a.event.id: a for a in fresh if a.standing == "accepted"},
                 looking=self._looking,
             )
@@ -180,7 +179,7 @@ class Inbox:
             settled = {id(a): Acceptance(standing=a.standing, event_id=a.event.id) for a in fresh}
             known = [a for a in arrivals if id(a) not in settled]
             settled |= self._accept_known(db, known, batch)
-            self._line_up(db, batch)
+            self._lines.add(db, batch)
             acceptances = [settled[id(arrival)] for arrival in arrivals]
             self._let_in(db, arrivals, acceptances)
             self._note_requests(db, arrivals, acceptances)
@@ -226,7 +225,7 @@ class Inbox:
             self._sql.requests.many(db, map(request_row, known))
 
     def _accept_known(
-        self, db: sa.Connection, arrivals: Sequence[Arrival], batch: _Batch
+        self, db: sa.Connection, arrivals: Sequence[Arrival], batch: Batch
     ) -> dict[int, Acceptance]:
         """Treat arrivals with known keys; add to *batch* what must be delivered after all."""
         rows = _known(db, {arrival.key for arrival in arrivals})
@@ -236,7 +235,7 @@ class Inbox:
         }
 
     def _accept_again(
-        self, db: sa.Connection, arrival: Arrival, known: Any, batch: _Batch
+        self, db: sa.Connection, arrival: Arrival, known: Any, batch: Batch
     ) -> Acceptance:
         """Treat an arrival with a known key: it is a duplicate or a conflict."""
         meaning, mark = self._digests(arrival)
@@ -273,7 +272,7 @@ class Inbox:
         )
 
     def _deliver_after_all(
-        self, db: sa.Connection, arrival: Arrival, event_id: str, batch: _Batch
+        self, db: sa.Connection, arrival: Arrival, event_id: str, batch: Batch
     ) -> None:
         """Plan what a resend causes: new deliveries if there are none, or revived ones."""
         table = schema.deliveries.c
@@ -294,7 +293,7 @@ class Inbox:
                     batch.doubtful.add(event_id)
         elif arrival.on_duplicate == "revive":
             batch.dead |= {
-                row.seq: _InLane(
+                row.seq: InLane(
                     lane_id=row.lane_id,
                     destination=row.destination,
                     arrival=arrival,
@@ -325,36 +324,6 @@ class Inbox:
         if arrivals:
             self._sql.events.many(db, map(event_row, arrivals))
 
-    def _line_up(self, db: sa.Connection, batch: _Batch) -> None:
-        """Add new deliveries to the ends of their lanes, and revived ones to the late ends."""
-        new = batch.new_deliveries()
-        lanes = {each.lane_id: each.lane_row for each in batch.dead.values()}
-        lanes |= {each.lane_id: each.lane_row for each in new}
-        if not lanes:
-            return
-        self._sql.lanes.many(db, [lanes[lane_id] for lane_id in sorted(lanes)])
-        gone = {
-            each.lane_id for seq, each in sorted(batch.dead.items()) if not _revive(db, seq, each)
-        }
-        if gone:
-            # The delivery, and maybe its lane, was removed while we waited for the lane.
-            forget_empty(db, gone - {each.lane_id for each in new})
-        if new:
-            busy = self._busy(db, {each.lane_id for each in new})
-            rows = []
-            for each in new:
-                if each.caution is Caution.ASK:
-                    db.execute(sa.insert(schema.deliveries).values(each.held_row()))
-                    continue
-                rows.append(each.row(waiting=each.lane_id in busy))
-                busy.add(each.lane_id)
-            self._sql.deliveries.many(db, rows)
-
-    def _busy(self, db: sa.Connection, lane_ids: Iterable[str]) -> set[str]:
-        """Return the lanes that have a delivery in line, or that wait for a person."""
-        found = self._sql.busy.scalars(db, ({"id": each} for each in lane_ids))
-        return {lane_id for each in found if each for lane_id in each.split(",")}
-
     def _key_row(self, arrival: Arrival) -> dict[str, Any]:
         meaning, text = self._digests(arrival)
         at = arrival.event.received_at
@@ -375,97 +344,6 @@ class Inbox:
         return meaning, body and hmac.digest(self._secret, body.encode(), "sha256") or None
 
 
-@dataclass(kw_only=True)
-class _Batch:
-    """What a batch changes in lanes; everything locked before lanes is locked by then."""
-
-    #: Events that get deliveries, by id.
-    new: dict[str, Arrival]
-    #: Deliveries to revive, by number.
-    dead: dict[int, _InLane] = field(default_factory=dict)
-    #: Events that may have been delivered before the store was restored.
-    doubtful: set[str] = field(default_factory=set)
-    #: Destinations that look before they write.
-    looking: Collection[str]
-
-    def new_deliveries(self) -> list[_NewDelivery]:
-        return [
-            _NewDelivery(
-                event_id=event_id,
-                destination=destination,
-                arrival=arrival,
-                lane_id=lane_name(destination, arrival.event.conversation),
-                caution=caution(
-                    doubtful=event_id in self.doubtful, looks=destination in self.looking
-                ),
-            )
-            for event_id, arrival in self.new.items()
-            for destination in arrival.match.destinations
-        ]
-
-    def due(self) -> Mapping[str, int]:
-        """Return the number of deliveries that may be due now at each destination."""
-        new = (name for each in self.new.values() for name in each.match.destinations)
-        return Counter([*new, *(each.destination for each in self.dead.values())])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _InLane:
-    """A lane, and the arrival that puts a delivery into it."""
-
-    lane_id: str
-    destination: str
-    arrival: Arrival
-    #: What to do first because it may have been delivered already.
-    caution: Caution
-
-    @property
-    def lane_row(self) -> dict[str, str]:
-        return {
-            "id": self.lane_id,
-            "destination": self.destination,
-            "conversation": self.arrival.event.conversation,
-        }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _NewDelivery(_InLane):
-    event_id: str
-
-    def row(self, *, waiting: bool) -> dict[str, Any]:
-        now = self.arrival.event.received_at
-        return {
-            "id": new_id("dlv"),
-            "event_id": self.event_id,
-            "destination": self.destination,
-            "lane_id": self.lane_id,
-            "key": delivery_key(self.arrival.key, self.destination),
-            "state": (State.WAITING if waiting else State.PENDING).value,
-            "due_at": None if waiting else now,
-            "created_at": now,
-            "config": self.arrival.config,
-            "late": False,
-            "repeat": self.caution is Caution.LOOK,
-            "attempts": 0,
-            "claims": 0,
-        }
-
-    def held_row(self) -> dict[str, Any]:
-        row = self.row(waiting=True)
-        return {**row, **_held(row["created_at"])}
-
-
-def lane_name(destination: str, conversation: str) -> str:
-    """Name a lane by a digest, so that writers need not ask the database for a number first."""
-    digest = hashlib.sha256(f"{len(destination)}:{destination}{conversation}".encode())
-    return digest.hexdigest()[:32]
-
-
-def delivery_key(event_key: bytes, destination: str) -> str:
-    """Return the key shared by all attempts to deliver one event to one destination."""
-    return hashlib.sha256(event_key + destination.encode()).hexdigest()[:40]
-
-
 def _count_duplicate(db: sa.Connection, key: bytes, arrival: Arrival) -> Any:
     """Count *arrival* at *key*; return its event and how many there are, None without the key."""
     table = schema.keys
@@ -477,58 +355,26 @@ def _count_duplicate(db: sa.Connection, key: bytes, arrival: Arrival) -> Any:
     ).one_or_none()
 
 
-def _revive(db: sa.Connection, seq: int, dead: _InLane) -> bool:
-    """Give a dead delivery a new series of attempts, late; return whether it was still dead."""
-    table = schema.deliveries
-    now = dead.arrival.event.received_at
-    if dead.caution is Caution.ASK:
-        values = _held(now)
-    else:
-        values = {**late_values(db, dead.lane_id, now=now), "reason": None, "ended_at": None}
-    revived = db.execute(
-        sa.update(table)
-        .where(table.c.seq == seq, table.c.state == State.DEAD)
-        .values(**values, trigger="scheduled", attempts=0, failing_since=None)
-    )
-    return bool(revived.rowcount)
-
-
-def _held(now: datetime) -> dict[str, Any]:
-    """Return what lets a person decide whether something is delivered."""
-    return {"state": State.HELD.value, "repeat": True, "reason": DOUBT, "ended_at": now}
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Statements:
     """The statements of every batch, in the dialect of its database."""
 
     keys: Prepared
     events: Prepared
-    lanes: Prepared
-    busy: Prepared
-    deliveries: Prepared
     requests: Prepared
 
     @classmethod
     def of(cls, database: Database) -> _Statements:
         keys = database.insert(schema.keys).on_conflict_do_nothing()
-        lanes = database.insert_locking(schema.lanes, key="id", same="destination")
         return cls(
             keys=database.prepare(keys, columns=_KEY_COLUMNS),
             events=database.prepare(sa.insert(schema.events), columns=EVENT_COLUMNS),
-            lanes=database.prepare(lanes, columns=("id", "destination", "conversation")),
-            busy=database.prepare_select(schema.lanes, _busy, columns=("id",)),
-            deliveries=database.prepare(sa.insert(schema.deliveries), columns=_DELIVERY_COLUMNS),
             requests=database.prepare(sa.insert(schema.requests), columns=REQUEST_COLUMNS),
         )
 
 
 _KEY_COLUMNS = (
     "key", "event_id", "meaning", "text_digest", "duplicates", "first_at", "last_at",
-)  # fmt: skip
-_DELIVERY_COLUMNS = (
-    "id", "event_id", "destination", "lane_id", "key", "state", "due_at", "created_at",
-    "config", "late", "repeat", "attempts", "claims",
 )  # fmt: skip
 
 #: Inserts that insert no row.
@@ -548,23 +394,6 @@ _KNOWN = (
     .with_for_update()
 )
 
-_IN_LINE = (
-    sa.select(1)
-    .select_from(schema.deliveries)
-    .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
-)
-
-
-def _busy(rows: sa.FromClause) -> sa.Select[Any]:
-    """Ask which of the lanes in *rows* have a delivery in line, or wait for a person."""
-    # One row, because SQLite's driver releases the interpreter at each row that it fetches.
-    # The comma is no parameter, because parameters are those of the rows.
-    comma: Any = sa.literal_column("','")
-    return sa.select(sa.func.aggregate_strings(schema.lanes.c.id, comma)).where(
-        schema.lanes.c.id == rows.c.id,
-        sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)),
-    )
-
 
 def _known(db: sa.Connection, keys: Collection[bytes]) -> dict[bytes, Any]:
     """Return the rows of *keys*, locked in their order."""
@@ -574,15 +403,3 @@ def _known(db: sa.Connection, keys: Collection[bytes]) -> dict[bytes, Any]:
     if len(rows) < len(keys):
         raise Blocked("keys were pruned while they were looked up")
     return rows
-
-
-def store_secret(database: Database) -> bytes:
-    """Return the store's own secret, which its first use creates."""
-    row = {"name": "secret", "value": secrets.token_bytes(32)}
-    wanted = sa.select(schema.marks.c.value).where(schema.marks.c.name == "secret")
-    with database.reading() as db:
-        if known := db.execute(wanted).scalar_one_or_none():
-            return bytes(known)
-    with database.writing() as db:
-        db.execute(database.insert(schema.marks).on_conflict_do_nothing(), [row])
-        return bytes(db.execute(wanted).scalar_one())

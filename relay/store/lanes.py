@@ -6,6 +6,7 @@ after the other, so that a replay into an empty system makes one ticket and not 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -56,6 +57,12 @@ _LATE_FOLLOWED = sa.select(_lanes.c.id).where(
 )
 _LATE = sa.select(1).select_from(_deliveries).where(_d.lane_id == _lane, schema.LATE_IN_LINE)
 _LOCK = sa.select(_lanes.c.id).where(_SEVERAL).order_by(_lanes.c.id).with_for_update()
+
+
+def lane_name(destination: str, conversation: str) -> str:
+    """Name a lane by a digest, so that writers need not ask the database for a number first."""
+    digest = hashlib.sha256(f"{len(destination)}:{destination}{conversation}".encode())
+    return digest.hexdigest()[:32]
 
 
 def lock_lanes(db: sa.Connection, lane_ids: Iterable[str]) -> None:

@@ -26,10 +26,10 @@ from relay.rules.recovery import (
     kind_of_reason,
 )
 from relay.store import health, schema, search
-from relay.store.accept import delivery_key, lane_name
 from relay.store.database import Database, once_more
 from relay.store.ids import new_id
-from relay.store.lanes import late_values, lock_lanes, promote
+from relay.store.lanes import lane_name, late_values, lock_lanes, promote
+from relay.store.line_up import delivery_key
 from relay.store.search import Filter
 from relay.store.undo import take_back
 from relay.store.values import COMMAND_LINE

@@ -14,6 +14,7 @@ from relay.rules.problems import Certificate, OldSecret
 from relay.rules.signature import SigningKey
 from relay.store import schema
 from relay.store.database import Database
+from relay.store.secret import known_secret
 
 #: How often the certificate is looked at, how often while something is wrong with it, and after
 #: what time a look that did not end is lost.
@@ -110,7 +111,7 @@ class Seen:
         """Note that these secrets of these endpoints are in use."""
         now = self._clock()
         with self._database.writing_unsynced() as db:
-            secret = _secret(db)
+            secret = known_secret(db)
             for endpoint, key in used if secret else ():
                 self._put(db, _name(secret, endpoint, key), now.isoformat().encode())
 
@@ -142,7 +143,7 @@ def old_secrets(
     db: sa.Connection, keys: Mapping[str, Sequence[SigningKey]]
 ) -> dict[str, list[OldSecret]]:
     """Return by endpoint those of its *keys* that are old or have an end, the last used last."""
-    secret = _secret(db)
+    secret = known_secret(db)
     places = {
         _name(secret, endpoint, key.key): (endpoint, position, len(each), key.ends_at)
         for endpoint, each in keys.items()
@@ -180,11 +181,6 @@ def _served(db: sa.Connection) -> Sequence[tuple[str, datetime, datetime]]:
         (name, datetime.fromisoformat(noted_at), datetime.fromisoformat(ends_at))
         for name, (noted_at, ends_at) in read
     ]
-
-
-def _secret(db: sa.Connection) -> bytes:
-    """Return the store's own secret; nothing before its first use."""
-    return bytes(db.scalar(sa.select(_marks.c.value).where(_marks.c.name == "secret")) or b"")
 
 
 def _name(secret: bytes, endpoint: str, key: bytes) -> str:

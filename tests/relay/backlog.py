@@ -10,7 +10,8 @@ from pathlib import Path
 from fakes import OURS, arrival, customer
 
 from relay.store import Inbox, connect
-from relay.store.accept import delivery_key, lane_name
+from relay.store.lanes import lane_name
+from relay.store.line_up import delivery_key
 
 
 def fill(path: Path, *, deliveries: int, conversations: int, destination: str = "crm") -> None:

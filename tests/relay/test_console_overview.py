@@ -19,7 +19,7 @@ from relay.rules.problems import Finding, Kind
 from relay.rules.signature import fingerprint
 from relay.shapes.receipt import is_ours, read_receipt
 from relay.store import Database
-from relay.store.accept import store_secret
+from relay.store.secret import store_secret
 from relay.store.traffic import Traffic
 
 

@@ -32,7 +32,7 @@ from relay.rules.delivery import OutcomeKind
 from relay.rules.health import BREAKS_AFTER
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, schema
-from relay.store.accept import lane_name
+from relay.store.lanes import lane_name
 
 NODES = 3
 NewNode = Callable[[], Database]

@@ -22,8 +22,8 @@ from relay.rules import recovery
 from relay.rules.delivery import OutcomeKind, State
 from relay.rules.recovery import FoundEvent, Replay, ReplayStep
 from relay.store import Database, Inbox, Queries, Queue, Recovery
-from relay.store.accept import delivery_key
 from relay.store.checkup import Checkup
+from relay.store.line_up import delivery_key
 from relay.store.search import Filter
 from relay.store.values import DeliveryView
 
