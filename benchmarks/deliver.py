@@ -45,6 +45,7 @@ import rig
 from connectors import plain
 from connectors.base import Event
 from relay import destinations, migrations
+from relay.config import installed
 from relay.config.load import load
 from relay.rules import payload, routing
 from relay.rules.routing import Route, When
@@ -300,7 +301,7 @@ def _encoded(content: Any) -> bytes:
 
 def _destinations(config: Path) -> Mapping[str, destinations.Destination]:
     """Return the destinations of a config."""
-    return destinations.build(load(config, find_connector=destinations.find))
+    return destinations.build(load(config, find_connector=installed.find))
 
 
 def _rate(times: Any) -> float:

@@ -38,8 +38,8 @@ import rig
 import sqlalchemy as sa
 import yaml
 
+from relay.config.installed import find
 from relay.config.load import load
-from relay.destinations import find
 from relay.store import connect, schema
 
 PASSWORD = "a password for benchmarks"  # noqa: S105

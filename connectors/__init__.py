@@ -3,6 +3,9 @@
 A connector needs no running relay: it is given an :class:`Event`, and it talks to one system.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from connectors.base import (
     Ambiguous,
     Connector,
@@ -17,7 +20,9 @@ from connectors.base import (
     Transient,
     Unauthorized,
 )
-from connectors.http import Http, error_for
+
+if TYPE_CHECKING:
+    from connectors.http import Http, error_for
 
 __all__ = [
     "Ambiguous",
@@ -35,3 +40,10 @@ __all__ = [
     "Unauthorized",
     "error_for",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the HTTP client when it is asked for: who only reads events needs none."""
+    if name in ("Http", "error_for"):
+        return getattr(import_module("connectors.http"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ COMMANDS = {
     "check": "check",
     "secrets": "secrets",
     "connectors": "connectors",
-    "events": "inspect", "explain": "inspect", "conversation": "inspect", "nodes": "inspect",
+    "events": "events", "explain": "inspect", "conversation": "inspect", "nodes": "inspect",
     "requests": "requests",
     "doctor": "doctor", "destinations": "destinations", "send-test": "send_test",
     "problems": "problems", "alerts": "problems",

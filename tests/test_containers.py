@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from test_deploy import SCHEMA, VARIABLE, documented, run
 
+from relay.config.installed import find
 from relay.config.load import load
-from relay.destinations import find
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

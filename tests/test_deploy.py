@@ -29,8 +29,8 @@ from requests.adapters import HTTPAdapter
 from test_docs import blocks, free_port
 
 from relay.cli import COMMANDS, cli
+from relay.config.installed import find
 from relay.config.load import load
-from relay.destinations import find
 from relay.processes.granian import CONNECTIONS
 from relay.processes.process import KILL_AFTER
 

@@ -24,8 +24,8 @@ from connectors.testing import ConnectorSuite
 from connectors.testing.findings import MENDS
 from connectors.testing.hooks import Hooks
 from relay import scaffold
+from relay.config.installed import find
 from relay.config.load import load
-from relay.destinations import find
 from relay.rules.pages import REPOSITORY, mending_page
 from relay.rules.problems import Kind
 

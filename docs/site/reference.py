@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from relay import cli as relay_cli
-from relay import destinations
+from relay import installed
 from relay.admin_app import create_admin_app
 from relay.api.services import Services
 from relay.config.json_schema import REFERENCE, schema
@@ -173,7 +173,7 @@ def keys(described: Json) -> str:
 
 
 def config() -> str:
-    found = schema({each.name: each.connector for each in destinations.installed()})
+    found = schema({each.name: each.connector for each in installed.connectors()})
     definitions = found.pop("$defs")
     parts = ["## The file\n", keys(found)]
     for name, each in sorted(definitions.items()):

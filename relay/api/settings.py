@@ -7,15 +7,15 @@ from pydantic import Field, JsonValue
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict
 
-from relay import destinations
 from relay.api import blueprint as parts
 from relay.api.answers import answers
 from relay.api.identity import needs
 from relay.api.paging import Answer, Paged, answer, page, pages
 from relay.api.reading import Moment, Text
 from relay.api.services import services
+from relay.config import installed
 from relay.config.effective import effective, version_of
-from relay.destinations import Installed
+from relay.config.installed import Installed
 from relay.node import version
 from relay.rules.access import Scope
 from relay.shapes.actions import EntryJson, entry_json
@@ -66,7 +66,7 @@ def blueprint() -> APIBlueprint:
             "config_version": version_of(found.config),
             "config": to_jsonable_python(effective(found.config)),
             "nodes": [node_json(each) for each in Nodes(found.database).nodes()],
-            "connectors": [_installed(each) for each in destinations.installed()],
+            "connectors": [_installed(each) for each in installed.connectors()],
         }
 
     @made.get(

@@ -11,7 +11,7 @@ import structlog
 from celery.worker.consumer import Consumer
 from kombu import Exchange, Queue
 
-from relay import destinations
+from relay.config import installed
 from relay.config.document import ConfigError, config_path
 from relay.config.load import load
 from relay.config.model import Celery, Config
@@ -47,7 +47,7 @@ def config_of_fleet() -> Config:
         return _given[0]
     path = config_path()
     try:
-        config = load(path, find_connector=destinations.find)
+        config = load(path, find_connector=installed.find)
     except ConfigError as error:
         _refuse(str(error))
     if config.engine.celery is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from relay import destinations, migrations
-from relay.commands.options import confirm, existing, os_user, store_option
+from relay.commands.options import confirm, existing, os_user, secretless_option, store_option
 from relay.config.model import Config
 from relay.migrations import Unusable, walk
 from relay.node import NodeSlot
@@ -47,7 +47,7 @@ def backup(config: Config, file: Path) -> None:
 
 @click.command()
 @click.argument("file", type=_path, required=False)
-@store_option
+@secretless_option
 @click.option("--over", is_flag=True, help="End an earlier restore: all messages are resent.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(config: Config, file: Path | None, over: bool, yes: bool) -> None:

@@ -18,11 +18,12 @@ from relay.acts import recovering
 from relay.acts.bulk import BulkAct
 from relay.acts.person import Person
 from relay.acts.recovering import Changed, Done, Replayed, UnknownNames
-from relay.commands import output
 from relay.commands.options import FAILED, confirm
+from relay.commands.output import print_json
 from relay.commands.tables import failure, print_lines
-from relay.rules.recovery import Change, FoundDelivery, FoundEvent, Replay
+from relay.rules.recovery import Change, FoundDelivery, FoundEvent, Replay, ReplayStep
 from relay.rules.units import RateLimit
+from relay.shapes.recovery import says_of, then_and_now
 from relay.shapes.words import count
 from relay.store import Recovery
 from relay.store.ids import new_id
@@ -80,13 +81,13 @@ def found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
 def show_changes(made: Sequence[Changed], options: BulkOptions, *, show: bool = False) -> None:
     """Print what was done to each delivery, for programs in any case."""
     for each in made if show or options.as_json else ():
-        output.show_change(each, as_json=options.as_json)
+        _show_change(each, as_json=options.as_json)
 
 
 def show_replays(made: Sequence[Replayed], options: BulkOptions, *, show: bool = False) -> None:
     """Print what was added to each event, for programs in any case."""
     for each in made if show or options.as_json else ():
-        output.show_replay(each, as_json=options.as_json)
+        _show_replay(each, as_json=options.as_json)
 
 
 def by_name(
@@ -180,3 +181,34 @@ def progress(what: str, *, total: int | None) -> Iterator[Callable[[int], None]]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def _show_change(made: Changed, *, as_json: bool) -> None:
+    """Print what was done, or would be done, to a delivery."""
+    if as_json:
+        print_json(made.json)
+        return
+    delivery = made.change.delivery
+    message = delivery.message_id or delivery.event_id
+    named = f"{delivery.id} ({message} to {delivery.destination}, {delivery.state})"
+    print_lines([f"{named}: {made.says}"])
+
+
+def _show_replay(made: Replayed, *, as_json: bool) -> None:
+    """Print what a replay did, or would do, to an event: its destinations then and now."""
+    if as_json:
+        print_json(made.json)
+        return
+    print_lines(_replay_lines(made.replay, made.added))
+
+
+def _replay_lines(replay: Replay, added: Sequence[ReplayStep]) -> Iterator[str]:
+    event = replay.found.event
+    yield f"{event.id} ({event.message_id or 'no messageId'}) {event.type}"
+    if replay.refused:
+        yield f"  {replay.refused}"
+    elif not replay.steps:
+        yield "  no route matches today, and none did when it came"
+    for step in replay.steps:
+        sign = "+" if step in added else " " if step.now else "-"
+        yield f"  {sign} {step.destination}: {then_and_now(step)}; {says_of(step, added)}"

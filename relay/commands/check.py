@@ -10,6 +10,7 @@ import click
 from relay import destinations
 from relay.clock import wall
 from relay.commands import sample as samples
+from relay.commands.asking import all_say
 from relay.commands.options import (
     FAILED,
     USAGE,
@@ -17,10 +18,10 @@ from relay.commands.options import (
     loaded_option,
     require_certificate,
 )
-from relay.commands.output import all_say, print_json
+from relay.commands.output import print_json
 from relay.commands.running import changes
 from relay.commands.tables import print_lines
-from relay.config import json_schema
+from relay.config import installed, json_schema
 from relay.config.document import ConfigError, Document
 from relay.config.model import Config
 from relay.config.store_urls import without_password
@@ -36,7 +37,7 @@ from relay.telling import channels
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
     if not asked:
         return
-    found = destinations.installed()
+    found = installed.connectors()
     for each in found:
         if each.fault:
             click.echo(f"{each.fault} (its options are left open)", err=True)

@@ -15,12 +15,14 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from relay import destinations, scaffold
+from relay.commands.asking import all_say
 from relay.commands.groups import Group
 from relay.commands.options import FAILED, config_option
-from relay.commands.output import all_say, print_json
+from relay.commands.output import print_json
 from relay.commands.tables import print_lines
+from relay.config import installed
+from relay.config.installed import Installed
 from relay.config.model import Config
-from relay.destinations import Installed
 
 
 @click.group(cls=Group)
@@ -43,7 +45,7 @@ def list_(as_json: bool) -> None:
     Examples: gofax-relay connectors list
               gofax-relay connectors list --json
     """
-    found = destinations.installed()
+    found = installed.connectors()
     if as_json:
         for each in found:
             print_json(_as_json(each))
@@ -73,7 +75,7 @@ def new(name: str, folder: Path | None, like: str) -> None:
     Examples: gofax-relay connectors new acme
               gofax-relay connectors new slack --like chat
     """
-    taken = [each.distribution for each in destinations.installed(only=name)]
+    taken = [each.distribution for each in installed.connectors(only=name)]
     if taken:
         raise click.ClickException(f"{taken[0]} has a connector named {name}; choose another name")
     folder = folder or Path(f"gofax-relay-{name}")
@@ -134,14 +136,14 @@ def _suite_file(name: str) -> str:
     if find_spec("pytest") is None:
         raise click.ClickException('the checks need pytest: pip install "gofax-relay[kit]"')
     try:
-        destinations.find(name)
+        installed.find(name)
     except LookupError as error:
         raise click.ClickException(str(error)) from error
-    (found,) = destinations.installed(only=name)
+    (found,) = installed.connectors(only=name)
     if found.suite is None:
         raise click.ClickException(
             f"{found.distribution} brings no suite for {name}: "
-            f'add an entry point "{name}" in group {destinations.SUITES}'
+            f'add an entry point "{name}" in group {installed.SUITES}'
         )
     module, _, class_ = found.suite.partition(":")
     try:

@@ -20,7 +20,7 @@ from relay.commands.options import (
     ConfigFile,
     existing,
     json_option,
-    store_option,
+    secretless_option,
 )
 from relay.commands.output import print_json
 from relay.commands.running import newer
@@ -77,7 +77,7 @@ _PAUSED_BY = {"unauthorized": Kind.UNAUTHORIZED, "failing": Kind.FAILING}
 
 
 @click.command()
-@store_option
+@secretless_option
 @json_option
 @click.option(
     "--public-url",

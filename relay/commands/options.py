@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from relay import destinations, migrations
+from relay import migrations
 from relay.clock import wall
 from relay.commands.times import ZONE, shown_time, zone
-from relay.config import certificates
+from relay.config import certificates, installed
 from relay.config.certificates import Unfit
 from relay.config.document import FILE, VARIABLE, ConfigError, Document
 from relay.config.load import Need, load_document
@@ -49,7 +49,7 @@ class LoadedFile(click.ParamType[tuple[Config, Document]]):
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
         try:
             config, document = load_document(
-                Path(value), find_connector=destinations.find, need=self._need
+                Path(value), find_connector=installed.find, need=self._need
             )
         except ConfigError as error:
             click.echo(error, err=True)
@@ -168,8 +168,10 @@ _config_option = partial(
 config_option = _config_option(type=ConfigFile())
 #: For commands that deliver nothing themselves: destinations may lack their secrets.
 receiving_option = _config_option(type=ConfigFile(Need.ENDPOINTS))
-#: For commands that only work on the store: no secrets of destinations or endpoints are needed.
-store_option = _config_option(type=ConfigFile(Need.NO_SECRETS))
+#: For commands that need no secrets of destinations or endpoints.
+secretless_option = _config_option(type=ConfigFile(Need.NO_SECRETS))
+#: For commands that only work on the store.
+store_option = _config_option(type=ConfigFile(Need.STORE))
 loaded_option = _config_option("loaded", type=LoadedFile())
 config_path_option = _config_option("path", type=click.Path(path_type=Path))
 who_option = click.option(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from connectors.base import Connector
-from relay.acts import trying
-from relay.acts.recovering import Changed, Replayed
 from relay.commands.tables import (
     Column,
     is_terminal,
@@ -17,13 +14,11 @@ from relay.commands.tables import (
     print_table,
     table_time,
 )
-from relay.destinations import Destination
 from relay.rules import jsontext
 from relay.rules.delivery import State
-from relay.rules.recovery import FoundDelivery, Replay, ReplayStep
+from relay.rules.recovery import FoundDelivery
 from relay.shapes.events import group_json, stopped_json
 from relay.shapes.nodes import node_json
-from relay.shapes.recovery import says_of, then_and_now
 from relay.store import Queries
 from relay.store.nodes import NodeView
 from relay.store.recover import ReasonGroup
@@ -144,50 +139,6 @@ def show_groups(groups: Sequence[ReasonGroup], *, as_json: bool) -> None:
     if groups:
         how = "gofax-relay resend --destination NAME --reason 'REASON' [--dry-run]"
         print_lines(["", f"all of a group: {how}"])
-
-
-def show_change(made: Changed, *, as_json: bool) -> None:
-    """Print what was done, or would be done, to a delivery."""
-    if as_json:
-        print_json(made.json)
-        return
-    delivery = made.change.delivery
-    message = delivery.message_id or delivery.event_id
-    named = f"{delivery.id} ({message} to {delivery.destination}, {delivery.state})"
-    print_lines([f"{named}: {made.says}"])
-
-
-def show_replay(made: Replayed, *, as_json: bool) -> None:
-    """Print what a replay did, or would do, to an event: its destinations then and now."""
-    if as_json:
-        print_json(made.json)
-        return
-    print_lines(_replay_lines(made.replay, made.added))
-
-
-def all_say(destinations: Mapping[str, Destination], ask: Callable[[Connector[Any]], str]) -> bool:
-    """Ask the connector of each destination, and return whether all went well."""
-    good = True
-    for name, destination in destinations.items():
-        try:
-            answer = trying.ask(name, destination.connector, ask)
-        finally:
-            destination.connector.close()
-        print_lines([f"{'✓' if answer.is_good else '✗'} {name}: {answer.said}"])
-        good = good and answer.is_good
-    return good
-
-
-def _replay_lines(replay: Replay, added: Sequence[ReplayStep]) -> Iterator[str]:
-    event = replay.found.event
-    yield f"{event.id} ({event.message_id or 'no messageId'}) {event.type}"
-    if replay.refused:
-        yield f"  {replay.refused}"
-    elif not replay.steps:
-        yield "  no route matches today, and none did when it came"
-    for step in replay.steps:
-        sign = "+" if step in added else " " if step.now else "-"
-        yield f"  {sign} {step.destination}: {then_and_now(step)}; {says_of(step, added)}"
 
 
 def print_json(value: Any) -> None:

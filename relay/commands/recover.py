@@ -32,6 +32,7 @@ from relay.commands.options import (
     json_option,
     limit_option,
     opened,
+    secretless_option,
     store_option,
     with_options,
 )
@@ -192,7 +193,7 @@ def resend(
 
 @click.command()
 @click.argument("names", nargs=-1, type=Text(), metavar="[EVENT|MESSAGE_ID]...")
-@store_option
+@secretless_option
 @click.option(
     "--destination",
     "only",

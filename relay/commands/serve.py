@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from relay import destinations, logs, migrations, processes
+from relay import logs, migrations, processes
 from relay.commands.options import (
     FAILED,
     USAGE,
@@ -20,6 +20,7 @@ from relay.commands.options import (
     opened,
     require_certificate,
 )
+from relay.config import installed
 from relay.config.certificates import Unfit
 from relay.config.document import ConfigError, Document
 from relay.config.load import load_document
@@ -133,7 +134,7 @@ def _run(command: str, loaded: tuple[Config, Document], *, trial: bool) -> NoRet
 def _reread(path: Path, command: str, running: Config) -> Config:
     """Read the file again. Raises :class:`~relay.processes.NotTaken`."""
     try:
-        config, document = load_document(path, find_connector=destinations.find)
+        config, document = load_document(path, find_connector=installed.find)
         if command != "work":
             require_certificate(config, document)
         if config.store != running.store:

@@ -15,8 +15,7 @@ from pathlib import Path
 import click
 import watchfiles
 
-from relay import destinations
-from relay.config import document
+from relay.config import document, installed
 from relay.config.document import ConfigError
 from relay.processes.process import ENDING, KILL_AFTER
 
@@ -94,7 +93,7 @@ def _connectors(values: object) -> Iterator[str]:
 
 def _sources(connector: str) -> Iterator[Path]:
     """Yield the folder or the file of a connector's package, unless it is only installed."""
-    package = destinations.package_of(connector)
+    package = installed.package_of(connector)
     spec = find_spec(package) if package else None
     if spec is None:
         return

@@ -35,13 +35,15 @@ def load(
 
 
 class Need(StrEnum):
-    """What a command needs of the values to which a file refers: variables and files."""
+    """What a command needs of a file: its values, and those to which it refers."""
 
     ALL = "all"
     #: All but the destinations' options.
     ENDPOINTS = "endpoints"
     #: Neither those nor the endpoints' secrets.
     NO_SECRETS = "no secrets"
+    #: Nor what only connectors know of: no connector is imported, and options are not checked.
+    STORE = "store"
 
     def may_lack(self, where: Where) -> bool:
         """Return whether the value of *where* may be missing."""
@@ -53,7 +55,7 @@ class Need(StrEnum):
             case ("endpoints", _, "signing_secrets", _, "not_after"):
                 return False
             case ("endpoints", _, "signing_secrets" | "basic_auth", *_):
-                return self is Need.NO_SECRETS
+                return self in (Need.NO_SECRETS, Need.STORE)
         return False
 
 
@@ -66,8 +68,8 @@ def load_document(
 ) -> tuple[Config, Document]:
     """Read and check the file as :func:`load` does; return its lines and references, too.
 
-    A destination with a value that is missing, and not in *need*, has no options; an endpoint has
-    secrets that nobody knows instead.
+    A destination with a value that is missing, and not in *need*, has no options, and none has
+    any with :attr:`Need.STORE`; an endpoint has secrets that nobody knows instead.
     """
     # Before it is read: what is changed meanwhile is newer.
     origin = Origin.of(path) if path.exists() else None
@@ -77,7 +79,8 @@ def load_document(
         raise ConfigError(path, document.faults)
     telling = [key for key in ("alerts", "heartbeat") if document.lacks((key,))]
     values = {key: value for key, value in document.values.items() if key not in telling}
-    destinations = _destinations(document, values.get("destinations"), find_connector)
+    find = None if need is Need.STORE else find_connector
+    destinations = _destinations(document, values.get("destinations"), find)
     routes = _named_routes(values.get("routes"))
     config = _checked(
         Config,
@@ -97,9 +100,12 @@ def load_document(
 
 
 def _destinations(
-    document: Document, given: object, find_connector: FindConnector
+    document: Document, given: object, find_connector: FindConnector | None
 ) -> dict[str, DestinationConfig]:
-    """Check each destination: our own keys by our model, the rest by the connector's."""
+    """Check each destination: our own keys by our model, the rest by the connector's.
+
+    None for *find_connector*: the rest is not looked at.
+    """
     if given is None:
         return {}
     if not isinstance(given, dict):
@@ -114,10 +120,9 @@ def _destinations(
         destination = _destination(document, at, values, find_connector)
         if destination:
             found[name] = destination
-    whole = {
-        name: each for name, each in found.items() if not document.lacks(("destinations", name))
-    }
-    _agree(document, whole)
+    if find_connector is not None:
+        lacking = [name for name in found if document.lacks(("destinations", name))]
+        _agree(document, {name: found[name] for name in found if name not in lacking})
     return found
 
 
@@ -133,7 +138,10 @@ def _agree(document: Document, destinations: Mapping[str, DestinationConfig]) ->
 
 
 def _destination(
-    document: Document, at: Where, values: Mapping[str, Any], find_connector: FindConnector
+    document: Document,
+    at: Where,
+    values: Mapping[str, Any],
+    find_connector: FindConnector | None,
 ) -> DestinationConfig | None:
     own = {
         key: value
@@ -142,13 +150,8 @@ def _destination(
     }
     rest = {key: value for key, value in values.items() if key not in _common_keys()}
     options: BaseModel | None = Options()
-    try:
-        connector = find_connector(str(values["connector"]))
-    except KeyError:
-        pass  # our own model reports the missing key
-    except LookupError as error:
-        document.fault((*at, "connector"), str(error))
-    else:
+    connector = _connector(document, at, values, find_connector)
+    if connector is not None:
         if not document.lacks(at):
             options = _checked(
                 connector.Options,
@@ -165,6 +168,22 @@ def _destination(
     return _checked(
         DestinationConfig, {**own, "options": options or Options()}, at=at, document=document
     )
+
+
+def _connector(
+    document: Document,
+    at: Where,
+    values: Mapping[str, Any],
+    find_connector: FindConnector | None,
+) -> type[Connector[Any]] | None:
+    # Our own model reports a missing key.
+    if find_connector is None or "connector" not in values:
+        return None
+    try:
+        return find_connector(str(values["connector"]))
+    except LookupError as error:
+        document.fault((*at, "connector"), str(error))
+        return None
 
 
 def _common_keys() -> set[str]:

@@ -98,7 +98,7 @@ from relay.cli import COMMANDS, cli
 for each in set(COMMANDS.values()):
     import_module(f"relay.commands.{each}")
 for each in ("hubspot", "zendesk", "teams", "webhook", "email"):
-    destinations.find(each)
+    installed.find(each)
 for line in sys.stdin:
     arguments, *files = json.loads(line)
     if pid := os.fork():

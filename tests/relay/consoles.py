@@ -21,9 +21,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from connectors.base import Receipt
-from relay import destinations
 from relay.admin_app import create_admin_app
 from relay.api.services import Services, install
+from relay.config import installed
 from relay.config.load import load
 from relay.config.model import Config
 from relay.intake import Intake
@@ -356,7 +356,7 @@ def console(
     file = folder / "config.yaml"
     admin = json.dumps({"listen": "127.0.0.1:8081", "mask": mask} | ({"url": url} if url else {}))
     file.write_text(CONFIG % admin, encoding="utf-8")
-    config = load(file, find_connector=destinations.find)
+    config = load(file, find_connector=installed.find)
     assert config.admin is not None
     services = Services(config, database)
     # To describe the API takes most of the time, so an application is used again.

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from fakes import accept_apart, failed, finish, take
 
-from relay import destinations
 from relay.acts import recovering
 from relay.acts.person import Person
 from relay.acts.recovering import UnknownNames
+from relay.config import installed
 from relay.config.load import load
 from relay.config.model import Config
 from relay.rules.delivery import OutcomeKind, State
@@ -42,7 +42,7 @@ def store(inbox: Inbox, queue: Queue, database: Database) -> Recovery:
 def config(tmp_path: Path) -> Config:
     file = tmp_path / "config.yaml"
     file.write_text(CONFIG)
-    return load(file, find_connector=destinations.find)
+    return load(file, find_connector=installed.find)
 
 
 def states(queries: Queries) -> list[State]:

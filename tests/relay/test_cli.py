@@ -32,7 +32,9 @@ def test_asking_for_the_version_imports_no_database_and_no_sdk() -> None:
     assert run.stdout.splitlines()[1:] == ["imported:"]
 
 
-@pytest.mark.parametrize("module", ["inspect", "requests", "recover", "doctor", "explain"])
+@pytest.mark.parametrize(
+    "module", ["events", "inspect", "requests", "recover", "doctor", "explain"]
+)
 def test_a_command_that_only_looks_does_not_load_what_serving_needs(module: str) -> None:
     ask = (
         f"import sys, relay.commands.{module}\n"
@@ -43,6 +45,22 @@ def test_a_command_that_only_looks_does_not_load_what_serving_needs(module: str)
     run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
 
     assert (run.stdout, run.stderr) == ("\n", "")
+
+
+def test_listing_events_loads_no_connector_and_no_http(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    ask = (
+        "import sys\nfrom relay.cli import cli\n"
+        "try:\n    cli(['events'])\nexcept SystemExit as end:\n    assert end.code == 1\n"
+        "heavy = {'requests', 'urllib3', 'jinja2', 'prometheus_client', 'connectors.http',\n"
+        "         'connectors.webhook', 'relay.destinations', 'relay.acts'}\n"
+        "print(*sorted(heavy & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", ask]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+
+    assert run.stdout == "\n"
+    assert "no store yet" in run.stderr
 
 
 def test_serving_loads_no_more_than_the_config_asks_for() -> None:
@@ -63,11 +81,12 @@ def test_what_children_need_is_loaded_while_the_store_is_made_ready(tmp_path: Pa
     ask = (
         "import sys, relay.commands.serve\n"
         "from pathlib import Path\n"
-        "from relay import destinations, processes\n"
+        "from relay import processes\n"
+        "from relay.config import installed\n"
         "from relay.config.load import load\n"
         "needed = {'flask', 'granian', 'relay.app', 'relay.worker', 'relay.console'}\n"
         "print(*needed & set(sys.modules))\n"
-        "config = load(Path('config.yaml'), find_connector=destinations.find)\n"
+        "config = load(Path('config.yaml'), find_connector=installed.find)\n"
         "processes.imported('serve', config)\n"
         "print(*needed - set(sys.modules))\n"
     )

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from relay import destinations, scaffold
+from relay import scaffold
 from relay.cli import cli
+from relay.config import installed
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("gofax-relay")
@@ -46,7 +47,7 @@ class TestList:
         assert (shape["default"], shape["required"], shape["secret"]) == ("envelope", False, False)
 
     def test_every_connector_of_ours_brings_its_suite(self) -> None:
-        ours = [each for each in destinations.installed() if each.distribution == "gofax-relay"]
+        ours = [each for each in installed.connectors() if each.distribution == "gofax-relay"]
 
         assert {each.name for each in ours} >= {"hubspot", "zendesk", "teams"}
         assert [each.name for each in ours if each.suite is None] == []
@@ -62,8 +63,8 @@ class TestNew:
         project = tomllib.loads((tmp_path / "acme/pyproject.toml").read_text())
         assert project["project"]["name"] == "gofax-relay-acme-crm"
         assert project["project"]["entry-points"] == {
-            destinations.GROUP: {"acme-crm": "gofax_relay_acme_crm:AcmeCrm"},
-            destinations.SUITES: {"acme-crm": "gofax_relay_acme_crm.suite:TestAcmeCrm"},
+            installed.GROUP: {"acme-crm": "gofax_relay_acme_crm:AcmeCrm"},
+            installed.SUITES: {"acme-crm": "gofax_relay_acme_crm.suite:TestAcmeCrm"},
         }
 
     @pytest.mark.parametrize("like", scaffold.KINDS)

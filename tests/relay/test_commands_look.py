@@ -10,7 +10,9 @@ import servers
 from click.testing import CliRunner, Result
 
 from relay.cli import cli
-from relay.migrations import newest
+from relay.config import installed
+from relay.config.load import load
+from relay.migrations import newest, opened
 
 CONFIG = """\
 store: sqlite:///relay.db
@@ -53,6 +55,31 @@ def test_a_command_that_needs_what_is_in_a_store_makes_none(
     assert "relay.db: no store yet: start gofax-relay serve" in done.stderr
     assert not done.stdout
     assert list(config.parent.iterdir()) == [config]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("events",), ("conversation", "+61400000000"), ("explain", "m1"), ("nodes",),
+        ("requests",), ("dead",), ("resend", "m1"), ("settle", "dlv_1", "--as", "dead"),
+        ("pause", "crm"), ("resume", "crm"), ("problems",), ("prune", "--dry-run"),
+        ("users", "list"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+@pytest.mark.parametrize("wrong", ["connector: nope", "connector: hubspot, colour: blue"])
+def test_who_looks_after_a_store_may_do_so_while_a_destination_is_wrong(
+    config: Path, command: tuple[str, ...], wrong: str
+) -> None:
+    opened(load(config, find_connector=installed.find)).close()
+    # Twice, because a pause says what it changed.
+    _, good = [run(config, *command) for _ in range(2)]
+    config.write_text(config.read_text().replace("connector: hubspot", wrong))
+
+    done = run(config, *command)
+
+    assert (done.exit_code, done.output) == (good.exit_code, good.output)
+    assert run(config, "check").exit_code == 2
 
 
 @pytest.mark.parametrize(

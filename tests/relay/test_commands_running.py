@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 from fakes import eventually
 
-from relay import destinations, migrations
+from relay import migrations
 from relay.cli import cli
+from relay.config import installed
 from relay.config.load import load
 from relay.node import Heartbeat
 from relay.store.nodes import Nodes
@@ -31,7 +32,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
     """A file that a node on this machine has read."""
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(name="all"))
-    read = load(path, find_connector=destinations.find)
+    read = load(path, find_connector=installed.find)
     with closing(migrations.opened(read)) as database:
         heartbeat = Heartbeat(database, name="web-1", role="web", config=read)
         heartbeat.start()

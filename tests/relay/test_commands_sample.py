@@ -13,10 +13,10 @@ from pydantic import TypeAdapter
 
 from connectors import sandbox
 from connectors.sandbox.records import Records
-from relay import destinations
 from relay.acts import trying
 from relay.cli import cli
 from relay.commands import sample
+from relay.config import installed
 from relay.config.load import load
 from relay.rules.tests import SENDER, is_test
 from relay.shapes import sample as samples
@@ -153,7 +153,7 @@ def test_what_is_no_sample_is_one_line(
 
 
 def test_a_connector_without_a_preview_says_so(run: Run, path: Path) -> None:
-    config = load(path.parent / "config.yaml", find_connector=destinations.find)
+    config = load(path.parent / "config.yaml", find_connector=installed.find)
     read = sample.read(config, save(path, json.dumps(MESSAGE)), endpoint=None)
 
     said = list(sample.lines(config, read, [Shown(destination="d", connector="own")]))
@@ -205,7 +205,7 @@ def test_what_is_sent_is_recognised_as_a_test() -> None:
 
 
 def test_pasted_bytes_are_a_sample_too(run: Run, path: Path) -> None:
-    config = load(path.parent / "config.yaml", find_connector=destinations.find)
+    config = load(path.parent / "config.yaml", find_connector=installed.find)
 
     pasted = samples.of_bytes(config, json.dumps(MESSAGE).encode())
     found = samples.sample_json(config, pasted, samples.shown(config, pasted))
@@ -227,7 +227,7 @@ def test_pasted_bytes_are_a_sample_too(run: Run, path: Path) -> None:
 def test_pasted_bytes_that_are_no_sample_are_named(
     run: Run, path: Path, raw: bytes, endpoint: str | None, fault: str
 ) -> None:
-    config = load(path.parent / "config.yaml", find_connector=destinations.find)
+    config = load(path.parent / "config.yaml", find_connector=installed.find)
 
     with pytest.raises(samples.NoSample) as error:
         samples.of_bytes(config, raw, endpoint=endpoint)
@@ -236,7 +236,7 @@ def test_pasted_bytes_that_are_no_sample_are_named(
 
 
 def test_one_destination_is_asked_whether_it_works(run: Run, path: Path) -> None:
-    config = load(path.parent / "config.yaml", find_connector=destinations.find)
+    config = load(path.parent / "config.yaml", find_connector=installed.find)
 
     good, gone = (answer_json(trying.check(config, name)) for name in ("flow", "gone"))
 

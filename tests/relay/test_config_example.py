@@ -17,7 +17,7 @@ from config_files import (
 )
 from pydantic import BaseModel
 
-from relay import destinations
+from relay.config import installed
 from relay.config.business_hours import BusinessHours
 from relay.config.endpoints import BasicAuth, Endpoint, SignatureScheme
 from relay.config.load import load
@@ -47,11 +47,11 @@ class TestExample:
         """The example with every key that is off switched on."""
         file.write_text(re.sub(r"(?m)^( *)#(?=[a-z]|- )", r"\1", text), encoding="utf-8")
         (file.parent / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
-        return load(file, find_connector=destinations.find, environ=ENVIRON | FURTHER)
+        return load(file, find_connector=installed.find, environ=ENVIRON | FURTHER)
 
     @pytest.fixture
     def example(self) -> Config:
-        return load(EXAMPLE, find_connector=destinations.find, environ=ENVIRON)
+        return load(EXAMPLE, find_connector=installed.find, environ=ENVIRON)
 
     def test_it_needs_no_other_variables(self, text: str) -> None:
         live = re.sub(r"(?m)^ *#.*", "", text)
@@ -78,7 +78,7 @@ class TestExample:
 
     def test_its_first_destination_shows_the_defaults(self, example: Config) -> None:
         crm = example.destinations["crm"]
-        connector = destinations.find("hubspot")
+        connector = installed.find("hubspot")
 
         assert crm.policy == Policy()
         assert crm.deadline == DestinationConfig.model_fields["deadline"].default
@@ -103,7 +103,7 @@ class TestExample:
         destination = example.destinations[name]
         credentials = {"subdomain", "client_id", "client_secret", "access_token", "url"}
 
-        for key, field in destinations.find(destination.connector).Options.model_fields.items():
+        for key, field in installed.find(destination.connector).Options.model_fields.items():
             if not field.is_required() and key not in credentials:
                 assert getattr(destination.options, key) == field.default, key
 

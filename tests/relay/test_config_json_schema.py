@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from connectors.base import Connector
 from relay.cli import cli
+from relay.config.installed import find
 from relay.config.json_schema import schema
-from relay.destinations import find
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = yaml.safe_load((ROOT / "config.example.yaml").read_text(encoding="utf-8"))

@@ -15,8 +15,8 @@ from config_files import (
     find_connector,
 )
 
-from relay import destinations
 from relay.commands.check import plan
+from relay.config import installed
 from relay.config.document import HALF, ConfigError
 from relay.config.load import Need, load, load_document
 from relay.config.model import (
@@ -173,10 +173,10 @@ def test_only_who_listens_needs_the_token_of_the_metrics(file: Path) -> None:
     file.write_text(ENDPOINT + said, encoding="utf-8")
 
     for need in (Need.ENDPOINTS, Need.NO_SECRETS):
-        config, _ = load_document(file, find_connector=destinations.find, environ={}, need=need)
+        config, _ = load_document(file, find_connector=installed.find, environ={}, need=need)
         assert config.admin is not None
     with pytest.raises(ConfigError, match="admin.metrics_token: environment variable NOT_SET"):
-        load_document(file, find_connector=destinations.find, environ={})
+        load_document(file, find_connector=installed.find, environ={})
 
 
 @pytest.mark.parametrize(

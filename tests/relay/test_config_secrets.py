@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
+from typing import NoReturn
 
 import pytest
 from config_files import (
@@ -13,7 +15,7 @@ from config_files import (
     Read,
 )
 
-from relay import destinations
+from relay.config import installed
 from relay.config.document import ConfigError, secret_from
 from relay.config.load import Need, load_document
 
@@ -132,7 +134,7 @@ class TestCredentials:
         file.write_text(self.TEXT % "gofax")
 
         _, document = load_document(
-            file, find_connector=destinations.find, environ={}, need=Need.NO_SECRETS
+            file, find_connector=installed.find, environ={}, need=Need.NO_SECRETS
         )
 
         assert len(document.left_out) == 1
@@ -159,11 +161,25 @@ class TestMissingSecrets:
         file.write_text(self.TEXT)
 
         config, document = load_document(
-            file, find_connector=destinations.find, environ={"TOKEN": ""}, need=Need.NO_SECRETS
+            file, find_connector=installed.find, environ={"TOKEN": ""}, need=Need.NO_SECRETS
         )
 
         assert (config.destinations["crm"].concurrency, len(document.left_out)) == (3, 3)
         assert config.endpoints[0].name == "/a"
+
+    def test_a_command_that_works_on_the_store_asks_no_connector(self, file: Path) -> None:
+        file.write_text(self.TEXT.replace("concurrency: 3", "colour: blue") + "retention: 5d\n")
+
+        def find(name: str) -> NoReturn:
+            raise AssertionError(f"{name} was looked for")
+
+        config, _ = load_document(file, find_connector=find, environ={}, need=Need.STORE)
+
+        assert {name: each.connector for name, each in config.destinations.items()} == {
+            "crm": "hubspot",
+            "other": "hubspot",
+        }
+        assert config.kept.default == timedelta(days=5)
 
     def test_nobody_knows_what_stands_for_an_endpoints_secret(self, file: Path) -> None:
         file.write_text(self.TEXT)
@@ -171,7 +187,7 @@ class TestMissingSecrets:
         made = set()
         for _ in range(2):
             config, _ = load_document(
-                file, find_connector=destinations.find, environ={}, need=Need.NO_SECRETS
+                file, find_connector=installed.find, environ={}, need=Need.NO_SECRETS
             )
             made |= {each.get_secret_value() for each in config.endpoints[0].signing_secrets}
 
@@ -185,7 +201,7 @@ class TestMissingSecrets:
         file.write_text(self.TEXT)
 
         with pytest.raises(ConfigError) as raised:
-            load_document(file, find_connector=destinations.find, environ={}, need=need)
+            load_document(file, find_connector=installed.find, environ={}, need=need)
 
         assert len(raised.value.faults) == number
         assert "environment variable SECRET is not set" in str(raised.value)
@@ -195,7 +211,7 @@ class TestMissingSecrets:
         file.write_text('store: "${STORE}"\n' + self.TEXT + "retention: never\n")
 
         with pytest.raises(ConfigError, match=r"STORE is not set[^$]*retention: "):
-            load_document(file, find_connector=destinations.find, environ={}, need=need)
+            load_document(file, find_connector=installed.find, environ={}, need=need)
 
 
 #: Files with a secret in the wrong place, or near to a fault.

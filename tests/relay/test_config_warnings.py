@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from relay import destinations
 from relay.cli import cli
+from relay.config import installed
 from relay.config.load import load_document
 from relay.config.warnings import warnings
 
@@ -35,7 +35,7 @@ def warned(file: Path) -> Warned:
     def warned(text: str, secret: str = "x" * 32) -> list[str]:
         file.write_text(text, encoding="utf-8")
         environ = {"SECRET": secret}
-        config, document = load_document(file, find_connector=destinations.find, environ=environ)
+        config, document = load_document(file, find_connector=installed.find, environ=environ)
         return [f"{each.line}: {each}" for each in warnings(config, document, now=NOW)]
 
     return warned

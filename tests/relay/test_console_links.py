@@ -18,6 +18,7 @@ from connectors import sandbox
 from connectors.sandbox.records import Records
 from relay import attempts, destinations
 from relay.acts import trying
+from relay.config import installed
 from relay.config.load import load
 from relay.config.model import Config
 from relay.rules.access import Role
@@ -57,7 +58,7 @@ def config(tmp_path: Path, records: Records) -> Iterator[Config]:
             f"  crm: {{connector: hubspot, access_token: t, base_url: '{url}/hubspot'}}\n"
             "routes: [{name: all, to: [chat, flow, notes, tickets, crm]}]\n"
         )
-        yield load(tmp_path / "config.yaml", find_connector=destinations.find)
+        yield load(tmp_path / "config.yaml", find_connector=installed.find)
 
 
 def test_a_connector_is_given_the_page_of_its_event(queue: Queue, inbox: Inbox) -> None:

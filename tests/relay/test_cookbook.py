@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from relay.config.installed import find
 from relay.config.load import load
 from relay.config.model import Config
-from relay.destinations import find
 from relay.intake import Intake
 from relay.rules.sentiment import vader
 from relay.store.values import Request

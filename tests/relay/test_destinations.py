@@ -13,6 +13,7 @@ import pytest
 
 from connectors.teams.connector import Teams
 from relay import destinations
+from relay.config import installed
 from relay.config.load import load
 
 ROOT = Path(__file__).parents[2]
@@ -62,12 +63,12 @@ DISTRIBUTIONS: list[tuple[str, dict[str, str], dict[str, str]]] = [
 ]
 SCRIPT = """
 import json, sys
-from relay import destinations
+from relay.config import installed
 
 found = {"loaded before": [m for m in sys.modules if m.startswith("acme")]}
 for name in sys.argv[1:]:
     try:
-        found[name] = destinations.find(name).__name__
+        found[name] = installed.find(name).__name__
     except LookupError as error:
         found[name] = str(error)
 found["loaded after"] = [m for m in ("connectors.zendesk", "acme_good") if m in sys.modules]
@@ -82,7 +83,7 @@ def _install(folder: Path, name: str, entries: dict[str, str], modules: dict[str
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     lines = [f"{entry} = {value}" for entry, value in entries.items()]
-    (info / "entry_points.txt").write_text("\n".join([f"[{destinations.GROUP}]", *lines, ""]))
+    (info / "entry_points.txt").write_text("\n".join([f"[{installed.GROUP}]", *lines, ""]))
     for module, source in modules.items():
         (folder / f"{module}.py").write_text(source)
 
@@ -153,7 +154,7 @@ def test_a_config_becomes_connectors_that_can_deliver(tmp_path: Path) -> None:
         "  back-desk: {connector: teams, url: 'https://example.com/other'}\n"
     )
 
-    built = destinations.build(load(path, find_connector=destinations.find))
+    built = destinations.build(load(path, find_connector=installed.find))
 
     assert list(built) == ["front-desk", "back-desk"]
     front, back = built.values()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay import destinations
+from relay.config import installed
 from relay.config.effective import differences, effective, version_of
 from relay.config.load import load
 from relay.config.model import Config
@@ -31,7 +31,7 @@ def loaded(tmp_path: Path) -> Load:
     def loaded(*, token: str = "hidden-6", name: str = "all") -> Config:
         path = tmp_path / "config.yaml"
         path.write_text(TEXT.format(token=token, name=name))
-        return load(path, find_connector=destinations.find)
+        return load(path, find_connector=installed.find)
 
     return loaded
 

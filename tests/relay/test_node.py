@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fakes import eventually
 
-from relay import destinations
+from relay.config import installed
 from relay.config.load import load
 from relay.node import Heartbeat
 from relay.store import Database
@@ -76,7 +76,7 @@ def test_a_node_says_that_its_file_is_newer_than_what_it_runs(
 ) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("endpoints: [{path: /hook, allow_unsigned: true}]\n")
-    config = load(file, find_connector=destinations.find)
+    config = load(file, find_connector=installed.find)
     nodes = Nodes(database)
     heartbeat = Heartbeat(database, name="a", role="worker", config=config, seconds=0.05)
 

@@ -19,8 +19,8 @@ import pytest
 from fakes import customer
 from flask import Flask
 
-from relay import destinations
 from relay.app import create_app
+from relay.config import installed
 from relay.config.load import load
 from relay.refused import Refusals
 from relay.store import Database, Inbox, Queries
@@ -123,7 +123,7 @@ def _text(rng: Random, length: int | None = None) -> str:
 def app(tmp_path: Path, database: Database, inbox: Inbox) -> Iterator[Flask]:
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
-    config = load(path, find_connector=destinations.find)
+    config = load(path, find_connector=installed.find)
     refusals = Refusals(inbox.refuse)
     yield create_app(config, database=database, inbox=inbox, refusals=refusals)
     refusals.close()

@@ -19,10 +19,9 @@ from config_files import Faults, Read
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from relay import destinations
 from relay.app import create_app
 from relay.cli import cli
-from relay.config import json_schema
+from relay.config import installed, json_schema
 from relay.config.effective import effective
 from relay.config.load import load
 from relay.intake import Intake, NotGenuine, examine
@@ -218,7 +217,7 @@ class TestReceiver:
             f"  - {{path: /{name}, signing_secrets: [{{secret: {name}, not_after: {end}}}]}}\n"
             for name, end in ends.items()
         ))  # fmt: skip
-        config = load(path, find_connector=destinations.find)
+        config = load(path, find_connector=installed.find)
         with closing(Refusals(inbox.refuse)) as refusals:
             app = create_app(
                 config, database=database, inbox=inbox, refusals=refusals, old_secrets=old_secrets

@@ -12,6 +12,7 @@ from connectors.sandbox import create_app, serving
 from connectors.sandbox.records import Records
 from connectors.sandbox.teams import StandIn
 from relay import destinations
+from relay.config import installed
 from relay.config.load import load
 from relay.store import Inbox, Queue
 from relay.worker import Worker
@@ -34,7 +35,7 @@ def test_no_card_is_lost_although_the_trigger_takes_them_all(
 
     with serving(create_app(records, teams=stand_in)) as url:
         (tmp_path / "config.yaml").write_text(CONFIG.format(url=url))
-        config = load(tmp_path / "config.yaml", find_connector=destinations.find)
+        config = load(tmp_path / "config.yaml", find_connector=installed.find)
         workers = [
             Worker(destinations.build(config), new_queue(node), clock=clock, intervals=QUICK)
             for node in ("worker-1", "worker-2")

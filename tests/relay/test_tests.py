@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from connectors.testing.events import sample_event
-from relay import destinations
 from relay.app import create_app
 from relay.cli import cli
+from relay.config import installed
 from relay.config.document import ConfigError
 from relay.config.load import load
 from relay.config.model import Config
@@ -159,7 +159,7 @@ def read(path: Path) -> Read:
 def client(path: Path, database: Database, inbox: Inbox) -> Iterator[FlaskClient]:
     file = path.parent / "config.yaml"
     file.write_text(CONFIG)
-    config = load(file, find_connector=destinations.find)
+    config = load(file, find_connector=installed.find)
     refusals = Refusals(inbox.refuse)
     yield create_app(config, database=database, inbox=inbox, refusals=refusals).test_client()
     refusals.close()
