@@ -17,9 +17,9 @@ from typing import Any
 import click
 
 from relay import cli as relay_cli
-from relay import installed
 from relay.admin_app import create_admin_app
 from relay.api.services import Services
+from relay.config import installed
 from relay.config.json_schema import REFERENCE, schema
 from relay.config.model import Admin, Config
 from relay.store import connect
