@@ -172,10 +172,11 @@ _DELIVERY_COLUMNS = (
     "config", "late", "repeat", "attempts", "claims",
 )  # fmt: skip
 
-_IN_LINE = (
-    sa.select(1)
-    .select_from(schema.deliveries)
+# Not whether there is one: PostgreSQL may answer that from a hash of all deliveries in line.
+_FIRST_IN_LINE = (
+    sa.select(sa.func.min(schema.deliveries.c.seq))
     .where(schema.deliveries.c.lane_id == schema.lanes.c.id, schema.IN_LINE)
+    .scalar_subquery()
 )
 
 
@@ -186,5 +187,5 @@ def _busy(rows: sa.FromClause) -> sa.Select[Any]:
     comma: Any = sa.literal_column("','")
     return sa.select(sa.func.aggregate_strings(schema.lanes.c.id, comma)).where(
         schema.lanes.c.id == rows.c.id,
-        sa.or_(_IN_LINE.exists(), schema.lanes.c.parked_by.is_not(None)),
+        sa.or_(_FIRST_IN_LINE.is_not(None), schema.lanes.c.parked_by.is_not(None)),
     )

@@ -398,7 +398,8 @@ class _Unnested:
 
     def __init__(self, statement: sa.Executable, columns: Sequence[str]) -> None:
         """*statement* takes its values from :func:`_rows_of` *columns*."""
-        self._statement = statement
+        # SQLAlchemy otherwise closes the cursor of an INSERT before it is asked for the number.
+        self._statement = statement.execution_options(preserve_rowcount=True)
         self._columns = columns
 
     def many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:

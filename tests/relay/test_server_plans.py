@@ -113,3 +113,16 @@ def test_one_event_is_found_by_indexes_whatever_it_is_named_by(
     selected = [each for each in statements if each[0].startswith("SELECT")]
     assert len(selected) > 20
     assert _scanned(database, statements) == []
+
+
+def test_an_event_is_accepted_without_a_look_at_other_keys_or_other_lanes(
+    database: Database, inbox: Inbox, statements: list[tuple[str, Any]]
+) -> None:
+    inbox.accept(arrival("m1"))
+
+    selected = [each for each in statements if each[0].startswith("SELECT")]
+    assert [statement for statement, _ in selected if "FROM keys" in statement] == []
+    steps = " / ".join(_plans(database, selected))
+    assert "ix_deliveries_line" in steps
+    assert "lane_id = lanes.id" in steps
+    assert "hashed" not in steps
