@@ -179,10 +179,10 @@ class PostgresDatabase(Database):
         return insert(table)
 
     def insert_locking(self, table: sa.Table, *, key: str, same: str) -> Any:
-        # An update that changes nothing locks the row, unlike DO NOTHING.
+        # An update locks the row, unlike DO NOTHING, also if it then leaves it as it is.
         made = insert(table)
         return made.on_conflict_do_update(
-            index_elements=[table.c[key]], set_={same: made.excluded[same]}
+            index_elements=[table.c[key]], set_={same: made.excluded[same]}, where=sa.false()
         )
 
     def prepare(self, insert: sa.Insert, *, columns: Sequence[str]) -> Prepared:

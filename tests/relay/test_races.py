@@ -184,6 +184,18 @@ def test_a_replay_beside_a_prune_makes_its_lane(
     assert _states(queries) == [State.PENDING]
 
 
+def test_a_lane_is_locked_without_being_written_anew(database: Database, inbox: Inbox) -> None:
+    where = sa.select(sa.literal_column("ctid")).select_from(schema.lanes)
+    inbox.accept(arrival("m1", customer=customer(1), at=NOON))
+    with database.reading() as db:
+        before = db.scalar(where)
+
+    inbox.accept(arrival("m2", customer=customer(1), at=NOON))
+
+    with database.reading() as db:
+        assert db.scalar(where) == before
+
+
 def test_a_rate_counts_from_when_the_locks_were_had(
     database: Database, inbox: Inbox, queue: Queue
 ) -> None:
