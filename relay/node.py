@@ -26,6 +26,7 @@ from relay.every import Every
 from relay.store import Database, StoreUnavailable
 from relay.store.nodes import Node, Nodes, Role
 from relay.store.prune import Pruning, Removed
+from relay.store.sqlite_file import private
 from relay.store.texts import BATCH, Texts
 from relay.store.traffic import STEP, Traffic
 
@@ -52,8 +53,8 @@ class NodeSlot:
 
     def __init__(self, store: Path, role: str = "worker") -> None:
         for number in itertools.count(1):
-            path = store.with_name(f"{store.name}.{role}-{number}.lock")
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._path = store.with_name(f"{store.name}.{role}-{number}.lock")
+            self._file = private(self._path)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -63,7 +64,8 @@ class NodeSlot:
             return
 
     def close(self) -> None:
-        """Give the number back before we die."""
+        """Give the number back before we die, and leave no file."""
+        self._path.unlink(missing_ok=True)
         os.close(self._file)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import click
@@ -91,25 +91,31 @@ def _end(config: Config) -> None:
 
 
 def _to_file(config: Config, file: Path, store: Path) -> tuple[Path | None, Marked]:
+    _require_unused(config, store)
+    backups.verify_file(file)
+    # That takes a while with a large file.
+    _require_unused(config, store)
+    before = _recorded(config) if store.exists() else []
+    with ExitStack() as over:
+        # Whoever starts meanwhile finds the store in use by us, and makes none.
+        over.callback(NodeSlot(store, "restore").close)
+        new = store.with_name(f"{store.name}.restoring")
+        over.callback(backups.remove, new)
+        backups.copy_of(file, new)
+        with closing(connect(f"sqlite:///{new}")) as database:
+            walk.migrate(database)
+            now = database.clock()
+            kept = backups.new_backup(backups.automatic_name(store, "restore", now), "restore", now)
+            marked = _mark(config, database, [*before, *([kept] if store.exists() else [])])
+            database.truncate_log()
+        aside = Path(kept.file) if store.exists() else None
+        backups.exchange(store, new, aside=Path(kept.file))
+    return aside, marked
+
+
+def _require_unused(config: Config, store: Path) -> None:
     if is_used(store):
         raise BackupRefused(f"{config.store_name} is in use: stop gofax-relay serve first")
-    # Whoever starts meanwhile finds the store in use by us, and makes none.
-    slot = NodeSlot(store, "restore")
-    new = store.with_name(f"{store.name}.restoring")
-    backups.copy_of(file, new)
-    with closing(connect(f"sqlite:///{new}")) as database:
-        walk.migrate(database)
-        now = database.clock()
-        kept = backups.new_backup(backups.automatic_name(store, "restore", now), "restore", now)
-        before = _recorded(config) if store.exists() else []
-        marked = _mark(config, database, [*before, *([kept] if store.exists() else [])])
-        database.truncate_log()
-    aside = Path(kept.file) if store.exists() else None
-    backups.exchange(store, new, aside=Path(kept.file))
-    for end in backups.BESIDE:
-        Path(f"{new}{end}").unlink(missing_ok=True)
-    slot.close()
-    return aside, marked
 
 
 def _to_server(config: Config, file: Path) -> tuple[Path | None, Marked]:
@@ -117,6 +123,7 @@ def _to_server(config: Config, file: Path) -> tuple[Path | None, Marked]:
         with database.reading() as db:
             if living := Nodes(database).living(db):
                 raise BackupRefused(f"{', '.join(living)} are at work: stop them first")
+        dump.verify_file(file)
         aside = _kept(database, file)
         before = _recorded(config)
         dump.put_back(config.store, file)

@@ -19,7 +19,7 @@ from relay.store import dump, schema
 from relay.store.database import Database, StoreUnavailable
 from relay.store.ids import new_id
 from relay.store.restored import BACKUP
-from relay.store.sqlite_file import private
+from relay.store.sqlite_file import private, reading, tables
 
 #: Who asked for a backup: a person, or a command that changes the store as a whole.
 Reason = Literal["person", "migrate", "restore"]
@@ -141,10 +141,13 @@ def refusing() -> Iterator[None]:
         raise BackupRefused(" ".join(str(error).split())) from error
 
 
-def _verify_named(source: sqlite3.Connection, file: Path) -> None:
+def verify_file(file: Path) -> None:
+    """Raise :class:`BackupRefused` if *file* is no backup, nor any copy of a store, or not whole."""
     try:
-        with refusing():
+        with refusing(), closing(reading(file)) as source:
             verify(source)
+            if "alembic_version" not in tables(source):
+                raise BackupRefused("no store is in it")
     except BackupRefused as error:
         raise BackupRefused(f"{file} is no whole backup of a SQLite store: {error}") from error
 
@@ -173,8 +176,7 @@ def expire(database: Database, *, before: datetime) -> Iterator[Path]:
     with database.reading() as db:
         found = [Backup(**row) for row in db.execute(wanted).mappings()]
     for each in found:
-        for end in BESIDE:
-            Path(each.file + end).unlink(missing_ok=True)
+        remove(Path(each.file))
         _forget(database, each.id)
         yield Path(each.file)
 
@@ -193,19 +195,19 @@ def sync(path: Path) -> None:
         os.close(opened)
 
 
-def copy_of(file: Path, to: Path) -> None:
-    """Copy the backup *file*, or any copy of a store, to the new file *to*, if it is whole."""
+def remove(file: Path) -> None:
+    """Remove *file*, if it is there, and what SQLite keeps beside it."""
     for end in BESIDE:
-        Path(f"{to}{end}").unlink(missing_ok=True)
-    with (
-        refusing(),
-        closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source,
-    ):
-        _verify_named(source, file)
-        os.close(private(to))
-        with closing(sqlite3.connect(to)) as copy:
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")
+        Path(f"{file}{end}").unlink(missing_ok=True)
+
+
+def copy_of(file: Path, to: Path) -> None:
+    """Copy the backup *file*, or any copy of a store, to the new file *to*."""
+    remove(to)
+    os.close(private(to))
+    with refusing(), closing(reading(file)) as source, closing(sqlite3.connect(to)) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
     sync(to)
 
 

@@ -56,11 +56,15 @@ def advice(url: str, file: Path) -> str:
     return shlex.join(["pg_dump", *HOW, f"--file={file}", f"--dbname={without_password(url)}"])
 
 
-def put_back(url: str, file: Path) -> None:
-    """Make the database what *file* says, all or nothing, marked as a backup."""
+def verify_file(file: Path) -> None:
+    """Raise :class:`Failed` if *file* is no whole dump of a store, or cannot be put back here."""
     for program in ("pg_restore", "psql"):
         _require(program, advice="install PostgreSQL's client programs on this machine")
     _rows(file)
+
+
+def put_back(url: str, file: Path) -> None:
+    """Make the database what the dump *file* says, all or nothing, marked as a backup."""
     clean = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--file=-")
     into = ("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-d")
     with (

@@ -110,6 +110,21 @@ class Disk:
         return self._free
 
 
+def reading(file: Path) -> sqlite3.Connection:
+    """Open a file that nobody writes to, so that nothing is made beside it."""
+    in_use = any(Path(f"{file}{end}").exists() for end in ("-wal", "-journal"))
+    mode = "mode=ro" if in_use else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True)
+
+
+def tables(connection: sqlite3.Connection) -> set[str]:
+    """Return the names of the tables."""
+    return {
+        name
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    }
+
+
 def private(path: Path) -> int:
     """Create the file readable for its owner only, before SQLite creates it for everybody."""
     try:

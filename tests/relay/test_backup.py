@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -258,19 +259,75 @@ def test_what_the_store_was_is_kept_and_can_be_put_back(
     assert states(reopened(), "m1") == {"crm": "pending"}
 
 
-def test_a_file_that_is_no_backup_changes_nothing(
-    site: Site, database: Database, inbox: Inbox
+def nothing(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def noise(file: Path) -> None:
+    file.write_bytes(os.urandom(5000))
+
+
+def database_of_others(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as others:
+        others.execute("PRAGMA journal_mode = WAL")
+        others.execute("CREATE TABLE customers (name text)")
+
+
+@pytest.mark.parametrize("write", [nothing, noise, database_of_others])
+def test_a_file_that_is_no_backup_changes_nothing_and_leaves_nothing(
+    site: Site, database: Database, inbox: Inbox, write: Callable[[Path], None]
 ) -> None:
     accept(inbox, "m1")
-    site.backup.write_bytes(os.urandom(5000))
+    write(site.backup)
+    before = sorted(site.backup.parent.iterdir())
 
     refused = site.run("restore", str(site.backup), "--yes")
 
     assert refused.exit_code == 1
     if database.file is not None:
         assert f"{site.backup} is no whole backup" in refused.output
-        assert list(database.file.parent.glob("*.restoring*")) == []
+    assert sorted(site.backup.parent.iterdir()) == before
     assert states(database, "m1") == {"crm": "pending"}
+
+
+def test_a_restore_leaves_nothing_but_the_store_and_what_it_was(
+    site: Site, database: Database
+) -> None:
+    if database.file is None:
+        pytest.skip("a server keeps the store")
+    site.back_up()
+    before = {each.name for each in database.file.parent.iterdir()}
+
+    site.put_back()
+
+    added = {each.name for each in database.file.parent.iterdir()} - before
+    assert [name.rpartition(".")[2] for name in added] == ["before-restore"]
+
+
+def test_a_restore_right_after_another_knows_what_that_one_kept(
+    site: Site, database: Database, reopened: Callable[[], Database]
+) -> None:
+    site.back_up()
+    site.put_back()
+    database.close()
+    time.sleep(1.1)  # what is kept is named after the second
+
+    site.put_back()
+
+    kept = [each for each in backup.recorded(reopened()) if each.reason == "restore"]
+    assert len(kept) == 2
+
+
+def test_a_backup_is_put_back_where_there_is_no_folder_yet(site: Site, database: Database) -> None:
+    if database.file is None:
+        pytest.skip("a server keeps the store")
+    site.back_up()
+    store = site.backup.parent / "new" / "relay.db"
+    site.config.write_text(CONFIG.format(store=f"sqlite:///{store}"))
+
+    site.put_back()
+
+    assert [each.name for each in store.parent.iterdir()] == ["relay.db"]
 
 
 def test_backups_that_nobody_asked_for_go_after_a_while(
