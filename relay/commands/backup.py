@@ -95,7 +95,8 @@ def _to_file(config: Config, file: Path, store: Path) -> tuple[Path | None, Mark
     backups.verify_file(file)
     # That takes a while with a large file.
     _require_unused(config, store)
-    before = _recorded(config) if store.exists() else []
+    was_there = store.exists()
+    before = _recorded(config) if was_there else []
     with ExitStack() as over:
         # Whoever starts meanwhile finds the store in use by us, and makes none.
         over.callback(NodeSlot(store, "restore").close)
@@ -105,12 +106,12 @@ def _to_file(config: Config, file: Path, store: Path) -> tuple[Path | None, Mark
         with closing(connect(f"sqlite:///{new}")) as database:
             walk.migrate(database)
             now = database.clock()
-            kept = backups.new_backup(backups.automatic_name(store, "restore", now), "restore", now)
-            marked = _mark(config, database, [*before, *([kept] if store.exists() else [])])
+            aside = backups.automatic_name(store, "restore", now)
+            kept = backups.new_backup(aside, "restore", now)
+            marked = _mark(config, database, [*before, *([kept] if was_there else [])])
             database.truncate_log()
-        aside = Path(kept.file) if store.exists() else None
-        backups.exchange(store, new, aside=Path(kept.file))
-    return aside, marked
+        backups.exchange(store, new, aside=aside)
+    return aside if was_there else None, marked
 
 
 def _require_unused(config: Config, store: Path) -> None:

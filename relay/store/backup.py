@@ -142,7 +142,7 @@ def refusing() -> Iterator[None]:
 
 
 def verify_file(file: Path) -> None:
-    """Raise :class:`BackupRefused` if *file* is no backup, nor any copy of a store, or not whole."""
+    """Raise :class:`BackupRefused` unless *file* is a whole backup, or any copy of a store."""
     try:
         with refusing(), closing(reading(file)) as source:
             verify(source)
