@@ -35,7 +35,7 @@ from relay.shapes.removal import removal_json
 from relay.shapes.words import count
 from relay.store import Database, backup, connect, dump
 from relay.store.backup import Backup, BackupRefused
-from relay.store.connect import file_of
+from relay.store.connect import file_of, is_missing
 from relay.store.prune import Pruning
 from relay.store.secret import store_secret
 from relay.store.traces import Elsewhere
@@ -280,8 +280,7 @@ def _print_statements(config: Config, before: str | None, to: str | None) -> Non
 
 def _revision(config: Config) -> str | None:
     """Return the schema of the store, without creating the store."""
-    file = file_of(config.store)
-    if file is not None and not file.exists():
+    if is_missing(config.store):
         return None
     with closing(connect(config.store)) as database:
         return migrations.revision(database)

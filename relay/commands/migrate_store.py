@@ -19,7 +19,7 @@ from relay.commands.options import FAILED, confirm
 from relay.config.store_urls import store_url, without_password
 from relay.migrations import Unusable, walk
 from relay.store import Database, StoreUnavailable, connect, copy
-from relay.store.connect import file_of
+from relay.store.connect import file_of, is_missing
 from relay.store.copy import Compared, Copy, CopyRefused
 
 #: Passes end when one finds at most FEW changed rows, and at the latest after PASSES.
@@ -62,7 +62,7 @@ def migrate_store(source: str, target: str, final: bool, abandon: bool, yes: boo
     file = file_of(source)
     if file is None or file_of(target) is not None:
         raise click.UsageError("FROM is a SQLite store, TO a PostgreSQL database")
-    if not file.exists():
+    if is_missing(source):
         raise click.ClickException(f"{file}: there is no such store")
     with ExitStack() as stack:
         ours = stack.enter_context(closing(_opened(source)))
@@ -83,7 +83,7 @@ def _opened(url: str) -> Database:
     try:
         with ExitStack() as unless_good:
             database = connect(url)
-            unless_good.callback(database.close)
+            unless_good.callback(database.discard)
             copy.require_ours(database)
             walk.migrate(database)
             if (found := migrations.revision(database)) != migrations.newest():

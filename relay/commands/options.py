@@ -26,7 +26,7 @@ from relay.migrations import NoTables, Unusable
 from relay.rules import payload, units
 from relay.rules.units import RateLimit
 from relay.store import Database, Queries, StoreUnavailable
-from relay.store.connect import file_of
+from relay.store.connect import is_missing
 
 Command = Callable[..., None]
 
@@ -224,8 +224,7 @@ def opened(config: Config, *, make: bool = True) -> Database:
 
 def existing(config: Config) -> Database:
     """Open the store for a command that needs what is in it, and never makes one."""
-    file = file_of(config.store)
-    if file is not None and not file.exists():
+    if is_missing(config.store):
         raise _no_store(config)
     return opened(config, make=False)
 

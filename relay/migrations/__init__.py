@@ -57,7 +57,7 @@ def opened(config: Config, *, make: bool = True) -> Database:
     try:
         with ExitStack() as unless_good:
             database = connect(config.store, reserve=config.disk_reserve)
-            unless_good.callback(database.close)
+            unless_good.callback(database.discard)
             upgrade(database, make=make)
             unless_good.pop_all()
     except (Unusable, StoreUnavailable) as error:

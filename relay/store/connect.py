@@ -26,6 +26,12 @@ def connect(url: str, *, reserve: int = 0) -> Database:
     return sqlite.SqliteDatabase(url, file, reserve=reserve)
 
 
+def is_missing(url: str) -> bool:
+    """Return whether the store at *url* is a file that is not there, or in which nothing is."""
+    file = file_of(url)
+    return file is not None and (not file.exists() or not file.stat().st_size)
+
+
 def file_of(url: str) -> Path | None:
     """Return the file of a SQLite store; None if a server keeps the store."""
     return Path(sa.make_url(url).database or "") if url.startswith("sqlite:") else None

@@ -217,6 +217,10 @@ class Database(ABC):
     def close(self) -> None:
         self.engine.dispose()
 
+    def discard(self) -> None:
+        """Close a store that is not to be used, and leave no file that opening it has made."""
+        self.close()
+
     def unavailable(self, cause: BaseException) -> StoreUnavailable:
         """Return our error for what the driver raised."""
         return StoreUnavailable(" ".join(str(cause).split()))

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert
 from relay.clock import SteadyClock
 from relay.store.database import Database, Listener, OutOfRoom, Prepared
 from relay.store.schema import UtcTime, microseconds
-from relay.store.sqlite_file import Disk, Original, private
+from relay.store.sqlite_file import Disk, Original, private, require_ours
 from relay.store.wake_pipe import PipeListener, notify
 from relay.store.write_lock import WriteLock
 
@@ -35,7 +35,12 @@ class SqliteDatabase(Database):
     driver_errors = (sqlite3.Error,)
 
     def __init__(self, url: str, file: Path, *, reserve: int = 0) -> None:
-        lock = private(Path(f"{file}.lock"))
+        lock_file = Path(f"{file}.lock")
+        #: The lock file, if nobody has opened the store before.
+        self._made = None if lock_file.exists() else lock_file
+        if self._made:
+            require_ours(file)
+        lock = private(lock_file)
         self._original = Original(file, note=lock)
         self._lock = WriteLock(lock)
         engine = _engine(url, self._original)
@@ -128,6 +133,11 @@ class SqliteDatabase(Database):
     def close(self) -> None:
         super().close()
         self._lock.close()
+
+    def discard(self) -> None:
+        if self._made:
+            self._made.unlink(missing_ok=True)
+        self.close()
 
     def _free_pages(self) -> int:
         """Return the number of bytes in the file that can be written to."""

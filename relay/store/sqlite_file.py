@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -123,6 +123,20 @@ def tables(connection: sqlite3.Connection) -> set[str]:
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     }
+
+
+def require_ours(file: Path) -> None:
+    """Raise :class:`StoreUnavailable` if *file* is there and no store; it is left as it is."""
+    if not file.exists() or not file.stat().st_size:
+        return
+    try:
+        with closing(reading(file)) as db:
+            there = tables(db)
+    except sqlite3.Error as error:
+        raise StoreUnavailable(str(error)) from error
+    if there and "alembic_version" not in there:
+        some = ", ".join(sorted(there)[:5])
+        raise StoreUnavailable(f"it has tables of another program: {some}")
 
 
 def private(path: Path) -> int:

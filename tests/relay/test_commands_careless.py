@@ -189,3 +189,64 @@ def test_who_erases_a_customer_is_told_what_a_reader_keeps_in_the_files(
         said = run("erase", customer(0), "--yes", code=0).output
 
     assert "removed texts are still in the files: a reader of relay.db holds on to" in said
+
+
+def _nothing(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _noise(file: Path) -> None:
+    file.write_bytes(b"a letter, and no database")
+
+
+def _tables_of_others(file: Path) -> None:
+    file.unlink()
+    with closing(sqlite3.connect(file)) as others:
+        others.execute("CREATE TABLE customers (name text)")
+
+
+no_store = pytest.mark.parametrize("write", [_nothing, _noise, _tables_of_others])
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+@no_store
+@pytest.mark.parametrize(
+    "command", ["events", "doctor", "backup new.db", "restore --over", "migrate --to 9999"]
+)
+def test_a_file_that_is_no_store_is_left_as_it_is(
+    run: Run, path: Path, write: Callable[[Path], None], command: str
+) -> None:
+    write(path)
+    before = _files(path.parent)
+
+    run(*command.split(), code=1)
+
+    assert _files(path.parent) == before
+
+
+@no_store
+def test_what_is_no_store_is_not_moved_and_left_as_it_is(
+    path: Path, write: Callable[[Path], None]
+) -> None:
+    write(path)
+    before = _files(path.parent)
+
+    ended = CliRunner().invoke(
+        cli, ["migrate-store", f"sqlite:///{path}", "postgresql://nobody@127.0.0.1:9/none"]
+    )
+
+    assert (ended.exit_code, "127.0.0.1" in ended.output) == (1, False)
+    assert _files(path.parent) == before
+
+
+def test_a_backup_that_is_named_as_the_store_gets_no_file_beside_it(run: Run, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute("INSERT INTO marks VALUES ('backup', '1')")
+    before = sorted(path.parent.iterdir())
+
+    assert "this is a backup" in run("events", code=1).output
+
+    assert sorted(path.parent.iterdir()) == before

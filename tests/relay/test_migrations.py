@@ -115,12 +115,9 @@ def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(database: Da
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "relay.db").write_bytes(b"no database at all" * 1000)
-    database = connect(f"sqlite:///{tmp_path}/relay.db")
 
     with pytest.raises(StoreUnavailable, match="not a database"):
-        migrations.upgrade(database)
-
-    database.close()
+        connect(f"sqlite:///{tmp_path}/relay.db")
 
 
 def test_a_migrated_database_is_what_the_code_expects(empty: Database) -> None:
