@@ -163,6 +163,7 @@ class Supervisor:
             self._succeed(self._before)
         else:
             self._children = self._started(self._setup)
+            self._announce()
         while not (self._is_stopping or code):
             self._wait(LOOK)
             code = self._look_after_children()
@@ -211,6 +212,11 @@ class Supervisor:
         name = name or new_name()
         run, forget = partial(setup.run, role, name), partial(self._forget, setup)
         return fork(role, run, name=name, forget=forget)
+
+    def _announce(self) -> None:
+        """Say once what the receivers serve: those that take the place of the dead say nothing."""
+        if self._setup.listener is not None:
+            web.announce(self._setup.config, self._setup.listener, self._setup.identity)
 
     def _forget(self, setup: Setup) -> None:
         """Close in a child with *setup* what only the supervisor needs."""
@@ -281,6 +287,7 @@ class Supervisor:
             given = config.logs
             logs.configure(level=given.threshold, as_text=given.as_text, is_final=False)
             log.info("config.reloaded", config=version_of(config))
+            self._announce()
             self._answer(caller)
 
     def _setup_for(self, config: Config) -> Setup:
@@ -309,6 +316,8 @@ class Supervisor:
             log.error("tls.not_renewed", reason=str(error))
         else:
             log.info("tls.renewed")
+            if identity is not None:
+                web.announce_certificate(identity)
 
     def _inner_for(self, config: Config) -> Listener | None:
         have, wanted = self._setup.inner, config.admin
@@ -404,6 +413,7 @@ class Supervisor:
             self._answer(caller, faults=str(error))
         else:
             log.info("config.reloaded", config=version_of(self._setup.config))
+            self._announce()
             self._answer(caller)
         self._caller = None
 

@@ -55,7 +55,6 @@ def run_web(
     """
     write_no_core_files()
     allow_connections()
-    _announce(config, listener, identity)
     prefer_work_to_wake_ups()
     database = connect(config.store, reserve=config.disk_reserve)
     node = NodeSlot(database.file, "web").name if database.file else name
@@ -88,16 +87,21 @@ def run_web(
     close_store(database)
 
 
-def _announce(config: Config, listener: Listener, identity: Identity | None) -> None:
-    """Log what is received where."""
+def announce(config: Config, listener: Listener, identity: Identity | None) -> None:
+    """Log what is received where, however many processes receive it."""
     log.info("web.started", listen=listener.address)
-    scheme = "https" if identity else "http"
     if identity is not None:
-        until = identity.shown.ends_at.isoformat()
-        log.info("tls.served", names=list(identity.shown.names), until=until)
+        announce_certificate(identity)
+    scheme = "https" if identity else "http"
     for each in config.endpoints:
         url = f"{scheme}://{listener.address}{each.path}"
         log.info("endpoint.served", url=url, guard=each.guard)
+
+
+def announce_certificate(identity: Identity) -> None:
+    """Log which certificate is shown, and until when it is good."""
+    until = identity.shown.ends_at.isoformat()
+    log.info("tls.served", names=list(identity.shown.names), until=until)
 
 
 class ReceiverWatch:

@@ -55,6 +55,38 @@ def test_one_that_is_killed_leaves_its_name_to_the_next_and_loses_nothing(
     eventually(lambda: stream.accepted <= set(system.names), seconds=PATIENCE)
 
 
+def counted(site: Site) -> dict[str, int]:
+    """Return how often the relay has said what it serves."""
+    said = [json.loads(line) for line in site.said().splitlines()]
+    about = [(each["event"], each.get("url", "")) for each in said]
+    return {
+        event + url: about.count((event, url))
+        for event, url in about
+        if event in ("web.started", "endpoint.served")
+    }
+
+
+@pytest.mark.slow
+def test_what_is_served_is_said_once_for_all_at_the_start_and_at_a_reload(site: Site) -> None:
+    receive_with(site, 2)
+    site.serve()
+    eventually(lambda: len(receivers(site)) == 2, seconds=PATIENCE)
+    at_start = counted(site)
+    before = receivers(site)
+    os.kill(before["web-2"], signal.SIGKILL)
+    eventually(
+        lambda: receivers(site).get("web-2") not in (None, before["web-2"]), seconds=PATIENCE
+    )
+    after_a_death = counted(site)
+
+    assert site.run("reload").returncode == 0
+
+    assert len(at_start) > 1
+    assert set(at_start.values()) == {1}
+    assert after_a_death == at_start
+    eventually(lambda: counted(site) == dict.fromkeys(at_start, 2), seconds=PATIENCE)
+
+
 @pytest.mark.slow
 def test_a_reload_changes_how_many_there_are_and_refuses_nobody(site: Site, system: Flow) -> None:
     site.serve()

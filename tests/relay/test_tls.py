@@ -289,6 +289,8 @@ def test_renewals_refuse_nobody_and_a_broken_one_changes_nothing(
                 renewed = issue()
                 eventually(partial(renewals, site, number), seconds=PATIENCE)
                 eventually(partial(shows, site, renewed), seconds=PATIENCE)
+        eventually(lambda: site.said().count('"tls.served"') == 3, seconds=PATIENCE)
+        assert site.said().count('"web.started"') == 1
         assert set(stream.kinds) == {"accepted"}
         assert stream.slowest < 5
         assert worker.is_running()
