@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import secrets
 import socket
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from programs import free_port
 
 from connectors import Connector, Event, Receipt
 from connectors.testing import ConnectorSuite
@@ -46,15 +45,6 @@ def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
     """Return what follows the language, and the text, of the page's blocks in order."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return [(found[2] or "", found[3]) for found in FENCE.finditer(text) if found[1] in languages]
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, below those that outgoing connections are given."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Reader:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
 import re
@@ -20,6 +18,7 @@ import psutil
 import pytest
 import requests
 import yaml
+from gofax import sign
 from test_docs import blocks, free_port
 from test_release import build, uv
 
@@ -200,7 +199,7 @@ def health_command(address: str) -> list[str]:
 
 def post(url: str, secret: str) -> requests.Response:
     body = json.dumps({"messageId": "first", "eventType": "SMS_REPLY"}).encode()
-    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    signature = sign(body, secret)
     headers = {"Content-Type": "application/json", "X-GoFax-Signature": signature}
     return requests.post(url, data=body, headers=headers, timeout=30)
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import hmac
 import json
 import logging
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import requests
+from gofax import EXAMPLE, sign
 from network import EVERYBODY
+from programs import PATIENCE, Process, eventually, free_port
 
 from connectors import sandbox
 from relay.store import Queries, StoreUnavailable, connect
@@ -28,8 +25,6 @@ from relay.store.values import EventView
 
 SECRET = "a secret for tests"
 PATH = "/webhooks/gofax"
-#: Seconds that anything may take on a machine that others keep busy.
-PATIENCE = 180.0
 
 CONFIG = """\
 server: {{listen: "{address}:{port}", threads: 32}}
@@ -51,90 +46,6 @@ routes:
 #: Quick retries, and no rate of the connector's own: tests do not wait for seconds. The deadline
 #: is long enough for a machine that has other things to do: ten time-outs would open the breaker.
 COMMON = "retry: {schedule: [50ms, 200ms, 500ms]}, rate: 1000/1s, deadline: 6s"
-
-
-def eventually(what: Callable[[], Any], *, patience: float = PATIENCE, said: str = "") -> Any:
-    """Call *what* until it returns something true, and return that."""
-    ends_at = time.monotonic() + patience
-    pause = threading.Event()
-    while not (found := what()):
-        assert time.monotonic() < ends_at, f"not within {patience} s: {said or what}"
-        pause.wait(0.05)
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Process:
-    """A command in a process of its own, what it says kept in a file."""
-
-    def __init__(
-        self, command: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None
-    ) -> None:
-        self.log = log
-        with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                command, stdout=stream, stderr=stream, env=environ, start_new_session=True
-            )
-        self.pid = self._process.pid
-
-    @property
-    def code(self) -> int | None:
-        return self._process.poll()
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def wait(self, timeout: float = PATIENCE) -> int:
-        return self._process.wait(timeout)
-
-    def descendants(self) -> list[psutil.Process]:
-        """Return every process below this one, the oldest first."""
-        try:
-            return psutil.Process(self.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
-
-    def standing(self) -> str:
-        """Say what became of the process so far."""
-        if self.code is not None:
-            return f"ended with {self.code}"
-        process = psutil.Process(self.pid)
-        spent = process.cpu_times()
-        return f"{process.status()}, {spent.user:.1f} s and {spent.system:.1f} s of CPU"
-
-    def hang(self) -> None:
-        """Let this process and all below it stand still."""
-        tree = self._tree()
-        for each in tree:
-            each.suspend()
-        eventually(lambda: {each.status() for each in tree} == {psutil.STATUS_STOPPED})
-
-    def go_on(self) -> None:
-        """Let what stood still go on."""
-        for each in self._tree():
-            each.resume()
-
-    def _tree(self) -> list[psutil.Process]:
-        return [psutil.Process(self.pid), *self.descendants()]
-
-    def kill(self) -> None:
-        """End this process and all below it, also those that are stopped."""
-        below = self.descendants()
-        if self.code is None:
-            self._process.kill()
-        for each in below:
-            if each.is_running():
-                each.kill()
-        self._process.wait(PATIENCE)
 
 
 class Relay:
@@ -216,8 +127,7 @@ class Relay:
 
     def post(self, message: Mapping[str, Any], *, timeout: float = 20) -> requests.Response:
         body = json.dumps(message).encode()
-        signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-        headers = {"Content-Type": "application/json", "X-GoFax-Signature": signature}
+        headers = {"Content-Type": "application/json", "X-GoFax-Signature": sign(body, SECRET)}
         return requests.post(self.url + PATH, data=body, headers=headers, timeout=timeout)
 
     def events(self) -> list[EventView]:
@@ -260,16 +170,13 @@ def message(
     """Make an event of GoFax; its text names it, so that its effects can be found."""
     # Conversations 2 and 3 are of one customer, who writes to two numbers of ours.
     customer, ours = (2, 1) if conversation == 3 else (conversation, 0)
-    return {
+    return EXAMPLE | {
         "eventType": type,
-        "eventTimestamp": "2025-12-04T00:24:07.112733Z",
         "messageId": name,
         "direction": "reply" if type == "SMS_REPLY" else "inbound",
         "from": f"+6140000000{customer}",
         "to": f"+6170000000{ours}",
         "messageBody": text or f"this is [{name}] and nothing else",
-        "metadata": {"accountId": "12345"},
-        "signature": "HMAC_SHA256",
     }
 
 

@@ -22,9 +22,10 @@ import scenes
 from evidence import collect
 from network import NoNamespaces
 from plan import Blow, Cut, Kind, Misfortune, Outage, Plan, Posting
+from programs import Process, eventually
 from proxy import Proxy
 from scenes import Scene
-from stage import PATIENCE, TERM, Process, Relay, eventually, message, running_sandbox
+from stage import PATIENCE, TERM, Relay, message, running_sandbox
 from verdict import Heard, violations
 
 Missing = Callable[[str, str], None]

@@ -15,8 +15,9 @@ import requests
 import sqlalchemy as sa
 from faked import MachineClock, NoCompiler
 from plan import Fault
+from programs import eventually
 from proxy import Proxy, running
-from stage import Relay, eventually, message, running_sandbox
+from stage import Relay, message, running_sandbox
 
 from relay.store import connect, schema
 

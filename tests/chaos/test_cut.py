@@ -15,9 +15,10 @@ import requests
 import scenes
 from network import NoNamespaces
 from plan import STORE, Fault, Kind, Plan
+from programs import eventually
 from proxy import Proxy
 from scenes import Scene
-from stage import eventually, message, running_sandbox
+from stage import message, running_sandbox
 
 Missing = Callable[[str, str], None]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from forwarder import Forwarder
 from network import Network, NoNamespaces, cabled
-from stage import free_port
+from programs import free_port
 
 Missing = Callable[[str, str], None]
 

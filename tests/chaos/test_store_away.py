@@ -15,8 +15,9 @@ import pytest
 import requests
 from disks import Ballast, NoMounts, break_down, in_memory, is_released, make_image, on_image
 from plan import Fault
+from programs import Process, eventually
 from proxy import Proxy, running
-from stage import PATH, Process, Relay, eventually, lock_file, message, running_sandbox
+from stage import PATH, Relay, lock_file, message, running_sandbox
 
 pytestmark = pytest.mark.slow
 

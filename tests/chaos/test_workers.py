@@ -14,15 +14,9 @@ import sqlalchemy as sa
 from evidence import collect
 from faked import MachineClock, NoCompiler
 from plan import Fault
+from programs import eventually
 from proxy import Proxy, running
-from stage import (
-    COMMON,
-    Relay,
-    eventually,
-    lock_file,
-    message,
-    running_sandbox,
-)
+from stage import COMMON, Relay, lock_file, message, running_sandbox
 from verdict import violations
 
 from relay.store import connect, schema

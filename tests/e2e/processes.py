@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import os
-import secrets
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import requests
 import trustme
+from gofax import sign
+from programs import Process, eventually, free_port
 
 from relay.shapes.events import event_json
 from relay.shapes.requests import request_json
@@ -27,18 +22,6 @@ from relay.store import Queries, connect
 SECRET = "a secret for tests"
 #: Seconds that anything may take on a loaded machine.
 PATIENCE = 45.0
-
-EXAMPLE = {
-    "eventType": "SMS_REPLY",
-    "eventTimestamp": "2025-12-04T00:24:07.112733Z",
-    "messageId": "abc123",
-    "direction": "reply",
-    "from": "+61400000000",
-    "to": "+61700000000",
-    "messageBody": "Thanks for your message",
-    "metadata": {"accountId": "12345"},
-    "signature": "HMAC_SHA256",
-}
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
@@ -64,76 +47,6 @@ routes:
 COMMON = "retry: {schedule: [200ms, 500ms]}, rate: 1000/1s"
 
 
-def wait_for(what: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
-    """Call *what* until it returns something true, and return that."""
-    ends_at = time.monotonic() + patience
-    while time.monotonic() < ends_at:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {patience} s: {what}")
-
-
-def sign(body: bytes, secret: str = SECRET) -> str:
-    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, below those that outgoing connections are given."""
-    while True:
-        # Not from random, which starts anew with each test, in every process alike.
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
-class Process:
-    """A command of ours in a process of its own, its log kept."""
-
-    def __init__(self, command: Sequence[str], *, log: Path, cwd: Path) -> None:
-        self.log = log
-        self._stream = log.open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            stdout=self._stream,
-            stderr=self._stream,
-            cwd=cwd,
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def wait(self, timeout: float = PATIENCE) -> int:
-        return self._process.wait(timeout)
-
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
-    def stop(self) -> None:
-        if self.is_running():
-            self._process.terminate()
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.pid, signal.SIGKILL)
-                self._process.wait(15)
-        self._stream.close()
-
-    def kill_group(self) -> None:
-        os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(15)
-
-
 class Sandbox:
     """The stand-ins at a port that stays the same over restarts."""
 
@@ -144,10 +57,10 @@ class Sandbox:
         self.process: Process | None = None
 
     def start(self) -> None:
-        command = ["relay.cli", "sandbox", "--port", str(self.port)]
+        command = [sys.executable, "-m", "relay.cli", "sandbox", "--port", str(self.port)]
         self.process = Process(command, log=self._folder / "sandbox.log", cwd=self._folder)
         self._stack.callback(self.process.stop)
-        wait_for(self.answers)
+        eventually(self.answers)
 
     def answers(self) -> bool:
         try:
@@ -201,14 +114,14 @@ class Relay:
     def start(self, command: str = "serve") -> Process:
         process = self.run(command)
         if command != "work":
-            wait_for(lambda: self.answers() or not process.is_running())
-            assert process.is_running(), process.said()
+            eventually(lambda: self.answers() or process.code is not None)
+            assert process.code is None, process.said()
         return process
 
     def run(self, command: str) -> Process:
         """Start a command without waiting for it."""
         process = Process(
-            ["relay.cli", command, "--config", str(self.config)],
+            [sys.executable, "-m", "relay.cli", command, "--config", str(self.config)],
             log=self.folder / f"{command}.log",
             cwd=self.folder,
         )
@@ -268,5 +181,5 @@ class Relay:
             states = {d["state"] for event in events for d in event["deliveries"]}
             return events if events and states <= {"delivered", "dead", "held"} else None
 
-        found: list[dict[str, Any]] = wait_for(ended)
+        found: list[dict[str, Any]] = eventually(ended)
         return found

@@ -11,7 +11,9 @@ from contextlib import ExitStack
 
 import pytest
 import requests
-from processes import EXAMPLE, SECRET, Relay, sign, wait_for
+from gofax import EXAMPLE, sign
+from processes import SECRET, Relay
+from programs import eventually
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def request_with(relay: Relay, **wanted: object) -> dict:
         listed = relay.listed("requests")
         return next((r for r in listed if wanted.items() <= r.items()), None)
 
-    return wait_for(find)
+    return eventually(find)
 
 
 def event_with(relay: Relay, message_id: str | None) -> dict:
@@ -69,13 +71,13 @@ def test_a_bad_signature_is_401_with_its_reason_in_the_request_log(relay, signat
         listed = relay.listed("requests")
         return next((r for r in listed if r["headers"].get("x-probe") == probe), None)
 
-    request = wait_for(find)
+    request = eventually(find)
     assert (request["status"], request["reason"]) == (401, reason)
 
 
 def test_every_usual_form_of_a_signature_is_accepted(relay):
     body = body_of("forms")
-    digest = bytes.fromhex(sign(body))
+    digest = bytes.fromhex(sign(body, SECRET))
     in_base64 = base64.b64encode(digest).decode()
 
     for value in (
@@ -93,7 +95,7 @@ def test_every_usual_form_of_a_signature_is_accepted(relay):
 def test_a_truncated_body_is_not_accepted(relay):
     whole = body_of("truncated")
 
-    answer = relay.post(whole[:-3], headers={"X-GoFax-Signature": sign(whole)})
+    answer = relay.post(whole[:-3], headers={"X-GoFax-Signature": sign(whole, SECRET)})
 
     assert answer.status_code == 401
 
@@ -193,7 +195,7 @@ def test_a_resend_with_another_meaning_is_a_conflict_and_is_kept_once(relay):
 )
 def test_what_is_not_taken_is_told_with_its_status(relay, method, path, headers, status):
     body = body_of("statuses")
-    sent = {"Content-Type": "application/json", "X-GoFax-Signature": sign(body)} | headers
+    sent = {"Content-Type": "application/json", "X-GoFax-Signature": sign(body, SECRET)} | headers
 
     answer = requests.request(method, relay.url + path, data=body, headers=sent, timeout=10)
 
@@ -217,7 +219,7 @@ def test_a_chunked_body_is_read_up_to_the_limit(relay):
     small, large = body_of("chunked"), b'{"a": "' + b"x" * 70_000 + b'"}'
 
     def post(body: bytes) -> requests.Response:
-        headers = {"Content-Type": "application/json", "X-GoFax-Signature": sign(body)}
+        headers = {"Content-Type": "application/json", "X-GoFax-Signature": sign(body, SECRET)}
         chunks = (body[i : i + 1000] for i in range(0, len(body), 1000))
         return requests.post(
             relay.url + "/webhooks/gofax", data=chunks, headers=headers, timeout=10

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
+from gofax import EXAMPLE
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from processes import EXAMPLE, SECRET, Relay, Sandbox, free_port, wait_for
+from processes import SECRET, Relay, Sandbox
+from programs import eventually, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +82,7 @@ def test_a_support_lead_says_where_the_message_is(
     ticket = page.locator("main a[href*=tickets]").first
     expect(ticket).to_have_text(re.compile(r"ticket \d+"))
 
-    wait_for(lambda: relay.command("events", "--text", "purple", "--json").stdout)
+    eventually(lambda: relay.command("events", "--text", "purple", "--json").stdout)
     _search(page, "purple inv")
     expect(page.locator("main")).to_contain_text("I need the purple invoice")
     _search(page, "0400 000 123")
@@ -106,7 +108,7 @@ def test_a_wrong_secret_is_found_and_what_was_refused_is_let_in(
 
     relay.config.write_text(right)
     assert relay.command("reload").returncode == 0
-    wait_for(relay.answers)
+    eventually(relay.answers)
     page.reload()
     page.get_by_role("button", name="Let in…").click()
     page.get_by_role("button", name=re.compile("Let (it )?in")).click()
@@ -188,7 +190,7 @@ def test_a_pause_of_two_hours_and_who_may_not(
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("main")).to_contain_text("helpdesk is paused")
     assert _say(relay, "m1", "hello") == 200
-    wait_for(lambda: sandbox.records("hubspot"))
+    eventually(lambda: sandbox.records("hubspot"))
     assert sandbox.records("zendesk") == []
 
     viewer = _sign_in(browser, relay, "viewer")

@@ -17,8 +17,10 @@ from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
+from gofax import EXAMPLE
 from hostility import ENDLESS, REQUESTS, attack
-from processes import EXAMPLE, Process, Relay, wait_for
+from processes import Relay
+from programs import Process, eventually
 
 from relay.processes.web import LOOK_AT_RECEIVER
 
@@ -141,11 +143,11 @@ def test_a_receiver_that_answers_no_more_is_replaced(relay: Relay) -> None:
 
     receiver.send_signal(signal.SIGSTOP)
 
-    wait_for(lambda: f'"pid":{receiver.pid},' in _lines(process, "receiver.silent"), patience=10)
-    wait_for(relay.answers)
+    eventually(lambda: f'"pid":{receiver.pid},' in _lines(process, "receiver.silent"), patience=10)
+    eventually(relay.answers)
     _post_takes(relay, "after")
     assert not receiver.is_running()
-    assert process.is_running()
+    assert process.code is None
 
 
 def _receiver(pid: int) -> psutil.Process:
@@ -164,7 +166,7 @@ def test_a_log_that_nobody_reads_holds_up_neither_senders_nor_the_end(relay: Rel
     command = [sys.executable, "-m", "relay.cli", "serve", "--config", str(relay.config)]
     with subprocess.Popen(command, stderr=writes, cwd=relay.folder) as process:
         try:
-            wait_for(relay.answers)
+            eventually(relay.answers)
             took = [_post_takes(relay, f"unread-{number}") for number in range(50)]
             assert not select.select([], [writes], [], 0)[1], "there is room in the pipe"
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from processes import EXAMPLE, PATIENCE, Relay, Sandbox, sign, wait_for
+from gofax import EXAMPLE, sign
+from processes import PATIENCE, SECRET, Relay, Sandbox
+from programs import eventually
 
 
 def test_the_demo_delivers_and_ends(tmp_path):
@@ -74,7 +76,7 @@ def test_a_wrong_signature_delivers_nothing_and_is_in_the_request_log(relay, san
 
     assert refused.status_code == 401
     assert refused.json() == {"error": "not authorized"}
-    [request] = wait_for(lambda: relay.listed("requests"))
+    [request] = eventually(lambda: relay.listed("requests"))
     assert request["status"] == 401
     assert "does not match the secret" in request["reason"]
     assert relay.listed("events") == []
@@ -121,7 +123,7 @@ def test_a_worker_killed_in_the_middle_of_a_delivery_completes_it_after_its_rest
     worker = relay.start("work")
     sandbox.fault(system="zendesk", method="POST", path="/tickets", wait=20, act=True)
     relay.post(EXAMPLE)
-    wait_for(lambda: sandbox.records("zendesk"))
+    eventually(lambda: sandbox.records("zendesk"))
 
     worker.signal(signal.SIGKILL)
     worker.wait()
@@ -138,7 +140,7 @@ def test_a_killed_relay_starts_again_on_the_same_port_and_store(relay, sandbox):
     process = relay.start()
     relay.post(EXAMPLE)
 
-    process.kill_group()
+    process.kill()
     relay.start()
 
     assert relay.post(EXAMPLE).json()["status"] == "duplicate"
@@ -151,14 +153,14 @@ def test_a_dead_child_is_started_again(relay):
     process = relay.start()
     [web] = [
         child
-        for child in psutil.Process(process.pid).children(recursive=True)
+        for child in process.descendants()
         if any(c.laddr.port == relay.port for c in child.net_connections(kind="inet"))
         and not child.children()
     ]
 
     web.kill()
 
-    wait_for(lambda: not web.is_running() and relay.answers())
+    eventually(lambda: not web.is_running() and relay.answers())
 
 
 @pytest.mark.slow
@@ -168,7 +170,7 @@ def test_sigterm_ends_serve_within_ten_seconds_while_a_client_dribbles(relay, sa
     relay.post(EXAMPLE)
     body = b'{"messageId": "never ends"}'
     client = _half_sent(relay, body)
-    wait_for(lambda: len(sandbox.records("zendesk")) == 1)
+    eventually(lambda: len(sandbox.records("zendesk")) == 1)
 
     started = time.monotonic()
     process.signal(signal.SIGTERM)
@@ -223,7 +225,7 @@ def test_events_and_requests_are_listed_for_people_and_for_programs(relay):
     relay.start("web")
     relay.post(EXAMPLE)
     relay.post(EXAMPLE, secret="another secret")
-    wait_for(lambda: len(relay.listed("requests")) == 2)
+    eventually(lambda: len(relay.listed("requests")) == 2)
 
     for what in ("events", "requests"):
         printed = relay.command(what, "--json")
@@ -261,7 +263,7 @@ def test_explain_says_that_a_destination_is_paused_and_when_it_is_tried_again(re
         [event] = relay.listed("events")
         return any("401" in (d["error"] or "") for d in event["deliveries"])
 
-    wait_for(refused)
+    eventually(refused)
     explained = relay.command("explain", "abc123").stdout
 
     assert "next: nothing while front-desk is paused (unauthorized, since " in explained
@@ -318,7 +320,7 @@ def _half_sent(relay: Relay, body: bytes):
     client = socket.create_connection(("127.0.0.1", relay.port))
     head = (
         "POST /webhooks/gofax HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"
-        f"X-GoFax-Signature: {sign(body)}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"X-GoFax-Signature: {sign(body, SECRET)}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     client.sendall(head.encode() + body[:1])
     return client

@@ -23,7 +23,9 @@ from pathlib import Path
 import psycopg
 import pytest
 import requests
-from processes import EXAMPLE, Process, Relay, Sandbox, free_port, wait_for
+from gofax import EXAMPLE
+from processes import Relay, Sandbox
+from programs import Process, eventually, free_port
 from psycopg import sql
 
 from relay.acts.links import PATH
@@ -294,7 +296,7 @@ def _receive(life: Life) -> None:
         url = f"{relay.url}/webhooks/gofax/status"
         answered = requests.post(url, data=form, auth=("gofax", password), timeout=20)
         assert answered.status_code == status
-    wait_for(lambda: _is_tried(relay))
+    eventually(lambda: _is_tried(relay))
 
 
 def _is_tried(relay: Relay) -> bool:
@@ -399,7 +401,7 @@ def _crash(life: Life, process: Process) -> None:
     children = _children(process.pid)
     for pid in [*children, *(each for child in children for each in _children(child))]:
         os.kill(pid, signal.SIGABRT)
-    wait_for(life.relay.answers)
+    eventually(life.relay.answers)
     life.cores = [
         each
         for each in life.relay.folder.rglob("*")

@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from processes import EXAMPLE, PATIENCE, SECRET, Relay
+from gofax import EXAMPLE
+from processes import PATIENCE, SECRET, Relay
 
 from connectors.sandbox import serving
 

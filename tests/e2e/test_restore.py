@@ -11,7 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from processes import EXAMPLE, Relay, Sandbox, wait_for
+from gofax import EXAMPLE
+from processes import Relay, Sandbox
+from programs import eventually
 
 from relay.store import Queries, connect
 
@@ -88,7 +90,7 @@ def test_nothing_has_a_second_effect_without_a_persons_word(
     sent = [message(f"early-{n}", customer=n % 2) for n in range(4)]
     for each in sent:
         relay.post(each)
-    wait_for(lambda: is_over(store))
+    eventually(lambda: is_over(store))
 
     # Each system acts, and has not yet answered when the backup is made.
     for system, path in WRITES.items():
@@ -97,17 +99,17 @@ def test_nothing_has_a_second_effect_without_a_persons_word(
     for each in under_way:
         relay.post(each)
     first = {(name, "underway-0") for name in WRITES}
-    wait_for(lambda: first <= set(effects(sandbox, ["underway-0"])))
+    eventually(lambda: first <= set(effects(sandbox, ["underway-0"])))
     made = relay.command("backup", "a.backup")
     assert made.returncode == 0, made.stderr
     running = [name for name in DESTINATIONS if states(store)["underway-0", name] == "in_flight"]
     assert running == list(DESTINATIONS)
-    wait_for(lambda: is_over(store))
+    eventually(lambda: is_over(store))
 
     after = [message(f"after-{n}", customer=n % 3) for n in range(4)]
     for each in after:
         relay.post(each)
-    wait_for(lambda: len(states(store)) == 30 and is_over(store))
+    eventually(lambda: len(states(store)) == 30 and is_over(store))
     sent += under_way + after
     names = [each["messageId"] for each in sent]
     once = Counter((system, name) for system in WRITES for name in names)
@@ -129,7 +131,7 @@ def test_nothing_has_a_second_effect_without_a_persons_word(
     for name in DESTINATIONS:
         assert relay.command("resume", name).returncode == 0
     relay.post(message("new", customer=5) | {"eventTimestamp": "2099-01-01T00:00:00Z"})
-    wait_for(lambda: len(states(store)) == 33 and is_over(store))
+    eventually(lambda: len(states(store)) == 33 and is_over(store))
 
     assert effects(sandbox, names) == once
     assert sum(effects(sandbox, ["new"]).values()) == 3
@@ -139,4 +141,4 @@ def test_nothing_has_a_second_effect_without_a_persons_word(
     assert stopped == {"front-desk"}
 
     assert relay.command("resend", "after-0", "--why", "it is not there").returncode == 0
-    wait_for(lambda: effects(sandbox, ["after-0"])["teams", "after-0"] == 2)
+    eventually(lambda: effects(sandbox, ["after-0"])["teams", "after-0"] == 2)

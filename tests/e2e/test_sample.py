@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from processes import COMMON, EXAMPLE, SECRET, Relay, Sandbox
+from gofax import EXAMPLE
+from processes import COMMON, SECRET, Relay, Sandbox
 
 from connectors.suites.mailbox import Mailbox
 from connectors.testing import Gateway

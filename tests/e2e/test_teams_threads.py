@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from processes import EXAMPLE, Relay, Sandbox
+from gofax import EXAMPLE
+from processes import Relay, Sandbox
 
 BOT = """\
 front-desk: {{connector: teams, mode: bot, service_url: "{url}", login_url: "{url}",

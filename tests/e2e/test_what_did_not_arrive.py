@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from processes import EXAMPLE
+from gofax import EXAMPLE
 
 ROUTED = "to: [helpdesk, front-desk]"
 

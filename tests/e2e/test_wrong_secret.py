@@ -6,7 +6,8 @@ import json
 import re
 
 import pytest
-from processes import EXAMPLE, SECRET
+from gofax import EXAMPLE
+from processes import SECRET
 
 #: Customers, and messages of each.
 CUSTOMERS, EACH = 20, 10
@@ -49,7 +50,7 @@ def test_two_hundred_refused_events_come_in_in_order_and_once(relay, sandbox):
     relay.config.write_text(right)
     reloaded = relay.command("reload")
     assert reloaded.returncode == 0, reloaded.stderr
-    assert process.is_running()
+    assert process.code is None
     # GoFax's person pressed Resend for some of them already.
     for each in messages[:5]:
         assert relay.post(body(*each)).json()["status"] == "accepted"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import html
 import json
 import re
@@ -18,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from fakes import failed, finish, take
 from flask import Flask
+from gofax import sign
 from werkzeug.test import TestResponse
 
 from connectors.base import Receipt
@@ -285,8 +284,7 @@ class Console:
         """Keep a request that was refused, signed with *secret*, and return its id."""
         headers = {"content-type": "application/json"}
         if secret:
-            digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-            headers["x-gofax-signature"] = digest
+            headers["x-gofax-signature"] = sign(body, secret)
         request = Request(
             id=new_id("req"),
             at=self.now - ago,

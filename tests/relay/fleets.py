@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import requests
 import servers
 from fakes import OURS
 from kombu import Connection
+from programs import PATIENCE, eventually, free_port
 from receiver import Receiver
 
 from relay import migrations
@@ -42,17 +41,6 @@ routes:
 BODY = '{"message_id": {{ message_id | tojson }}, "customer": {{ customer | tojson }}}'
 #: How operators start them.
 WORKER, BEAT = (("-m", "celery", "-A", "relay.cluster", what) for what in ("worker", "beat"))
-#: Seconds that anything may take on a machine that others keep busy.
-PATIENCE = 60.0
-
-
-def eventually(what: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
-    """Call *what* until it gives something true, and return that."""
-    ends_at = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < ends_at, f"not within {seconds} s"
-        time.sleep(0.02)
-    return found
 
 
 class Fleet:
@@ -178,10 +166,3 @@ def migrated_store() -> Iterator[str]:
         with closing(connect(url)) as database:
             migrations.upgrade(database)
         yield url
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,29 +1,17 @@
-"""The example of GoFax's help page, and what may stand in its place."""
+"""What may stand in the place of GoFax's example, and how it is read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urlencode
 
+from gofax import EXAMPLE
 from hypothesis import strategies as st
 
 from relay.rules.payload import DedupeField, Format, Payload, key, read
 
-#: The example of GoFax's help page, as it stands there.
-EXAMPLE: dict[str, Any] = {
-    "eventType": "SMS_REPLY",
-    "eventTimestamp": "2025-12-04T00:24:07.112733Z",
-    "messageId": "abc123",
-    "direction": "reply",
-    "from": "+61400000000",
-    "to": "+61700000000",
-    "messageBody": "Thanks for your message",
-    "metadata": {"accountId": "12345"},
-    "signature": "HMAC_SHA256",
-}
 AT = datetime(2025, 12, 4, 0, 24, 7, 112733, tzinfo=UTC)
 DROP = object()
 #: Text as it may stand in a JSON string, lone surrogates and NUL included.

@@ -13,7 +13,8 @@ from pathlib import Path
 import brokers
 import pytest
 from celery import Celery
-from fleets import Fleet, eventually, migrated_store
+from fleets import Fleet, migrated_store
+from programs import eventually
 from receiver import Receiver
 
 from relay.cluster.hints import Hints, waiting

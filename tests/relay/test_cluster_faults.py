@@ -16,7 +16,8 @@ import psycopg
 import pytest
 import requests
 from brokers import RabbitNode, Redis
-from fleets import Fleet, eventually, free_port, migrated_store
+from fleets import Fleet, migrated_store
+from programs import eventually, free_port
 from receiver import Receiver
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_a_broker_that_stops_and_starts_delays_no_answer_and_loses_no_delivery(
         broker.start()
         assert max(meanwhile) < max(usual) + 2.0
         say(6)
-        eventually(lambda: fleet.are("delivered", names), seconds=120)
+        eventually(lambda: fleet.are("delivered", names))
 
     assert sorted(fleet.system.names("m")) == sorted(names)
     assert {len(each) for each in fleet.attempts(names).values()} == {1}
@@ -115,7 +116,7 @@ def test_an_attempt_of_a_worker_that_is_killed_is_taken_over(
     worker.send_signal(signal.SIGKILL)
 
     # When its lease of 30 s has run out, and nobody has renewed it for longer than a heartbeat.
-    eventually(lambda: fleet.are("delivered", ["m0", "m1"]), seconds=120)
+    eventually(lambda: fleet.are("delivered", ["m0", "m1"]))
     assert fleet.system.names("m") == ["m0", "m0", "m1"]
     (first, second) = fleet.delivery("m0").history
     assert (first.outcome, second.outcome) == ("ambiguous", "delivered")

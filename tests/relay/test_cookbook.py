@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from gofax import EXAMPLE
 
 from relay.config.installed import find
 from relay.config.load import load
@@ -27,15 +28,6 @@ PAGE = (Path(__file__).parents[2] / "docs/cookbook.md").read_text(encoding="utf-
 ABOUT, *RECIPES = re.split(r"^## ", PAGE, flags=re.MULTILINE)
 SYSTEMS = re.findall(r"^```yaml\n(.*?)^```", ABOUT, re.MULTILINE | re.DOTALL)[0]
 MONDAY = "2026-11-30 10:00"
-REPLY = {
-    "eventType": "SMS_REPLY",
-    "messageId": "abc123",
-    "direction": "reply",
-    "from": "+61400000000",
-    "to": "+61700000000",
-    "messageBody": "Thanks for your message",
-    "metadata": {"accountId": "12345"},
-}
 STATUS = {"Recipient": "61400000000", "ID": "52336014", "Success": "True", "Message": "sent"}
 
 
@@ -98,7 +90,7 @@ def test_a_message_goes_where_the_page_says(case: Case, folder: Path) -> None:
     at = at.replace(tzinfo=ZoneInfo("Australia/Sydney")).astimezone(UTC)
     [endpoint] = [each for each in config.endpoints if each.name == name]
     is_form = endpoint.format == "form"
-    body = (STATUS if is_form else REPLY) | changes
+    body = (STATUS if is_form else EXAMPLE) | changes
     raw = urlencode(body).encode() if is_form else json.dumps(body).encode()
 
     intake = Intake.of(config, endpoint, judge=vader() if config.sentiment else None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
 import re
@@ -22,6 +20,8 @@ import pytest
 import requests
 import trustme
 from fakes import eventually
+from gofax import sign
+from programs import free_port
 from site_of_nodes import PATIENCE, Site
 from stream import Stream
 
@@ -44,12 +44,6 @@ endpoints:
   - {{path: /webhooks/gofax, signing_secrets: [secret]}}
   - {{path: /webhooks/open, allow_unsigned: true}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +134,7 @@ class Front:
         self, body: bytes, *, path: str = "/webhooks/gofax", host: str = PUBLIC, **headers: str
     ) -> int:
         """Post *body* with its signature, and return the status."""
-        signature = hmac.new(b"secret", body, hashlib.sha256).hexdigest()
+        signature = sign(body, "secret")
         named = {"X-GoFax-Signature": signature, "Content-Type": "application/json", **headers}
         return self.status("POST", path, host, named, body)
 

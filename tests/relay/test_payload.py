@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+from gofax import EXAMPLE
 from hypothesis import example, given
 from hypothesis import strategies as st
-from payloads import ANY_TEXT, AT, DROP, EXAMPLE, said
+from payloads import ANY_TEXT, AT, DROP, said
 
 from relay.rules.payload import Payload, clean, moment, number, read
 

@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from gofax import EXAMPLE
 from hypothesis import example, given
 from hypothesis import strategies as st
-from payloads import ANY_TEXT, AT, EXAMPLE, FIELDS, form, key_of, raw
+from payloads import ANY_TEXT, AT, FIELDS, form, key_of, raw
 
 from relay.rules.payload import STATUS, UNREADABLE, Format, Payload, Unreadable, key, meaning, read
 

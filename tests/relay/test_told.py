@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
 import signal
@@ -18,6 +16,7 @@ import requests
 import site_of_nodes
 from disks import Ballast, NoMounts, in_memory
 from fakes import eventually
+from gofax import sign
 from site_of_nodes import PATIENCE, Flow, Site
 
 from connectors.suites.mailbox import Mailbox
@@ -113,7 +112,7 @@ def _title(text: str) -> str:
 def post(site: Site, name: str, *, secret: str) -> int:
     said = {"messageId": name, "eventType": "SMS_REPLY", "from": "+61400000077", "to": "+617"}
     body = json.dumps(said).encode()
-    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    signature = sign(body, secret)
     headers = {"Content-Type": "application/json", "X-GoFax-Signature": signature}
     url = f"http://127.0.0.1:{site.port}/in"
     try:

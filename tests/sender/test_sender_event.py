@@ -4,29 +4,18 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from gofax import EXAMPLE
 
 import sender
 from sender import Event
 
-#: GoFax's help page, "SMS Webhooks".
-EXAMPLE = """{
-  "eventType": "SMS_REPLY",
-  "eventTimestamp": "2025-12-04T00:24:07.112733Z",
-  "messageId": "abc123",
-  "direction": "reply",
-  "from": "+61400000000",
-  "to": "+61700000000",
-  "messageBody": "Thanks for your message",
-  "metadata": { "accountId": "12345" },
-  "signature": "HMAC_SHA256"
-}"""
 MOMENT = datetime(2025, 12, 4, 0, 24, 7, 112733, tzinfo=UTC)
 
 
 def test_an_event_is_gofaxs_example_to_the_field_and_its_order() -> None:
     event = Event(message_id="abc123", occurred_at=MOMENT)
 
-    assert list(json.loads(event.encode()).items()) == list(json.loads(EXAMPLE).items())
+    assert list(json.loads(event.encode()).items()) == list(EXAMPLE.items())
 
 
 def test_every_event_has_an_id_of_its_own() -> None:
