@@ -246,6 +246,8 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
             confirm(f"Go back from schema {before} to {to}?", look="--sql")
         with closing(connect(config.store)) as database:
             if not walk.is_there(before, to):
+                if not force:
+                    walk.require_quiet(database, to)
                 _back_up(config, database)
             change = walk.migrate(database, to, force=force)
     except NodesAtWork as error:

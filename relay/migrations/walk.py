@@ -68,10 +68,21 @@ def migrate(database: Database, to: str | None = None, *, force: bool = False) -
                 return Change(before=before, after=before)
             raise _stranger(before)
         if not force and not known.is_served(before, by=wanted):
-            _require_quiet(database, db)
+            _expect_quiet(database, db)
         go = command.upgrade if known.is_upward(before, wanted) else command.downgrade
         go(_config(connection=db), wanted)
     return Change(before=before, after=wanted)
+
+
+def require_quiet(database: Database, to: str | None = None) -> None:
+    """Raise :class:`NodesAtWork` if living nodes could not go on with the revision *to*.
+
+    Also raises :class:`UnknownRevision` and StoreUnavailable.
+    """
+    known = _Revisions()
+    with database.reading() as db:
+        if not known.is_served(current(db), by=known.named(to)):
+            _expect_quiet(database, db)
 
 
 def statements(before: str | None, to: str | None = None, *, dialect: str) -> str:
@@ -150,7 +161,7 @@ def _stranger(revision: str | None) -> Unusable:
     )
 
 
-def _require_quiet(database: Database, db: sa.Connection) -> None:
+def _expect_quiet(database: Database, db: sa.Connection) -> None:
     if living := Nodes(database).living(db):
         raise NodesAtWork(
             f"{', '.join(living)} could not go on with that schema: stop them first"

@@ -393,6 +393,19 @@ def test_migrate_makes_a_backup_first(site: Site, database: Database, tmp_path: 
         assert found == (migrations.newest(),)
 
 
+def test_migrate_makes_no_backup_where_nodes_at_work_keep_it_from_more(
+    site: Site, database: Database, tmp_path: Path
+) -> None:
+    Nodes(database).beat(Node(name="n", role="worker", version="1", host="h", pid=1))
+
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        by_newer_version(site.config, tmp_path / "newer")
+
+    assert "n could not go on with that schema" in refused.value.stderr
+    assert (refused.value.stdout, refused.value.stderr.count("\n")) == ("", 1)
+    assert list(tmp_path.glob("*.before-migrate")) == []
+
+
 def test_migrate_says_how_a_server_is_backed_up(server: None, tmp_path: Path) -> None:
     with servers.new_database() as url, closing(connect(url)) as database:
         migrations.upgrade(database)
