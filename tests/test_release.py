@@ -382,6 +382,7 @@ CORE = (
     "relay/test_read.py",
     "relay/test_migrations.py",
     "relay/test_receive.py",
+    "relay/test_receive_callers.py",
     "relay/test_metrics.py",
     "relay/test_inner_listener.py",
     "relay/test_granian.py",

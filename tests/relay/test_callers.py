@@ -1,4 +1,4 @@
-"""Bodies that are read: each caller has its share of the threads."""
+"""Limits on callers: shares of the threads, and rates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.callers import ALWAYS, Callers, TooMany, share
+from relay.callers import ALWAYS, Callers, Rates, TooMany, share
+from relay.rules import units
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,27 @@ def test_sixty_callers_leave_threads_for_one_more(tries: list[int]) -> None:
 
         assert held <= 512 - ALWAYS
         assert _taken(callers, "honest", stack, tries=ALWAYS) == ALWAYS
+
+
+def test_a_rate_may_span_less_than_a_second() -> None:
+    now = 0.0
+    rates, limit = Rates(clock=lambda: now), units.rate("3/300ms")
+
+    assert [rates.over(limit, "a") for _ in range(5)] == [0, 0, 0, 1, 1]
+    now = 0.29
+    assert rates.over(limit, "a") == 1
+    now = 0.3
+    assert [rates.over(limit, "a") for _ in range(4)] == [0, 0, 0, 1]
+
+
+def test_who_called_longest_ago_is_forgiven_where_memory_ends() -> None:
+    rates, limit = Rates(room=4, clock=lambda: 0.0), units.rate("2/1m")
+    for who in ("a", "a", "b", "b", "a"):
+        rates.over(limit, who)
+
+    # Whoever goes on calling is remembered, though what it called is refused.
+    rates.over(limit, "c")
+    assert [rates.over(limit, who) > 0 for who in ("a", "b")] == [True, False]
+    assert len(rates._times) <= 4
+    many = Rates(room=1, clock=lambda: 0.0)
+    assert [many.over(limit, "a") > 0 for _ in range(3)] == [False, False, True]
