@@ -112,13 +112,13 @@ class Log:
         # Only conditions of ours are in the text.
         statement = f"SELECT * FROM log WHERE {clause} ORDER BY id DESC LIMIT ?"  # noqa: S608
         limit = -1 if wanted.limit is None else wanted.limit
-        with self._store.transaction() as db:
+        with self._store.reading() as db:
             rows = db.execute(statement, [*values, limit]).fetchall()
         return [_entry(row) for row in reversed(rows)]
 
     def get(self, entry_id: int) -> Entry:
         """Return one entry, or raise :class:`SenderError`."""
-        with self._store.transaction() as db:
+        with self._store.reading() as db:
             row = db.execute("SELECT * FROM log WHERE id = ?", [entry_id]).fetchone()
         if row is None:
             raise SenderError(f"no log entry {entry_id}: gofax-sender log lists what there is")

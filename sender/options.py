@@ -17,7 +17,7 @@ from sender.attempt import Retries, Target
 from sender.delivery import DEFAULT_TIMEOUT, check_url
 from sender.errors import SenderError
 from sender.profiles import Profile
-from sender.store import IN_MEMORY, Store, StoreError
+from sender.store import IN_MEMORY, NoStore, Store, StoreError
 from sender.trust import Trust
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -171,12 +171,14 @@ def store_option(command: F) -> F:
 
 
 def log_option(command: F) -> F:
-    """Like :func:`store_option`, for a command that works without; faults become a note."""
+    """Like :func:`store_option`, for a command that works without: only a wrong file ends it."""
 
     @wraps(command)
     def stored(*args: Any, store_file: Path | None, **rest: Any) -> Any:
         try:
             opened = Store(_chosen(store_file))
+        except NoStore:
+            raise
         except StoreError as error:
             click.echo(f"not kept: {error}", err=True)
             opened = Store(IN_MEMORY)

@@ -21,6 +21,8 @@ class Outbox:
         self._log = Log(store)
         self._retries = retries
         self._as_json = as_json
+        #: Why attempts were not kept, as far as the person was told.
+        self._told: set[str] = set()
         self.tally = report.Tally()
 
     def post(self, payload: Payload, target: Target, *, resend_of: int | None = None) -> None:
@@ -50,7 +52,9 @@ class Outbox:
             return self._log.record(attempt)
         except StoreError as error:
             # It was sent: a log that is full or busy must not hide that.
-            note(f"not kept: {error}")
+            if str(error) not in self._told:
+                self._told.add(str(error))
+                note(f"not kept: {error}")
             return None
 
     def _say(self, attempt: Attempt, entry_id: int | None) -> None:

@@ -53,13 +53,13 @@ class Profiles:
 
     def all(self) -> list[Profile]:
         """Return every profile, by name."""
-        with self._store.transaction() as db:
+        with self._store.reading() as db:
             rows = db.execute("SELECT * FROM profiles ORDER BY name").fetchall()
         return [_profile(row) for row in rows]
 
     def find(self, name: str) -> Profile | None:
         """Return a profile, if there is one of that name."""
-        with self._store.transaction() as db:
+        with self._store.reading() as db:
             row = db.execute("SELECT * FROM profiles WHERE name = ?", [name]).fetchone()
         return _profile(row) if row else None
 

@@ -241,6 +241,79 @@ def test_a_file_that_is_no_store_is_named(invoke: Invoke, store_file: Path) -> N
     assert store_file.read_text().startswith("profiles")
 
 
+def _files(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("alembic_version", "it is the store of a gofax-relay"),
+        ("customers", "it has tables of another program: customers"),
+    ],
+)
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+@pytest.mark.parametrize(
+    "command",
+    ["webhooks list", "log", "send --url {url}", "webhooks add a --url https://a.test/"],
+)
+def test_the_database_of_another_program_is_refused_and_left_as_it_is(
+    *,
+    invoke: Invoke,
+    receiver: Any,
+    store_file: Path,
+    table: str,
+    said: str,
+    journal: str,
+    command: str,
+) -> None:
+    store_file.parent.mkdir()
+    with closing(sqlite3.connect(store_file)) as db:
+        db.execute(f"PRAGMA journal_mode = {journal}")
+        db.execute(f"CREATE TABLE {table} (name text)")
+    store_file.chmod(0o644)
+    before = _files(store_file.parent)
+
+    done = invoke(*command.format(url=receiver.url).split())
+
+    assert (done.exit_code, receiver.received) == (1, [])
+    for part in (str(store_file), said, "give another file with --store"):
+        assert part in done.stderr
+    assert _files(store_file.parent) == before
+    assert stat.S_IMODE(store_file.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "send --secret x",
+        "send --url https://a.test/ --body a --no-body",
+        "test nobody",
+        "webhooks list",
+        "webhooks pause nobody",
+        "log",
+        "resend 7",
+    ],
+)
+def test_who_has_nothing_to_keep_gets_no_file(
+    invoke: Invoke, store_file: Path, command: str
+) -> None:
+    invoke(*command.split())
+
+    assert not store_file.parent.exists()
+
+
+def test_what_cannot_be_kept_is_said_once(
+    invoke: Invoke, receiver: Any, secret: str, store_file: Path
+) -> None:
+    store_file.parent.write_text("not a folder")
+
+    done = invoke("send", "--url", receiver.url, "--secret", secret, "--count", "3", "--json")
+
+    assert done.stderr.count("not kept") == 1
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [None] * 3
+
+
 def test_an_event_to_a_url_is_sent_though_the_log_cannot_be_kept(
     invoke: Invoke, receiver: Any, secret: str, store_file: Path
 ) -> None:
