@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from relay.commands import bulk
 from relay.commands.options import FAILED, confirm
 from relay.config.store_urls import store_url, without_password
 from relay.migrations import Unusable, walk
-from relay.store import Database, StoreUnavailable, connect, copy
+from relay.store import Database, StoreUnavailable, connect, copy, restored
 from relay.store.connect import file_of, is_missing
 from relay.store.copy import Compared, Copy, CopyRefused
 
@@ -65,11 +65,11 @@ def migrate_store(source: str, target: str, final: bool, abandon: bool, yes: boo
     if is_missing(source):
         raise click.ClickException(f"{file}: there is no such store")
     with ExitStack() as stack:
-        ours = stack.enter_context(closing(_opened(source)))
+        ours = stack.enter_context(_opened(source))
         if abandon:
             _abandon(ours, without_password(target), yes=yes)
             return
-        theirs = stack.enter_context(closing(_opened(target)))
+        theirs = stack.enter_context(_opened(target))
         try:
             good = _move(Copy(ours, theirs, name=without_password(target)), final=final)
         except CopyRefused as error:
@@ -78,20 +78,24 @@ def migrate_store(source: str, target: str, final: bool, abandon: bool, yes: boo
         sys.exit(FAILED)
 
 
-def _opened(url: str) -> Database:
-    """Open a store at the schema of this version."""
-    try:
-        with ExitStack() as unless_good:
+@contextmanager
+def _opened(url: str) -> Iterator[Database]:
+    """Open a store at the schema of this version; what is refused leaves no file."""
+    with ExitStack() as unless_good:
+        try:
             database = connect(url)
             unless_good.callback(database.discard)
             copy.require_ours(database)
+            if reason := restored.objection(database):
+                raise CopyRefused(reason)
             walk.migrate(database)
             if (found := migrations.revision(database)) != migrations.newest():
                 raise CopyRefused(f"it has schema {found}: copy it with the newer version")
-            unless_good.pop_all()
-            return database
-    except (CopyRefused, Unusable, StoreUnavailable) as error:
-        raise click.ClickException(f"{without_password(url)}: {error}") from error
+        except (CopyRefused, Unusable, StoreUnavailable) as error:
+            raise click.ClickException(f"{without_password(url)}: {error}") from error
+        yield database
+        unless_good.pop_all()
+        database.close()
 
 
 def _abandon(source: Database, target: str, *, yes: bool) -> None:

@@ -38,7 +38,7 @@ class Marked:
 def objection(database: Database) -> str:
     """Return why a store must not be used: it is a backup as it was made; else nothing."""
     with database.reading() as db:
-        if _mark(db, BACKUP) is None:
+        if not sa.inspect(db).has_table(_marks.name) or _mark(db, BACKUP) is None:
             return ""
     return (
         "this is a backup, which would deliver again what was delivered since:"

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert
 from relay.clock import SteadyClock
 from relay.store.database import Database, Listener, OutOfRoom, Prepared
 from relay.store.schema import UtcTime, microseconds
-from relay.store.sqlite_file import Disk, Original, private, require_ours
+from relay.store.sqlite_file import Disk, Original, is_used, private, require_ours
 from relay.store.wake_pipe import PipeListener, notify
 from relay.store.write_lock import WriteLock
 
@@ -135,7 +135,7 @@ class SqliteDatabase(Database):
         self._lock.close()
 
     def discard(self) -> None:
-        if self._made:
+        if self._made and not is_used(self.file):
             self._made.unlink(missing_ok=True)
         self.close()
 

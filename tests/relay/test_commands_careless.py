@@ -10,7 +10,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import servers
 from click.testing import CliRunner, Result
 from fakes import arrival, customer, finish, take
 
@@ -242,9 +244,45 @@ def test_what_is_no_store_is_not_moved_and_left_as_it_is(
     assert _files(path.parent) == before
 
 
-def test_a_backup_that_is_named_as_the_store_gets_no_file_beside_it(run: Run, path: Path) -> None:
+def _becomes_a_backup(path: Path) -> None:
     with closing(sqlite3.connect(path)) as store, store:
         store.execute("INSERT INTO marks VALUES ('backup', '1')")
+
+
+@pytest.mark.parametrize("more", [[], ["--final"], ["--abandon", "--yes"]])
+def test_a_backup_is_not_moved_and_left_as_it_is(
+    path: Path, server: None, more: list[str]
+) -> None:
+    _becomes_a_backup(path)
+    before = _files(path.parent)
+    source = f"sqlite:///{path}"
+
+    with servers.new_database() as target:
+        said = CliRunner().invoke(cli, ["migrate-store", *more, source, target])
+        with closing(psycopg.connect(target)) as db:
+            made = db.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+            assert made.fetchone() == (0,)
+
+    assert said.exit_code == 1
+    assert f"{source}: this is a backup" in said.output
+    assert "put it back with gofax-relay restore FILE" in said.output
+    assert _files(path.parent) == before
+
+
+def test_where_the_server_is_away_nothing_is_left_beside_the_store(path: Path) -> None:
+    before = sorted(path.parent.iterdir())
+
+    ended = CliRunner().invoke(
+        cli, ["migrate-store", f"sqlite:///{path}", "postgresql://nobody@127.0.0.1:9/none"]
+    )
+
+    assert ended.exit_code == 1
+    assert "127.0.0.1" in ended.output
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_a_backup_that_is_named_as_the_store_gets_no_file_beside_it(run: Run, path: Path) -> None:
+    _becomes_a_backup(path)
     before = sorted(path.parent.iterdir())
 
     assert "this is a backup" in run("events", code=1).output
