@@ -67,6 +67,8 @@ def lane_name(destination: str, conversation: str) -> str:
 
 def lock_lanes(db: sa.Connection, lane_ids: Iterable[str]) -> None:
     """Lock lanes in the order of their keys, as everyone must who changes a lane's head."""
+    if db.dialect.name == "sqlite":
+        return  # the file has one writer at a time
     db.execute(_LOCK, {"b_lanes": sorted(lane_ids)}).all()
 
 

@@ -149,7 +149,7 @@ def _each(db: sa.Connection, statement: sa.Update, rows: Sequence[Mapping[str, A
 
 def _rows_of(db: sa.Connection, ids: Iterable[str]) -> dict[str, _DeliveryRow]:
     rows = db.execute(_ROWS, {"b_ids": sorted(ids)})
-    return {row.id: _DeliveryRow(**row._mapping) for row in rows}
+    return {row[0]: _DeliveryRow(*row) for row in rows}
 
 
 def _settles(record: Record, row: _DeliveryRow) -> bool:

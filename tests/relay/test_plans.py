@@ -105,6 +105,17 @@ def test_accepting_reads_no_table_from_end_to_end(inbox: Inbox, plans: Plans) ->
     assert _scans(seen) == []
 
 
+def test_recording_reads_no_lane_only_to_lock_it(inbox: Inbox, queue: Queue, plans: Plans) -> None:
+    accept(inbox, "m1")
+    claim = take_one(queue)
+
+    with plans.of() as seen:
+        finish(queue, claim)
+
+    assert any("UPDATE deliveries" in each for each in seen)
+    assert not any("ORDER BY lanes.id" in each for each in seen)
+
+
 def test_lanes_are_found_by_name_and_their_line_by_its_partial_index(
     inbox: Inbox, plans: Plans
 ) -> None:
