@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
@@ -33,7 +33,7 @@ from relay.rules import jsontext
 from relay.shapes.receipt import is_of, is_ours, read_receipt, written_receipt
 from relay.shapes.removal import removal_json
 from relay.shapes.words import count
-from relay.store import Database, backup, connect, dump
+from relay.store import Database, backup, connect, dump, restored
 from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of, is_missing
 from relay.store.prune import Pruning
@@ -281,10 +281,14 @@ def _print_statements(config: Config, before: str | None, to: str | None) -> Non
 
 
 def _revision(config: Config) -> str | None:
-    """Return the schema of the store, without creating the store."""
+    """Return the schema of the store, and make nothing. Raises :class:`Unusable` of a backup."""
     if is_missing(config.store):
         return None
-    with closing(connect(config.store)) as database:
+    with ExitStack() as looked:
+        database = connect(config.store)
+        looked.callback(database.discard)
+        if reason := restored.objection(database):
+            raise Unusable(reason)
         return migrations.revision(database)
 
 

@@ -281,10 +281,26 @@ def test_where_the_server_is_away_nothing_is_left_beside_the_store(path: Path) -
     assert sorted(path.parent.iterdir()) == before
 
 
-def test_a_backup_that_is_named_as_the_store_gets_no_file_beside_it(run: Run, path: Path) -> None:
+@pytest.mark.parametrize("command", ["events", "migrate", "migrate --sql", "migrate --to 9999"])
+def test_a_backup_that_is_named_as_the_store_gets_no_file_beside_it(
+    run: Run, path: Path, command: str
+) -> None:
     _becomes_a_backup(path)
     before = sorted(path.parent.iterdir())
 
-    assert "this is a backup" in run("events", code=1).output
+    assert "this is a backup" in run(*command.split(), code=1).output
+
+    assert sorted(path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(("command", "code"), [("migrate --sql", 0), ("migrate --to 9999", 1)])
+def test_to_ask_what_migrate_would_do_leaves_nothing_beside_the_store(
+    run: Run, path: Path, command: str, code: int
+) -> None:
+    run("events", code=0)
+    Path(f"{path}.lock").unlink()
+    before = sorted(path.parent.iterdir())
+
+    run(*command.split(), code=code)
 
     assert sorted(path.parent.iterdir()) == before
