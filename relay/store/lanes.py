@@ -46,15 +46,19 @@ _PROMOTE_LATE = (
     .values(state=State.PENDING, due_at=sa.bindparam("b_now", type_=schema.UtcTime()))
 )
 _SEVERAL = _lanes.c.id.in_(sa.bindparam("b_lanes", expanding=True))
-_WAITING = (
-    sa.select(1)
-    .select_from(_deliveries)
-    .where(_d.lane_id == _lanes.c.id, _d.state == State.WAITING)
+# Not whether there is one: PostgreSQL may answer that from all that wait, for each lane anew.
+_FIRST_WAITING = sa.select(sa.func.min(_d.seq)).where(
+    _d.lane_id == _lanes.c.id, _d.state == State.WAITING
 )
-_FOLLOWED = sa.select(_lanes.c.id).where(_SEVERAL, _WAITING.where(schema.IN_LINE).exists())
-_LATE_FOLLOWED = sa.select(_lanes.c.id).where(
-    _SEVERAL, _WAITING.where(schema.LATE_IN_LINE).exists()
-)
+
+
+def _followed(line: sa.TextClause) -> sa.Select[Any]:
+    """Ask in which of several lanes a delivery waits in *line*."""
+    first = _FIRST_WAITING.where(line).scalar_subquery()
+    return sa.select(_lanes.c.id).where(_SEVERAL, first.is_not(None))
+
+
+_FOLLOWED, _LATE_FOLLOWED = _followed(schema.IN_LINE), _followed(schema.LATE_IN_LINE)
 _LATE = sa.select(1).select_from(_deliveries).where(_d.lane_id == _lane, schema.LATE_IN_LINE)
 _LOCK = sa.select(_lanes.c.id).where(_SEVERAL).order_by(_lanes.c.id).with_for_update()
 

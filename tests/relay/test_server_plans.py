@@ -126,3 +126,20 @@ def test_an_event_is_accepted_without_a_look_at_other_keys_or_other_lanes(
     assert "ix_deliveries_line" in steps
     assert "lane_id = lanes.id" in steps
     assert "hashed" not in steps
+
+
+def test_a_record_looks_at_no_other_lanes(
+    database: Database, inbox: Inbox, queue: Queue, statements: list[tuple[str, Any]]
+) -> None:
+    inbox.accept(arrival("m1"))
+    claim = take_one(queue)
+    statements.clear()
+
+    finish(queue, claim)
+
+    asked = [each for each in statements if each[0].startswith("SELECT lanes.id")]
+    steps = " / ".join(_plans(database, asked))
+    assert "ix_deliveries_line" in steps
+    assert "lane_id = lanes.id" in steps
+    assert "Join" not in steps
+    assert "hashed" not in steps
