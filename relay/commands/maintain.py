@@ -33,7 +33,7 @@ from relay.rules import jsontext
 from relay.shapes.receipt import is_of, is_ours, read_receipt, written_receipt
 from relay.shapes.removal import removal_json
 from relay.shapes.words import count
-from relay.store import Database, backup, connect, dump, restored
+from relay.store import Database, StoreUnavailable, backup, connect, dump, restored
 from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of, is_missing
 from relay.store.prune import Pruning
@@ -252,7 +252,7 @@ def migrate(config: Config, to: str | None, sql: bool, force: bool, yes: bool) -
             change = walk.migrate(database, to, force=force)
     except NodesAtWork as error:
         raise click.ClickException(f"{config.store_name}: {error}; or --force") from error
-    except (Unusable, BackupRefused) as error:
+    except (Unusable, BackupRefused, StoreUnavailable) as error:
         raise click.ClickException(f"{config.store_name}: {error}") from error
     if change.is_none:
         click.echo(f"{config.store_name} has schema {change.after}: nothing to do")

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from relay.clock import SteadyClock
-from relay.store.database import Database, Listener, OutOfRoom, Prepared
+from relay.store.database import Database, Listener, OutOfRoom, Prepared, StoreUnavailable
 from relay.store.schema import UtcTime, microseconds
 from relay.store.sqlite_file import Disk, Original, is_used, private, require_ours
 from relay.store.wake_pipe import PipeListener, notify
@@ -35,17 +35,21 @@ class SqliteDatabase(Database):
     driver_errors = (sqlite3.Error,)
 
     def __init__(self, url: str, file: Path, *, reserve: int = 0) -> None:
+        self.file: Path = file
         lock_file = Path(f"{file}.lock")
         #: The lock file, if nobody has opened the store before.
         self._made = None if lock_file.exists() else lock_file
         if self._made:
             require_ours(file)
         lock = private(lock_file)
-        self._original = Original(file, note=lock)
         self._lock = WriteLock(lock)
+        try:
+            self._original = Original(file, note=lock)
+        except StoreUnavailable:
+            self._leave()
+            raise
         engine = _engine(url, self._original)
         super().__init__(url, engine, clock=SteadyClock(), write_lock=self._lock)
-        self.file: Path = file
         # Hidden from who copies relay.db*: to read a pipe waits for a writer.
         self._pipe = file.with_name(f".{file.name}.wake")
         self._disk = Disk(file.parent, reserve=reserve)
@@ -135,9 +139,14 @@ class SqliteDatabase(Database):
         self._lock.close()
 
     def discard(self) -> None:
+        self._leave()
+        self.close()
+
+    def _leave(self) -> None:
+        """Close the lock file, and remove it if that was ours alone."""
         if self._made and not is_used(self.file):
             self._made.unlink(missing_ok=True)
-        self.close()
+        self._lock.close()
 
     def _free_pages(self) -> int:
         """Return the number of bytes in the file that can be written to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -122,21 +123,27 @@ def tables(connection: sqlite3.Connection) -> set[str]:
     return {
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        if not name.startswith("sqlite_")
     }
 
 
 def require_ours(file: Path) -> None:
     """Raise :class:`StoreUnavailable` if *file* is there and no store; it is left as it is."""
-    if not file.exists() or not file.stat().st_size:
-        return
     try:
+        with file.open("r+b") as opened:
+            if not opened.read(1):
+                return
         with closing(reading(file)) as db:
             there = tables(db)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _refused(file, error) from error
     except sqlite3.Error as error:
-        raise StoreUnavailable(str(error)) from error
+        raise StoreUnavailable(f"{error}: name another file") from error
     if there and "alembic_version" not in there:
         some = ", ".join(sorted(there)[:5])
-        raise StoreUnavailable(f"it has tables of another program: {some}")
+        raise StoreUnavailable(f"it has tables of another program: {some}: name another file")
 
 
 def private(path: Path) -> int:
@@ -145,7 +152,23 @@ def private(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StoreUnavailable(f"{path}: {error.strerror}") from error
+        raise _refused(path, error) from error
+
+
+#: Why the system refuses a path, and how to mend it.
+_REFUSALS = {
+    errno.EACCES: "permission denied: let this user read and write here",
+    errno.EROFS: "this disk can only be read: name a file on another",
+    errno.EISDIR: "this is a folder: name a file",
+    errno.EEXIST: "this is no folder: name another",
+    errno.ENOTDIR: "this is in no folder: name another",
+    errno.ENOENT: "this is a link into a folder that is missing: make it, or name another file",
+}
+
+
+def _refused(path: Path, error: OSError) -> StoreUnavailable:
+    why = _REFUSALS.get(error.errno or 0, error.strerror)
+    return StoreUnavailable(f"{error.filename or path}: {why}")
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

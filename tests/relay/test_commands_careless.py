@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -227,6 +228,55 @@ def test_a_file_that_is_no_store_is_left_as_it_is(
     run(*command.split(), code=1)
 
     assert _files(path.parent) == before
+
+
+def _a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def _a_dead_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.parent / "missing" / "relay.db")
+
+
+def _not_readable(file: Path) -> None:
+    file.chmod(0)
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (_noise, "file is not a database: name another file"),
+        (_tables_of_others, "it has tables of another program: customers: name another file"),
+        (_a_folder, "relay.db: this is a folder: name a file"),
+        (_a_dead_link, "relay.db: this is a link into a folder that is missing: make it, or name"),
+        pytest.param(
+            _not_readable,
+            "relay.db: permission denied: let this user read and write here",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["migrate", "pause crm"])
+def test_what_store_names_is_told_with_how_to_mend_it(
+    run: Run, path: Path, write: Callable[[Path], None], said: str, command: str
+) -> None:
+    write(path)
+    before = sorted(path.parent.iterdir())
+
+    told = run(*command.split(), code=1).output
+
+    assert f"sqlite:///{path}: " in told
+    assert said in told
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_a_folder_of_the_store_that_is_a_file_is_named(run: Run, path: Path) -> None:
+    config = path.parent / "config.yaml"
+    config.write_text(CONFIG.replace("relay.db", "config.yaml/relay.db"))
+
+    assert f"{config}: this is no folder: name another" in run("migrate", code=1).output
 
 
 @no_store
