@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 
 import click
 
@@ -30,7 +31,10 @@ from relay.shapes.privacy import markdown
 from relay.shapes.privacy import privacy as privacy_of
 from relay.shapes.sample import sample_json, shown
 from relay.shapes.words import count
+from relay.store import StoreUnavailable
+from relay.store.connect import file_of
 from relay.store.nodes import Nodes
+from relay.store.sqlite_file import NotAStore, require_ours
 from relay.telling import channels
 
 
@@ -119,6 +123,7 @@ def check(
         print_lines(changes(config, Nodes(existing(config)).nodes()))
         return
     try:
+        _require_store(config, document)
         require_certificate(config, document)
     except ConfigError as error:
         click.echo(error, err=True)
@@ -132,6 +137,19 @@ def check(
     )
     if live and not all_say(destinations.build(config), lambda connector: connector.check()):
         sys.exit(FAILED)
+
+
+def _require_store(config: Config, document: Document) -> None:
+    """Make sure that no other file has the store's name. Raises :class:`ConfigError`."""
+    file = file_of(config.store)
+    # Who checks a config need not be who may read the store.
+    with suppress(StoreUnavailable):
+        try:
+            if file is not None:
+                require_ours(file)
+        except NotAStore as error:
+            fault = document.at(("store",), f"{config.store_name}: {error}")
+            raise ConfigError(document.path, [fault]) from error
 
 
 def _show_sample(config: Config, name: str, *, endpoint: str | None, as_json: bool) -> None:

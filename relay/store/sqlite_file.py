@@ -24,6 +24,10 @@ log = structlog.get_logger()
 BELIEVED = 0.5
 
 
+class NotAStore(StoreUnavailable):
+    """The file holds something else than a store."""
+
+
 class Original:
     """The file that was opened, even if another file has its name now.
 
@@ -128,8 +132,13 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def require_ours(file: Path) -> None:
-    """Raise :class:`StoreUnavailable` if *file* is there and no store; it is left as it is."""
+    """Raise :class:`NotAStore` if *file* is there and holds something else; it is left as it is.
+
+    Also raises :class:`StoreUnavailable`.
+    """
     try:
+        if file.is_dir():
+            raise NotAStore("this is a folder: name a file")
         with file.open("r+b") as opened:
             if not opened.read(1):
                 return
@@ -140,10 +149,12 @@ def require_ours(file: Path) -> None:
     except OSError as error:
         raise _refused(file, error) from error
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"{error}: name another file") from error
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise NotAStore(f"{error}: name another file") from error
+        raise StoreUnavailable(str(error)) from error
     if there and "alembic_version" not in there:
         some = ", ".join(sorted(there)[:5])
-        raise StoreUnavailable(f"it has tables of another program: {some}: name another file")
+        raise NotAStore(f"it has tables of another program: {some}: name another file")
 
 
 def private(path: Path) -> int:

@@ -272,6 +272,28 @@ def test_what_store_names_is_told_with_how_to_mend_it(
     assert sorted(path.parent.iterdir()) == before
 
 
+@pytest.mark.parametrize("write", [_noise, _tables_of_others, _a_folder])
+def test_check_names_a_store_that_is_none(
+    run: Run, path: Path, write: Callable[[Path], None]
+) -> None:
+    write(path)
+    before = sorted(path.parent.iterdir())
+
+    told = run("check", code=2).output
+
+    assert f"config.yaml:1: store: sqlite:///{path}: " in told
+    assert sorted(path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("write", [_nothing, _a_dead_link, Path.unlink, _not_readable])
+def test_check_does_not_ask_for_a_store(
+    run: Run, path: Path, write: Callable[[Path], None]
+) -> None:
+    write(path)
+
+    run("check", code=0)
+
+
 def test_a_folder_of_the_store_that_is_a_file_is_named(run: Run, path: Path) -> None:
     config = path.parent / "config.yaml"
     config.write_text(CONFIG.replace("relay.db", "config.yaml/relay.db"))
