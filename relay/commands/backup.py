@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of
 from relay.store.nodes import Nodes
 from relay.store.restored import Marked
-from relay.store.sqlite_file import is_used
+from relay.store.sqlite_file import is_there, is_used
 
 _path = click.Path(dir_okay=False, path_type=Path)
 
@@ -42,6 +43,8 @@ def backup(config: Config, file: Path) -> None:
             rows = backups.make(database, file, reason="person")
     except BackupRefused as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
     click.echo(f"{file}: {count(rows, 'row', 'rows')} of {config.store_name}, verified")
 
 
@@ -69,8 +72,8 @@ def restore(config: Config, file: Path | None, over: bool, yes: bool) -> None:
     if file is None:
         _end(config)
         return
-    if not file.exists():
-        raise click.ClickException(f"{file}: there is no such file")
+    if not os.access(file, os.R_OK):
+        raise click.ClickException(f"{file}: there is no such file, or this user may not read it")
     if not yes:
         confirm(f"Replace {config.store_name} by {file}?")
     try:
@@ -95,7 +98,7 @@ def _to_file(config: Config, file: Path, store: Path) -> tuple[Path | None, Mark
     backups.verify_file(file)
     # That takes a while with a large file.
     _require_unused(config, store)
-    was_there = store.exists()
+    was_there = is_there(store)
     before = _recorded(config) if was_there else []
     with ExitStack() as over:
         # Whoever starts meanwhile finds the store in use by us, and makes none.

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from relay.store import sqlite
 from relay.store.database import Database
+from relay.store.sqlite_file import is_there
 
 
 def connect(url: str, *, reserve: int = 0) -> Database:
@@ -27,9 +28,12 @@ def connect(url: str, *, reserve: int = 0) -> Database:
 
 
 def is_missing(url: str) -> bool:
-    """Return whether the store at *url* is a file that is not there, or in which nothing is."""
+    """Return whether the store at *url* is a file that is not there, or in which nothing is.
+
+    Raises :class:`~relay.store.database.StoreUnavailable` if this user may not look.
+    """
     file = file_of(url)
-    return file is not None and (not file.exists() or not file.stat().st_size)
+    return file is not None and (not is_there(file) or not file.stat().st_size)
 
 
 def file_of(url: str) -> Path | None:

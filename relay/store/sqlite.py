@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert
 from relay.clock import SteadyClock
 from relay.store.database import Database, Listener, OutOfRoom, Prepared, StoreUnavailable
 from relay.store.schema import UtcTime, microseconds
-from relay.store.sqlite_file import Disk, Original, is_used, private, require_ours
+from relay.store.sqlite_file import Disk, Original, is_there, is_used, private, require_ours
 from relay.store.wake_pipe import PipeListener, notify
 from relay.store.write_lock import WriteLock
 
@@ -38,7 +38,7 @@ class SqliteDatabase(Database):
         self.file: Path = file
         lock_file = Path(f"{file}.lock")
         #: The lock file, if nobody has opened the store before.
-        self._made = None if lock_file.exists() else lock_file
+        self._made = None if is_there(lock_file) else lock_file
         if self._made:
             require_ours(file)
         lock = private(lock_file)

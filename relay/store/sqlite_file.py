@@ -131,6 +131,17 @@ def tables(connection: sqlite3.Connection) -> set[str]:
     }
 
 
+def is_there(file: Path) -> bool:
+    """Return whether there is such a file. Raises :class:`StoreUnavailable` if nobody tells us."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _refused(file, error) from error
+    return True
+
+
 def require_ours(file: Path) -> None:
     """Raise :class:`NotAStore` if *file* is there and holds something else; it is left as it is.
 
