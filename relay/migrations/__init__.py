@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from relay.config.model import Config
-from relay.store import connect, copy, restored
+from relay.store import connect, copy, restored, schema
 from relay.store.database import Database, StoreUnavailable
 
 #: A file for each revision, named after it.
@@ -88,6 +88,13 @@ def revision(database: Database) -> str | None:
     """Return the revision that a database has. Raises StoreUnavailable."""
     with database.reading() as db:
         return current(db)
+
+
+def require_free(db: sa.Connection) -> None:
+    """Raise :class:`Unusable` if another program has tables with the names of ours."""
+    if taken := schema.metadata.tables.keys() & set(sa.inspect(db).get_table_names()):
+        some = ", ".join(sorted(taken)[:5])
+        raise Unusable(f"it has tables of another program: {some}: name another database")
 
 
 def known() -> Sequence[str]:

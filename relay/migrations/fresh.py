@@ -10,7 +10,7 @@ import re
 
 import sqlalchemy as sa
 
-from relay.migrations import VERSIONS, current, newest
+from relay.migrations import VERSIONS, current, newest, require_free
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.indexes import complete
@@ -27,12 +27,13 @@ _VERSION = sa.Table(
 def made(database: Database) -> str:
     """Make this version's tables unless another process was first; return the revision there is.
 
-    All or nothing. Raises StoreUnavailable.
+    All or nothing. Raises :class:`~relay.migrations.Unusable` and StoreUnavailable.
     """
     with database.writing() as db:
         database.hold_exclusive(db, "migrate")
         if found := current(db):
             return found
+        require_free(db)
         _VERSION.create(db, checkfirst=True)
         complete.create_all(db, checkfirst=False)
         db.execute(sa.insert(_VERSION).values(version_num=newest()))

@@ -23,6 +23,7 @@ from relay.migrations import (
     UnknownRevision,
     Unusable,
     current,
+    require_free,
 )
 from relay.store import schema
 from relay.store.database import Database
@@ -48,8 +49,8 @@ def migrate(database: Database, to: str | None = None, *, force: bool = False) -
     """Bring the tables to the revision *to*, newer or older; without it to this version's.
 
     All or nothing. *force*: also if living nodes cannot go on with it. Raises
-    :class:`SchemaTooOld`, :class:`SchemaTooNew`, :class:`NodesAtWork`, :class:`UnknownRevision`
-    and StoreUnavailable.
+    :class:`SchemaTooOld`, :class:`SchemaTooNew`, :class:`NodesAtWork`, :class:`UnknownRevision`,
+    another :class:`Unusable` if another program has tables of these names, and StoreUnavailable.
     """
     known = _Revisions()
     wanted = known.named(to)
@@ -63,6 +64,8 @@ def migrate(database: Database, to: str | None = None, *, force: bool = False) -
         before = current(db)
         if before == wanted:
             return Change(before=before, after=before)
+        if before is None:
+            require_free(db)
         if not known.knows(before):
             if to is None and known.knows(_serves(db)):
                 return Change(before=before, after=before)

@@ -229,6 +229,10 @@ class Database(ABC):
     def refuses_row(self, cause: BaseException) -> bool:
         """Return whether the driver's error *cause* concerns a row and not the database."""
 
+    def is_forbidden(self, cause: BaseException) -> bool:
+        """Return whether the user of the store lacks a right, which is no fault of ours."""
+        return False
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -239,7 +243,7 @@ class Database(ABC):
             cause = getattr(error, "orig", None) or error
             if self.refuses_row(cause):
                 raise RowRefused(_first_line(cause)) from error
-            if isinstance(error, _FAULTS):
+            if isinstance(error, _FAULTS) and not self.is_forbidden(cause):
                 raise
             raise self.unavailable(cause) from error
 

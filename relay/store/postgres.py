@@ -99,6 +99,8 @@ BLOCKED = ("40001", "40P01")
 LIMIT_EXCEEDED = "54"
 #: The server has become read-only.
 READ_ONLY = "25006"
+#: The user lacks a right.
+FORBIDDEN = "42501"
 
 MISSING = 'postgresql needs the package psycopg: pip install "gofax-relay[postgres]"'
 UNREADABLE = "this URL cannot be read: write : / @ % of a password as %3A %2F %40 %25"
@@ -213,11 +215,19 @@ class PostgresDatabase(Database):
         super().close()
 
     def unavailable(self, cause: BaseException) -> StoreUnavailable:
+        if self.is_forbidden(cause):
+            said = str(cause).partition("\n")[0]
+            return StoreUnavailable(
+                f"{said}: GRANT it to this user, or name a database of its own"
+            )
         condition = getattr(cause, "sqlstate", None)
         if condition == READ_ONLY:
             self.engine.dispose()
         kind = Blocked if condition in BLOCKED else StoreUnavailable
         return kind(" ".join(str(cause).split()))
+
+    def is_forbidden(self, cause: BaseException) -> bool:
+        return getattr(cause, "sqlstate", None) == FORBIDDEN
 
     def refuses_row(self, cause: BaseException) -> bool:
         if isinstance(cause, (psycopg.DataError, psycopg.IntegrityError)):

@@ -271,6 +271,42 @@ def test_who_may_not_look_into_the_folder_of_the_store_is_told_so(
     assert "permission denied: let this user read and write here" in told
 
 
+@pytest.fixture
+def unused(server: None) -> Iterator[str]:
+    with servers.new_database() as url:
+        yield url
+
+
+@pytest.mark.parametrize("command", ["migrate", "pause crm"])
+def test_tables_of_others_with_our_names_on_a_server_are_left_alone(
+    run: Run, path: Path, unused: str, command: str
+) -> None:
+    (path.parent / "config.yaml").write_text(CONFIG.replace("sqlite:///relay.db", unused))
+    with psycopg.connect(unused, autocommit=True) as db:
+        db.execute("CREATE TABLE events (name text)")
+        db.execute("CREATE TABLE guests (name text)")
+
+        said = run(*command.split(), code=1).output
+
+        assert "it has tables of another program: events: name another database" in said
+        made = db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        assert sorted(made) == [("events",), ("guests",)]
+
+
+@pytest.mark.parametrize("command", ["migrate", "pause crm"])
+def test_who_may_make_no_tables_on_a_server_is_told_so(
+    run: Run, path: Path, unused: str, command: str
+) -> None:
+    with psycopg.connect(unused, autocommit=True) as db:
+        db.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    other = f"{unused}?options=-c%20role%3Dpg_monitor"
+    (path.parent / "config.yaml").write_text(CONFIG.replace("sqlite:///relay.db", other))
+
+    said = run(*command.split(), code=1).output
+
+    assert f"{other}: permission denied for schema public: GRANT it to this user" in said
+
+
 def test_a_backup_in_a_folder_of_somebody_else_is_refused(run: Run, shut: Path) -> None:
     for command in ("backup", "restore"):
         assert f"{shut}/new.db: " in run(command, f"{shut}/new.db", code=1).output
