@@ -21,7 +21,7 @@ from relay.store.backup import Backup, BackupRefused
 from relay.store.connect import file_of
 from relay.store.nodes import Nodes
 from relay.store.restored import Marked
-from relay.store.sqlite_file import is_there, is_used
+from relay.store.sqlite_file import is_there, is_used, private
 
 _path = click.Path(dir_okay=False, path_type=Path)
 
@@ -106,6 +106,8 @@ def _to_file(config: Config, file: Path, store: Path) -> tuple[Path | None, Mark
         new = store.with_name(f"{store.name}.restoring")
         over.callback(backups.remove, new)
         backups.copy_of(file, new)
+        # Without it, a backup is only looked at, and refused.
+        os.close(private(Path(f"{new}.lock")))
         with closing(connect(f"sqlite:///{new}")) as database:
             walk.migrate(database)
             now = database.clock()

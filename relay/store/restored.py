@@ -18,6 +18,12 @@ from relay.store.values import COMMAND_LINE
 #: The mark of a backup until :func:`mark` has been through it, and that of a restored store.
 BACKUP, RESTORED = "backup", "restored"
 
+#: Why a backup must not be used.
+IS_BACKUP = (
+    "this is a backup, which would deliver again what was delivered since:"
+    " put it back with gofax-relay restore FILE"
+)
+
 _UNFINISHED = (State.WAITING, State.PENDING, State.IN_FLIGHT)
 _deliveries, _attempts, _marks = schema.deliveries, schema.attempts, schema.marks
 _d, _a = _deliveries.c, _attempts.c
@@ -40,10 +46,7 @@ def objection(database: Database) -> str:
     with database.reading() as db:
         if not sa.inspect(db).has_table(_marks.name) or _mark(db, BACKUP) is None:
             return ""
-    return (
-        "this is a backup, which would deliver again what was delivered since:"
-        " put it back with gofax-relay restore FILE"
-    )
+    return IS_BACKUP
 
 
 def window_of(database: Database) -> Window | None:

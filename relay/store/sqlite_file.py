@@ -17,6 +17,7 @@ from urllib.parse import quote
 import structlog
 
 from relay.store.database import StoreUnavailable
+from relay.store.restored import BACKUP, IS_BACKUP
 
 log = structlog.get_logger()
 
@@ -25,7 +26,7 @@ BELIEVED = 0.5
 
 
 class NotAStore(StoreUnavailable):
-    """The file holds something else than a store."""
+    """The file holds something else than a store, or is a backup."""
 
 
 class Original:
@@ -143,7 +144,7 @@ def is_there(file: Path) -> bool:
 
 
 def require_ours(file: Path) -> None:
-    """Raise :class:`NotAStore` if *file* is there and holds something else; it is left as it is.
+    """Raise :class:`NotAStore` if *file* is there and no store, or a backup; it is left as it is.
 
     Also raises :class:`StoreUnavailable`.
     """
@@ -155,6 +156,8 @@ def require_ours(file: Path) -> None:
                 return
         with closing(reading(file)) as db:
             there = tables(db)
+            if "marks" in there and db.execute(_MARKED, [BACKUP]).fetchone():
+                raise NotAStore(IS_BACKUP)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -166,6 +169,9 @@ def require_ours(file: Path) -> None:
     if there and "alembic_version" not in there:
         some = ", ".join(sorted(there)[:5])
         raise NotAStore(f"it has tables of another program: {some}: name another file")
+
+
+_MARKED = "SELECT 1 FROM marks WHERE name = ?"
 
 
 def private(path: Path) -> int:

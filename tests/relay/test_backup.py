@@ -370,6 +370,8 @@ def test_a_backup_that_was_copied_into_place_by_hand_is_refused(
     if database.file is None:
         pytest.skip("a dump of PostgreSQL is no store")
     site.back_up()
+    # Of the store that was there before.
+    Path(f"{site.backup}.lock").touch()
 
     with (
         closing(connect(f"sqlite:///{site.backup}")) as by_hand,
