@@ -225,12 +225,9 @@ def test_a_full_disk_makes_the_store_unavailable_until_there_is_room(database: D
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     path = tmp_path / "relay.db"
     path.write_bytes(b"no database at all" * 1000)
-    database = connect(f"sqlite:///{path}")
 
-    with pytest.raises(StoreUnavailable), database.reading():
-        pass
-
-    database.close()
+    with pytest.raises(StoreUnavailable, match="file is not a database: name another file"):
+        connect(f"sqlite:///{path}")
 
 
 def test_a_damaged_file_is_unavailable(database: Database) -> None:
@@ -251,7 +248,7 @@ def test_a_damaged_file_is_unavailable(database: Database) -> None:
 def test_a_store_that_cannot_be_made_says_where(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
 
-    with pytest.raises(StoreUnavailable, match=r"file/relay\.db"):
+    with pytest.raises(StoreUnavailable, match=f"{tmp_path}/file: this is no folder"):
         connect(f"sqlite:///{tmp_path}/file/relay.db")
 
 
