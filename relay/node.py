@@ -60,6 +60,10 @@ class NodeSlot:
             except BlockingIOError:
                 os.close(self._file)
                 continue
+            if not os.fstat(self._file).st_nlink:
+                # Given back since we opened it: whoever comes next makes another file.
+                os.close(self._file)
+                continue
             self.name = f"{role}-{number}"
             return
 

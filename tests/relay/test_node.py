@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from fakes import eventually
 
 from relay.config import installed
 from relay.config.load import load
-from relay.node import Heartbeat
+from relay.node import Heartbeat, NodeSlot
 from relay.store import Database
 from relay.store.nodes import Nodes
+from relay.store.sqlite_file import is_used
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +31,6 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.slow
 @contextmanager
 def _bearer(store: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run a process that takes a name, and give that."""
@@ -69,6 +70,30 @@ def test_a_worker_that_is_killed_leaves_its_name_to_the_next(tmp_path: Path) -> 
 def test_stores_beside_each_other_do_not_share_names(tmp_path: Path) -> None:
     with _bearer(tmp_path / "a.db") as (first, _), _bearer(tmp_path / "b.db") as (second, _):
         assert first == second == "worker-1"
+
+
+def test_a_name_that_is_given_back_while_it_is_taken_is_not_taken_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "relay.db"
+    first = NodeSlot(store)
+    lock = fcntl.flock
+
+    def lock_later(file: int, how: int) -> None:
+        """Lock it as soon as the first has given it back, and not only when it still has it."""
+        monkeypatch.setattr(fcntl, "flock", lock)
+        first.close()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_later)
+    second = NodeSlot(store)
+
+    assert is_used(store)
+    third = NodeSlot(store)
+    assert second.name != third.name
+    for each in (second, third):
+        each.close()
+    assert not is_used(store)
 
 
 def test_a_node_says_that_its_file_is_newer_than_what_it_runs(
