@@ -232,7 +232,7 @@ class TestCrashes:
 
     @pytest.mark.slow
     def test_rows_and_names_are_synced_before_it_is_said(self, root: Path) -> None:
-        script = "import sys; sys.path.insert(0, 'tests/connectors')\n"
+        script = "import sys; sys.path[:0] = ['tests', 'tests/connectors']\n"
         script += "from test_archive import *\nkept = archive(sys.argv[1])\n"
         script += "import os; synced = []; real = os.fsync\n"
         script += "def noting(fd): synced.append(os.readlink(f'/proc/self/fd/{fd}')); real(fd)\n"

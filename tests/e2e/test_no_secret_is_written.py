@@ -95,7 +95,7 @@ class Commands:
     PROGRAM = """
 import json, os, sys
 from importlib import import_module
-from relay import destinations
+from relay.config import installed
 from relay.cli import COMMANDS, cli
 for each in set(COMMANDS.values()):
     import_module(f"relay.commands.{each}")
