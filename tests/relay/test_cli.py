@@ -19,6 +19,14 @@ routes: [{name: all, to: [chat]}]
 """
 
 
+def python(code: str, *, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run *code* in a process of its own, which has imported nothing yet."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, cwd=folder
+    )
+
+
 def test_asking_for_the_version_imports_no_database_and_no_sdk() -> None:
     ask = (
         "import sys\nfrom relay.cli import cli\n"
@@ -27,7 +35,7 @@ def test_asking_for_the_version_imports_no_database_and_no_sdk() -> None:
         "         'structlog', 'rich', 'yaml', 'phonenumbers'}\n"
         "print('imported:', *sorted(heavy & set(sys.modules)))\n"
     )
-    run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+    run = python(ask)
 
     assert run.stdout.splitlines()[1:] == ["imported:"]
 
@@ -42,7 +50,7 @@ def test_a_command_that_only_looks_does_not_load_what_serving_needs(module: str)
         "         'sqlalchemy.dialects.postgresql', 'relay.processes', 'relay.api'}\n"
         "print(*sorted(heavy & set(sys.modules)))\n"
     )
-    run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+    run = python(ask)
 
     assert (run.stdout, run.stderr) == ("\n", "")
 
@@ -56,8 +64,7 @@ def test_listing_events_loads_no_connector_and_no_http(tmp_path: Path) -> None:
         "         'connectors.webhook', 'relay.destinations', 'relay.acts'}\n"
         "print(*sorted(heavy & set(sys.modules)))\n"
     )
-    command = [sys.executable, "-c", ask]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    run = python(ask, folder=tmp_path)
 
     assert run.stdout == "\n"
     assert "no store yet" in run.stderr
@@ -71,7 +78,7 @@ def test_serving_loads_no_more_than_the_config_asks_for() -> None:
         "           'vaderSentiment', 'relay.api', 'relay.console', 'connectors.sandbox'}\n"
         "print(*sorted(unasked & set(sys.modules)))\n"
     )
-    run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+    run = python(ask)
 
     assert (run.stdout, run.stderr) == ("\n", "")
 
@@ -90,8 +97,7 @@ def test_what_children_need_is_loaded_while_the_store_is_made_ready(tmp_path: Pa
         "processes.imported('serve', config)\n"
         "print(*needed - set(sys.modules))\n"
     )
-    command = [sys.executable, "-c", ask]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    run = python(ask, folder=tmp_path)
 
     assert (run.stdout, run.stderr) == ("\n\n", "")
 
@@ -107,7 +113,7 @@ def test_rich_is_loaded_for_tables_alone(command: str, unused: set[str]) -> None
         "    assert end.code == 0\n"
         f"assert 'structlog.dev' in sys.modules\nprint(*sorted({unused} & set(sys.modules)))\n"
     )
-    run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+    run = python(ask)
 
     assert (run.stdout.splitlines()[-1], run.stderr) == ("", "")
 
