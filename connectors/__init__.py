@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the HTTP client when it is asked for: who only reads events needs none."""
+    """Import the HTTP client on first use, because reading events needs none."""
     if name in ("Http", "error_for"):
         return getattr(import_module("connectors.http"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

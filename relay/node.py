@@ -61,7 +61,7 @@ class NodeSlot:
                 os.close(self._file)
                 continue
             if not os.fstat(self._file).st_nlink:
-                # Given back since we opened it: whoever comes next makes another file.
+                # Its bearer removed the file after we opened it, so our lock would bar nobody.
                 os.close(self._file)
                 continue
             self.name = f"{role}-{number}"

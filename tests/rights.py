@@ -1,4 +1,4 @@
-"""What root may do beyond others, put aside: a test sees what anybody meets at a closed folder."""
+"""Drops root's power to pass over file permissions, so that a test meets what users meet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks the connectors of destinations, and prints what they say."""
+"""Asks the connectors of destinations, and prints their answers."""
 
 from __future__ import annotations
 

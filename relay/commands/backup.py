@@ -106,7 +106,7 @@ def _to_file(config: Config, file: Path, store: Path) -> tuple[Path | None, Mark
         new = store.with_name(f"{store.name}.restoring")
         over.callback(backups.remove, new)
         backups.copy_of(file, new)
-        # Without it, a backup is only looked at, and refused.
+        # Without a lock file, connect() would refuse the copy as a backup.
         os.close(private(Path(f"{new}.lock")))
         with closing(connect(f"sqlite:///{new}")) as database:
             walk.migrate(database)

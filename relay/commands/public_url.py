@@ -32,7 +32,7 @@ from relay.telling.public import Answer, Obstacle, Place
 
 #: Seconds after an answer within which a request is in the store, and newest ones to look among.
 NOTED_WITHIN, AMONG = 2.0, 1000
-#: What each step is called among the checks of the doctor.
+#: The doctor's name for each step.
 _CHECKS = {"dns": "dns", "tcp": "tcp", "tls": "tls", "certificate": "tls", "http": "probe"}
 #: Characters of another server's words that are shown.
 _SHOWN = 60

@@ -48,7 +48,7 @@ from relay.store import Queries, Recovery
 from relay.store.search import STOPPED, Filter
 from relay.store.undo import Acts
 
-#: What may be wrong with a destination shows in deliveries that are not over, or stopped.
+#: A destination's faults show in deliveries that have not been delivered.
 _UNFINISHED = tuple(state for state in State if state is not State.DELIVERED)
 
 

@@ -23,7 +23,7 @@ LARGEST = 1 << 20
 _OTHER_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _FIRST = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
-#: What tells a file from what it was before; None: it is not there.
+#: Identifies one version of a file; None: the file is missing.
 Mark = tuple[int, int, int] | None
 
 

@@ -12,7 +12,7 @@ from relay.rules.health import Pause
 from relay.shapes.explanation import OVERDUE, Circumstances
 from relay.store.values import Ahead, DeliveryView, EventView
 
-#: What the system of a connector is called where a message has arrived, and towards a customer.
+#: Names of a connector's system: as the place where a message arrived, and for a customer.
 _SYSTEMS: Mapping[str, tuple[str, str]] = {
     "zendesk": ("Zendesk", "our helpdesk"),
     "hubspot": ("the HubSpot timeline", "our customer file"),

@@ -91,7 +91,7 @@ def revision(database: Database) -> str | None:
 
 
 def require_free(db: sa.Connection) -> None:
-    """Raise :class:`Unusable` if another program has tables with the names of ours."""
+    """Raise :class:`Unusable` if another program's tables have the names of ours."""
     if taken := schema.metadata.tables.keys() & set(sa.inspect(db).get_table_names()):
         some = ", ".join(sorted(taken)[:5])
         raise Unusable(f"it has tables of another program: {some}: name another database")

@@ -214,7 +214,7 @@ class Supervisor:
         return fork(role, run, name=name, forget=forget)
 
     def _announce(self) -> None:
-        """Say once what the receivers serve: those that take the place of the dead say nothing."""
+        """Log once what all receivers serve; a receiver that replaces a dead one logs nothing."""
         if self._setup.listener is not None:
             web.announce(self._setup.config, self._setup.listener, self._setup.identity)
 

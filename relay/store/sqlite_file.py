@@ -133,7 +133,7 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def is_there(file: Path) -> bool:
-    """Return whether there is such a file. Raises :class:`StoreUnavailable` if nobody tells us."""
+    """Return whether *file* exists. Raises :class:`StoreUnavailable` if this user may not look."""
     try:
         file.stat()
     except (FileNotFoundError, NotADirectoryError):

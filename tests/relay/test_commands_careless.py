@@ -253,7 +253,7 @@ def _not_readable(file: Path) -> None:
 
 @pytest.fixture
 def anybody() -> Iterator[None]:
-    """Whom permissions of files concern."""
+    """A user to whom file permissions apply."""
     with rights.without_override():
         yield
 
