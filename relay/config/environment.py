@@ -14,3 +14,8 @@ def take(name: str) -> str | None:
 def with_variable(name: str, value: str) -> Mapping[str, str]:
     """Return the environment with one more variable."""
     return {**os.environ, name: value}
+
+
+def is_dumb() -> bool:
+    """Return whether the terminal would show the codes that make text bold."""
+    return os.environ.get("TERM") in ("dumb", "unknown")

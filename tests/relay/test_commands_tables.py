@@ -15,7 +15,15 @@ from rich.cells import cell_len
 from terminals import terminal
 
 from relay.cli import cli
-from relay.commands.tables import Column, brief_time, cut, fitting, wrapped
+from relay.commands.tables import (
+    UNBOUNDED,
+    Column,
+    brief_time,
+    cut,
+    fitting,
+    print_table,
+    wrapped,
+)
 from relay.rules.delivery import OutcomeKind, Policy
 from relay.shapes.words import count
 from relay.store import Database, Inbox, Queries, Queue
@@ -112,6 +120,18 @@ def test_a_wide_table_of_events_has_more(folder: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("term", "said"), [("xterm", ["1m", "0m"]), ("dumb", [])])
+def test_the_head_is_bold_where_the_terminal_knows_how(
+    folder: Path, term: str, said: Sequence[str]
+) -> None:
+    with terminal("dead", folder=folder, columns=120, term=term) as screen:
+        screen.end()
+        head, *rows = screen.said.splitlines()
+
+    assert re.findall(r"\x1b\[(\d*m)", head) == said
+    assert "\x1b" not in "".join(rows)
+
+
 def test_a_narrow_table_of_what_stopped_cuts_the_reason(folder: Path) -> None:
     lines = printed("dead", folder=folder, columns=80)
 
@@ -176,6 +196,23 @@ def test_the_least_important_columns_go_first() -> None:
     assert [each.name for each in fitting(columns, rows, 5)] == ["a"]
     assert cut(columns, rows, 34) == {"a": 10, "b": 10, "c": 10}
     assert cut(columns, rows, 30) == {"a": 10, "b": 10, "c": 6}
+    assert cut(columns, rows, 20) == {"a": 6, "b": 6, "c": 4}
+
+
+def test_a_file_gets_long_cells_whole_in_further_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [Column(name="a"), Column(name="b"), Column(name="c")]
+    words, number = "日本 " * 60, "x" * 300
+    row = {"a": "é", "b": words + number, "c": "end"}
+
+    print_table(columns, [row, row | {"b": "short"}], empty="none")
+    head, first, *others, last = capsys.readouterr().out.splitlines()
+
+    assert all(cell_len(each) <= UNBOUNDED for each in (head, first, *others, last))
+    assert first.startswith("é  日本 日本") and first.endswith("日本     end")
+    said = "".join([first, *others])
+    assert (said.count("日本"), said.count("x")) == (60, 300)
+    column = UNBOUNDED - len("end")
+    assert (head.index("c"), last.index("end")) == (column, column)
 
 
 def test_a_text_wraps_at_words_below_its_beginning() -> None:
