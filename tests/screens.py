@@ -31,7 +31,8 @@ from connectors.base import Receipt  # noqa: E402
 from relay import migrations  # noqa: E402
 from relay.rules.access import Role  # noqa: E402
 from relay.rules.delivery import Outcome, OutcomeKind, Policy  # noqa: E402
-from relay.rules.problems import Finding, Kind  # noqa: E402
+from relay.rules.kinds import Kind  # noqa: E402
+from relay.rules.problems import Finding  # noqa: E402
 from relay.store import connect  # noqa: E402
 from relay.store.traffic import Traffic  # noqa: E402
 

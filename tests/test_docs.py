@@ -25,8 +25,8 @@ from connectors.testing.hooks import Hooks
 from relay import scaffold
 from relay.config.installed import find
 from relay.config.load import load
+from relay.rules.kinds import Kind
 from relay.rules.pages import REPOSITORY, mending_page
-from relay.rules.problems import Kind
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

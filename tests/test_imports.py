@@ -42,7 +42,7 @@ DOORS = {
     "aiohttp": {"sender.load"},
     "hdrh": {"sender.load"},
     "phonenumbers": {
-        "relay.rules",
+        "relay.rules.phones",
         "connectors.hubspot.contacts",
         "connectors.zendesk.numbers",
         SANDBOX,

@@ -15,7 +15,7 @@ from relay.intake import Examined, Intake, examine, trusted
 from relay.rules import diagnose as diagnosing
 from relay.rules import sentiment
 from relay.rules.diagnose import Diagnosis, Secret
-from relay.shapes.requests import AdmittedJson, admitted_json
+from relay.shapes.admitted import AdmittedJson, admitted_json
 from relay.store import Database, Inbox, RowRefused
 from relay.store.refused import Refused
 from relay.store.search import Unknown

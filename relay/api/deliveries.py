@@ -27,7 +27,6 @@ from relay.api.services import services
 from relay.rules.access import Scope
 from relay.rules.delivery import State
 from relay.shapes.bulk import BulkActJson
-from relay.shapes.events import GroupJson, StoppedJson, group_json, stopped_json
 from relay.shapes.explanation import (
     AttemptJson,
     Circumstances,
@@ -36,6 +35,7 @@ from relay.shapes.explanation import (
     explained_delivery_json,
 )
 from relay.shapes.recovery import ChangeJson, ReplayJson
+from relay.shapes.stopped import GroupJson, StoppedJson, group_json, stopped_json
 from relay.shapes.times import full_time
 from relay.store.pages import Pages
 from relay.store.recover import BATCH

@@ -25,9 +25,10 @@ from relay.api.services import services
 from relay.intake import Examined
 from relay.rules.access import Scope
 from relay.rules.diagnose import Secret
+from relay.shapes.admitted import AdmittedJson
 from relay.shapes.bulk import BulkActJson
 from relay.shapes.diagnosis import DiagnosisJson, diagnosis_json
-from relay.shapes.requests import AdmittedJson, RequestJson, request_json
+from relay.shapes.requests import RequestJson, request_json
 from relay.shapes.times import full_time
 from relay.store.actions import Actions
 from relay.store.pages import Pages, RequestsPlace

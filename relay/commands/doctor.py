@@ -30,7 +30,7 @@ from relay.config.load import Need
 from relay.config.model import Config
 from relay.rules import problems
 from relay.rules.delivery import State
-from relay.rules.problems import Kind
+from relay.rules.kinds import Kind
 from relay.shapes.findings import CHECKS, SIGNS, Finding, Severity
 from relay.shapes.words import count
 from relay.store import Database, Queries, copy

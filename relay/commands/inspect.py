@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
 from relay.clock import wall
@@ -18,16 +20,27 @@ from relay.commands.options import (
     store_option,
 )
 from relay.commands.running import point_out_changes
-from relay.commands.tables import failure, print_lines
+from relay.commands.tables import Column, failure, print_lines, print_table, table_time
 from relay.commands.times import shown_time
 from relay.config.model import Config
 from relay.rules.wording import Wording
 from relay.shapes.events import spoken_json
 from relay.shapes.explanation import Circumstances, explanation_json, keys_of, purged_json
+from relay.shapes.nodes import node_json
 from relay.store import Queries
-from relay.store.nodes import Nodes
+from relay.store.nodes import Nodes, NodeView
 from relay.store.search import Filter, Unknown
 
+_NODES = (
+    Column(name="role"),
+    Column(name="name"),
+    Column(name="host", extra=1),
+    Column(name="version", extra=3),
+    Column(name="started", extra=2),
+    Column(name="last beat"),
+    Column(name="leases"),
+    Column(name="state"),
+)
 #: How many customers are listed where the last digits mean several.
 LISTED = 5
 
@@ -128,4 +141,26 @@ def nodes(config: Config, as_json: bool) -> None:
     Examples: gofax-relay nodes
               gofax-relay nodes --json | grep '"state":"silent"'
     """
-    output.show_nodes(Nodes(existing(config)).nodes(), as_json=as_json)
+    _show_nodes(Nodes(existing(config)).nodes(), as_json=as_json)
+
+
+def _show_nodes(nodes: Iterable[NodeView], *, as_json: bool) -> None:
+    """Print the nodes that use the store, or did so lately."""
+    if as_json:
+        for view in nodes:
+            output.print_json(node_json(view))
+        return
+    rows = [
+        {
+            "role": view.node.role if view.node else "",
+            "name": view.name,
+            "host": view.node.host if view.node else "",
+            "version": view.node.version if view.node else "",
+            "started": table_time(view.node.started_at) if view.node else "",
+            "last beat": table_time(view.beat_at),
+            "leases": str(view.leases or ""),
+            "state": view.state,
+        }
+        for view in nodes
+    ]
+    print_table(_NODES, rows, empty="no nodes: neither receiver nor worker runs")

@@ -14,7 +14,7 @@ import click
 from relay.acts import bulk as acts
 from relay.acts import recovering
 from relay.acts.recovering import End
-from relay.commands import bulk, output
+from relay.commands import bulk
 from relay.commands.bulk import BulkOptions
 from relay.commands.filters import (
     EVENT_FILTERS,
@@ -37,6 +37,7 @@ from relay.commands.options import (
     with_options,
 )
 from relay.commands.running import point_out_changes
+from relay.commands.stopped import show_groups, show_stopped
 from relay.commands.times import shown_time
 from relay.config.effective import version_if_complete
 from relay.config.model import Config
@@ -127,11 +128,11 @@ def dead(config: Config, which: Filter, as_json: bool, limit: int | None, group:
     store = Recovery(database)
     which = replace(which, states=which.states or STOPPED)
     if group:
-        output.show_groups(store.groups(which)[:limit], as_json=as_json)
+        show_groups(store.groups(which)[:limit], as_json=as_json)
         return
     stopped = (each for page in store.pages(which) for each in page)
     shown = deque(stopped, maxlen=limit) if limit else stopped
-    output.show_stopped(Queries(database), shown, as_json=as_json)
+    show_stopped(Queries(database), shown, as_json=as_json)
 
 
 @click.command()

@@ -34,8 +34,8 @@ from relay.config.section import Network, Positive, Secret, Section
 from relay.config.store_urls import store_url, without_password
 from relay.rules import sentiment
 from relay.rules.delivery import DEFAULT_SCHEDULE, DEFAULT_WINDOW, Policy
-from relay.rules.hours import Hours
-from relay.rules.problems import Change, Kind, Silence
+from relay.rules.hours import Hours, Silence
+from relay.rules.kinds import Change, Kind
 from relay.rules.routing import Route
 from relay.rules.tests import SENDER, EventPattern
 from relay.rules.units import Duration, Rate, RateLimit, Size

@@ -17,8 +17,9 @@ from relay.console.pages import needs, tell
 from relay.console.wording import count
 from relay.rules.access import Scope
 from relay.rules.advice import ADVICE, title
+from relay.rules.kinds import Kind
 from relay.rules.pages import REPOSITORY, mending_page, problem_page
-from relay.rules.problems import Kind, Problem
+from relay.rules.problems import Problem
 from relay.store.traffic import Traffic
 from relay.store.waiting import Waiting, waiting
 

@@ -18,7 +18,7 @@ from relay.console.pages import needs, noted, number_shown
 from relay.console.places import number_of
 from relay.rules.access import Scope
 from relay.rules.delivery import State
-from relay.shapes import spreadsheet
+from relay.shapes.stopped import stopped_cells
 from relay.store.pages import Pages
 from relay.store.recover import ReasonGroup
 from relay.store.search import STOPPED, Filter
@@ -71,7 +71,7 @@ def add(console: Blueprint) -> None:
         zone = services().config.zone
         found = services().recovery.pages(_wanted(), size=sheets.STEP)
         rows = (
-            spreadsheet.stopped_cells(each, zone=zone)
+            stopped_cells(each, zone=zone)
             | {"customer": number_shown(each.customer), "reason": noted(each.reason)}
             for page in found
             for each in page

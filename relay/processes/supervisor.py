@@ -38,6 +38,7 @@ from relay.processes.process import (
     inside,
 )
 from relay.processes.renewal import Renewal
+from relay.rules import text
 from relay.telling.counts import Counts
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ HOPELESS = 2.0 + web.LONGEST_ANSWER
 
 def import_extras(command: str, config: Config) -> None:
     """Import what children of *command* may need besides what this module imports."""
+    text.phones()
     if config.engine.celery:
         cluster()
     if config.admin and "admin" in ROLES[command]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relay.rules.problems import Kind
+from relay.rules.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,15 @@ class Hours:
     holidays: frozenset[date] = frozenset()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Silence:
+    """How long a silence may be."""
+
+    longest: timedelta
+    #: When the business is open: no other time counts; None: all of it does.
+    hours: Hours | None = None
+
+
 def is_open(moment: datetime, hours: Hours) -> bool:
     """Return whether the business is open at *moment*."""
     wall = _on_the_wall(moment, hours)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Iterator
 from urllib.parse import parse_qsl, unquote_plus
 
-import phonenumbers
 import re2
 
 from relay.rules import text
@@ -64,7 +63,8 @@ class Ending:
 
     def __init__(self, ending: str) -> None:
         name = rf"(?i)(?:^|\W){re2.escape(ending)}(?:$|\W)"
-        national = _national("+" + ending[::-1]) or ending[::-1]
+        parts = text.phones().parts("+" + ending[::-1], possible=True)
+        national = parts[1] if parts else ending[::-1]
         digits = rf"{_spaced(national)}(?:$|[^0-9])"
         self._pattern = re2.compile(digits if ending.isdigit() else name)
 
@@ -84,28 +84,14 @@ def texts_in(raw: bytes) -> Iterator[str]:
         yield unquote_plus(body)
 
 
-def _national(number: str) -> str | None:
-    """Return the digits after the country code; None if *number* has none."""
-    try:
-        parsed = phonenumbers.parse(number)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_possible_number(parsed):
-        return None
-    national: str = phonenumbers.national_significant_number(parsed)
-    return national
-
-
 def _pattern(number: str) -> str:
     """Return what finds *number*: with and without country code, and anything between digits."""
-    try:
-        parsed = phonenumbers.parse(number)
-    except phonenumbers.NumberParseException:
+    parts = text.phones().parts(number, possible=False)
+    if parts is None:
         name = re2.escape(text.plain(number))
         return rf"(?i)(?:^|\W){name}(?:$|\W)" if len(number) >= SHORTEST_NAME else NOTHING
-    country = _spaced(str(parsed.country_code))
+    country, digits = map(_spaced, parts)
     international = rf"(?:\+|0011|00)?{_BETWEEN}{country}{_BETWEEN}0?{_BETWEEN}"
-    digits = _spaced(phonenumbers.national_significant_number(parsed))
     return rf"(?:^|[^0-9])(?:{international}|0{_BETWEEN})?{digits}(?:$|[^0-9])"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 from relay.rules.advice import ADVICE
-from relay.rules.problems import Kind
+from relay.rules.kinds import Kind
 
 #: Where the console begins, below its address.
 CONSOLE = "/console"

@@ -9,50 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Literal
 
 from relay.rules import signature
 from relay.rules.health import BACK_AFTER, Health
-from relay.rules.hours import Hours, open_time
-
-
-class Kind(StrEnum):
-    """What is wrong."""
-
-    #: A destination refuses our credentials.
-    UNAUTHORIZED = "unauthorized"
-    #: A destination fails again and again.
-    FAILING = "failing"
-    #: A person paused a destination, or it has asked us to wait for long.
-    PAUSED = "paused"
-    DEAD = "dead"
-    HELD = "held"
-    #: Deliveries are due for long, and nothing else says why.
-    BACKLOG = "backlog"
-    NO_WORKER = "no_worker"
-    SILENT_NODE = "silent_node"
-    #: Requests with a signature are refused: the secret is probably wrong.
-    SIGNATURES = "signatures"
-    #: Requests with a signature come to a path that is no endpoint.
-    UNKNOWN_PATH = "unknown_path"
-    #: The file of the config is newer than what a node runs.
-    CONFIG = "config"
-    #: Events cannot be written.
-    STORE = "store"
-    #: An alert could not be sent.
-    ALERTS = "alerts"
-    #: That of `public_url` is not trusted, or will soon not be.
-    CERTIFICATE = "certificate"
-    #: Requests are signed with a secret that is not the first of its endpoint, or ends soon.
-    OLD_SECRET = "old_secret"
-    #: No event for long, although the business is open.
-    SILENCE = "silence"
-
-
-Level = Literal["warning", "error"]
-#: What happens to a problem and is told.
-Change = Literal["opened", "escalated", "resolved"]
+from relay.rules.hours import Silence, open_time
+from relay.rules.kinds import Change, Kind, Level
 
 #: How long a finding must last before its problem is opened. The others are opened at once.
 SUSPECTED_FOR: Mapping[Kind, timedelta] = {
@@ -199,15 +160,6 @@ class OldSecret:
     used_at: datetime
     #: From when on what it signs is refused; None: it has no end.
     ends_at: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Silence:
-    """How long a silence may be."""
-
-    longest: timedelta
-    #: When the business is open: no other time counts; None: all of it does.
-    hours: Hours | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

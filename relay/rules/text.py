@@ -20,9 +20,9 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from typing import Literal, get_args
+from importlib import import_module
+from typing import Any, Literal, get_args
 
-import phonenumbers
 import re2
 
 Keyword = Literal["STOP", "START", "HELP"]
@@ -39,8 +39,6 @@ SYNONYMS: dict[Keyword, tuple[str, ...]] = {
     "HELP": ("HELP", "INFO"),
 }  # fmt: skip
 
-#: GoFax is Australian, and so is a number without a country code.
-HOME_REGION = "AU"
 #: A longer text is not a keyword, however much of it is invisible.
 LONGEST_KEYWORD = 2000
 
@@ -191,20 +189,18 @@ def _in_ascii_digits(text: str) -> str:
 
 
 def _possible(digits: str) -> str | None:
-    return _formatted(digits, valid=False)
+    written: str | None = phones().formatted(digits, valid=False)
+    return written
 
 
 def _valid(digits: str) -> str | None:
-    return _formatted(digits, valid=True)
-
-
-def _formatted(digits: str, *, valid: bool) -> str | None:
-    try:
-        number = phonenumbers.parse(digits, HOME_REGION)
-    except phonenumbers.NumberParseException:
-        return None
-    accepts = phonenumbers.is_valid_number if valid else phonenumbers.is_possible_number
-    if not accepts(number):
-        return None
-    written: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    written: str | None = phones().formatted(digits, valid=True)
     return written
+
+
+def phones() -> Any:
+    """Return :mod:`relay.rules.phones`, without which most commands can do.
+
+    What serves has imported it before.
+    """
+    return import_module("relay.rules.phones")

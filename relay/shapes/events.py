@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict
 
-from relay.rules.recovery import FoundDelivery
 from relay.shapes.times import iso
-from relay.store.recover import ReasonGroup
 from relay.store.values import DeliveryView, EventView
 
 
@@ -60,34 +58,6 @@ class SpokenJson(EventJson):
     direction: str | None
 
 
-class StoppedJson(TypedDict):
-    """A delivery that is dead or held."""
-
-    id: str
-    event_id: str
-    message_id: str | None
-    type: str
-    customer: str | None
-    received_at: str
-    destination: str
-    state: str
-    reason: str | None
-    attempts: int
-    ended_at: str | None
-    late: bool
-    parks: bool
-
-
-class GroupJson(TypedDict):
-    """Stopped deliveries of one destination and reason."""
-
-    destination: str
-    reason: str
-    number: int
-    oldest: str
-    newest: str
-
-
 def event_json(view: EventView) -> EventJson:
     """Return an event as ``events --json`` prints it."""
     deliveries = [delivery_json(delivery) for delivery in view.deliveries]
@@ -133,34 +103,4 @@ def delivery_json(delivery: DeliveryView) -> DeliveryJson:
         "due_at": iso(delivery.due_at),
         "late": delivery.late,
         "config": delivery.config,
-    }
-
-
-def stopped_json(delivery: FoundDelivery) -> StoppedJson:
-    """Return a delivery as ``dead --json`` prints it."""
-    return {
-        "id": delivery.id,
-        "event_id": delivery.event_id,
-        "message_id": delivery.message_id,
-        "type": delivery.type,
-        "customer": delivery.customer,
-        "received_at": iso(delivery.received_at),
-        "destination": delivery.destination,
-        "state": delivery.state.value,
-        "reason": delivery.reason,
-        "attempts": delivery.attempts,
-        "ended_at": iso(delivery.ended_at),
-        "late": delivery.late,
-        "parks": delivery.parks,
-    }
-
-
-def group_json(group: ReasonGroup) -> GroupJson:
-    """Return a group as ``dead --group --json`` prints it."""
-    return {
-        "destination": group.destination,
-        "reason": group.reason,
-        "number": group.number,
-        "oldest": iso(group.oldest),
-        "newest": iso(group.newest),
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from relay.rules.kinds import Kind
 from relay.rules.pages import mending_page
-from relay.rules.problems import Kind
 
 SIGNS = {"good": "✓", "notice": "!", "degraded": "!!", "broken": "✗"}
 

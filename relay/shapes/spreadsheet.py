@@ -10,7 +10,6 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from relay.rules import jsontext
-from relay.rules.recovery import FoundDelivery
 from relay.store.values import EventView, Request
 
 #: Cells that a spreadsheet would evaluate as a formula, behind blanks and in full width too; a
@@ -45,7 +44,7 @@ def event_cells(view: EventView, *, zone: tzinfo) -> dict[str, Any]:
     """Return the cells of an event with its deliveries."""
     event = view.event
     return {
-        "received": _time(event.received_at, zone),
+        "received": time_cell(event.received_at, zone),
         "event": event.id,
         "message_id": event.message_id,
         "type": event.type,
@@ -64,7 +63,7 @@ def event_cells(view: EventView, *, zone: tzinfo) -> dict[str, Any]:
 def request_cells(request: Request, *, zone: tzinfo) -> dict[str, Any]:
     """Return the cells of a request."""
     return {
-        "time": _time(request.at, zone),
+        "time": time_cell(request.at, zone),
         "request": request.id,
         "status": request.status,
         "outcome": request.outcome,
@@ -76,22 +75,6 @@ def request_cells(request: Request, *, zone: tzinfo) -> dict[str, Any]:
     }
 
 
-def stopped_cells(delivery: FoundDelivery, *, zone: tzinfo) -> dict[str, Any]:
-    """Return the cells of a delivery that is dead or held."""
-    return {
-        "received": _time(delivery.received_at, zone),
-        "stopped": _time(delivery.ended_at, zone) if delivery.ended_at else "",
-        "destination": delivery.destination,
-        "state": delivery.state.value,
-        "customer": delivery.customer,
-        "type": delivery.type,
-        "message_id": delivery.message_id,
-        "event": delivery.event_id,
-        "delivery": delivery.id,
-        "attempts": delivery.attempts,
-        "reason": delivery.reason,
-    }
-
-
-def _time(time: datetime, zone: tzinfo) -> str:
+def time_cell(time: datetime, zone: tzinfo) -> str:
+    """Write a time for a cell."""
     return time.astimezone(zone).isoformat(timespec="seconds")

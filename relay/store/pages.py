@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from relay.rules import text
 from relay.rules.recovery import FoundDelivery
-from relay.store import candidates, schema, search, views
+from relay.store import candidates, schema, search, targets, views
 from relay.store.candidates import LOOKED_AT, Place, Tell
 from relay.store.database import Database
 from relay.store.search import STOPPED, Filter
@@ -122,10 +122,10 @@ class Pages:
             found: list[FoundDelivery] = []
             # Their index has an order within each destination only.
             for name in names:
-                chosen = search.select_deliveries(replace(wanted, destinations=[name]))
+                chosen = targets.select_deliveries(replace(wanted, destinations=[name]))
                 chosen = chosen if before is None else chosen.where(_d.seq < before)
                 chosen = chosen.order_by(_d.seq.desc()).limit(limit + 1)
-                found += search.load_deliveries(db, chosen)
+                found += targets.load_deliveries(db, chosen)
         newest = heapq.nlargest(limit + 1, found, key=lambda each: each.seq)
         more = len(newest) > limit
         return Page(items=newest[:limit], next=newest[limit - 1].seq if more else None)

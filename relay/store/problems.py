@@ -10,7 +10,8 @@ from functools import partial
 import sqlalchemy as sa
 
 from relay.rules import problems as rules
-from relay.rules.problems import Change, Finding, Kind, Level, Problem, Step
+from relay.rules.kinds import Change, Kind, Level
+from relay.rules.problems import Finding, Problem, Step
 from relay.store import schema
 from relay.store.database import Database
 from relay.store.ids import new_id

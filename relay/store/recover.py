@@ -25,7 +25,7 @@ from relay.rules.recovery import (
     ReplayStep,
     kind_of_reason,
 )
-from relay.store import health, schema, search
+from relay.store import health, schema, search, targets
 from relay.store.database import Database, once_more
 from relay.store.ids import new_id
 from relay.store.lanes import lane_name, late_values, lock_lanes, promote
@@ -96,7 +96,7 @@ class Recovery:
         Raises :class:`~relay.store.search.Unknown`.
         """
         with self._database.reading() as db:
-            return search.deliveries_named(db, name)
+            return targets.deliveries_named(db, name)
 
     def event_named(self, name: str) -> FoundEvent:
         """Return the event with the id or messageId *name*.
@@ -105,12 +105,12 @@ class Recovery:
         """
         with self._database.reading() as db:
             event_id = search.event_named(db, name)
-            (found,) = search.load_events(db, sa.select(schema.events).where(_e.id == event_id))
+            (found,) = targets.load_events(db, sa.select(schema.events).where(_e.id == event_id))
             return found
 
     def count(self, wanted: Filter) -> int:
         """Return how many deliveries *wanted* means."""
-        return self._count(search.select_deliveries(wanted).with_only_columns(_d.seq))
+        return self._count(targets.select_deliveries(wanted).with_only_columns(_d.seq))
 
     def count_events(self, wanted: Filter) -> int:
         """Return how many events *wanted* means."""
@@ -134,9 +134,9 @@ class Recovery:
     def _deliveries_of(self, wanted: Filter, *, end: int, size: int) -> Iterator[FoundDelivery]:
         last = 0
         while last < end:
-            select = search.select_deliveries(wanted).where(_d.seq > last, _d.seq <= end)
+            select = targets.select_deliveries(wanted).where(_d.seq > last, _d.seq <= end)
             with self._database.reading() as db:
-                page = search.load_deliveries(db, select.order_by(_d.seq).limit(size))
+                page = targets.load_deliveries(db, select.order_by(_d.seq).limit(size))
             if not page:
                 return
             yield from page
@@ -152,7 +152,7 @@ class Recovery:
         while last < end:
             select = search.select_events(wanted).where(_e.seq > last, _e.seq <= end)
             with self._database.reading() as db:
-                page = search.load_events(db, select.order_by(_e.seq).limit(size))
+                page = targets.load_events(db, select.order_by(_e.seq).limit(size))
             if not page:
                 return
             yield page
@@ -160,7 +160,7 @@ class Recovery:
 
     def destinations(self, wanted: Filter) -> Sequence[str]:
         """Return the destinations of the deliveries that *wanted* means."""
-        selected = search.select_deliveries(wanted).with_only_columns(_d.destination).distinct()
+        selected = targets.select_deliveries(wanted).with_only_columns(_d.destination).distinct()
         with self._database.reading() as db:
             return db.scalars(selected.order_by(_d.destination)).all()
 
@@ -395,7 +395,7 @@ def _add(db: sa.Connection, found: FoundEvent, step: ReplayStep, act: Act) -> st
 
 
 def _latest(db: sa.Connection, event_id: str, destination: str) -> Latest | None:
-    return search.latest_of(db, [event_id]).get(event_id, {}).get(destination)
+    return targets.latest_of(db, [event_id]).get(event_id, {}).get(destination)
 
 
 def _insert(

@@ -1,11 +1,10 @@
-"""Deliveries and events that a person means, by name or by filter."""
+"""Which deliveries and events does a person mean, by name or by filter?"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,15 +12,14 @@ import sqlalchemy as sa
 
 from relay.rules.delivery import State
 from relay.rules.mentions import Ending, texts_in
-from relay.rules.recovery import FoundDelivery, FoundEvent, Latest
 from relay.rules.wording import Wording
 from relay.store import schema
 from relay.store.ids import shortened
-from relay.store.values import Request, load_event
+from relay.store.values import Request
 
 STOPPED = (State.DEAD, State.HELD)
 
-_d, _e, _lanes = schema.deliveries.c, schema.events.c, schema.lanes.c
+_d, _e = schema.deliveries.c, schema.events.c
 
 #: What may be the beginning of an event's or a delivery's id.
 _BEGINNING = re.compile("(evt|dlv)_[0-9a-f]{1,23}")
@@ -60,14 +58,9 @@ class Unknown(LookupError):
     """No event or delivery has this name, or several events have; the text says which."""
 
 
-def select_deliveries(wanted: Filter) -> sa.Select[Any]:
-    """Select the deliveries that *wanted* matches, in no order."""
-    return _found().where(*_of_delivery(wanted), *of_event(wanted))
-
-
 def select_destinations(wanted: Filter) -> sa.Select[Any]:
     """Select the destinations that *wanted* matches, ignoring its conditions on events."""
-    return sa.select(_d.destination).where(*_of_delivery(wanted)).distinct()
+    return sa.select(_d.destination).where(*of_delivery(wanted)).distinct()
 
 
 def select_reasons(wanted: Filter) -> sa.Select[Any]:
@@ -83,7 +76,7 @@ def select_reasons(wanted: Filter) -> sa.Select[Any]:
     return (
         sa.select(*columns)
         .select_from(joined)
-        .where(*_of_delivery(wanted), *of_event(wanted))
+        .where(*of_delivery(wanted), *of_event(wanted))
         .group_by(_d.destination, _d.reason)
     )
 
@@ -91,59 +84,6 @@ def select_reasons(wanted: Filter) -> sa.Select[Any]:
 def select_events(wanted: Filter) -> sa.Select[Any]:
     """Select the events that *wanted* matches, in no order."""
     return sa.select(schema.events).where(*of_event(wanted))
-
-
-def load_deliveries(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundDelivery]:
-    """Load the deliveries of a selection."""
-    return [_delivery(row) for row in db.execute(wanted).mappings()]
-
-
-def load_events(db: sa.Connection, wanted: sa.Select[Any]) -> list[FoundEvent]:
-    """Load the events of a selection, with what a replay needs to know."""
-    rows = db.execute(wanted).mappings().all()
-    latest = latest_of(db, [row["id"] for row in rows])
-    return [
-        FoundEvent(
-            seq=row["seq"],
-            event=load_event(row),
-            key=row["key"],
-            standing=row["standing"],
-            then=_routed(row["routing"]),
-            deliveries=latest.get(row["id"], {}),
-        )
-        for row in rows
-    ]
-
-
-def latest_of(db: sa.Connection, event_ids: Sequence[str]) -> dict[str, dict[str, Latest]]:
-    """Return the newest delivery of each event to each destination."""
-    columns = (_d.event_id, _d.destination, _d.id, _d.state)
-    found: dict[str, dict[str, Latest]] = {}
-    wanted = sa.select(*columns).where(_d.event_id.in_(event_ids)).order_by(_d.seq)
-    for row in db.execute(wanted):
-        latest = Latest(id=row.id, state=State(row.state))
-        found.setdefault(row.event_id, {})[row.destination] = latest
-    return found
-
-
-def deliveries_named(db: sa.Connection, name: str) -> list[FoundDelivery]:
-    """Return the delivery *name*, or the newest ones of the event or messageId *name*.
-
-    The beginning of an id will do if no other begins so. Raises :class:`Unknown`.
-    """
-    found = load_deliveries(db, _found().where(_d.id == name))
-    if not found and name.startswith("dlv_"):
-        found = load_deliveries(db, _found().where(_d.id == whole_id(db, name)))
-    if found:
-        return found
-    event = sa.select(_e.id).where(_e.id == event_named(db, name))
-    every = load_deliveries(db, _found().where(_d.event_id.in_(event)).order_by(_d.seq))
-    return list({each.destination: each for each in every}.values())
-
-
-def deliveries_with(db: sa.Connection, ids: Sequence[str]) -> dict[str, FoundDelivery]:
-    """Return the deliveries with these ids, as far as they exist."""
-    return {each.id: each for each in load_deliveries(db, _found().where(_d.id.in_(ids)))}
 
 
 def event_named(db: sa.Connection, name: str) -> str:
@@ -196,36 +136,8 @@ def short_ids(db: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row[0]: shortened(row[0], filter(None, row[1:])) for row in rows}
 
 
-def _found() -> sa.Select[Any]:
-    newer = schema.deliveries.alias("newer")
-    copy = (
-        sa.select(sa.func.max(newer.c.id))
-        .where(
-            newer.c.event_id == _d.event_id,
-            newer.c.destination == _d.destination,
-            newer.c.seq > _d.seq,
-        )
-        .scalar_subquery()
-    )
-    parks = sa.func.coalesce(_lanes.parked_by == _d.id, sa.false())
-    of_event = (_e.message_id, _e.type, _e.customer, _e.received_at)
-    of_delivery = [column for column in _d if column.name in _DELIVERY]
-    joined = schema.deliveries.join(schema.events, _e.id == _d.event_id)
-    joined = joined.join(schema.lanes, _lanes.id == _d.lane_id)
-    return sa.select(
-        *of_delivery, *of_event, parks.label("parks"), copy.label("copy")
-    ).select_from(joined)
-
-
-_DELIVERY = {each.name for each in fields(FoundDelivery)}
-
-
-def _delivery(row: sa.RowMapping) -> FoundDelivery:
-    values = {name: row[name] for name in _DELIVERY}
-    return FoundDelivery(**values | {"state": State(row["state"]), "parks": bool(row["parks"])})
-
-
-def _of_delivery(wanted: Filter) -> Iterable[sa.ColumnExpressionArgument[bool]]:
+def of_delivery(wanted: Filter) -> Iterable[sa.ColumnExpressionArgument[bool]]:
+    """Yield the conditions of *wanted* on deliveries."""
     if wanted.destinations:
         yield _d.destination.in_(wanted.destinations)
     if wanted.states:
@@ -241,6 +153,7 @@ _STOPPED = sa.text("deliveries.state IN ('dead', 'held')")
 
 
 def of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+    """Yield the conditions of *wanted* on events, which look for no words."""
     # Without it, what has other words would be meant as well.
     assert wanted.wording is None
     if wanted.since is not None:
@@ -305,7 +218,7 @@ def of_request(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
 def of_delivery_of_event(wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
     """Yield that the event has a delivery which *wanted* matches, if it asks for one."""
     if wanted.destinations or wanted.states:
-        of_event = sa.select(1).where(_d.event_id == _e.id, *_of_delivery(wanted))
+        of_event = sa.select(1).where(_d.event_id == _e.id, *of_delivery(wanted))
         yield of_event.correlate(schema.events).exists()
 
 
@@ -322,9 +235,3 @@ def _pattern(text: str) -> str:
     for special in ("\\", "%", "_"):
         text = text.replace(special, "\\" + special)
     return text.replace("*", "%")
-
-
-def _routed(routing: str) -> list[str]:
-    """Return the destinations to which the event was routed when it came."""
-    matched = (route["to"] for route in json.loads(routing) if route["matched"])
-    return list(dict.fromkeys(name for to in matched for name in to))

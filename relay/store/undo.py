@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from relay.rules.delivery import State
 from relay.rules.recovery import Before, Change, ChangeKind, FoundDelivery
-from relay.store import schema, search
+from relay.store import schema, targets
 from relay.store.database import Database
 from relay.store.lanes import forget_empty, late_values, promote
 from relay.store.search import Unknown
@@ -76,7 +76,7 @@ class Acts:
             with self._database.reading() as db:
                 rows = db.execute(wanted.order_by(_a.seq.desc()).limit(size)).all()
                 before = [Before.from_json(row.before) for row in rows]
-                found = search.deliveries_with(db, [each.delivery_id for each in before])
+                found = targets.deliveries_with(db, [each.delivery_id for each in before])
             if not rows:
                 return
             last = rows[-1].seq

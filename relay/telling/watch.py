@@ -14,7 +14,8 @@ from relay.config.certificates import Identity
 from relay.config.model import Config
 from relay.every import Every
 from relay.rules import problems as rules
-from relay.rules.problems import Change, Facts, Kind, Problem, Step
+from relay.rules.kinds import Change, Kind
+from relay.rules.problems import Facts, Problem, Step
 from relay.store import Database, StoreUnavailable, seen
 from relay.store.facts import gather
 from relay.store.nodes import Nodes

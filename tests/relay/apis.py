@@ -14,7 +14,8 @@ from consoles import Console, Filled
 from werkzeug.test import TestResponse
 
 from relay.rules.access import Scope, scopes_of
-from relay.rules.problems import Finding, Kind
+from relay.rules.kinds import Kind
+from relay.rules.problems import Finding
 from relay.store import Database
 from relay.store.problems import Problems
 from relay.store.recover import Act

@@ -55,19 +55,22 @@ def test_a_command_that_only_looks_does_not_load_what_serving_needs(module: str)
     assert (run.stdout, run.stderr) == ("\n", "")
 
 
-def test_listing_events_loads_no_connector_and_no_http(tmp_path: Path) -> None:
+def test_listing_events_loads_what_it_shows_and_little_else(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     ask = (
         "import sys\nfrom relay.cli import cli\n"
         "try:\n    cli(['events'])\nexcept SystemExit as end:\n    assert end.code == 1\n"
-        "heavy = {'requests', 'urllib3', 'jinja2', 'prometheus_client', 'connectors.http',\n"
-        "         'connectors.webhook', 'relay.destinations', 'relay.acts',\n"
-        "         'relay.store.accept', 'relay.store.claim'}\n"
+        "heavy = {'requests', 'urllib3', 'jinja2', 'prometheus_client', 'phonenumbers',\n"
+        "         'rich.console', 'connectors.http', 'connectors.webhook', 'relay.destinations',\n"
+        "         'relay.acts', 'relay.intake', 'relay.rules.problems', 'relay.rules.recovery',\n"
+        "         'relay.store.accept', 'relay.store.claim', 'relay.store.recover',\n"
+        "         'relay.store.nodes', 'relay.store.health', 'relay.store.lanes'}\n"
         "print(*sorted(heavy & set(sys.modules)))\n"
+        "print(sum(name.startswith('relay.') for name in sys.modules) <= 70)\n"
     )
     run = python(ask, folder=tmp_path)
 
-    assert run.stdout == "\n"
+    assert run.stdout == "\nTrue\n"
     assert "no store yet" in run.stderr
 
 
@@ -92,7 +95,8 @@ def test_what_children_need_is_loaded_while_the_store_is_made_ready(tmp_path: Pa
         "from relay import processes\n"
         "from relay.config import installed\n"
         "from relay.config.load import load\n"
-        "needed = {'flask', 'granian', 'relay.app', 'relay.worker', 'relay.console'}\n"
+        "needed = {'flask', 'granian', 'phonenumbers', 'relay.app', 'relay.worker',\n"
+        "          'relay.console'}\n"
         "print(*needed & set(sys.modules))\n"
         "config = load(Path('config.yaml'), find_connector=installed.find)\n"
         "processes.imported('serve', config)\n"

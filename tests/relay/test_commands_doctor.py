@@ -21,8 +21,8 @@ from relay.config.model import Config, DestinationConfig
 from relay.every import Every
 from relay.node import Heartbeat
 from relay.rules.delivery import OutcomeKind
+from relay.rules.kinds import Kind
 from relay.rules.pages import mending_page
-from relay.rules.problems import Kind
 from relay.rules.routing import Check, Match, RouteCheck
 from relay.shapes.findings import CHECKS, DOCS, Finding
 from relay.store import Database, Inbox, Queue, schema

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from relay import migrations
 from relay.cli import cli
-from relay.rules.problems import Finding, Kind
+from relay.rules.kinds import Kind
+from relay.rules.problems import Finding
 from relay.store import connect
 from relay.store.problems import Problems
 

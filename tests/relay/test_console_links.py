@@ -23,8 +23,8 @@ from relay.config.load import load
 from relay.config.model import Config
 from relay.rules.access import Role
 from relay.rules.advice import ADVICE
+from relay.rules.kinds import Kind
 from relay.rules.pages import REPOSITORY, event_page, problem_page
-from relay.rules.problems import Kind
 from relay.shapes import sample as samples
 from relay.store import Database, Inbox, Queue
 from relay.store.problems import Alert

@@ -14,8 +14,9 @@ from consoles import ANN, HOSTILE, Console, Filled
 from relay.rules.access import Role
 from relay.rules.advice import ADVICE
 from relay.rules.delivery import Outcome, OutcomeKind
+from relay.rules.kinds import Kind
 from relay.rules.pages import REPOSITORY
-from relay.rules.problems import Finding, Kind
+from relay.rules.problems import Finding
 from relay.rules.signature import fingerprint
 from relay.shapes.receipt import is_ours, read_receipt
 from relay.store import Database

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from relay.rules.health import Cause, Health, Pause
-from relay.rules.hours import Hours, Span
+from relay.rules.hours import Hours, Silence, Span
+from relay.rules.kinds import Kind
 from relay.rules.problems import (
     ESCALATES_AFTER,
     GONE_FOR,
@@ -19,11 +20,9 @@ from relay.rules.problems import (
     Certificate,
     Facts,
     Finding,
-    Kind,
     OldSecret,
     Problem,
     Process,
-    Silence,
     Step,
     Stopped,
     findings,

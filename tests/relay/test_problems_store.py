@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from fakes import NOON, Clock, accept, failed, finish, request, take_one
 
 from relay.rules.delivery import OutcomeKind
-from relay.rules.problems import Calls, Change, Finding, Kind, Problem, Stopped
+from relay.rules.kinds import Change, Kind
+from relay.rules.problems import Calls, Finding, Problem, Stopped
 from relay.store import Database, Inbox, Queue, connect, schema
 from relay.store.actions import Actions
 from relay.store.facts import WINDOW, gather

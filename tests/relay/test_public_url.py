@@ -26,7 +26,7 @@ from relay.cli import cli
 from relay.commands import public_url
 from relay.config.load import load
 from relay.refused import Refusals
-from relay.rules.problems import Kind
+from relay.rules.kinds import Kind
 from relay.store import Database, Inbox, Queries
 from relay.store.problems import Problems
 from relay.telling import public, watch

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from connectors.suites.mailbox import Mailbox
 from relay.config.model import Config
-from relay.rules.problems import Finding, Kind
+from relay.rules.kinds import Kind
+from relay.rules.problems import Finding
 from relay.store import Database
 from relay.store.nodes import Node, Nodes
 from relay.store.problems import Alert, Problems

@@ -27,7 +27,7 @@ from relay.config.certificates import Unfit
 from relay.config.model import Tls
 from relay.processes.renewal import LOOK, Renewal
 from relay.rules import problems
-from relay.rules.problems import Kind
+from relay.rules.kinds import Kind
 from relay.store import Database
 from relay.store.seen import SERVED, Seen
 from relay.telling.watch import facts_of
