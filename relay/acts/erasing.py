@@ -12,10 +12,9 @@ from relay.rules.mentions import Mentions
 from relay.shapes.receipt import ReceiptJson, receipt
 from relay.shapes.words import count
 from relay.store import Database, Queries, StoreUnavailable, backup
-from relay.store.actions import Actions
+from relay.store.actions import Act, Actions
 from relay.store.backup import Backup
 from relay.store.prune import Pruning, Removed
-from relay.store.recover import Act
 from relay.store.secret import store_secret
 from relay.store.traces import ERASED
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+from relay.store.actions import Act
 from relay.store.ids import new_id
-from relay.store.recover import Act
 from relay.store.values import COMMAND_LINE
 
 

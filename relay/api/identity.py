@@ -13,7 +13,7 @@ from relay.acts.person import Person
 from relay.api.problem import Fault
 from relay.api.services import services
 from relay.rules.access import Identity, Scope
-from relay.store.recover import Act
+from relay.store.actions import Act
 
 log = structlog.get_logger()
 

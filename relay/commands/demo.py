@@ -24,8 +24,8 @@ from relay.rules.access import Role
 from relay.rules.delivery import State
 from relay.rules.pages import CONSOLE
 from relay.store import Database, Queries, connect
+from relay.store.actions import Act
 from relay.store.people import Users
-from relay.store.recover import Act
 
 #: Seconds after which something expected counts as missing.
 PATIENCE = 30.0

@@ -22,8 +22,8 @@ from relay.config.model import AlertChannel, Config
 from relay.rules.problems import Problem
 from relay.shapes.problems import problem_json, state_of
 from relay.shapes.words import count
+from relay.store.actions import Act
 from relay.store.problems import Problems
-from relay.store.recover import Act
 from relay.telling import channels
 
 _COLUMNS = (

@@ -25,9 +25,9 @@ from relay.commands.tables import Column, failure, print_lines, print_table, tab
 from relay.config.model import Config
 from relay.rules.access import LONGEST_NAME, NAME, Role, Scope, scopes_of
 from relay.shapes.people import state_of, token_json, user_json
+from relay.store.actions import Act
 from relay.store.database import Database
 from relay.store.people import Token, Tokens, User, Users
-from relay.store.recover import Act
 
 _USERS = (
     Column(name="name"),

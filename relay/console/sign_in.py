@@ -31,8 +31,8 @@ from relay.rules.access import (
     fault_of_password,
 )
 from relay.store import StoreUnavailable
+from relay.store.actions import Act
 from relay.store.people import User
-from relay.store.recover import Act
 
 log = structlog.get_logger()
 

@@ -11,9 +11,9 @@ from typing_extensions import TypedDict
 
 from relay.rules import text
 from relay.shapes.times import iso
+from relay.store.actions import Act
 from relay.store.backup import Backup
 from relay.store.prune import Removed
-from relay.store.recover import Act
 
 #: What keeps keys for receipts apart from others that come from the same secret.
 SALT = b"gofax-relay receipt of an erasure"

@@ -1,23 +1,40 @@
-"""What people did, the newest first: the audit log."""
+"""What people do is noted, and shown, the newest first: the audit log."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 
 from relay.store import schema
 from relay.store.database import Database
-from relay.store.recover import Act, note
-from relay.store.values import ActionView
+from relay.store.ids import new_id
+from relay.store.values import COMMAND_LINE, ActionView
 
 #: Characters of a name that the index has.
 INDEXED = 60
 
 _a = schema.actions.c
 _WHO: sa.ColumnElement[str] = sa.literal_column(schema.WHO.text, sa.Text())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Act:
+    """Who acts, when, from where, and why."""
+
+    who: str
+    why: str | None
+    at: datetime
+    #: The command line, or the address of who calls.
+    origin: str = COMMAND_LINE
+    #: The version of the config through whose routes events are replayed.
+    config: str | None = None
+    #: What one command does has one name, by which it can be undone.
+    id: str = field(default_factory=partial(new_id, "act"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,3 +98,12 @@ class Actions:
 def load_entry(row: sa.RowMapping) -> Entry:
     action = ActionView(**{each.name: row[each.name] for each in fields(ActionView)})
     return Entry(seq=row["seq"], act=row["act"], event_id=row["event_id"], action=action)
+
+
+def note(db: sa.Connection, act: Act, what: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Record what was done, by whom and why."""
+    nothing = {"event_id": None, "delivery_id": None, "destination": None, "before": None}
+    if rows:
+        same = {"what": what, "at": act.at, "act": act.id}
+        same |= {"who": act.who, "origin": act.origin, "why": act.why}
+        db.execute(sa.insert(schema.actions), [nothing | row | same for row in rows])

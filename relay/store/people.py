@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from relay.rules.access import Role, Scope, Tries, scopes_of
 from relay.store import schema
+from relay.store.actions import Act, note
 from relay.store.database import Database
 from relay.store.ids import new_id
-from relay.store.recover import Act, note
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from relay.rules import problems as rules
 from relay.rules.kinds import Change, Kind, Level
 from relay.rules.problems import Finding, Problem, Step
 from relay.store import schema
+from relay.store.actions import Act, note
 from relay.store.database import Database
 from relay.store.ids import new_id
-from relay.store.recover import Act, note
 
 #: A claim of alerts runs out after this time: longer than sending may take.
 LEASE = timedelta(minutes=1)

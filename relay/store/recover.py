@@ -5,9 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,13 +25,13 @@ from relay.rules.recovery import (
     kind_of_reason,
 )
 from relay.store import health, schema, search, targets
+from relay.store.actions import Act, note
 from relay.store.database import Database, once_more
 from relay.store.ids import new_id
 from relay.store.lanes import lane_name, late_values, lock_lanes, promote
 from relay.store.line_up import delivery_key
 from relay.store.search import Filter
 from relay.store.undo import take_back
-from relay.store.values import COMMAND_LINE
 
 #: Changes per transaction, few enough that nobody waits long for the lock.
 BATCH = 100
@@ -46,21 +45,6 @@ _WORDS = {
 
 _deliveries, _lanes = schema.deliveries, schema.lanes
 _d, _e = schema.deliveries.c, schema.events.c
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Act:
-    """Who acts, when, from where, and why."""
-
-    who: str
-    why: str | None
-    at: datetime
-    #: The command line, or the address of who calls.
-    origin: str = COMMAND_LINE
-    #: The version of the config through whose routes events are replayed.
-    config: str | None = None
-    #: What one command does has one name, by which it can be undone.
-    id: str = field(default_factory=partial(new_id, "act"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -446,12 +430,3 @@ def _of_replay(found: FoundEvent, step: ReplayStep, made: str) -> dict[str, Any]
         "detail": step.says,
         "before": Before.added(made).as_json(),
     }
-
-
-def note(db: sa.Connection, act: Act, what: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Record what was done, by whom and why."""
-    nothing = {"event_id": None, "delivery_id": None, "destination": None, "before": None}
-    if rows:
-        same = {"what": what, "at": act.at, "act": act.id}
-        same |= {"who": act.who, "origin": act.origin, "why": act.why}
-        db.execute(sa.insert(schema.actions), [nothing | row | same for row in rows])

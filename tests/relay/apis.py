@@ -17,8 +17,8 @@ from relay.rules.access import Scope, scopes_of
 from relay.rules.kinds import Kind
 from relay.rules.problems import Finding
 from relay.store import Database
+from relay.store.actions import Act
 from relay.store.problems import Problems
-from relay.store.recover import Act
 
 PREFIX = "/api/v1"
 

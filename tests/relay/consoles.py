@@ -29,8 +29,8 @@ from relay.intake import Intake
 from relay.rules.access import Role
 from relay.rules.delivery import Outcome, OutcomeKind, Policy
 from relay.store import Database, Inbox, Queue, Recovery, StoreUnavailable
+from relay.store.actions import Act
 from relay.store.ids import new_id
-from relay.store.recover import Act
 from relay.store.values import Request
 
 #: Two secrets, in pieces that no scanner takes for such.

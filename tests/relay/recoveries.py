@@ -15,7 +15,7 @@ from relay.rules import recovery
 from relay.rules.delivery import OutcomeKind, Policy
 from relay.rules.recovery import Change, ChangeKind
 from relay.store import Database, Queue, Recovery, schema
-from relay.store.recover import Act
+from relay.store.actions import Act
 
 LATER = NOON + timedelta(days=4)
 HOLD = Policy(on_dead="hold", on_ambiguous="hold")

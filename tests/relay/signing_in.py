@@ -8,8 +8,8 @@ from consoles import Console, Page, Visitor
 
 from relay.console import passwords
 from relay.rules.access import Role
+from relay.store.actions import Act
 from relay.store.people import User
-from relay.store.recover import Act
 
 GOOD = "four plain words here"
 OTHER = "four other words here"

@@ -8,9 +8,8 @@ from fakes import NOON
 
 from relay.shapes.actions import entry_json
 from relay.store import Recovery
-from relay.store.actions import Actions
+from relay.store.actions import Act, Actions
 from relay.store.database import Database
-from relay.store.recover import Act
 
 
 def test_the_newest_entries_come_first_and_go_on_before_a_number(database: Database) -> None:

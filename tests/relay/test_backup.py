@@ -26,8 +26,9 @@ from relay.migrations import Unusable
 from relay.node import NodeSlot
 from relay.rules.delivery import OutcomeKind
 from relay.store import Database, Inbox, Queries, Queue, backup, connect, schema
+from relay.store.actions import Act
 from relay.store.nodes import Node, Nodes
-from relay.store.recover import Act, Recovery
+from relay.store.recover import Recovery
 
 ON_BOTH = True
 

@@ -35,8 +35,8 @@ from relay.rules.delivery import Policy, State
 from relay.rules.routing import Route, When
 from relay.shapes.explanation import Circumstances, ExplanationJson, explanation_json, what_next
 from relay.store import Database, Inbox, Queries, Queue, Recovery
+from relay.store.actions import Act
 from relay.store.prune import Pruning
-from relay.store.recover import Act
 from relay.store.values import DeliveryView
 
 HOLD = Policy(on_dead="hold", on_ambiguous="hold")

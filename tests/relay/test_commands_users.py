@@ -20,9 +20,8 @@ from relay.cli import cli
 from relay.rules.access import Role, Scope
 from relay.shapes.people import TokenJson, UserJson
 from relay.store import Database, schema
-from relay.store.actions import Actions
+from relay.store.actions import Act, Actions
 from relay.store.people import Tokens, User, Users
-from relay.store.recover import Act
 
 Run = Callable[..., Result]
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from relay.rules.access import Role, Scope
 from relay.store import Database, connect
-from relay.store.recover import Act
+from relay.store.actions import Act
 
 #: Pages that anybody may ask for.
 OPEN = {"console.sign_in", "console.welcome", "console.static"}

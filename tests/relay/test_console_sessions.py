@@ -17,8 +17,8 @@ from signing_in import GOOD, move_clock, new_user, sign_in
 from relay.acts.links import link_for
 from relay.rules.access import IDLE, LONGEST_SESSION, Role
 from relay.store import Database
+from relay.store.actions import Act
 from relay.store.people import User
-from relay.store.recover import Act
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from relay.acts.links import link_for
 from relay.console import passwords
 from relay.rules.access import LINK_LIVES, LOCKED_FOR, TRIES, Role, fault_of_password
 from relay.store import Database
+from relay.store.actions import Act
 from relay.store.people import User
-from relay.store.recover import Act
 
 
 @pytest.fixture

@@ -39,9 +39,10 @@ from relay.migrations import Unusable
 from relay.rules.delivery import OutcomeKind
 from relay.store import Database, Inbox, Queries, Queue, StoreUnavailable, connect, schema
 from relay.store import copy as copying
+from relay.store.actions import Act
 from relay.store.copy import LEFT_OUT, Copy, CopyRefused
 from relay.store.prune import Pruning
-from relay.store.recover import Act, Recovery
+from relay.store.recover import Recovery
 
 NewCopy = Callable[[], Copy]
 

@@ -24,8 +24,9 @@ from fakes import (
 
 from relay.rules.delivery import OutcomeKind, State
 from relay.store import Database, Inbox, Queries, Queue, connect, schema
+from relay.store.actions import Act
 from relay.store.copy import Copy
-from relay.store.recover import Act, Recovery
+from relay.store.recover import Recovery
 from relay.store.values import Arrival, DeliveryView
 
 ON_BOTH = True

@@ -8,9 +8,8 @@ from fakes import NOON
 
 from relay.rules.access import Role, Scope
 from relay.store import Database
-from relay.store.actions import Actions
+from relay.store.actions import Act, Actions
 from relay.store.people import Tokens, Users
-from relay.store.recover import Act
 
 ON_BOTH = True
 

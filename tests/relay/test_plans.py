@@ -30,10 +30,10 @@ from relay.rules.delivery import OutcomeKind, Policy, State
 from relay.rules.health import PROBE_EVERY
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queries, Queue, Recovery
+from relay.store.actions import Act
 from relay.store.find import Finder
 from relay.store.pages import Pages, RequestsPlace
 from relay.store.prune import Pruning
-from relay.store.recover import Act
 from relay.store.search import Filter
 from relay.store.traffic import Traffic
 from relay.store.waiting import waiting

@@ -17,10 +17,9 @@ from relay.rules.delivery import OutcomeKind
 from relay.rules.kinds import Change, Kind
 from relay.rules.problems import Calls, Finding, Problem, Stopped
 from relay.store import Database, Inbox, Queue, connect, schema
-from relay.store.actions import Actions
+from relay.store.actions import Act, Actions
 from relay.store.facts import WINDOW, gather
 from relay.store.problems import GIVEN_UP_AFTER, LEASE, RETRIES, Alert, Problems
-from relay.store.recover import Act
 
 ON_BOTH = True
 

@@ -30,8 +30,9 @@ from fakes import (
 from relay.node import Pruner
 from relay.rules.delivery import OutcomeKind, Policy, State
 from relay.store import Database, Inbox, Queries, Queue, backup, connect, schema
+from relay.store.actions import Act
 from relay.store.prune import Pruning, Removed
-from relay.store.recover import Act, Recovery
+from relay.store.recover import Recovery
 from relay.store.traces import Elsewhere
 from relay.store.values import DeliveryView
 

@@ -21,8 +21,8 @@ from relay.rules import recovery
 from relay.rules.delivery import OutcomeKind, State
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queries, Queue, Recovery, connect, schema
+from relay.store.actions import Act
 from relay.store.prune import Pruning, Removed
-from relay.store.recover import Act
 
 DAY = timedelta(days=1)
 ACT = Act(who="anna", why=None, at=NOON + DAY)

@@ -27,7 +27,7 @@ from relay.rules.delivery import Outcome, OutcomeKind, Policy
 from relay.rules.health import BACK_AFTER
 from relay.rules.units import RateLimit
 from relay.store import Database, Inbox, Queue, Recovery, health, schema
-from relay.store.recover import Act
+from relay.store.actions import Act
 from relay.store.values import Claim
 
 ON_BOTH = True

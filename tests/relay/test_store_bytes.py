@@ -34,8 +34,9 @@ from relay import node
 from relay.node import Pruner
 from relay.rules.delivery import OutcomeKind
 from relay.store import Database, Inbox, Queue
+from relay.store.actions import Act
 from relay.store.prune import Pruning, Removed
-from relay.store.recover import Act, Recovery
+from relay.store.recover import Recovery
 from relay.store.texts import Texts
 
 DAY = timedelta(days=1)

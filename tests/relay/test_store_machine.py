@@ -33,10 +33,10 @@ from relay.rules.health import Health, granted
 from relay.rules.recovery import Change, ChangeKind
 from relay.rules.routing import Route
 from relay.store import Inbox, Queue, Recovery, connect
+from relay.store.actions import Act
 from relay.store.checkup import Checkup
 from relay.store.health import locked
 from relay.store.prune import Pruning
-from relay.store.recover import Act
 from relay.store.values import Arrival, Claim
 
 NODES = ("worker-1", "worker-2")

@@ -19,9 +19,9 @@ from relay.config.model import Config
 from relay.rules.kinds import Kind
 from relay.rules.problems import Finding
 from relay.store import Database
+from relay.store.actions import Act
 from relay.store.nodes import Node, Nodes
 from relay.store.problems import Alert, Problems
-from relay.store.recover import Act
 from relay.telling import channels, heartbeat
 from relay.telling.sender import masked
 from relay.telling.watch import Watch

@@ -13,9 +13,9 @@ from recoveries import HOLD, LATER, act, actions, refuse
 from relay.rules import recovery
 from relay.rules.delivery import OutcomeKind, State
 from relay.store import Database, Inbox, Queue, Recovery, schema
+from relay.store.actions import Act
 from relay.store.checkup import Checkup
 from relay.store.prune import Pruning
-from relay.store.recover import Act
 from relay.store.search import Filter, Unknown
 from relay.store.undo import Acts
 from relay.store.values import DeliveryView
