@@ -80,10 +80,10 @@ class Store:
         self.queue.close()
         self.database.close()
 
-    def round(self, number: int) -> None:
+    def round(self) -> None:
         """Do once what a receiver, a worker and a person do."""
         for many in TOGETHER:
-            self._deliver(f"m-{many}-{number}", many)
+            self._deliver(many)
         self._timed("events", lambda: list(self.queries.events(limit=LISTED)))
         self._timed("requests", lambda: list(self.queries.requests(limit=LISTED)))
         old = self._rng.randrange(self.events)
@@ -91,11 +91,13 @@ class Store:
         self._explain("explain event", fill.event_name(self._rng.randrange(self.events)))
         self._timed("explain unknown", self._explain_unknown)
 
-    def _deliver(self, name: str, many: int) -> None:
+    def _deliver(self, many: int) -> None:
         """Accept, claim and record *many* events, most of them of known customers."""
         known = max(1, self.events // fill.PER_CONVERSATION)
         customers = self._rng.sample(range(known + many), many)
-        come = [fill.arrival(f"{name}-{who}", customer=who) for who in customers]
+        # In no order, as those of the filled store.
+        names = (f"{self._rng.getrandbits(128):032x}" for _ in customers)
+        come = [fill.arrival(*each) for each in zip(names, customers, strict=True)]
         self._timed(f"accept {many}", lambda: list(self._senders.map(self.inbox.accept, come)))
         self._timed(f"look {many}", lambda: self.queue.due([fill.DESTINATION], wall()))
         claims = self._timed(f"claim {many}", lambda: self._claim(many))
@@ -142,9 +144,9 @@ def measure(options: Namespace) -> dict[str, Any]:
     found, pages = {}, {}
     for kind in options.databases:
         with _stores(kind, options.sizes, options.folder) as stores:
-            for number in range(options.rounds):
+            for _ in range(options.rounds):
                 for store in stores:
-                    store.round(number)
+                    store.round()
             found[kind] = {store.events: _medians(store) for store in stores}
             if options.pages:
                 ends = [(store.url, store.server) for store in (stores[0], stores[-1])]
