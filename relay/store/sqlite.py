@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,21 @@ class SqliteDatabase(Database):
         # Hidden from who copies relay.db*: to read a pipe waits for a writer.
         self._pipe = file.with_name(f".{file.name}.wake")
         self._disk = Disk(file.parent, reserve=reserve)
+
+    @contextmanager
+    def writing_much(self) -> Iterator[sa.Connection]:
+        # Another connection, because only one that has not begun can be told.
+        engine = _engine(self.url, self._original)
+        sa.event.listen(engine, "connect", _spill)
+        try:
+            with (
+                self._translated(),
+                self._write_lock,
+                engine.execution_options(gofax_write=True).begin() as connection,
+            ):
+                yield connection
+        finally:
+            engine.dispose()
 
     def require_room(self, *, share: float = 1.0) -> None:
         self.require_present()
@@ -277,6 +292,11 @@ def _prepare(connection: Any, _: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _spill(connection: Any, _: object) -> None:
+    """Keep in a file what undoes one statement: of a dropped index that is every page."""
+    connection.execute("PRAGMA temp_store = FILE")
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -57,10 +57,10 @@ def _rows(database: Database) -> dict[str, int]:
         }
 
 
-def _deliver_all(queue: Queue) -> None:
-    while claims := take(queue):
+def _deliver_all(queue: Queue, *, now: datetime = NOON) -> None:
+    while claims := take(queue, now=now):
         for claim in claims:
-            finish(queue, claim)
+            finish(queue, claim, now=now)
 
 
 def test_what_is_old_goes_with_all_that_hangs_on_it(
@@ -89,6 +89,26 @@ def test_a_purged_event_that_is_sent_again_has_no_effect(
     assert again.standing == "duplicate"
     assert list(queries.events()) == []
     assert take(queue, now=NOON + 3 * DAY) == []
+
+
+@pytest.mark.parametrize("name", ["+61411222333", "Acme ~ Sons", "~", "~acme", "", "0x41", "1300"])
+def test_a_conversation_keeps_its_lane_until_its_last_delivery_goes(
+    inbox: Inbox, queue: Queue, database: Database, name: str
+) -> None:
+    accept(inbox, "stays", customer="+61499999999")
+    accept(inbox, "untold", customer=name, to=())
+    accept(inbox, "first", customer=name)
+    accept(inbox, "second", customer=name, at=NOON + DAY)
+    accept(inbox, "elsewhere", customer=name, at=NOON + DAY, ours="+61400000009")
+    accept(inbox, "untold too", customer=name, at=NOON + 9 * DAY, to=())
+    _deliver_all(queue, now=NOON + DAY)
+
+    lanes = []
+    for days in (0, 1, 2, 10):
+        _pruned(database, NOON + days * DAY)
+        lanes.append(_rows(database)["lanes"])
+
+    assert lanes == [3, 2, 0, 0]
 
 
 @pytest.mark.parametrize("policy", [Policy(on_ambiguous="hold"), Policy()])

@@ -635,6 +635,11 @@ class Store(RuleBasedStateMachine):
         assert waiting <= heads.keys() | parked
 
     @invariant()
+    def every_delivery_has_its_lane_and_no_lane_is_empty(self) -> None:
+        used = {row["lane_id"] for row in self.eyes.deliveries().values()}
+        assert {row["id"] for row in self.eyes.table("lanes", "id")} == used
+
+    @invariant()
     def a_conversation_is_in_line_as_it_was_accepted(self) -> None:
         lines: dict[str, list[str]] = {}
         for row in self.eyes.deliveries().values():
