@@ -28,6 +28,12 @@ if sys.dont_write_bytecode:
     # Nobody else can put bytecode there.
     os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache/bytecode")
 
+# Thousands of tests are collected, and nothing of that is garbage.
+gc.disable()
+
+# Some tests start pytest, which would load this for longer than all the rest.
+os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:schemathesis"
+
 # A shell starts what runs in its background without Ctrl-C, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -101,8 +107,9 @@ def _storms_apart(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector look no more at what thousands of tests consist of."""
+    """Let the garbage collector begin, and not look at what thousands of tests consist of."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

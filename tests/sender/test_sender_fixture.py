@@ -62,9 +62,13 @@ def test_of_somebody_who_does_not_care():
     assert not [each for each in sys.modules if each.startswith(("relay", "connectors"))]
 """
 
+#: Plugins that integrators need not have: they import what they like, which takes long.
+OTHERS = ("anyio", "cov", "hypothesispytest", "randomly", "schemathesis", "xdist")
+
 
 def _pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    options = ["-q", "-p", "no:cacheprovider", "-W", "error", *arguments]
+    others = (f"-pno:{name}" for name in OTHERS)
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error", *others, *arguments]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=folder,
@@ -89,18 +93,7 @@ def test_it_is_there_without_any_import_and_takes_another_secret(tmp_path: Path)
 def test_it_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(LIGHT_TEST)
 
-    # Other plugins import what they like.
-    done = _pytest(
-        tmp_path,
-        "-p",
-        "no:randomly",
-        "-p",
-        "no:cov",
-        "-p",
-        "no:hypothesispytest",
-        "-p",
-        "no:schemathesis",
-    )
+    done = _pytest(tmp_path)
 
     assert done.returncode == 0, done.stdout
 
