@@ -120,7 +120,9 @@ class Api:
 
 
 @contextmanager
-def api(folder: Path, database: Database, *, mask: bool = False) -> Iterator[Api]:
-    """Make the application on the store *database*, and fill it."""
+def api(
+    folder: Path, database: Database, *, mask: bool = False, filled: consoles.Filled | None = None
+) -> Iterator[Api]:
+    """Make the application on the store *database*, and fill that if it is not *filled*."""
     with consoles.console(folder, database, mask=mask) as console:
-        yield Api(console, consoles.fill(console))
+        yield Api(console, filled or consoles.fill(console))

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import consoles
 import psycopg
 import pytest
 import servers
@@ -76,11 +77,27 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def filled_once(
+    migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, consoles.Filled]:
+    """A file with a store that consoles.fill has filled, and what is in it."""
+    folder = tmp_path_factory.mktemp("filled")
+    path = folder / "relay.db"
+    shutil.copy(migrated, path)
+    with (
+        closing(connect(f"sqlite:///{path}")) as database,
+        consoles.console(folder, database) as console,
+    ):
+        return path, consoles.fill(console)
+
+
 @pytest.fixture
-def path(tmp_path: Path, migrated: Path) -> Path:
-    """A store's file, with tables."""
+def path(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Path:
+    """A store's file, with tables; well filled if the test asks for filled_once, too."""
     copy = tmp_path / "relay.db"
-    shutil.copy(migrated, copy)
+    is_filled = "filled_once" in request.fixturenames
+    shutil.copy(request.getfixturevalue("filled_once")[0] if is_filled else migrated, copy)
     return copy
 
 

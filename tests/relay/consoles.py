@@ -312,7 +312,8 @@ class Console:
     ) -> None:
         """Attempt what is due at *destination*, each with this outcome; None: it runs still."""
         now = self.now - ago
-        for claim in take(self.queue, destination=destination, now=now):
+        # What runs still does so when the store that was filled is used much later, too.
+        for claim in take(self.queue, destination=destination, now=now, lease=timedelta(days=1)):
             if outcome is not None:
                 finish(self.queue, claim, outcome, now=now, policy=policy)
 

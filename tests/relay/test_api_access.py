@@ -10,6 +10,7 @@ from pathlib import Path
 import apis
 import pytest
 from apis import PREFIX, Api
+from consoles import Filled
 
 from relay.api.identity import SPOKEN_FOR
 from relay.rules.access import SCOPES, Identity, Role, Scope
@@ -21,8 +22,8 @@ REALM = 'Bearer realm="gofax-relay"'
 
 
 @pytest.fixture
-def api(tmp_path: Path, database: Database) -> Iterator[Api]:
-    with apis.api(tmp_path, database) as made:
+def api(tmp_path: Path, database: Database, filled_once: tuple[Path, Filled]) -> Iterator[Api]:
+    with apis.api(tmp_path, database, filled=filled_once[1]) as made:
         yield made
 
 

@@ -13,6 +13,7 @@ import apis
 import consoles
 import pytest
 from apis import Api, Program
+from consoles import Filled
 from fakes import eventually
 
 from relay import migrations
@@ -32,8 +33,8 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 @pytest.fixture
-def api(tmp_path: Path, database: Database) -> Iterator[Api]:
-    with apis.api(tmp_path, database) as made:
+def api(tmp_path: Path, database: Database, filled_once: tuple[Path, Filled]) -> Iterator[Api]:
+    with apis.api(tmp_path, database, filled=filled_once[1]) as made:
         yield made
 
 

@@ -16,6 +16,7 @@ import apis
 import consoles
 import pytest
 from apis import PREFIX, Api
+from consoles import Filled
 from werkzeug.serving import make_server
 
 from relay.store import Database
@@ -25,8 +26,8 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def api(tmp_path: Path, database: Database) -> Iterator[Api]:
-    with apis.api(tmp_path, database) as made:
+def api(tmp_path: Path, database: Database, filled_once: tuple[Path, Filled]) -> Iterator[Api]:
+    with apis.api(tmp_path, database, filled=filled_once[1]) as made:
         yield made
 
 

@@ -9,6 +9,7 @@ import apis
 import consoles
 import pytest
 from apis import Api, Program
+from consoles import Filled
 from fakes import failed
 
 from relay.rules.access import Scope
@@ -20,8 +21,8 @@ SAID = ["order 4711", "quote", "Where are you", "let me in", "URGENT call", "Hel
 
 
 @pytest.fixture
-def api(tmp_path: Path, database: Database) -> Iterator[Api]:
-    with apis.api(tmp_path, database, mask=True) as made:
+def api(tmp_path: Path, database: Database, filled_once: tuple[Path, Filled]) -> Iterator[Api]:
+    with apis.api(tmp_path, database, mask=True, filled=filled_once[1]) as made:
         yield made
 
 

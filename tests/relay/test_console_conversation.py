@@ -21,8 +21,8 @@ def console(tmp_path: Path, database: Database) -> Iterator[Console]:
 
 
 @pytest.fixture
-def filled(console: Console) -> Filled:
-    return consoles.fill(console)
+def filled(filled_once: tuple[Path, Filled]) -> Filled:
+    return filled_once[1]
 
 
 def said(console: Console, number: str, query: str = "") -> str:

@@ -19,8 +19,8 @@ def console(tmp_path: Path, database: Database) -> Iterator[Console]:
 
 
 @pytest.fixture
-def filled(console: Console) -> Filled:
-    return consoles.fill(console)
+def filled(filled_once: tuple[Path, Filled]) -> Filled:
+    return filled_once[1]
 
 
 def test_it_says_what_came_why_it_went_there_and_what_comes_next(
