@@ -12,6 +12,7 @@ from typing import Any
 
 import requests
 from flask import Flask, request
+from stand_ins import StandInApp
 from werkzeug.serving import make_server
 
 from connectors import Event, Http, Receipt
@@ -145,7 +146,7 @@ def opened(**settings: Any) -> Iterator[Portal]:
     """Start a stand-in with *settings*, and stop it and its connectors in the end."""
     records = Records()
     stand_in = StandIn(records, **settings)
-    app = Flask(sandbox.__name__)
+    app = StandInApp(sandbox.__name__)
     routes = stand_in.blueprint()
     sandbox.meet_faults(routes, records, system="hubspot")
     app.register_blueprint(routes, url_prefix="/hubspot")

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Response, request
 from flask.testing import FlaskClient
+from stand_ins import StandInApp
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
@@ -36,7 +37,7 @@ class Channel:
         self.stand_in = StandIn(self.records)
         #: Method and path of each request, and its headers.
         self.calls: list[tuple[str, Mapping[str, str]]] = []
-        app = Flask("connectors.sandbox")
+        app = StandInApp("connectors.sandbox")
         blueprint = self.stand_in.blueprint()
         meet_faults(blueprint, self.records, system="teams")
         app.before_request(self._arrive)

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
+from stand_ins import StandInApp
 from teams_channel import CHANNEL, CLIENT, TENANT, Clock, message, post, records
 from werkzeug.test import TestResponse
 
@@ -30,7 +30,7 @@ class Bot:
         self.clock = Clock()
         self.records = Records()
         self.stand_in = StandIn(self.records, clock=self.clock)
-        app = Flask("connectors.sandbox")
+        app = StandInApp("connectors.sandbox")
         app.register_blueprint(self.stand_in.blueprint(), url_prefix="/teams")
         self.client: FlaskClient = app.test_client()
         self.token = self.sign_in().get_json()["access_token"]

@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 import requests
-from flask import Flask, Response, request
+from flask import Response, request
+from stand_ins import StandInApp
 from werkzeug.serving import make_server
 
 from connectors import Event, Http, Receipt
@@ -91,7 +92,7 @@ class Account:
         self.records = Records()
         self.clock = Clock()
         self.stand_in = StandIn(self.records, clock=self.clock)
-        self.app = Flask("connectors.sandbox")
+        self.app = StandInApp("connectors.sandbox")
         self.app.before_request(self._arrive)
         self.app.after_request(self._leave)
         self.app.register_blueprint(self.stand_in.blueprint(), url_prefix="/zendesk")
