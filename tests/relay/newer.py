@@ -36,7 +36,8 @@ NEWER = "9000"
 
 def newer_version(folder: Path, *, before: str, serves: str | None) -> dict[str, str]:
     """Write the newer version into *folder*, and return the environment in which it is run."""
-    shutil.copytree(ROOT / "relay", folder / "relay", ignore=shutil.ignore_patterns("*.pyc"))
+    # With what is compiled: it is as old as its source, and each process would compile it again.
+    shutil.copytree(ROOT / "relay", folder / "relay")
     text = REVISION.format(
         revision=NEWER, before=before, serves=f'serves = "{serves}"' if serves else ""
     )

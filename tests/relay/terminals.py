@@ -7,7 +7,7 @@ import pty
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from pathlib import Path
 class Terminal:
     """A command in a terminal of its own."""
 
-    def __init__(self, *arguments: str, folder: Path, columns: int, term: str) -> None:
+    def __init__(
+        self, *arguments: str, folder: Path, columns: int, term: str, program: Sequence[str]
+    ) -> None:
         self._ours, theirs = pty.openpty()
         self._heard = bytearray()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "relay.cli", *arguments],
+            [*program, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -61,10 +63,14 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *arguments: str, folder: Path, columns: int = 100, term: str = "xterm"
+    *arguments: str,
+    folder: Path,
+    columns: int = 100,
+    term: str = "xterm",
+    program: Sequence[str] = (sys.executable, "-m", "relay.cli"),
 ) -> Iterator[Terminal]:
     """Run a gofax-relay command; it is killed at the end if it still runs."""
-    made = Terminal(*arguments, folder=folder, columns=columns, term=term)
+    made = Terminal(*arguments, folder=folder, columns=columns, term=term, program=program)
     try:
         yield made
     finally:

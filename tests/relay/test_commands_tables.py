@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -64,19 +66,37 @@ def folder(path: Path, database: Database, inbox: Inbox, queue: Queue) -> Path:
     return path.parent
 
 
-def printed(*arguments: str, folder: Path, columns: int) -> Sequence[str]:
+#: Runs each line of its arguments as a command.
+EACH = """
+import sys
+from relay.cli import cli
+for line in sys.argv[1:]:
+    print(">", line)
+    try:
+        cli(line.split())
+    except SystemExit as end:
+        print("<", end.code)
+"""
+
+
+def printed(*arguments: str, folder: Path, columns: int, **more: Any) -> Sequence[str]:
     """Run a command in a terminal and return its lines."""
-    with terminal(*arguments, folder=folder, columns=columns, term="dumb") as screen:
+    with terminal(*arguments, folder=folder, columns=columns, term="dumb", **more) as screen:
         screen.end()
         return screen.said.splitlines()
 
 
 @WIDTHS
-@pytest.mark.parametrize("command", [*LISTINGS, "dead --group", "check", "connectors list"])
-def test_a_line_ends_before_the_edge(folder: Path, command: str, columns: int) -> None:
-    lines = printed(*command.split(), folder=folder, columns=columns)
+def test_a_line_ends_before_the_edge(folder: Path, columns: int) -> None:
+    commands = [*LISTINGS, "dead --group", "check", "connectors list"]
+    program = [sys.executable, "-c", EACH]
 
-    assert len(lines) > 1
+    lines = printed(*commands, folder=folder, columns=columns, program=program)
+
+    begun = [at for at, line in enumerate(lines) if line.startswith("> ")]
+    ended = [at for at, line in enumerate(lines) if line.startswith("< ")]
+    assert [lines[at] for at in begun] == [f"> {command}" for command in commands]
+    assert all(end - begin > 2 for begin, end in zip(begun, ended, strict=True))
     # Only a word that is longer than the terminal goes beyond.
     assert not [
         each for each in lines if cell_len(each.rstrip()) > columns and " " in each.strip()
@@ -162,21 +182,22 @@ def hostile(folder: Path, inbox: Inbox, queue: Queue) -> Path:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-@pytest.mark.parametrize("command", [*LISTINGS, "dead --group", "explain a", "connectors list"])
 def test_nothing_that_is_printed_steers_a_terminal(
-    hostile: Path, queries: Queries, command: str, as_json: bool
+    hostile: Path, queries: Queries, as_json: bool
 ) -> None:
     *_, event = queries.events()
-    name, *rest = command.replace("explain a", f"explain {event.event.id}").split()
-    options = ["--json"] if as_json else []
-    if name != "connectors":
-        options += ["--config", str(hostile / "config.yaml")]
+    explain = f"explain {event.event.id}"
 
-    said = CliRunner().invoke(cli, [name, *rest, *options]).output
+    for command in (*LISTINGS, "dead --group", explain, "connectors list"):
+        name, *rest = command.split()
+        options = ["--json"] if as_json else []
+        if name != "connectors":
+            options += ["--config", str(hostile / "config.yaml")]
+        said = CliRunner().invoke(cli, [name, *rest, *options]).output
 
-    assert said and not (OBEYED - {"\n"}) & set(said)
-    if as_json:
-        assert all(json.loads(line) for line in said.split("\n")[:-1])
+        assert said and not (OBEYED - {"\n"}) & set(said), command
+        if as_json:
+            assert all(json.loads(line) for line in said.split("\n")[:-1])
 
 
 def test_what_explain_does_not_find_does_not_steer_a_terminal_either(hostile: Path) -> None:

@@ -59,25 +59,33 @@ def test_an_error_that_quotes_a_receiver_cannot_steer_the_terminal(
         assert done.stderr.replace("\n", "").isprintable(), done.stderr
 
 
-def test_send_takes_the_secret_from_the_environment(run: Run, receiver: Any, secret: str) -> None:
-    done = run("send", "--url", receiver.url, GOFAX_SIGNING_SECRET=secret)
+def test_send_takes_the_secret_from_the_environment(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, receiver: Any, secret: str
+) -> None:
+    monkeypatch.setenv("GOFAX_SIGNING_SECRET", secret)
 
-    assert done.returncode == 0
+    done = invoke("send", "--url", receiver.url)
+
+    assert done.exit_code == 0
     assert receiver.received[0].verified
 
 
-def test_send_exits_1_when_refused_and_says_how_to_mend_it(run: Run, receiver: Any) -> None:
-    done = run("send", "--url", receiver.url, "--secret", "another")
+def test_send_exits_1_when_refused_and_says_how_to_mend_it(
+    invoke: Callable[..., Result], receiver: Any
+) -> None:
+    done = invoke("send", "--url", receiver.url, "--secret", "another")
 
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert " 401 " in done.stdout
     assert "does the receiver have this secret" in done.stderr
 
 
-def test_send_exits_1_when_nobody_listens(run: Run, unreachable_url: str, secret: str) -> None:
-    done = run("send", "--url", unreachable_url, "--secret", secret, "--message-id", "abc123")
+def test_send_exits_1_when_nobody_listens(
+    invoke: Callable[..., Result], unreachable_url: str, secret: str
+) -> None:
+    done = invoke("send", "--url", unreachable_url, "--secret", secret, "--message-id", "abc123")
 
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr == (
         f"error: abc123: {unreachable_url}: connection refused: "
@@ -85,12 +93,14 @@ def test_send_exits_1_when_nobody_listens(run: Run, unreachable_url: str, secret
     )
 
 
-def test_send_exits_1_when_the_server_hangs(run: Run, silent_url: str, secret: str) -> None:
+def test_send_exits_1_when_the_server_hangs(
+    invoke: Callable[..., Result], silent_url: str, secret: str
+) -> None:
     started = time.monotonic()
 
-    done = run("send", "--url", silent_url, "--secret", secret, "--timeout", "1")
+    done = invoke("send", "--url", silent_url, "--secret", secret, "--timeout", "1")
 
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "no complete answer within 1 s" in done.stderr
     assert time.monotonic() - started < 10
 
@@ -342,13 +352,13 @@ def test_no_two_samples_are_duplicates_of_each_other() -> None:
 
 
 def test_the_printed_folder_of_samples_can_be_replayed(
-    run: Run, receiver: Any, secret: str
+    invoke: Callable[..., Result], receiver: Any, secret: str
 ) -> None:
-    folder = run("samples").stdout.rstrip("\n")
+    folder = invoke("samples").stdout.rstrip("\n")
 
-    done = run("replay", folder, "--url", receiver.url, "--secret", secret)
+    done = invoke("replay", folder, "--url", receiver.url, "--secret", secret)
 
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert receiver.bodies == [each.read_bytes() for each in SAMPLE_FILES]
     assert "12 sent in " in done.stderr
     assert "12 answered 200" in done.stderr
@@ -400,14 +410,14 @@ def test_renewed_ids_are_signed_anew(
 
 
 def test_nothing_is_sent_when_one_file_is_bad(
-    run: Run, receiver: Any, secret: str, tmp_path: Path
+    invoke: Callable[..., Result], receiver: Any, secret: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.json").write_bytes(b'{"messageId": "a"}')
     (tmp_path / "b.json").write_bytes(b'{"messageId": \n"\xe4"}')
 
-    done = run("replay", str(tmp_path), "--url", receiver.url, "--secret", secret)
+    done = invoke("replay", str(tmp_path), "--url", receiver.url, "--secret", secret)
 
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert f"{tmp_path / 'b.json'}:2: not UTF-8" in done.stderr
     assert receiver.received == []
 

@@ -242,13 +242,16 @@ def test_retries_go_on_until_it_is_answered_well(
     ]
 
 
-def test_retries_come_from_the_environment_too(run: Run, receiver: Any, secret: str) -> None:
+def test_retries_come_from_the_environment_too(
+    send: Invoke, receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     receiver.status = 500
-    settings = {"GOFAX_SENDER_RETRIES": "2", "GOFAX_SENDER_RETRY_WAIT": "0.01"}
+    monkeypatch.setenv("GOFAX_SENDER_RETRIES", "2")
+    monkeypatch.setenv("GOFAX_SENDER_RETRY_WAIT", "0.01")
 
-    done = run("send", "--url", receiver.url, "--secret", secret, **settings)
+    done = send()
 
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert len(receiver.received) == 3
 
 
@@ -276,13 +279,13 @@ def test_when_the_next_try_is() -> None:
 
 
 def test_the_log_of_another_command_is_seen(
-    run: Run, receiver: Any, secret: str, tmp_path: Path
+    run: Run, invoke: Invoke, receiver: Any, secret: str, tmp_path: Path
 ) -> None:
     other = str(tmp_path / "other.db")
 
     sent = run("send", "--url", receiver.url, "--secret", secret, "--json", "--store", other)
-    logged = run("log", "--json", "--store", other)
-    shown = run("log", "--store", other, "show", "1", "--json")
+    logged = invoke("log", "--json", "--store", other)
+    shown = invoke("log", "--store", other, "show", "1", "--json")
 
     assert json.loads(sent.stdout)["id"] == json.loads(logged.stdout)["id"] == 1
     assert json.loads(shown.stdout)["id"] == 1
