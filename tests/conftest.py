@@ -43,6 +43,8 @@ REQUIRED = frozenset(filter(None, os.environ.get("GOFAX_TEST_REQUIRE", "").split
 
 #: What a file says that has slow tests or storms.
 SLOW = re.compile(r"mark\.(?:slow|chaos)|ConnectorSuite")
+#: What a file says in which every test is slow.
+ALL_SLOW = re.compile(r"^pytestmark = pytest\.mark\.slow$", re.MULTILINE)
 
 
 def missing(what: str, reason: str) -> None:
@@ -64,11 +66,20 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no file for nothing: where only what is slow is asked for, most files have none."""
+    """Import no file for nothing: most files have nothing slow, and some have nothing else."""
+    if collection_path.suffix != ".py":
+        return None
+    if config.option.markexpr == "not slow":
+        return True if _is_slow(collection_path) else None
     asked_for = set(re.findall(r"\w+", config.option.markexpr)) - {"or"}
-    if collection_path.suffix != ".py" or not asked_for or asked_for - {"slow", "chaos"}:
+    if not asked_for or asked_for - {"slow", "chaos"}:
         return None
     return None if _may_be_slow(collection_path) else True
+
+
+@cache
+def _is_slow(file: Path) -> bool:
+    return ALL_SLOW.search(file.read_text()) is not None
 
 
 @cache
