@@ -73,6 +73,7 @@ def test_a_bad_signature_is_401_with_its_reason_in_the_request_log(relay, signat
 
     request = eventually(find)
     assert (request["status"], request["reason"]) == (401, reason)
+    assert "never accepted" not in {each["message_id"] for each in relay.listed("events")}
 
 
 def test_every_usual_form_of_a_signature_is_accepted(relay):

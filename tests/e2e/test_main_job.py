@@ -69,6 +69,7 @@ def test_one_event_posted_twice_makes_one_card_one_ticket_one_entry(relay, sandb
     assert {r["conversation"] for r in records} == {"+61400000000"}
 
 
+@pytest.mark.slow
 def test_a_wrong_signature_delivers_nothing_and_is_in_the_request_log(relay, sandbox):
     relay.start()
 
