@@ -34,6 +34,7 @@ from relay.config.endpoints import Endpoint
 from relay.rules.units import RateLimit
 from relay.shapes import explanation
 from relay.store import Inbox, Queries, Queue, connect
+from relay.store.sqlite import LARGE_CACHE
 from relay.store.values import Claim
 
 #: Events at a time: one, and as many as a pool of threads takes.
@@ -67,7 +68,7 @@ class Store:
     costs: dict[str, list[Cost]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.database = connect(self.url)
+        self.database = connect(self.url, cache=LARGE_CACHE)
         self.inbox = Inbox(self.database)
         self.queue = Queue(self.database, node="worker-1")
         self.queries = Queries(self.database)

@@ -28,6 +28,7 @@ from relay.processes.process import (
 )
 from relay.refused import Refusals
 from relay.store import Inbox, connect
+from relay.store.sqlite import LARGE_CACHE
 from relay.telling.counts import Counts
 from relay.telling.metrics import Metrics
 from relay.telling.watch import OldSecrets, Watch
@@ -56,7 +57,7 @@ def run_web(
     write_no_core_files()
     allow_connections()
     prefer_work_to_wake_ups()
-    database = connect(config.store, reserve=config.disk_reserve)
+    database = connect(config.store, reserve=config.disk_reserve, cache=LARGE_CACHE)
     node = NodeSlot(database.file, "web").name if database.file else name
     tell = cluster().hints(config).give if config.engine.celery else None
     metrics = Metrics(counts.page())

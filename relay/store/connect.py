@@ -12,11 +12,12 @@ from relay.store.database import Database
 from relay.store.sqlite_file import is_there
 
 
-def connect(url: str, *, reserve: int = 0) -> Database:
+def connect(url: str, *, reserve: int = 0, cache: int = sqlite.CACHE) -> Database:
     """Open the store at *url*; a SQLite file that is missing is made, but not under running nodes.
 
     *reserve*: bytes of disk below which nothing new is taken in; half of it is kept for claims,
-    the rest for recording finished attempts. PostgreSQL looks after its own disk. Raises
+    the rest for recording finished attempts. *cache*: bytes of the file that each connection keeps
+    in memory. PostgreSQL looks after its own disk and memory. Raises
     :class:`~relay.store.database.StoreUnavailable`.
     """
     file = file_of(url)
@@ -24,7 +25,7 @@ def connect(url: str, *, reserve: int = 0) -> Database:
         # The driver is an extra, and slow to import.
         server: Database = import_module("relay.store.postgres").PostgresDatabase(url)
         return server
-    return sqlite.SqliteDatabase(url, file, reserve=reserve)
+    return sqlite.SqliteDatabase(url, file, reserve=reserve, cache=cache)
 
 
 def is_missing(url: str) -> bool:

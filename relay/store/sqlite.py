@@ -10,6 +10,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ from relay.store.write_lock import WriteLock
 #: Milliseconds for which SQLite waits for others, and for readers before it truncates its log,
 #: while writers have to wait.
 BUSY, BUSY_READERS = 2000, 200
+#: Bytes of pages that a connection keeps in memory. More saves claims and records nothing: most of
+#: it is given up whenever another connection has written.
+CACHE = 4 << 20
+#: The same where new events touch pages at random, and where whole tables are made anew.
+LARGE_CACHE = 16 << 20
 
 
 class SqliteDatabase(Database):
@@ -34,7 +40,7 @@ class SqliteDatabase(Database):
 
     driver_errors = (sqlite3.Error,)
 
-    def __init__(self, url: str, file: Path, *, reserve: int = 0) -> None:
+    def __init__(self, url: str, file: Path, *, reserve: int = 0, cache: int = CACHE) -> None:
         self.file: Path = file
         lock_file = Path(f"{file}.lock")
         #: The lock file, if nobody has opened the store before.
@@ -48,7 +54,7 @@ class SqliteDatabase(Database):
         except StoreUnavailable:
             self._leave()
             raise
-        engine = _engine(url, self._original)
+        engine = _engine(url, self._original, cache=cache)
         super().__init__(url, engine, clock=SteadyClock(), write_lock=self._lock)
         # Hidden from who copies relay.db*: to read a pipe waits for a writer.
         self._pipe = file.with_name(f".{file.name}.wake")
@@ -57,7 +63,7 @@ class SqliteDatabase(Database):
     @contextmanager
     def writing_much(self) -> Iterator[sa.Connection]:
         # Another connection, because only one that has not begun can be told.
-        engine = _engine(self.url, self._original)
+        engine = _engine(self.url, self._original, cache=LARGE_CACHE)
         sa.event.listen(engine, "connect", _spill)
         try:
             with (
@@ -171,7 +177,7 @@ class SqliteDatabase(Database):
         return pages * size
 
 
-def _engine(url: str, original: Original) -> sa.Engine:
+def _engine(url: str, original: Original, *, cache: int) -> sa.Engine:
     """Make an engine whose writers begin at once, and sync unless told otherwise."""
     made = sa.create_engine(
         url,
@@ -184,7 +190,7 @@ def _engine(url: str, original: Original) -> sa.Engine:
         # Errors are logged, and parameters are numbers and texts.
         hide_parameters=True,
     )
-    sa.event.listen(made, "connect", _prepare)
+    sa.event.listen(made, "connect", partial(_prepare, cache=cache))
     sa.event.listen(made, "begin", _begin)
     return made
 
@@ -275,7 +281,7 @@ def _binder(table: sa.Table, name: str, dialect: sa.Dialect) -> Callable[[Any], 
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _prepare(connection: Any, _: object) -> None:
+def _prepare(connection: Any, _: object, *, cache: int) -> None:
     # _begin begins transactions; the driver must not guess.
     connection.isolation_level = None
     cursor = connection.cursor()
@@ -287,8 +293,7 @@ def _prepare(connection: Any, _: object) -> None:
         # The library's default may differ; deleted texts must not stay in the file.
         "secure_delete = ON",
         "temp_store = MEMORY",
-        # 16 MiB instead of 2 keep the pages that random keys touch in memory for longer.
-        "cache_size = -16384",
+        f"cache_size = -{cache >> 10}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

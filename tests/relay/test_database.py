@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from fakes import NOON, locked
 
 from relay.store import Database, StoreUnavailable, connect, indexes, schema
+from relay.store.sqlite import LARGE_CACHE
 
 #: Holds the lock file of the store in argv[1] from "held" until its input ends.
 HOLDER = """
@@ -91,6 +92,20 @@ def test_the_journal_is_a_write_ahead_log_and_references_are_checked(database: D
     with database.reading() as db:
         assert db.execute(sa.text("PRAGMA journal_mode")).scalar_one() == "wal"
         assert db.execute(sa.text("PRAGMA foreign_keys")).scalar_one() == 1
+
+
+@pytest.mark.parametrize(("asked", "kib"), [({}, 4096), ({"cache": LARGE_CACHE}, 16384)])
+def test_a_connection_keeps_as_many_pages_as_who_opened_the_store_needs(
+    tmp_path: Path, asked: dict[str, int], kib: int
+) -> None:
+    with (
+        closing(connect(f"sqlite:///{tmp_path}/relay.db", **asked)) as database,
+        database.reading() as first,
+        database.reading() as second,
+    ):
+        sizes = [db.exec_driver_sql("PRAGMA cache_size").scalar_one() for db in (first, second)]
+
+    assert sizes == [-kib, -kib]
 
 
 def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
