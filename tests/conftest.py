@@ -28,7 +28,8 @@ if sys.dont_write_bytecode:
     # Nobody else can put bytecode there.
     os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache/bytecode")
 
-# Thousands of tests are collected, and nothing of that is garbage.
+# Thousands of tests are collected, and nothing of that is garbage. Whoever runs some begins below;
+# whoever only hands them out goes on without, and makes hardly any.
 gc.disable()
 
 # Some tests start pytest, which would load this for longer than all the rest.
