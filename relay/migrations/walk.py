@@ -59,7 +59,7 @@ def migrate(database: Database, to: str | None = None, *, force: bool = False) -
         before = current(db)
     if before == wanted:
         return Change(before=before, after=before)
-    with database.writing_much() as db:
+    with database.writing() as db:
         database.hold_exclusive(db, "migrate")
         before = current(db)
         if before == wanted:

@@ -115,10 +115,6 @@ class Database(ABC):
         with self._translated(), self._write_lock, self._writer.begin() as connection:
             yield connection
 
-    def writing_much(self) -> AbstractContextManager[sa.Connection]:
-        """Open a transaction as :meth:`writing` does; a statement may change every row."""
-        return self.writing()
-
     @contextmanager
     def writing_unsynced(self) -> Iterator[sa.Connection]:
         """Open a transaction that a power cut may lose without harm."""

@@ -16,7 +16,6 @@ from relay.rules.typed import LONGEST_REFERENCE, Typed
 from relay.store import schema, search, views
 from relay.store.candidates import Tell
 from relay.store.database import Database
-from relay.store.lanes import select_in_lane
 from relay.store.pages import Pages
 from relay.store.search import Filter
 from relay.store.values import EventView, Request, load_request
@@ -204,11 +203,10 @@ def _goes_on(reference: str) -> sa.ColumnElement[bool]:
 
 def _of_thread(db: sa.Connection, thread: str, limit: int) -> Iterator[int]:
     """Yield the newest deliveries of the conversations that live in a ticket or contact."""
-    these = sa.select(_lanes.id, _lanes.conversation)
-    these = these.where(sa.literal(thread) == _THREAD, schema.THREADED).limit(limit)
-    for lane in db.execute(these).all():
-        newest = select_in_lane(lane, _d.seq).order_by(_e.seq.desc())
-        yield from db.scalars(newest.limit(NEWEST))
+    these = sa.select(_lanes.id).where(sa.literal(thread) == _THREAD, schema.THREADED).limit(limit)
+    for lane_id in db.scalars(these).all():
+        newest = sa.select(_d.seq).where(_d.lane_id == lane_id)
+        yield from db.scalars(newest.order_by(_d.event_id.desc()).limit(NEWEST))
 
 
 def _loaded(db: sa.Connection, seqs: Collection[int], limit: int) -> Sequence[Record]:

@@ -36,6 +36,9 @@ _add(schema.events, "ix_events_unusual", "standing", where=schema.UNUSUAL)
 # With the size, so that the table need not be read to add it up.
 _add(schema.requests, "ix_requests_refused", "signed", "seq", "size", where=schema.REFUSED)
 _add(schema.lanes, "ix_lanes_thread", schema.THREAD, where=schema.THREADED)
+# For removing lanes, and the check of references to them. The event makes this index wider
+# than the partial ones, so that SQLite prefers those.
+_add(schema.deliveries, "ix_deliveries_lane", "lane_id", "event_id")
 # For listing events, whose ids sort by time. One expression instead of two columns, because
 # a planner would take the index for claims, whose own are better.
 _add(schema.deliveries, "ix_deliveries_listed", schema.LISTED, "event_id")

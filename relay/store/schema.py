@@ -217,9 +217,7 @@ deliveries = Table(
     Column("id", Text, nullable=False, unique=True),
     Column("event_id", Text, ForeignKey("events.id"), nullable=False, index=True),
     Column("destination", Text, nullable=False),
-    #: A lane, which is made and locked before. Nothing leads from here to it or back but the
-    #: store's own care: to check each reference takes an index of all deliveries by lane.
-    Column("lane_id", Text, nullable=False),
+    Column("lane_id", Text, ForeignKey("lanes.id"), nullable=False),
     #: The key by which the destination may recognise the effect.
     Column("key", Text, nullable=False),
     Column("state", Text, nullable=False),

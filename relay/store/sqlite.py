@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -31,7 +31,7 @@ BUSY, BUSY_READERS = 2000, 200
 #: Bytes of pages that a connection keeps in memory. More saves claims and records nothing: most of
 #: it is given up whenever another connection has written.
 CACHE = 4 << 20
-#: The same where new events touch pages at random, and where whole tables are made anew.
+#: The same where new events touch pages at random.
 LARGE_CACHE = 16 << 20
 
 
@@ -59,21 +59,6 @@ class SqliteDatabase(Database):
         # Hidden from who copies relay.db*: to read a pipe waits for a writer.
         self._pipe = file.with_name(f".{file.name}.wake")
         self._disk = Disk(file.parent, reserve=reserve)
-
-    @contextmanager
-    def writing_much(self) -> Iterator[sa.Connection]:
-        # Another connection, because only one that has not begun can be told.
-        engine = _engine(self.url, self._original, cache=LARGE_CACHE)
-        sa.event.listen(engine, "connect", _spill)
-        try:
-            with (
-                self._translated(),
-                self._write_lock,
-                engine.execution_options(gofax_write=True).begin() as connection,
-            ):
-                yield connection
-        finally:
-            engine.dispose()
 
     def require_room(self, *, share: float = 1.0) -> None:
         self.require_present()
@@ -297,11 +282,6 @@ def _prepare(connection: Any, _: object, *, cache: int) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _spill(connection: Any, _: object) -> None:
-    """Keep in a file what undoes one statement: of a dropped index that is every page."""
-    connection.execute("PRAGMA temp_store = FILE")
 
 
 def _begin(connection: sa.Connection) -> None:

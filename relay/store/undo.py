@@ -12,7 +12,7 @@ from relay.rules.delivery import State
 from relay.rules.recovery import Before, Change, ChangeKind, FoundDelivery
 from relay.store import schema, targets
 from relay.store.database import Database
-from relay.store.lanes import forget_empty, late_values, promote, select_in_lane
+from relay.store.lanes import forget_empty, late_values, promote
 from relay.store.search import Unknown
 
 _deliveries, _lanes = schema.deliveries, schema.lanes
@@ -142,9 +142,8 @@ def _restore(db: sa.Connection, delivery: FoundDelivery, before: Before, *, now:
 
 def _step_back(db: sa.Connection, delivery: FoundDelivery) -> bool:
     """Let the head of the line wait behind *delivery* again; return False if it was begun."""
-    lane = db.execute(sa.select(_lanes).where(_lanes.c.id == delivery.lane_id)).one()
-    begun = select_in_lane(lane, _d.id).where(_d.seq > delivery.seq, ~_d.late, _d.claims > 0)
-    if db.execute(begun.limit(1)).first():
+    behind = _d.lane_id == delivery.lane_id, _d.seq > delivery.seq, ~_d.late
+    if db.execute(sa.select(_d.id).where(*behind, _d.claims > 0).limit(1)).first():
         return False
     head = sa.update(_deliveries).where(_d.lane_id == delivery.lane_id, schema.AT_HEAD)
     db.execute(head.values(state=State.WAITING, due_at=None))

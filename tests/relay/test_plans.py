@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -37,7 +36,6 @@ from relay.store.pages import Pages, RequestsPlace
 from relay.store.prune import Pruning
 from relay.store.search import Filter
 from relay.store.traffic import Traffic
-from relay.store.undo import Acts
 from relay.store.waiting import waiting
 
 #: The tables that grow.
@@ -321,23 +319,6 @@ def test_what_people_do_reads_no_table_from_end_to_end(
         desk.resume("crm", act)
 
     assert any("ix_deliveries_late (lane_id=?)" in step for step in _steps(seen))
-    assert _scans(seen) == []
-
-
-def test_undoing_what_passed_over_a_delivery_reads_its_conversation_only(
-    inbox: Inbox, queue: Queue, plans: Plans, database: Database
-) -> None:
-    accept(inbox, "m1", "m2")
-    finish(queue, take_one(queue), failed(OutcomeKind.REFUSED), policy=Policy(on_dead="hold"))
-    desk, act = Recovery(database), Act(who="anna", why=None, at=NOON)
-    desk.do([recovery.settle(c, end=State.DEAD) for c in desk.deliveries_named("m1")], act)
-
-    with plans.of() as seen:
-        ((page,),) = Acts(database).pages(act.id, size=2)
-        assert desk.do([recovery.undo(*page)], replace(act, id="act_2")) == [True]
-
-    steps = " / ".join(_steps(seen))
-    assert "ix_events_customer_ending (customer_ending=?)" in steps
     assert _scans(seen) == []
 
 

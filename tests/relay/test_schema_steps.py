@@ -140,9 +140,6 @@ def _by_hand(database: Database, folder: Path, to: str) -> None:
 def _value(column: sa.Column[Any], number: int) -> Any:
     if column.name == "state":
         return "delivered"
-    if column.name == "lane_id":
-        # Some revisions check it, and none has other ones.
-        return f"lanes id {number}"
     match column.type:
         case sa.Boolean():
             return False
@@ -246,34 +243,6 @@ def test_a_new_store_says_whom_it_serves(
     assert (ended.stdout, ended.stderr) == (f"{NEWER} {serves or NEWER}\n", "")
 
 
-def test_a_sqlite_store_forgets_that_a_delivery_refers_to_its_lane_without_a_copy_of_the_table(
-    tmp_path: Path,
-) -> None:
-    with closing(connect(f"sqlite:///{tmp_path}/relay.db")) as database:
-        walk.migrate(database, "0100")
-        _fill(database, 1)
-        before = _rows(database)
-        with closing(sqlite3.connect(tmp_path / "relay.db")) as other:
-            other.execute("PRAGMA foreign_keys = ON")
-            place = "SELECT rootpage FROM sqlite_master WHERE name = 'deliveries'"
-            found = other.execute(place).fetchone()
-            for revision, referred in (("0101", ["events"]), ("0100", ["lanes", "events"])):
-                walk.migrate(database, revision)
-
-                references = other.execute("PRAGMA foreign_key_list(deliveries)").fetchall()
-                assert sorted(each[2] for each in references) == sorted(referred)
-                assert other.execute(place).fetchone() == found
-                assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-                assert other.execute("PRAGMA foreign_key_check").fetchall() == []
-                assert other.execute("PRAGMA writable_schema").fetchone() == (0,)
-            with pytest.raises(sqlite3.IntegrityError):
-                other.execute("DELETE FROM lanes")
-        walk.migrate(database)
-        assert _rows(database) == before
-        with database.writing() as db:
-            db.execute(sa.delete(schema.lanes))
-
-
 def _asked(database: Database, question: str) -> set[tuple[Any, ...]]:
     with database.reading() as db:
         return {tuple(row) for row in db.execute(sa.text(question))}
@@ -309,7 +278,7 @@ def test_an_unknown_revision_is_named_with_those_that_there_are(blank: Database)
         lambda: walk.migrate(blank, "77"),
         lambda: walk.statements(None, "77", dialect="sqlite"),
     ):
-        with pytest.raises(UnknownRevision, match=f"no revision 77.* knows .*{HEAD}$"):
+        with pytest.raises(UnknownRevision, match="no revision 77.* knows " + HEAD):
             act()
 
 

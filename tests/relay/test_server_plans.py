@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes import NOON, arrival, delivered, finish, take_one
+from fakes import arrival, delivered, finish, take_one
 
 from relay.store import Database, Inbox, Queries, Queue, connect
 from relay.store.find import Finder
 from relay.store.pages import Pages, RequestsPlace
-from relay.store.prune import Pruning
 from relay.store.search import Filter
 from relay.store.waiting import waiting
 
@@ -145,21 +143,3 @@ def test_a_record_looks_at_no_other_lanes(
     assert "lane_id = lanes.id" in steps
     assert "Join" not in steps
     assert "hashed" not in steps
-
-
-def test_what_is_left_of_a_conversation_is_found_by_its_customer(
-    database: Database, inbox: Inbox, queue: Queue, statements: list[tuple[str, Any]]
-) -> None:
-    inbox.accept(arrival("m1"))
-    inbox.accept(arrival("m2", at=NOON + timedelta(days=1)))
-    finish(queue, take_one(queue))
-    statements.clear()
-
-    removed = list(Pruning(database).prune(before=NOON + timedelta(days=1)))
-
-    assert sum(each.events for each in removed) == 1
-    asked = [each for each in statements if "WITH asked" in each[0]]
-    steps = " / ".join(_plans(database, asked))
-    assert "ix_events_customer_ending" in steps
-    assert "ix_deliveries_event_id" in steps
-    assert "Seq Scan" not in steps
