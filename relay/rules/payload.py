@@ -23,8 +23,11 @@ from relay.rules.text import Keyword, e164, folded, keyword_of
 Format = Literal["json", "form"]
 DedupeField = Literal["messageId", "eventType", "direction", "from", "to"]
 
-#: The type of a signed JSON object that Python cannot read.
+#: The type of a signed JSON object that Python cannot read, or that is nested too deeply.
 UNREADABLE = "UNREADABLE"
+#: Levels of objects and lists that are read. How many Python itself can read depends on its
+#: version and the thread; what was read once has to be readable wherever the event goes.
+DEEPEST = 500
 STATUS = "SMS_STATUS"
 #: Types of events that are documented or assumed; others are taken all the same.
 EVENT_TYPES = ("SMS_REPLY", "SMS_RECEIVED", STATUS)
@@ -232,7 +235,7 @@ def clean(text: str) -> str:
 
 
 def _json_object(raw: bytes, *, charset: str | None) -> dict[str, Any] | None:
-    """Parse a JSON object; None if Python cannot hold it."""
+    """Parse a JSON object; None if Python cannot hold it, or it is nested too deeply."""
     text = _decoded(raw, charset, standard=json.detect_encoding(raw))
     try:
         parsed = _DECODER.decode(text)
@@ -244,7 +247,21 @@ def _json_object(raw: bytes, *, charset: str | None) -> dict[str, Any] | None:
         raise Unreadable("not a JSON object") from None
     if not isinstance(parsed, dict):
         raise Unreadable(f"a JSON {type(parsed).__name__}, not an object")
+    # Counting is quick, and with few brackets nothing is deep.
+    if text.count("{") + text.count("[") > DEEPEST and _is_deep(parsed):
+        return None
     return parsed
+
+
+def _is_deep(value: Any) -> bool:
+    """Return whether *value* has more than :data:`DEEPEST` levels, without recursion."""
+    level = [value]
+    for _ in range(DEEPEST):
+        within = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for values in within for each in values if isinstance(each, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _integer(digits: str) -> int | str:
