@@ -213,13 +213,19 @@ def require_certificate(config: Config, document: Document) -> None:
 
 
 def opened(config: Config, *, make: bool = True) -> Database:
-    """Open the store and bring its tables up to date; *make* it if there is none yet."""
+    """Open the store and bring its tables up to date; *make* it if there is none yet.
+
+    It is closed when the command has ended.
+    """
     try:
-        return migrations.opened(config, make=make)
+        database = migrations.opened(config, make=make)
     except NoTables as error:
         raise _no_store(config) from error
     except (Unusable, StoreUnavailable) as error:
         raise click.ClickException(str(error)) from error
+    if context := click.get_current_context(silent=True):
+        context.call_on_close(database.close)
+    return database
 
 
 def existing(config: Config) -> Database:

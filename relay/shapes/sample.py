@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -106,11 +106,12 @@ def named(config: Config, name: str, *, endpoint: str | None) -> Sample:
         return _of_file(config, Path(name), endpoint)
     if endpoint is not None:
         raise NoSample(f"{name}: no such file, and what is stored has its endpoint")
-    database, name = _store(config, name), clean(name)
-    try:
-        return of_stored(config, database, name)
-    except Unknown as error:
-        raise NoSample(f"{name}: no such file; {error}") from error
+    with _store(config, name) as database:
+        name = clean(name)
+        try:
+            return of_stored(config, database, name)
+        except Unknown as error:
+            raise NoSample(f"{name}: no such file; {error}") from error
 
 
 def of_stored(config: Config, database: Database, name: str) -> Sample:
@@ -238,22 +239,20 @@ def _judge(config: Config) -> sentiment.Judge | None:
     return sentiment.vader() if config.sentiment else None
 
 
-def _store(config: Config, name: str) -> Database:
+@contextmanager
+def _store(config: Config, name: str) -> Iterator[Database]:
     """Open the store as it is: to bring its tables up to date would be an effect."""
     file = file_of(config.store)
     nothing = NoSample(f"{name}: no such file, and there is no store yet with events")
     if file is not None and not file.exists():
         raise nothing
-    with ExitStack() as unless_good:
-        database = connect(config.store, reserve=config.disk_reserve)
-        unless_good.callback(database.close)
+    with closing(connect(config.store, reserve=config.disk_reserve)) as database:
         found = migrations.revision(database)
         if found is None:
             raise nothing
         if found != migrations.newest():
             raise NoSample(f"{config.store_name} is of another version: name a file instead")
-        unless_good.pop_all()
-    return database
+        yield database
 
 
 def _shown(destination: Destination, sample: Sample) -> Shown:

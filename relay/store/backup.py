@@ -87,7 +87,8 @@ def make(database: Database, file: Path, *, reason: Reason) -> int:
         with suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
-            raise BackupRefused(f"{error.filename or file}: {error.strerror}") from error
+            # Of the file that was asked for: nobody knows the one that it is written to first.
+            raise BackupRefused(f"{file}: {error.strerror}") from error
         raise
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import servers
@@ -81,6 +82,22 @@ def test_who_looks_after_a_store_may_do_so_while_a_destination_is_wrong(
 
         assert (done.exit_code, done.output) == (good.exit_code, good.output)
         assert run(config, "check").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("events",), ("explain", "m1"), ("pause", "crm"), ("doctor",), ("users", "list")],
+    ids=" ".join,
+)
+def test_a_command_closes_the_store_that_it_has_opened(
+    config: Path, command: tuple[str, ...]
+) -> None:
+    opened(load(config, find_connector=installed.find)).close()
+
+    run(config, *command)
+
+    still_open = [Path(each.path) for each in psutil.Process().open_files()]
+    assert [each.name for each in still_open if each.parent == config.parent] == []
 
 
 @pytest.mark.parametrize(

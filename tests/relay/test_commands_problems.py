@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,14 +35,14 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def problems(config: Path) -> Problems:
+def problems(config: Path) -> Iterator[Problems]:
     """The problems of its store: one open, about a destination."""
-    database = connect(f"sqlite:///{config.parent}/relay.db")
-    migrations.upgrade(database)
-    problems = Problems(database)
-    found = Finding(kind=Kind.FAILING, subject="crm", said="crm fails again and again")
-    problems.judge([found], channels=lambda problem, change: ())
-    return problems
+    with closing(connect(f"sqlite:///{config.parent}/relay.db")) as database:
+        migrations.upgrade(database)
+        problems = Problems(database)
+        found = Finding(kind=Kind.FAILING, subject="crm", said="crm fails again and again")
+        problems.judge([found], channels=lambda problem, change: ())
+        yield problems
 
 
 def run(config: Path, *arguments: str) -> Result:
