@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import queue
 import secrets
 import sqlite3
@@ -62,6 +63,8 @@ def main() -> None:
             threading.Thread(target=commit_all, args=(waiting, commit), daemon=True).start()
         return app
 
+    # Python 3.14 would start the server's process another way, which cannot take load() along.
+    multiprocessing.set_start_method("fork")
     Server("app", address="127.0.0.1", port=int(port), interface=Interfaces.WSGI,
            blocking_threads=512, backpressure=1024, websockets=False, log_enabled=False).serve(
         target_loader=load, wrap_loader=False)  # fmt: skip

@@ -219,7 +219,8 @@ class TestTemplate:
             ('{"a": {{ keyword }}}', "expecting value in line 1"),
             ("{{ text }}", "tojson"),
             ("NaN", "a number or a nesting"),
-            ("[" * 5000, "a number or a nesting"),
+            # Newer Pythons read it to its end, which is as bad.
+            ("[" * 5000, "body: the template makes no JSON for event evt_"),
             ("{{ metadata.nothing }}", "body: the template does not work for event evt_"),
         ]
         for source, fault in rows:

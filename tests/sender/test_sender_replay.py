@@ -80,7 +80,7 @@ def test_a_form_loses_the_line_end_that_an_editor_added(tmp_path: Path) -> None:
 
 BAD_FILES = [
     ("a.json", b'{\n"a": "\xe4"}', "a.json:2: not UTF-8 (byte 0xe4)"),
-    ("a.json", b'{\n"a": 1,\n}', "a.json:3: not JSON"),
+    ("a.json", b'{\n"a": 1\n"b": 2}', "a.json:3: not JSON"),
     ("a.json", b"", "a.json:1: not JSON"),
     ("a.json", b'{"a": 1} {"b": 2}', "a.json:1: not JSON: extra data (column 10)"),
     ("a.json", b'[{"a": 1}]', "a.json:1: not a JSON object"),
