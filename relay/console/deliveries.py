@@ -22,7 +22,7 @@ _SYSTEMS: Mapping[str, tuple[str, str]] = {
 }
 _TICKET = re.compile(r"ticket \d+")
 _SKIPPED = "skipped: "
-#: What a delivery is doing where the next one of its conversation waits for it.
+#: What the delivery ahead is doing while the next one of its conversation waits.
 _AHEAD: Mapping[State, str] = {
     State.WAITING: "waits, too",
     State.PENDING: "will be sent",

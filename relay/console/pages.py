@@ -74,7 +74,7 @@ def needs_password(view: Callable[P, Any]) -> Callable[P, Any]:
     def confirmed(*args: P.args, **kwargs: P.kwargs) -> Any:
         if sign_in.is_confirmed():
             return view(*args, **kwargs)
-        # What was typed into a form would be lost on the way, so its page is where one comes back.
+        # A form's input does not survive the redirect, so lead back to the page of the form.
         back = request.full_path if request.method == "GET" else _path_of_referrer()
         return redirect(url_for("console.confirm", next=back))
 

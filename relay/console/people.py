@@ -18,7 +18,7 @@ from relay.console.pages import needs, needs_password, tell
 from relay.rules import payload, units
 from relay.rules.access import Role, Scope, scopes_of
 
-#: What the name of a user or a token is made of.
+#: A valid name of a user or a token.
 NAME = re.compile(r"[\w.@+-]{1,100}")
 WRONG_NAME = "letters, digits and . _ @ + - alone, at most 100"
 

@@ -34,7 +34,7 @@ STANDINGS = ("accepted", "duplicate", "conflict", "stale", "probe", "refused")
 SHOWN = 100_000
 #: The longest secret that may be tried.
 LONGEST_SECRET = 1000
-#: What the command line is told to do, and a button does here.
+#: Hints for the command line; this page has a button and a field instead.
 _COMMAND = "    gofax-relay requests admit"
 _OPTION = "try it with --secret-from ENV", "try it here"
 
@@ -229,7 +229,7 @@ def _admit(found: Request) -> ResponseReturnValue:
 def _examined(found: Request, *, on_word: bool) -> Examined:
     config, store, person = services().config, Refused(services().database), acting.person()
     if on_word:
-        # What it would be is shown before the reason is asked for.
+        # The page shows the event first and asks for the reason then.
         with_reason = replace(person, why=person.why or "not said yet")
         return admitting.taken_on_word(config, store, found.id, with_reason)
     examined = admitting.examined(config, store, person, ids=[found.id])

@@ -247,7 +247,7 @@ def _json_object(raw: bytes, *, charset: str | None) -> dict[str, Any] | None:
         raise Unreadable("not a JSON object") from None
     if not isinstance(parsed, dict):
         raise Unreadable(f"a JSON {type(parsed).__name__}, not an object")
-    # Counting is quick, and with few brackets nothing is deep.
+    # Counting is quick, and an object with few brackets cannot be deep.
     if text.count("{") + text.count("[") > DEEPEST and _is_deep(parsed):
         return None
     return parsed

@@ -87,7 +87,7 @@ def make(database: Database, file: Path, *, reason: Reason) -> int:
         with suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
-            # Of the file that was asked for: nobody knows the one that it is written to first.
+            # Name the file that was asked for, not the temporary one beside it.
             raise BackupRefused(f"{file}: {error.strerror}") from error
         raise
     return rows

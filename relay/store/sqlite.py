@@ -28,8 +28,8 @@ from relay.store.write_lock import WriteLock
 #: Milliseconds for which SQLite waits for others, and for readers before it truncates its log,
 #: while writers have to wait.
 BUSY, BUSY_READERS = 2000, 200
-#: Bytes of pages that a connection keeps in memory. More saves claims and records nothing: most of
-#: it is given up whenever another connection has written.
+#: Bytes of pages that a connection keeps in memory. A larger cache makes claims and records no
+#: faster: SQLite drops most of it whenever another connection has written.
 CACHE = 4 << 20
 #: The same where new events touch pages at random.
 LARGE_CACHE = 16 << 20
